@@ -1,0 +1,48 @@
+# Two commands for everybody: `make lab` shows a cluster, `make test` tries every promise.
+
+PYTHON ?= python3
+BIN := .venv/bin
+FOLDERS := cluster facts operations templates deploys
+
+.PHONY: lab lab-up lab-down check test bench promises clean
+
+lab: lab-up
+	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
+	$(BIN)/python -m tests.lab exec kube-master -- kubectl get nodes -o wide
+
+lab-up: .venv/installed
+	$(BIN)/python -m tests.lab up
+
+lab-down: .venv/installed
+	$(BIN)/python -m tests.lab down
+
+check: .venv/installed .links
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .links/pyinfra_kube tests inventories
+	PYTHONPATH=.links $(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit
+
+test: check
+	$(BIN)/pytest -v --durations=20 tests/e2e
+
+promises: .venv/installed
+	$(BIN)/pytest -v --full tests/e2e/promises
+
+bench: .venv/installed
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf .venv .links build dist *.egg-info
+
+# The packages as they are imported, for the tools that read folders.
+.PHONY: .links
+.links:
+	@rm -rf .links && mkdir -p .links/pyinfra_kube
+	@cp -s $(CURDIR)/package/* .links/pyinfra_kube/
+	@for folder in $(FOLDERS); do cp -rs $(CURDIR)/$$folder .links/pyinfra_kube/; done
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv || { apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv .venv; }
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@

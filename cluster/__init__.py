@@ -1,0 +1,1 @@
+"""What a cluster is: plain typed Python, no host and no pyinfra."""

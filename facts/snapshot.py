@@ -1,0 +1,216 @@
+"""
+Many facts in one round trip, and no fact twice while nothing has changed.
+
+pyinfra reads a fact once to prepare an operation and once more to execute it, each in a round
+trip of its own. A host that no operation has changed since still has what it had: our operations
+read through :func:`read`, which asks again only after a change, and which fetches at the start of
+the execution, in one command, all that the preparation had asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from pyinfra.api import FactBase, Host, StringCommand
+from pyinfra.api.arguments import pop_global_arguments
+from pyinfra.api.exceptions import FactProcessError
+from pyinfra.context import ctx_host, ctx_state
+from typing_extensions import override
+
+T = TypeVar("T")
+
+_MARK = "##pyinfra-kube"
+
+# Two reads are the same only when they run as the same user in the same shell.
+_IDENTITY_KEYS = (
+    "_sudo",
+    "_sudo_user",
+    "_su_user",
+    "_doas",
+    "_doas_user",
+    "_dzdo",
+    "_dzdo_user",
+    "_shell_executable",
+    "_chdir",
+    "_env",
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """
+    One fact with its arguments, as :func:`expect` takes it.
+
+    + fact: the fact's class
+    + arguments: what it is asked with
+    """
+
+    fact: type[FactBase[Any]]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.fact.__module__}.{self.fact.__name__}({sorted(self.arguments.items())!r})"
+
+    @override
+    def __repr__(self) -> str:
+        return self.fact.name
+
+    def command(self) -> str:
+        fact = self.fact()
+        command = _text(_call(fact.command, self.arguments))
+        needed = _call(fact.requires_command, self.arguments)
+        if needed:
+            return f"if command -v {needed} >/dev/null 2>&1; then {command}\nfi"
+        return command
+
+
+def _call(attribute: Callable[..., Any] | str, arguments: dict[str, Any]) -> Any:
+    return attribute(**arguments) if callable(attribute) else attribute
+
+
+def _text(command: str | StringCommand) -> str:
+    return command.get_raw_value() if isinstance(command, StringCommand) else command
+
+
+class Snapshot(FactBase[dict[str, Any]]):
+    """
+    Returns several facts of a host, read by one command: ``{subject.key: value}``.
+
+    + subjects: list of ``Subject``
+    """
+
+    default = dict
+
+    @override
+    def command(self, subjects: Sequence[Subject]) -> str:
+        self.subjects = list(subjects)
+        return "\n".join(
+            f"printf '\\n{_MARK} {index}\\n'\n(\n{subject.command()}\n)\n"
+            f"printf '\\n{_MARK} status %s\\n' $?"
+            for index, subject in enumerate(subjects)
+        )
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        lines: list[str] = []
+        subject: Subject | None = None
+        for line in output:
+            if not line.startswith(_MARK):
+                lines.append(line)
+                continue
+            word = line[len(_MARK) :].split()
+            if word[0] == "status" and subject is not None:
+                if word[1] != "0":
+                    raise FactProcessError(f"could not load fact: {subject!r}")
+                values[subject.key] = _value(subject, lines)
+            elif word[0] != "status":
+                subject = self.subjects[int(word[0])]
+            lines = []
+        return values
+
+
+def _value(subject: Subject, lines: list[str]) -> Any:
+    fact = subject.fact()
+    # The mark begins a line of its own, so one empty line before it is ours.
+    lines = lines[:-1] if lines and lines[-1] == "" else lines
+    return fact.process(lines) if lines else fact.default()
+
+
+@dataclass
+class _Memory:
+    """What is known of one host, and at which count of changes it was read."""
+
+    changes: tuple[bool, int] = (False, 0)
+    values: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, tuple[str, Subject]] = field(default_factory=dict)
+
+
+_memories: WeakKeyDictionary[Host, _Memory] = WeakKeyDictionary()
+
+
+def read(fact: type[FactBase[T]], **arguments: Any) -> T:
+    """
+    Return a fact of the current host, from what is known when nothing changed since it was read.
+
+    Within one operation read everything before the first command is yielded.
+
+    + fact: the fact's class
+    + arguments: its arguments
+
+    **Example:**
+
+    .. code:: python
+
+        units = read(Units, units=["docker.service"])
+    """
+
+    subject = Subject(fact, arguments)
+    memory, key, identity = _current(subject)
+    memory.asked[key] = (identity, subject)
+    if key not in memory.values:
+        if memory.changes == (True, 0):
+            _fetch(memory, identity, [s for i, s in memory.asked.values() if i == identity])
+        if key not in memory.values:
+            memory.values[key] = _host().get_fact(fact, **arguments)
+    return cast(T, memory.values[key])
+
+
+def expect(subjects: Iterable[Subject]) -> None:
+    """
+    Read in one round trip what the operations to come will ask for.
+
+    + subjects: the facts and their arguments
+
+    **Example:**
+
+    .. code:: python
+
+        expect([Subject(Links), Subject(Units, {"units": ["docker.service"]})])
+    """
+
+    wanted = []
+    memory, identity = _memory(), _identity()
+    for subject in subjects:
+        memory.asked[identity + subject.key] = (identity, subject)
+        wanted.append(subject)
+    _fetch(memory, identity, wanted)
+
+
+def _fetch(memory: _Memory, identity: str, subjects: list[Subject]) -> None:
+    missing = [s for s in subjects if identity + s.key not in memory.values]
+    if len(missing) < 2:
+        return
+    for key, value in _host().get_fact(Snapshot, subjects=missing).items():
+        memory.values[identity + key] = value
+
+
+def _current(subject: Subject) -> tuple[_Memory, str, str]:
+    identity = _identity()
+    return _memory(), identity + subject.key, identity
+
+
+def _memory() -> _Memory:
+    host, state = _host(), ctx_state.get()
+    memory = _memories.setdefault(host, _Memory())
+    changed = sum(data.operation_meta.executed for data in state.ops[host].values())
+    changes = (state.is_executing, changed)
+    if memory.changes != changes:
+        memory.changes = changes
+        memory.values = {}
+    return memory
+
+
+def _identity() -> str:
+    host = _host()
+    given: dict[str, Any] = dict(host.current_op_global_arguments or {})
+    arguments, _ = pop_global_arguments(ctx_state.get(), host, given)
+    return repr([arguments.get(key) for key in _IDENTITY_KEYS])
+
+
+def _host() -> Host:
+    return cast(Host, ctx_host.get())

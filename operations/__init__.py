@@ -1,0 +1,1 @@
+"""Operations: how one thing becomes as wanted."""

@@ -1,0 +1,49 @@
+"""
+Manage files, directories and links as a whole.
+
+pyinfra's own ``files`` operations take one path each, three round trips a path, and print the
+content of secrets with ``--diff``; this one takes all of a phase's paths and hides what is secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from pyinfra.api import StringCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.operations.util.files import File, plan_files
+
+__all__ = ["File", "files"]
+
+
+@operation()
+def files(files: Sequence[File]) -> Generator[StringCommand, None, None]:
+    """
+    Set any number of files, directories and links.
+
+    Each file appears under its name only when it is whole, with its mode and owner. What
+    already is as wanted is not touched.
+
+    + files: list of ``File``; directories before what lies in them
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import files
+
+        files.files(
+            name="Write the known tokens",
+            files=[
+                files.File("/srv/kubernetes", kind="directory", mode="755"),
+                files.File("/srv/kubernetes/known_tokens.csv", tokens, mode="600", secret=True),
+            ],
+        )
+    """
+
+    script = plan_files(files)
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(f"{len(files)} paths are as wanted")

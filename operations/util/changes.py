@@ -1,0 +1,35 @@
+"""
+What ``--diff`` shows of things that are not files: one line each, before and after.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from pyinfra import logger
+from pyinfra.api import Host
+from pyinfra.context import ctx_host, ctx_state
+
+_shown: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
+
+
+def wanted() -> bool:
+    """Whether the run was asked for diffs."""
+
+    return bool(ctx_state.get().config.DIFF)
+
+
+def show(text: str) -> None:
+    """
+    Show a change that is about to be made, once a run, when ``--diff`` is given.
+
+    + text: one or more lines, as ``"bridge cbr0: mtu 1500 → 1460"``
+    """
+
+    host = ctx_host.get()
+    shown = _shown.setdefault(host, set())
+    if not wanted() or text in shown:
+        return
+    shown.add(text)
+    for line in text.splitlines() or [""]:
+        host.log(line, logger.info)

@@ -1,0 +1,52 @@
+"""
+Shell text that reaches a host through standard input: one round trip, and nothing of it in a
+process list, a log or a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyinfra.api import QuoteString, StringCommand
+
+
+class Script(StringCommand):
+    """
+    A command that runs shell text given on standard input, whole or not at all.
+
+    The first failing line ends it and fails the operation. Text that arrives cut off does not
+    parse, so none of it runs.
+
+    + text: POSIX shell
+    + summary: what is shown in its place, as ``write /etc/hosts``
+
+    **Example:**
+
+    .. code:: python
+
+        yield Script("ip link set dev cbr0 up", summary="set cbr0 up")
+    """
+
+    def __init__(self, text: str, summary: str) -> None:
+        self.text = text.rstrip("\n") + "\n"
+        self.summary = summary
+        super().__init__(
+            "sh",
+            "-s",
+            "--",
+            QuoteString(summary),
+            _stdin=f"{{\nset -eu\n{self.text}exit 0\n}} </dev/null\n",
+        )
+
+
+def join(scripts: Iterable[Script | None]) -> Script | None:
+    """
+    Put several scripts into one that runs them in order.
+
+    + scripts: what to join; ``None`` is left out
+    """
+
+    parts = [script for script in scripts if script is not None]
+    if not parts:
+        return None
+    return Script("".join(part.text for part in parts), "; ".join(part.summary for part in parts))

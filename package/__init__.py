@@ -1,0 +1,1 @@
+"""Kubernetes from its parts, on your own hosts, with pyinfra."""
