@@ -59,8 +59,7 @@ class Subject:
     def __repr__(self) -> str:
         return self.fact.name
 
-    def command(self) -> str:
-        fact = self.fact()
+    def command(self, fact: FactBase[Any]) -> str:
         command = _text(_call(fact.command, self.arguments))
         needed = _call(fact.requires_command, self.arguments)
         if needed:
@@ -87,35 +86,36 @@ class Snapshot(FactBase[dict[str, Any]]):
 
     @override
     def command(self, subjects: Sequence[Subject]) -> str:
-        self.subjects = list(subjects)
+        # A fact may keep from its command what its processing needs.
+        self.facts = [(subject, subject.fact()) for subject in subjects]
         return "\n".join(
-            f"printf '\\n{_MARK} {index}\\n'\n(\n{subject.command()}\n)\n"
+            f"printf '\\n{_MARK} {index}\\n'\n(\n{subject.command(fact)}\n)\n"
             f"printf '\\n{_MARK} status %s\\n' $?"
-            for index, subject in enumerate(subjects)
+            for index, (subject, fact) in enumerate(self.facts)
         )
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         lines: list[str] = []
-        subject: Subject | None = None
+        index = 0
         for line in output:
             if not line.startswith(_MARK):
                 lines.append(line)
                 continue
             word = line[len(_MARK) :].split()
-            if word[0] == "status" and subject is not None:
+            if word[0] != "status":
+                index = int(word[0])
+            else:
+                subject, fact = self.facts[index]
                 if word[1] != "0":
                     raise FactProcessError(f"could not load fact: {subject!r}")
-                values[subject.key] = _value(subject, lines)
-            elif word[0] != "status":
-                subject = self.subjects[int(word[0])]
+                values[subject.key] = _value(fact, lines)
             lines = []
         return values
 
 
-def _value(subject: Subject, lines: list[str]) -> Any:
-    fact = subject.fact()
+def _value(fact: FactBase[Any], lines: list[str]) -> Any:
     # The mark begins a line of its own, so one empty line before it is ours.
     lines = lines[:-1] if lines and lines[-1] == "" else lines
     return fact.process(lines) if lines else fact.default()

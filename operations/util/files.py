@@ -186,3 +186,19 @@ def _diff(file: File, state: FileState | None, before: bytes) -> str:
         return f"{title} (binary, {len(file.data)} bytes)"
     lines = generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True))
     return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])
+
+
+def changing(files: Sequence[File]) -> list[str]:
+    """
+    Return the paths whose content differs from what is wanted: what reads them must start anew.
+
+    + files: how each path is wanted
+    """
+
+    states = read(Files, paths=[file.path for file in files])
+    return [
+        file.path
+        for file in files
+        if file.kind == "file"
+        and (file.path not in states or states[file.path].sha256 != file.sha256)
+    ]

@@ -1,0 +1,1 @@
+"""Tables that say what each release accepts."""

@@ -1,0 +1,269 @@
+"""
+Keys and certificates (C1, C2, C7), PEM text to PEM text; nothing is read or written.
+
+RSA 2048 with SHA-256, and keys in PKCS #1, because the releases of 2016 read nothing newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+KEY_BITS = 2048
+CA_DAYS = 3650
+# Hosts' clocks may lag behind; Go refuses a certificate that is not valid yet.
+BACKDATED = timedelta(hours=1)
+
+USAGES = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """
+    A certificate and its private key, both PEM.
+
+    + cert: the certificate
+    + key: its key, a secret
+    """
+
+    cert: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"KeyPair(cert={self.cert!r}, key=(not shown))"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """
+    What a certificate says.
+
+    + common_name: whom it names; to Kubernetes a client's user
+    + organizations: to Kubernetes a client's groups
+    + names: the DNS names and addresses that it is good for
+    + issuer: the common name of who signed it
+    + not_after: its end, UTC
+    + fingerprint: SHA-256 of it, in hexadecimal
+    """
+
+    common_name: str
+    organizations: tuple[str, ...]
+    names: frozenset[str]
+    issuer: str
+    not_after: datetime
+    fingerprint: str
+
+
+def make_key() -> str:
+    """Make an RSA key, PEM."""
+    return _key_text(rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS))
+
+
+def public_key(key: str) -> str:
+    """
+    Give the public half of a key, PEM.
+
+    + key: the private key, PEM
+    """
+    public = _read_key(key).public_key()
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return public.public_bytes(encoding, form).decode()
+
+
+def make_ca(name: str, *, key: str | None = None, now: datetime | None = None) -> KeyPair:
+    """
+    Make a root certificate, good for ten years.
+
+    + name: its common name
+    + key: its key, PEM; by default a new one
+    + now: the time to count from; by default the present
+    """
+    key = key or make_key()
+    own = _read_key(key)
+    builder = _builder(_name(name, ()), _name(name, ()), own, now or _now(), None, CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(ca=True), critical=True)
+    return KeyPair(_cert_text(builder.sign(own, hashes.SHA256())), key)
+
+
+def issue(
+    ca: KeyPair,
+    kind: str,
+    common_name: str,
+    *,
+    organizations: Iterable[str] = (),
+    names: Iterable[str] = (),
+    days: int = 365,
+    now: datetime | None = None,
+) -> KeyPair:
+    """
+    Issue a certificate with a key of its own. It never outlives the CA.
+
+    + ca: who signs
+    + kind: "server" or "client"
+    + common_name: whom it names; to Kubernetes a client's user
+    + organizations: to Kubernetes a client's groups
+    + names: DNS names and addresses that it is good for
+    + days: how long it is good
+    + now: the time to count from; by default the present
+
+    ```
+    pair = issue(ca, "server", "kube-apiserver", names=["192.0.2.10", "kubernetes"])
+    ```
+    """
+    signer, ca_cert = _read_key(ca.key), _read_cert(ca.cert)
+    key = make_key()
+    subject = _name(common_name, organizations)
+    end = ca_cert.not_valid_after_utc
+    builder = _builder(subject, ca_cert.subject, _read_key(key), now or _now(), end, days)
+    builder = builder.add_extension(
+        x509.BasicConstraints(ca=False, path_length=None), critical=True
+    )
+    builder = builder.add_extension(_key_usage(ca=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[kind]]), critical=False)
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    builder = builder.add_extension(authority, critical=False)
+    sans = [_general_name(name) for name in dict.fromkeys(names)]
+    if sans:
+        builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
+    return KeyPair(_cert_text(builder.sign(signer, hashes.SHA256())), key)
+
+
+def read(cert: str) -> Certificate:
+    """
+    Read what a certificate says.
+
+    + cert: PEM
+
+    Raises ``ValueError`` for a text that is none.
+    """
+    parsed = _read_cert(cert)
+    return Certificate(
+        common_name=next(iter(_words(parsed.subject, NameOID.COMMON_NAME)), ""),
+        organizations=_words(parsed.subject, NameOID.ORGANIZATION_NAME),
+        names=_names(parsed),
+        issuer=next(iter(_words(parsed.issuer, NameOID.COMMON_NAME)), ""),
+        not_after=parsed.not_valid_after_utc,
+        fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
+    )
+
+
+def issued_by(cert: str, ca_cert: str) -> bool:
+    """
+    Tell whether a CA signed a certificate.
+
+    + cert: the certificate, PEM
+    + ca_cert: the CA's, PEM
+    """
+    try:
+        _read_cert(cert).verify_directly_issued_by(_read_cert(ca_cert))
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def fits(cert: str, key: str) -> bool:
+    """
+    Tell whether a certificate and a private key belong together.
+
+    + cert: the certificate, PEM
+    + key: the key, PEM
+    """
+    try:
+        return _read_cert(cert).public_key() == _read_key(key).public_key()
+    except (ValueError, TypeError):
+        return False
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: rsa.RSAPrivateKey,
+    now: datetime,
+    latest: datetime | None,
+    days: int,
+) -> x509.CertificateBuilder:
+    end = now + timedelta(days=days)
+    builder = x509.CertificateBuilder(subject_name=subject, issuer_name=issuer)
+    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - BACKDATED)
+    builder = builder.not_valid_after(min(end, latest) if latest else end)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return builder.add_extension(identifier, critical=False)
+
+
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=not ca,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str, organizations: Iterable[str]) -> x509.Name:
+    groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in organizations]
+    return x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _names(cert: x509.Certificate) -> frozenset[str]:
+    try:
+        sans = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    addresses = (str(address) for address in sans.get_values_for_type(x509.IPAddress))
+    return frozenset([*addresses, *sans.get_values_for_type(x509.DNSName)])
+
+
+def _words(name: x509.Name, oid: x509.ObjectIdentifier) -> tuple[str, ...]:
+    return tuple(str(attribute.value) for attribute in name.get_attributes_for_oid(oid))
+
+
+def _read_cert(text: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(text.encode())
+
+
+def _read_key(text: str) -> rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(text.encode(), password=None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError("not an RSA key")
+    return key
+
+
+def _cert_text(cert: x509.Certificate) -> str:
+    return cert.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key_text(key: rsa.RSAPrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    ).decode()

@@ -1,0 +1,422 @@
+"""
+What each Kubernetes release takes and needs (S2, S4), read from ``data/``.
+
+All say *since when and until when* (``"1.2-1.7"``, ``"1.10-"``, ``"1.2-1.5,1.10-"``), so a new
+release is new data. ``flags.json`` has one line a flag: where it exists (``in``), from when it is
+deprecated, what replaces it (``instead``), and which values it takes where not every one
+(``values``). etcd's flags count in etcd's own releases. ``other_flags.json`` names all further
+flags of the releases that it calls ``whole``: there, a flag that neither file knows is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from pyinfra_kube.cluster.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from pyinfra_kube.cluster.spec import ClusterSpec
+
+Minor = tuple[int, int]
+
+EXTRA_FLAGS = {
+    "kube-apiserver": "apiserver_flags",
+    "kube-controller-manager": "controller_manager_flags",
+    "kube-scheduler": "scheduler_flags",
+    "kubelet": "kubelet_flags",
+    "kube-proxy": "proxy_flags",
+    "etcd": "etcd_flags",
+}
+"""The setting that holds the extra flags of each component."""
+
+CHOICES = {
+    "apiserver_approach": "apiserver_approaches",
+    "bridge_approach": "bridge_approaches",
+    "cloud_provider": "cloud_providers",
+    "hyperkube": "hyperkube_choices",
+    "log_to_host": "log_to_host",
+}
+"""Settings of which a release takes only some values, and the fact that lists these."""
+
+FIXES = {
+    "apiserver_approach": 'use "https": from 1.20 on an apiserver has no port without TLS',
+    "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
+    "cloud_provider": "leave it unset for bare metal and local machines",
+    "hyperkube": "leave it unset: each component has an image of its own",
+    "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
+}
+
+
+@cache
+def _data(name: str) -> dict[str, Any]:
+    path = files("pyinfra_kube.cluster.data") / f"{name}.json"
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+def minor_of(version: str) -> Minor:
+    """
+    Give the release line of a version.
+
+    + version: such as ``"1.20.2"`` or ``"3.4.13-0"``
+
+    ```
+    >>> minor_of("3.4.13-0")
+    (3, 4)
+    ```
+    """
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+@cache
+def covers(spans: str, minor: Minor) -> bool:
+    """
+    Tell whether a release line lies within spans.
+
+    + spans: such as ``"1.2-1.7"``, ``"1.20"``, ``"1.10-"`` or several with commas between
+    + minor: the release line, as ``minor_of`` gives it
+
+    ```
+    >>> covers("1.2-1.5,1.10-", (1, 6))
+    False
+    ```
+    """
+    for span in filter(None, spans.split(",")):
+        first, dash, last = span.partition("-")
+        end = minor_of(last) if last else (minor if dash else minor_of(first))
+        if minor_of(first) <= minor <= end:
+            return True
+    return False
+
+
+def known_releases() -> list[str]:
+    """Give the release lines that have data, oldest first: ``["1.2", … "1.36"]``."""
+    spans = ",".join(_data("releases")["etcd_version"])
+    lines = [minor_of(line) for line in re.findall(r"\d+\.\d+", spans)]
+    major, first, last = lines[0][0], min(lines)[1], max(lines)[1]
+    return [f"{major}.{minor}" for minor in range(first, last + 1)]
+
+
+@dataclass(frozen=True)
+class Release:
+    """
+    One release of Kubernetes. Make it with ``Release.of``.
+
+    + version: without a leading "v"
+
+    ```
+    release = Release.of("1.20.2")
+    release.image("kube-apiserver")  # k8s.gcr.io/kube-apiserver:v1.20.2
+    release.has_flag("kubelet", "configure-cbr0")  # False
+    ```
+    """
+
+    version: str
+
+    @classmethod
+    def of(cls, version: str) -> Release:
+        """
+        Give the release of a version.
+
+        + version: all three numbers; a leading "v" is left out
+
+        Raises ``InputError`` for a text that is no version and for a release without data.
+        """
+        known = known_releases()
+        match = re.fullmatch(r"v?(\d+\.\d+)(\.\d+)?((?:-[0-9A-Za-z.]+)?)", str(version))
+        if match and match[1] in known and match[2]:
+            return cls(str(version).removeprefix("v"))
+        raise InputError([_unknown_release(version, match, known)])
+
+    @property
+    def minor(self) -> Minor:
+        """The release line: ``(1, 20)``."""
+        return minor_of(self.version)
+
+    def fact(self, name: str) -> Any:
+        """
+        Give what ``data/releases.json`` says of a name for this release.
+
+        + name: such as ``"registry"``
+        """
+        return next(
+            value for span, value in _data("releases")[name].items() if covers(span, self.minor)
+        )
+
+    # Software
+
+    @property
+    def etcd_version(self) -> str:
+        """The etcd that the release names (S4)."""
+        return str(self.fact("etcd_version"))
+
+    @property
+    def api_storage(self) -> str:
+        """The etcd API in which the apiserver keeps its objects: "etcd2" or "etcd3"."""
+        return str(self.fact("api_storage"))
+
+    @property
+    def etcd_image(self) -> str:
+        """The image of the etcd that the release names."""
+        return f"{self.fact('registry')}/etcd:{self.etcd_version}"
+
+    @property
+    def pause_image(self) -> str:
+        """The image of the container that holds a pod's network."""
+        return f"{self.fact('registry')}/{self.fact('pause')}"
+
+    @property
+    def hyperkube_image(self) -> str | None:
+        """The all-in-one image; ``None`` where the release has none (1.19 and later)."""
+        name = self.fact("hyperkube")
+        return f"{self.fact('registry')}/{name}:v{self.version}" if name else None
+
+    def image(self, component: str) -> str:
+        """
+        Give the image of a component.
+
+        + component: such as "kube-apiserver"; "etcd" and "pause" too
+        """
+        special = {"etcd": self.etcd_image, "pause": self.pause_image}
+        return special.get(component) or f"{self.fact('registry')}/{component}:v{self.version}"
+
+    def program(self, component: str, *, hyperkube: bool = False) -> list[str]:
+        """
+        Give how a component is started inside its image.
+
+        + component: such as "kube-apiserver"
+        + hyperkube: inside the all-in-one image, as "hyperkube apiserver"
+        """
+        words: dict[str, str] = self.fact("hyperkube_words") if hyperkube else {}
+        if component in words:
+            return ["/hyperkube", words[component]]
+        return [f"/usr/local/bin/{component}"]
+
+    @property
+    def container_runtime(self) -> str:
+        """How the kubelet reaches containers: "docker" itself, or "cri" (1.24 and later)."""
+        return str(self.fact("container_runtime"))
+
+    @property
+    def docker_versions(self) -> list[str]:
+        """The docker versions that it was tried with; none where it needs a CRI runtime."""
+        return list(self.fact("docker_versions"))
+
+    # Settings
+
+    @property
+    def admission_control(self) -> list[str]:
+        """The recommended admission plugins, in order."""
+        return list(self.fact("admission_control"))
+
+    @property
+    def authorization_mode(self) -> str:
+        """The authorization mode when none is chosen."""
+        return str(self.fact("authorization_mode"))
+
+    @property
+    def authorization_modes(self) -> list[str]:
+        """Every authorization mode of the release."""
+        return list(self.fact("authorization_modes"))
+
+    @property
+    def cloud_providers(self) -> list[str]:
+        """The cloud providers of the release; "vagrant" ended with 1.1."""
+        return list(self.fact("cloud_providers"))
+
+    @property
+    def apiserver_approaches(self) -> list[str]:
+        """How the apiserver can be reached: "https", and "http" where it has a port without TLS."""
+        return list(self.fact("apiserver_approaches"))
+
+    @property
+    def kubelet_bridge(self) -> str | None:
+        """How the kubelet sets up cbr0: "configure-cbr0", "kubenet", or ``None`` when it cannot."""
+        value = self.fact("kubelet_bridge")
+        return str(value) if value else None
+
+    @property
+    def basic_auth(self) -> bool:
+        """Whether the apiserver takes a file of users and passwords."""
+        return bool(self.fact("basic_auth"))
+
+    @property
+    def supports_ipv6(self) -> bool:
+        """Whether pods and services can have IPv6 addresses (beta or better)."""
+        return bool(self.fact("supports_ipv6"))
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """
+        The ports that components listen on by default, by name: apiserver_secure,
+        apiserver_insecure, kubelet, kubelet_read_only, kubelet_healthz, cadvisor, proxy_healthz,
+        scheduler, controller_manager, etcd_client, etcd_peer. A port that is closed is left out.
+        """
+        names = [name for name in _data("releases") if name.startswith("port ")]
+        return {name[len("port ") :]: self.fact(name) for name in names if self.fact(name)}
+
+    # Checks
+
+    def has_flag(self, component: str, flag: str, etcd_version: str | None = None) -> bool:
+        """
+        Tell whether a component is known to take a flag.
+
+        + component: such as "kubelet"
+        + flag: without leading dashes
+        + etcd_version: for the component "etcd"; by default the one that the release names
+        """
+        row = _flags(component).get(flag)
+        return row is not None and covers(row["in"], self._line(component, etcd_version))
+
+    def check_flags(
+        self,
+        component: str,
+        flags: Mapping[str, object] | Iterable[str],
+        etcd_version: str | None = None,
+    ) -> list[Problem]:
+        """
+        Name each flag, and each value, that a component of this release refuses.
+
+        + component: such as "kubelet"
+        + flags: names without leading dashes, or names with values
+        + etcd_version: for the component "etcd"; by default the one that the release names
+
+        A flag of which nothing is known passes in releases whose list of flags is not whole.
+
+        ```
+        >>> print(*Release.of("1.8.0").check_flags("kubelet", ["api-servers"]))
+        kubelet_flags = 'api-servers'; allowed: a flag of kubelet 1.8; fix: use --kubeconfig, …
+        ```
+        """
+        line = self._line(component, etcd_version)
+        values = flags if isinstance(flags, Mapping) else dict.fromkeys(flags)
+        checks = (_check_flag(component, flag, value, line) for flag, value in values.items())
+        return [problem for problem in checks if problem]
+
+    def check_settings(self, settings: Mapping[str, object]) -> list[Problem]:
+        """
+        Name each setting of a cluster that this release cannot do.
+
+        + settings: the spec's fields by name; those that are missing or ``None`` are not looked at
+
+        ```
+        >>> print(*Release.of("1.20.2").check_settings({"apiserver_approach": "http"}))
+        apiserver_approach = 'http'; allowed: https (Kubernetes 1.20); fix: use "https": …
+        ```
+        """
+        problems = [
+            _not_allowed(key, settings[key], self.fact(fact), self, FIXES[key])
+            for key, fact in CHOICES.items()
+            if settings.get(key) is not None and settings[key] not in self.fact(fact)
+        ]
+        problems += self._check_modes(settings)
+        etcd = settings.get("etcd_version")
+        for component, key in EXTRA_FLAGS.items():
+            extra = settings.get(key)
+            if isinstance(extra, Mapping):
+                problems += self.check_flags(component, extra, str(etcd) if etcd else None)
+        return problems
+
+    def _check_modes(self, settings: Mapping[str, object]) -> list[Problem]:
+        mode = str(settings.get("authorization_mode") or self.authorization_mode)
+        modes, known = set(mode.split(",")), self.authorization_modes
+        if not modes <= set(known):
+            return [_not_allowed("authorization_mode", mode, known, self)]
+        per_node = settings.get("credential_policy") == "per_node"
+        refused = "RBAC" in modes and not modes & {"Node", "AlwaysAllow"}
+        if per_node and refused and self.fact("nodes_need_node_mode"):
+            allowed = "Node too, for credential_policy is per_node"
+            fix = f'write "Node,{mode}"'
+            return [Problem("authorization_mode", mode, None, allowed, fix)]
+        return []
+
+    def _line(self, component: str, etcd_version: str | None) -> Minor:
+        return minor_of(etcd_version or self.etcd_version) if component == "etcd" else self.minor
+
+
+def check_spec(spec: ClusterSpec) -> list[Problem]:
+    """
+    Name everything of a cluster that its release does not know or cannot do.
+
+    + spec: the cluster
+    """
+    try:
+        release = Release.of(spec.kubernetes_version)
+    except InputError as error:
+        return error.problems
+    return release.check_settings({name: getattr(spec, name) for name in type(spec).model_fields})
+
+
+def _flags(component: str) -> dict[str, dict[str, Any]]:
+    flags: dict[str, dict[str, Any]] = _data("flags")[component]
+    return flags
+
+
+def _check_flag(component: str, flag: str, value: object, line: Minor) -> Problem | None:
+    row = _flags(component).get(flag)
+    if row is None:
+        return _unknown_flag(component, flag, line)
+    key, release = EXTRA_FLAGS[component], f"{component} {_dotted(line)}"
+    if not covers(row["in"], line):
+        return Problem(key, flag, None, f"a flag of {release}", _instead(row))
+    takes = next((v for span, v in row.get("values", {}).items() if covers(span, line)), None)
+    if value is not None and takes is not None and str(value) not in takes:
+        allowed = ", ".join(word or '""' for word in takes)
+        return Problem(
+            key, f"{flag}={value}", None, f"{flag}: {allowed} ({release})", _instead(row)
+        )
+    return None
+
+
+def _instead(row: Mapping[str, Any]) -> str:
+    if "instead" in row:
+        return f"use {row['instead']}"
+    return f"leave it out; it exists in {row['in']}" if row["in"] else "leave it out"
+
+
+def _unknown_flag(component: str, flag: str, line: Minor) -> Problem | None:
+    others = _data("other_flags")
+    if component not in others["flags"] or not covers(str(others["whole"]), line):
+        return None
+    rows = others["flags"][component].items()
+    known = [name for spans, names in rows if covers(spans, line) for name in names.split()]
+    if flag in known:
+        return None
+    known += [name for name, row in _flags(component).items() if covers(row["in"], line)]
+    near = difflib.get_close_matches(flag, known, 1)
+    fix = f"did you mean {near[0]}?" if near else "leave it out"
+    allowed = f"a flag of {component} {_dotted(line)}"
+    return Problem(EXTRA_FLAGS[component], flag, None, allowed, fix)
+
+
+def _not_allowed(
+    key: str, value: object, allowed: Iterable[object], release: Release, fix: str | None = None
+) -> Problem:
+    words = ", ".join(str(word) for word in allowed)
+    return Problem(key, value, None, f"{words} (Kubernetes {_dotted(release.minor)})", fix)
+
+
+def _dotted(minor: Minor) -> str:
+    return f"{minor[0]}.{minor[1]}"
+
+
+def _unknown_release(version: object, match: re.Match[str] | None, known: list[str]) -> Problem:
+    allowed = f'a release of {known[0]} … {known[-1]} with all three numbers, such as "1.20.2"'
+    if match and match[1] in known:
+        return Problem("kubernetes_version", version, None, allowed, f'write "{match[1]}.0"')
+    wanted = minor_of(match[1]) if match else None
+    near = sorted(known, key=lambda line: _distance(minor_of(line), wanted))[:2] if wanted else []
+    fix = f"nearest known: {', '.join(sorted(near, key=minor_of))}" if near else None
+    return Problem("kubernetes_version", version, None, allowed, fix)
+
+
+def _distance(one: Minor, other: Minor | None) -> tuple[int, int]:
+    return (abs(one[0] - other[0]), abs(one[1] - other[1])) if other else (0, 0)

@@ -1,0 +1,42 @@
+"""
+Which node was given which pod CIDR, remembered on the control machine beside the credentials (P6).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from pyinfra_kube.cluster.errors import InputError, Problem
+
+
+class AddressBook:
+    """
+    The file of pod CIDRs in a cluster's folder.
+
+    + folder: of the cluster, on the control machine
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "addresses.yaml"
+
+    def read(self) -> dict[str, str]:
+        """Give the pod CIDR of each host that was given one. Raises ``InputError``."""
+
+        try:
+            text = self.path.read_text() if self.path.exists() else ""
+            return {str(name): str(cidr) for name, cidr in (yaml.safe_load(text) or {}).items()}
+        except (OSError, yaml.YAMLError, AttributeError) as error:
+            allowed = f"host: CIDR, one a line ({error})"
+            raise InputError([Problem("credentials_dir", str(self.path), None, allowed)]) from None
+
+    def write(self, addresses: Mapping[str, str]) -> None:
+        """Replace the file whole."""
+
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self.path.with_name(".addresses.yaml")
+        temporary.write_text(yaml.safe_dump(dict(addresses)))
+        os.replace(temporary, self.path)

@@ -1,0 +1,141 @@
+"""
+Where binaries and images come from (S1, S2): the release's own site, a mirror, or a folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.spec import ClusterSpec
+
+RELEASE_SITE = "https://dl.k8s.io"
+
+# Where a folder may have its files: flat, or as a release's own archive.
+_PLACES = ("", "server/bin", "kubernetes/server/bin")
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """
+    The files of a release.
+
+    + source: a folder, or the URL of one
+    + images: a folder of image archives; empty when images are pulled
+    + digests: file name → SHA-256, as somebody vouches for them
+    """
+
+    source: str
+    images: str
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, spec: ClusterSpec, release: Release) -> Artifacts:
+        """
+        Give the artifacts of a spec. Raises ``InputError`` for a folder that is not there.
+
+        + spec: the cluster
+        + release: its release
+        """
+
+        source = spec.kubernetes_source or RELEASE_SITE
+        if "://" not in source and not Path(source).expanduser().is_dir():
+            raise InputError(
+                [Problem("kubernetes_source", source, None, "a URL, or a folder that is there")]
+            )
+        if "://" in source:
+            source = f"{source.rstrip('/')}/v{release.version}/bin/linux/amd64"
+            images = spec.image_source or ""
+        else:
+            source = str(Path(source).expanduser())
+            images = spec.image_source or source
+        listed = {} if "://" in source else _listed(source)
+        return cls(source, images, {**listed, **spec.kubernetes_sha256})
+
+    def binary(self, name: str) -> tuple[str, str]:
+        """
+        Give a binary's place and SHA-256.
+
+        + name: as ``kubelet``
+
+        Raises ``InputError`` when it is not there, or is not what its digest says.
+        """
+
+        if "://" in self.source:
+            url = f"{self.source}/{name}"
+            return url, self.digests.get(name) or _published(url)
+        path = _find(self.source, name)
+        if not path:
+            raise InputError([Problem("kubernetes_source", self.source, None, f"has {name}")])
+        digest = _digest(path)
+        if self.digests.get(name, digest) != digest:
+            raise InputError(
+                [Problem(f"kubernetes_sha256.{name}", digest, None, self.digests[name])]
+            )
+        return str(path), digest
+
+    def image(self, component: str) -> str:
+        """
+        Give the path of an image's archive, or nothing when the image is to be pulled.
+
+        + component: as ``kube-apiserver``, ``etcd``, ``pause``
+        """
+
+        path = _find(self.images, f"{component}.tar") if self.images else None
+        return str(path) if path else ""
+
+
+def _find(folder: str, name: str) -> Path | None:
+    paths = (Path(folder).expanduser() / place / name for place in _PLACES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _listed(folder: str) -> dict[str, str]:
+    """What a folder's SHA256SUMS says."""
+
+    sums = _find(folder, "SHA256SUMS")
+    found = re.findall(r"^([0-9a-f]{64})[ *]+(\S+)$", sums.read_text() if sums else "", re.M)
+    return {Path(name).name: digest for digest, name in found}
+
+
+@functools.cache
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@functools.cache
+def _published(url: str) -> str:
+    """The digest that the release publishes beside its file."""
+
+    try:
+        with urlopen(f"{url}.sha256", timeout=30) as answer:
+            text = str(answer.read(200).decode())
+    except (URLError, TimeoutError, ValueError) as error:
+        text = str(error)
+    found = re.match(r"[0-9a-f]{64}\b", text)
+    if not found:
+        name = url.rsplit("/", 1)[1]
+        raise InputError(
+            [
+                Problem(
+                    f"kubernetes_sha256.{name}",
+                    None,
+                    None,
+                    f"a SHA-256 digest; {url}.sha256 gave none ({text.strip()[:80]})",
+                    "give the digest, or a kubernetes_source that is within reach",
+                )
+            ]
+        )
+    return found[0]

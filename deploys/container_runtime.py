@@ -1,0 +1,58 @@
+"""
+Docker, configured for a cluster before it starts for the first time (D1, D2, H5, S4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api.deploy import deploy
+
+from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.host_preparation import distribution_packages
+from pyinfra_kube.deploys.observations import BRIDGE
+from pyinfra_kube.deploys.pod_network import needs_bridge
+from pyinfra_kube.operations import docker, packages, services
+
+
+@deploy("Container runtime")
+def run_docker() -> None:
+    """Configure docker, install it where there is none, run it, and remove its own network."""
+
+    it = cluster()
+    configured = docker.docker(
+        name="Configure docker", options=options(), nofile=it.spec.docker_nofile
+    )
+    if it.spec.install_packages and not it.observed[it.me.name].foreign_docker:
+        packages.packages(name="Install docker", packages=distribution_packages(["docker"]))
+    services.services(
+        name="Run docker",
+        units=[
+            services.Unit("docker.service", config=docker.CONFIG, restart=configured.will_change)
+        ],
+    )
+    docker.docker0_absent(name="Remove docker's own network")
+    docker.working(name="See that docker works")
+
+
+def options() -> dict[str, Any]:
+    """What docker is told on the current host, as keys of its daemon.json (D1)."""
+
+    it = cluster()
+    wanted: dict[str, Any] = {
+        "bridge": BRIDGE if needs_bridge() else "none",
+        "iptables": False,
+        "ip-masq": False,
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "data-root": it.spec.docker_root,
+        # Containers of a pod share the memory segments of its first one.
+        "default-ipc-mode": "shareable",
+        "insecure-registries": [it.plan.cluster_subnet, *it.spec.insecure_registries],
+    }
+    if it.is_a("node"):
+        wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
+    return {**wanted, **it.spec.docker_options}
+
+
+if "__name__" not in globals():
+    run_docker()

@@ -1,0 +1,238 @@
+"""
+The cluster that a run is about: read from the inventory once, planned once, shared by all hosts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gevent
+from gevent.lock import RLock
+from pyinfra import logger
+from pyinfra.api import Host, State
+from pyinfra.api.exceptions import DeployError
+from pyinfra.context import ctx_config, ctx_host, ctx_state
+
+from pyinfra_kube.cluster.addressing import AddressPlan, make_plan
+from pyinfra_kube.cluster.components import CONFIG_DIR, settings
+from pyinfra_kube.cluster.credentials import (
+    Credentials,
+    CredentialStore,
+    compare_with_hosts,
+)
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip
+from pyinfra_kube.deploys.address_book import AddressBook
+from pyinfra_kube.deploys.artifacts import Artifacts
+from pyinfra_kube.deploys.observations import Observation, observe
+
+CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
+
+
+@dataclass
+class Cluster:
+    """
+    What a run knows: the spec, the release, the plan, the credentials, what the hosts told.
+
+    + spec: the inventory, read
+    + release: of Kubernetes
+    + plan: who has which address
+    + store, book: what is kept in a folder of the control machine
+    + credentials: keys, certificates, tokens and kubeconfigs
+    + artifacts: where binaries and images come from
+    + observed: what each connected host told at the start
+    """
+
+    spec: ClusterSpec
+    release: Release
+    plan: AddressPlan
+    store: CredentialStore
+    book: AddressBook
+    credentials: Credentials
+    artifacts: Artifacts
+    observed: dict[str, Observation]
+
+    @property
+    def me(self) -> HostSpec:
+        """The current host."""
+        return self.spec.host(ctx_host.get().name)
+
+    def is_a(self, role: str) -> bool:
+        """Whether the current host is a ``master``, a ``node`` or an ``etcd`` member."""
+        return role in self.me.roles
+
+    def settings(self, **facts: object) -> dict[str, object]:
+        """The settings of the current host's command lines."""
+        name = self.me.name
+        return settings(self.spec, self.plan, name, {**self.observed[name].settings, **facts})
+
+    @property
+    def is_first_master(self) -> bool:
+        """Whether the current host is the one that others' objects are asked for."""
+        return self.me.name == self.spec.masters[0].name
+
+    @property
+    def new_addresses(self) -> list[str]:
+        """One line for each node whose pod CIDR is not written down yet."""
+        known = self.book.read()
+        return [
+            f"addresses.yaml: {node.name} has {node.pod_cidr}"
+            for node in self.plan.nodes.values()
+            if known.get(node.name) != node.pod_cidr
+        ]
+
+    def keep(self) -> None:
+        """Write credentials and addresses on the control machine."""
+        self.store.save()
+        self.book.write({node.name: node.pod_cidr for node in self.plan.nodes.values()})
+
+    @property
+    def keeper(self) -> bool:
+        """Whether the current host is the one whose turn it is to do what is done once."""
+        state = ctx_state.get()
+        hosts = [host.name for host in state.inventory if host in state.activated_hosts]
+        return next(h.name for h in self.spec.hosts if h.name in hosts) == self.me.name
+
+
+_clusters: WeakKeyDictionary[State, Cluster | Exception] = WeakKeyDictionary()
+_lock = RLock()
+
+
+def cluster() -> Cluster:
+    """
+    Return the cluster of this run, made when the first host asks.
+
+    Raises ``DeployError`` with every problem of the inventory, before any host has run a command.
+    """
+
+    state: State = ctx_state.get()
+    with _lock:
+        if state not in _clusters:
+            try:
+                _clusters[state] = _make(state)
+            except InputError as error:
+                _clusters[state] = DeployError(explain(error))
+        known = _clusters[state]
+    if isinstance(known, Exception):
+        raise known
+    return known
+
+
+def read_spec(state: State) -> ClusterSpec:
+    """Read the spec from an inventory; no host is asked. Raises ``InputError``."""
+
+    groups = {name: [host.name for host in hosts] for name, hosts in state.inventory.groups.items()}
+    data: dict[str, dict[str, Any]] = {host.name: host.data.dict() for host in state.inventory}
+    return ClusterSpec.from_inventory(groups, data)
+
+
+def explain(error: InputError) -> str:
+    """Every problem of an input, for people."""
+
+    count = len(error.problems)
+    title = "One thing is" if count == 1 else f"{count} things are"
+    lines = [f"{title} wrong with the inventory; no host was touched:"]
+    return "\n".join([*lines, *(f"  {problem}" for problem in error.problems)])
+
+
+def folder_of(spec: ClusterSpec) -> Path:
+    """The folder on the control machine that keeps a cluster's credentials and addresses."""
+
+    folder = spec.credentials_dir or f"{spec.cluster_name}-credentials"
+    return _inventory_folder() / Path(folder).expanduser()
+
+
+def _make(state: State) -> Cluster:
+    spec = read_spec(state)
+    release = Release.of(spec.kubernetes_version)
+    problems = release.check_settings(spec.model_dump())
+    if problems:
+        raise InputError(problems)
+    artifacts = Artifacts.of(spec, release)
+    store, book = CredentialStore(folder_of(spec)), AddressBook(folder_of(spec))
+    observed = _observe(state, spec)
+    _check_master(spec, observed)
+    plan = make_plan(
+        spec,
+        carried={name: seen.pod_cidr for name, seen in observed.items() if seen.pod_cidr},
+        remembered=book.read(),
+        networks={name: seen.networks for name, seen in observed.items()},
+        addresses=_addresses(spec, observed),
+    )
+    _say(plan.table())
+    credentials = store.plan(spec, plan)
+    _check_store(spec, credentials, observed)
+    for line in credentials.warnings:
+        logger.warning(line)
+    return Cluster(spec, release, plan, store, book, credentials, artifacts, observed)
+
+
+def _check_store(
+    spec: ClusterSpec, credentials: Credentials, observed: Mapping[str, Observation]
+) -> None:
+    """Notice that the folder was lost, before what hosts hold is overwritten."""
+
+    held = {name: seen.ca_fingerprint for name, seen in observed.items() if seen.ca_fingerprint}
+    # A host that differs from others which hold our CA has drifted, and is mended.
+    if credentials.ca_fingerprint not in held.values():
+        problems = compare_with_hosts(
+            credentials, folder_of(spec), held, replace=spec.replace_credentials
+        )
+        if problems:
+            raise InputError(problems)
+
+
+def _observe(state: State, spec: ClusterSpec) -> dict[str, Observation]:
+    """Ask every connected host at once, one round trip each."""
+
+    hosts = [host for host in state.inventory.get_active_hosts() if _has_role(spec, host)]
+
+    def ask(host: Host) -> Observation:
+        with ctx_config.use(state.config.copy()), ctx_host.use(host):
+            return observe(spec, CA_CERTIFICATE)
+
+    asked = {host.name: gevent.spawn(ask, host) for host in hosts}
+    gevent.joinall(list(asked.values()), raise_error=True)
+    return {name: greenlet.value for name, greenlet in asked.items()}
+
+
+def _has_role(spec: ClusterSpec, host: Host) -> bool:
+    return any(host.name == one.name for one in spec.hosts)
+
+
+def _addresses(spec: ClusterSpec, observed: Mapping[str, Observation]) -> dict[str, str]:
+    """Addresses that only the hosts themselves could tell."""
+
+    return {
+        host.name: observed[host.name].address
+        for host in spec.hosts
+        if not host.address and host.name in observed and observed[host.name].address
+    }
+
+
+def _check_master(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+    masters = [host.name for host in spec.masters]
+    if all(name in observed for name in masters):
+        problems: list[Problem] = check_master_ip(
+            spec, {name: observed[name].addresses for name in masters}
+        )
+        if problems:
+            raise InputError(problems)
+
+
+def _inventory_folder() -> Path:
+    """Beside the inventory file that the command line names, else here."""
+
+    named = next((arg for arg in sys.argv[1:] if arg.endswith(".py") and Path(arg).is_file()), "")
+    return Path(named).resolve().parent if named else Path.cwd()
+
+
+def _say(text: str) -> None:
+    for line in ["", *text.splitlines(), ""]:
+        logger.info(f"    {line}".rstrip())

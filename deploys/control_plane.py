@@ -1,0 +1,136 @@
+"""
+The control plane as static pods, a function a pod (A1–A5, S2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pyinfra.api.deploy import deploy
+
+from pyinfra_kube.cluster.components import KUBECONFIGS, command_line, probe
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.credentials import master_files
+from pyinfra_kube.operations import binaries, files, images, static_pods
+from pyinfra_kube.operations.util.files import changing
+
+Component = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+
+KUBECTL = "/usr/local/bin/kubectl"
+
+# Which of a master's files each component reads when it starts, by their ends.
+READS = {
+    "etcd": (),
+    "kube-apiserver": (".crt", ".key", ".pub", ".csv", "cloud.conf"),
+    "kube-controller-manager": (
+        "ca.crt",
+        "service-account.key",
+        "cloud.conf",
+        KUBECONFIGS["kube-controller-manager"],
+    ),
+    "kube-scheduler": (KUBECONFIGS["kube-scheduler"],),
+}
+
+
+@deploy("etcd pod")
+def run_etcd() -> None:
+    """Run this host's member of etcd (A1)."""
+
+    it = cluster()
+    if it.is_a("etcd"):
+        data = files.File(it.spec.etcd_data_dir, kind="directory", mode="700")
+        files.files(name="Make etcd's data folder", files=[data])
+        _run(it, "etcd", it.spec.etcd_flags)
+
+
+@deploy("apiserver pod")
+def run_apiserver() -> None:
+    """Run the apiserver, with kubectl beside it (A2)."""
+
+    it = cluster()
+    if it.is_a("master"):
+        source, digest = it.artifacts.binary("kubectl")
+        binaries.binaries(
+            name="Install kubectl", binaries=[binaries.Binary(KUBECTL, source, digest)]
+        )
+        _run(it, "kube-apiserver", it.spec.apiserver_flags)
+
+
+@deploy("controller-manager pod")
+def run_controller_manager() -> None:
+    """Run the controller manager (A4)."""
+
+    it = cluster()
+    if it.is_a("master"):
+        _run(it, "kube-controller-manager", it.spec.controller_manager_flags)
+
+
+@deploy("scheduler pod")
+def run_scheduler() -> None:
+    """Run the scheduler (A3)."""
+
+    it = cluster()
+    if it.is_a("master"):
+        _run(it, "kube-scheduler", it.spec.scheduler_flags)
+
+
+def _run(it: Cluster, component: Component, flags: Mapping[str, Any]) -> None:
+    image, archive = _image(it, component)
+    images.images(name=f"Have the image of {component}", files={image: archive or None})
+    reads = [f for f in master_files(it) if f.kind == "file" and f.path.endswith(READS[component])]
+    pod = static_pods.StaticPod(
+        component,
+        manifest=manifest(it, component, flags),
+        config=[file.path for file in reads],
+        restart=bool(changing(reads)) if reads else False,
+    )
+    static_pods.static_pods(
+        name=f"Run {component} as a static pod", pods=[pod], directory=it.spec.manifest_dir
+    )
+
+
+def manifest(it: Cluster, component: Component, flags: Mapping[str, Any]) -> str:
+    """
+    Give the manifest of a component on the current host.
+
+    + it: the cluster
+    + component: which one
+    + flags: more flags of the inventory
+    """
+
+    settings = it.settings()
+    asked = probe(component, it.release, settings)
+    return static_pods.manifest(
+        component,
+        image=_image(it, component)[0],
+        command=it.release.program(component, hyperkube=it.spec.hyperkube),
+        flags=command_line(component, it.release, settings, flags),
+        probe=static_pods.Probe(
+            port=int(asked.port),
+            path=asked.path,
+            scheme="HTTPS" if asked.scheme == "HTTPS" else "HTTP",
+            host=asked.host,
+        ),
+        credentials_dir="" if component == "etcd" else "/srv/kubernetes",
+        data_dir=it.spec.etcd_data_dir,
+        log_dir=it.spec.log_to_host and component != "etcd",
+    )
+
+
+def _image(it: Cluster, component: Component) -> tuple[str, str]:
+    """The image of a component, and its archive where there is one."""
+
+    if it.spec.hyperkube and component != "etcd" and it.release.hyperkube_image:
+        return it.release.hyperkube_image, it.artifacts.image("hyperkube")
+    if component == "etcd" and it.spec.etcd_version:
+        name = it.release.etcd_image.rpartition(":")[0]
+        return f"{name}:{it.spec.etcd_version}", it.artifacts.image("etcd")
+    return it.release.image(component), it.artifacts.image(component)
+
+
+if "__name__" not in globals():
+    run_etcd()
+    run_apiserver()
+    run_controller_manager()
+    run_scheduler()

@@ -1,0 +1,88 @@
+"""
+Credentials reach the control machine first, then the masters (C1–C7).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyinfra.api.deploy import deploy
+
+from pyinfra_kube.cluster.components import CONFIG_DIR, KUBECONFIGS
+from pyinfra_kube.cluster.credentials import ON_MASTERS
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations import control, files
+
+ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
+# Where kubectl looks by itself.
+KUBECTL = "/root/.kube/config"
+
+
+@deploy("Credentials")
+def keep_credentials() -> None:
+    """Keep them on the control machine before any host has them, then give masters theirs."""
+
+    it = cluster()
+    # An operation of all hosts: none goes on before one of them has written.
+    control.save(
+        name="Keep the credentials on the control machine",
+        pending=[*it.credentials.changes, *it.new_addresses] if it.keeper else [],
+        write=it.keep,
+    )
+    if it.is_a("master"):
+        files.files(name="Give the master its credentials", files=master_files(it))
+    else:
+        files.files(name="Give the host the cluster's CA", files=[ca_file(it)])
+    if it.is_a("master") and _free(KUBECTL):
+        link = files.File(KUBECTL, kind="link", target=ADMIN)
+        folder = files.File(str(Path(KUBECTL).parent), kind="directory", mode="700")
+        files.files(name="Let root use kubectl", files=[folder, link])
+
+
+def master_files(it: Cluster) -> list[files.File]:
+    """What a master holds in /srv/kubernetes."""
+
+    texts = dict(it.credentials.master_files())
+    for component in ON_MASTERS:
+        texts[KUBECONFIGS[component]] = it.credentials.kubeconfig(component)
+    texts[ADMIN] = it.credentials.kubeconfig("admin")
+    public = (".crt", ".pub")
+    cloud = _cloud_files(it)
+    return [
+        files.File(CONFIG_DIR, kind="directory", mode="755"),
+        *(
+            files.File(path, text)
+            if path.endswith(public)
+            else files.File(path, text, mode="600", secret=True)
+            for path, text in texts.items()
+        ),
+        *cloud,
+    ]
+
+
+def ca_file(it: Cluster) -> files.File:
+    """The CA certificate, as every host has it."""
+
+    return files.File(f"{CONFIG_DIR}/ca.crt", it.credentials.ca_cert)
+
+
+def _cloud_files(it: Cluster) -> list[files.File]:
+    """The cloud provider's file, which may hold keys (A5)."""
+
+    if not it.spec.cloud_config:
+        return []
+    content = Path(it.spec.cloud_config).expanduser().read_bytes()
+    return [files.File(f"{CONFIG_DIR}/cloud.conf", content, mode="600", secret=True)]
+
+
+def _free(path: str) -> bool:
+    """Whether nothing of somebody else's stands there."""
+
+    state = read(Files, paths=[path]).get(path)
+    return state is None or (state.kind == "link" and state.target == ADMIN)
+
+
+if "__name__" not in globals():
+    keep_credentials()

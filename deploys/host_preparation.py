@@ -1,0 +1,73 @@
+"""
+Hosts get ready: packages, kernel settings, names, the apiserver's port (H1–H3, S4).
+"""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+from pyinfra.api.exceptions import DeployError
+
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.packages import packages_for
+from pyinfra_kube.deploys.context import cluster, explain
+from pyinfra_kube.operations import hosts, iptables, packages, sysctl
+
+MODULES = ["br_netfilter"]
+# What a kubelet that sets up cbr0 by itself calls.
+KUBELET_BRIDGE = {"configure-cbr0": ["bridge-tools"], "kubenet": ["cni"], "": []}
+SYSCTLS = {
+    "net.ipv4.ip_forward": 1,
+    # Traffic between pods of one bridge must meet kube-proxy's rules too.
+    "net.bridge.bridge-nf-call-iptables": 1,
+}
+
+
+@deploy("Host preparation")
+def prepare_host() -> None:
+    """Install the tools that the node's parts call, and set the kernel, names and ports."""
+
+    it = cluster()
+    if it.spec.install_packages:
+        packages.packages(name="Install the tools of a node", packages=tools())
+    sysctl.sysctls(
+        name="Forward packets, and show those of bridges to iptables",
+        settings=SYSCTLS,
+        modules=MODULES,
+    )
+    if it.spec.manage_hosts:
+        entries = {name: address for name, address in it.plan.addresses.items() if address}
+        hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
+        hosts.reachable(name="See that the hosts reach each other", addresses=entries)
+    if it.spec.open_ports and it.is_a("master"):
+        https = it.spec.apiserver_approach == "https"
+        port = it.spec.secure_port if https else it.spec.insecure_port
+        iptables.rules(
+            name="Open the apiserver's port",
+            rules=[f"-I INPUT -p tcp --dport {port} -j ACCEPT"],
+            owner="kube-apiserver",
+        )
+
+
+def tools() -> list[str]:
+    """The packages that kubelet, kube-proxy and the network of pods need here."""
+
+    it = cluster()
+    parts = ["network-tools"]
+    if it.is_a("node") and it.spec.bridge_approach == "kubelet":
+        parts += KUBELET_BRIDGE[it.release.kubelet_bridge or ""]
+    return distribution_packages(parts)
+
+
+def distribution_packages(parts: list[str]) -> list[str]:
+    """The names of the packages that bring parts, in the current host's distribution."""
+
+    it = cluster()
+    here = it.observed[it.me.name]
+    try:
+        return packages_for(parts, here.system, here.release, it.spec.kubernetes_version)
+    except InputError as error:
+        raise DeployError(explain(error)) from None
+
+
+if "__name__" not in globals():
+    prepare_host()

@@ -1,0 +1,73 @@
+"""
+kubelet on every host: as a node, or alone for a master's static pods (N1, N3, N7, C6).
+"""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+
+from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.credentials import ca_file
+from pyinfra_kube.operations import binaries, files, images, kubelet, services
+from pyinfra_kube.operations.util.files import changing
+
+BINARY = "/usr/local/bin/kubelet"
+
+
+@deploy("kubelet")
+def run_kubelet() -> None:
+    """Install kubelet with what it needs, and run it as fresh as its configuration."""
+
+    it = cluster()
+    source, digest = it.artifacts.binary("kubelet")
+    program = binaries.binaries(
+        name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)]
+    )
+    pause = it.release.pause_image
+    images.images(
+        name="Have the image that holds a pod's network",
+        files={pause: it.artifacts.image("pause") or None},
+    )
+    read_files = kubelet_files(it)
+    restart = bool(changing([*read_files, ca_file(it)]))
+    files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(it), *read_files])
+    unit = kubelet.kubelet(
+        name="Set kubelet's unit",
+        flags=command_line("kubelet", it.release, it.settings(), it.spec.kubelet_flags),
+        binary=BINARY,
+    )
+    kubelet.log_rotation(name="Rotate the components' logs")
+    services.services(
+        name="Run kubelet",
+        units=[
+            services.Unit(
+                "kubelet.service",
+                config=[BINARY, *(file.path for file in read_files), ca_file(it).path],
+                restart=restart or program.will_change or unit.will_change,
+            )
+        ],
+    )
+
+
+def folders(it: Cluster) -> list[files.File]:
+    """The folders that kubelet looks into."""
+
+    return [
+        files.File("/etc/kubernetes", kind="directory", mode="755"),
+        files.File(it.spec.manifest_dir, kind="directory", mode="700"),
+        files.File(it.spec.kubelet_root, kind="directory", mode="700"),
+    ]
+
+
+def kubelet_files(it: Cluster) -> list[files.File]:
+    """The kubeconfig of a node's kubelet; one that stands alone has none."""
+
+    if not it.is_a("node"):
+        return []
+    text = it.credentials.kubeconfig("kubelet", it.me.name)
+    return [files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True)]
+
+
+if "__name__" not in globals():
+    run_kubelet()

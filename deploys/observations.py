@@ -1,0 +1,109 @@
+"""
+What a deploy must know of a host before it can plan, read in one round trip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from netaddr import IPNetwork
+
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.facts.bridge import Link, Links
+from pyinfra_kube.facts.certificates import Certificates
+from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.packages import Packages
+from pyinfra_kube.facts.processes import Flags
+from pyinfra_kube.facts.snapshot import Subject, expect, read
+
+BRIDGE = "cbr0"
+
+# Links that carry pods, not hosts.
+_OURS = (BRIDGE, "docker", "flannel", "veth", "cni", "br-")
+
+# Where each package manager's distribution keeps CNI plugins.
+_CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
+
+_DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
+_DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
+# Says that dpkg knows the package, whatever became of its installation.
+_DPKG_DOCKER = "/var/lib/dpkg/info/docker.io.list"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """
+    + addresses: every IPv4 address that the host has
+    + address: the one to reach it at
+    + networks: the networks that it is on
+    + pod_cidr: of its pods now; empty on a new node
+    + ca_fingerprint: of the CA certificate that it holds; empty without one
+    + system, release: the distribution's name and number, as ``debian`` and ``12``
+    + foreign_docker: whether docker is there, and not from the distribution's package
+    + settings: what components' command lines must know of it
+    """
+
+    addresses: list[str]
+    address: str
+    networks: list[str]
+    pod_cidr: str
+    ca_fingerprint: str
+    system: str
+    release: str
+    foreign_docker: bool = False
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
+    """
+    Ask the current host.
+
+    + spec: the cluster
+    + ca_certificate: path of the CA certificate
+    """
+
+    subjects = [
+        Subject(Links),
+        Subject(Certificates, {"paths": [ca_certificate]}),
+        Subject(Flags, {"names": ["kubelet"]}),
+        Subject(Packages, {"names": _DOCKER_PACKAGES}),
+        Subject(Files, {"paths": [*_DOCKER_PROGRAMS, _DPKG_DOCKER], "digest": False}),
+    ]
+    expect(subjects)
+    links = read(Links)
+    certificates = read(Certificates, paths=[ca_certificate]).get(ca_certificate, [])
+    packages = read(Packages, names=_DOCKER_PACKAGES)
+    programs = read(Files, paths=[*_DOCKER_PROGRAMS, _DPKG_DOCKER], digest=False)
+    own = {name: link for name, link in links.items() if _is_own(name)}
+    addresses = [str(IPNetwork(a).ip) for link in own.values() for a in link.addresses]
+    return Observation(
+        addresses=addresses,
+        address=addresses[0] if addresses else "",
+        networks=[str(IPNetwork(a).cidr) for link in own.values() for a in link.addresses],
+        pod_cidr=_pod_cidr(spec, links, _configured("kubelet")),
+        ca_fingerprint=certificates[0].sha256 if certificates else "",
+        system=packages.system,
+        release=packages.release,
+        foreign_docker=any(path in programs for path in _DOCKER_PROGRAMS)
+        and _DPKG_DOCKER not in programs
+        and not packages.versions,
+        settings={"cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin")},
+    )
+
+
+def _configured(component: str) -> dict[str, str]:
+    state = read(Flags, names=[component]).get(component)
+    return (state.configured if state else None) or {}
+
+
+def _is_own(name: str) -> bool:
+    return name != "lo" and not name.startswith(_OURS)
+
+
+def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]) -> str:
+    """What the node's pods have now: the bridge says, or else kubelet's own flag."""
+
+    pods = IPNetwork(spec.cluster_subnet)
+    bridge = links.get(BRIDGE)
+    carried = [*(bridge.addresses if bridge else []), kubelet.get("pod-cidr", "")]
+    return next((str(IPNetwork(c).cidr) for c in carried if c and IPNetwork(c).cidr in pods), "")

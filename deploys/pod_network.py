@@ -1,0 +1,47 @@
+"""
+The network of pods: cbr0, the way out of the cluster, the way to other hosts' pods (N3–N6).
+"""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+
+from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.observations import BRIDGE
+from pyinfra_kube.operations import bridge, iptables, routes
+
+
+@deploy("Pod network")
+def set_up_pod_network() -> None:
+    """Make the bridge before docker needs it, and let pods out and through."""
+
+    it = cluster()
+    if it.is_a("node"):
+        # kubenet makes its bridge by itself; docker needs every other one to be there.
+        if needs_bridge():
+            bridge.bridge(
+                name=f"Make the bridge {BRIDGE} of the pods",
+                bridge=BRIDGE,
+                address=it.plan.nodes[it.me.name].bridge_address,
+                mtu=it.spec.bridge_mtu,
+            )
+        iptables.masquerade(
+            name="Masquerade what leaves the cluster", cluster_subnet=it.plan.cluster_subnet
+        )
+        iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
+    routes.routes(
+        name="Route to the pods of the other nodes",
+        routes=[routes.Route(pods, via=host) for pods, host in it.plan.routes(it.me.name)],
+    )
+
+
+def needs_bridge() -> bool:
+    """Whether the current host's docker runs on our bridge."""
+
+    it = cluster()
+    kubenet = it.spec.bridge_approach == "kubelet" and it.release.kubelet_bridge == "kubenet"
+    return it.is_a("node") and not kubenet
+
+
+if "__name__" not in globals():
+    set_up_pod_network()

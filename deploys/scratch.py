@@ -1,0 +1,47 @@
+"""
+Kubernetes from scratch: docker on cbr0, kubelet and kube-proxy as units, the control plane as
+static pods, certificates and tokens of its own.
+
+    pyinfra inventories/scratch.py deploys/scratch.py
+"""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy
+
+from pyinfra_kube.deploys.container_runtime import run_docker
+from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.control_plane import (
+    run_apiserver,
+    run_controller_manager,
+    run_etcd,
+    run_scheduler,
+)
+from pyinfra_kube.deploys.credentials import keep_credentials
+from pyinfra_kube.deploys.host_preparation import prepare_host
+from pyinfra_kube.deploys.kubelet import run_kubelet
+from pyinfra_kube.deploys.pod_network import set_up_pod_network
+from pyinfra_kube.deploys.proxy import run_proxy
+from pyinfra_kube.deploys.verification import verify_cluster
+
+
+@deploy("Kubernetes from scratch")
+def scratch() -> None:
+    """Build the cluster that the inventory describes, and see that it works."""
+
+    cluster()
+    prepare_host()
+    set_up_pod_network()
+    run_docker()
+    keep_credentials()
+    run_kubelet()
+    run_proxy()
+    run_etcd()
+    run_apiserver()
+    run_controller_manager()
+    run_scheduler()
+    verify_cluster()
+
+
+if "__name__" not in globals():
+    scratch()

@@ -1,0 +1,156 @@
+"""
+See that the cluster works (A6): components answer, nodes register and are Ready.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra.api.deploy import deploy
+from pyinfra.context import ctx_state
+
+from pyinfra_kube.cluster.components import probe
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.control_plane import KUBECTL
+from pyinfra_kube.deploys.credentials import ADMIN
+from pyinfra_kube.operations import nodes, verify
+
+_MASTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_ASK = f"{KUBECTL} --kubeconfig={ADMIN}"
+
+
+@deploy("Verification")
+def verify_cluster() -> None:
+    """Wait for the control plane, then for the nodes, then say what runs where."""
+
+    it = cluster()
+    # An operation of all hosts: nobody looks for nodes before each host is set up.
+    verify.verified(
+        name="See that every part answers", checks=checks(it), timeout=it.spec.verify_timeout
+    )
+    if it.is_first_master:
+        verify.verified(
+            name="See that nodes register",
+            checks=[_registered(node) for node in _nodes(it)],
+            timeout=it.spec.verify_timeout,
+        )
+        nodes.node_objects(
+            name="Set the nodes' pod CIDRs and labels",
+            nodes=[
+                nodes.NodeObject(
+                    host.hostname_override,
+                    pod_cidr=it.plan.nodes[host.name].pod_cidr,
+                    labels=dict(host.node_labels),
+                )
+                for host in it.spec.nodes
+                if host.name in _active()
+            ],
+            kubectl=KUBECTL,
+            kubeconfig=ADMIN,
+        )
+        verify.verified(
+            name="See that nodes are Ready",
+            checks=[_ready(node) for node in _nodes(it)],
+            timeout=it.spec.verify_timeout,
+        )
+    if it.keeper:
+        verify.say(name="What runs where", text=lambda: table(it))
+
+
+def checks(it: Cluster) -> list[verify.Check]:
+    """What must answer on the current host."""
+
+    pods = [*(["etcd"] if it.is_a("etcd") else []), *(_MASTER if it.is_a("master") else [])]
+    units = ["kubelet", *(["kube-proxy"] if it.is_a("node") else [])]
+    found = [_answers(it, unit, "unit") for unit in units]
+    found += [_answers(it, pod, "pod") for pod in pods]
+    if it.is_a("master"):
+        found.append(
+            verify.Check(
+                "the API answers its administrator",
+                command=f"{_ASK} api-versions",
+                log=f"{_ASK} api-versions",
+                hint=f"{_ASK} get nodes",
+            )
+        )
+    return found
+
+
+def _answers(it: Cluster, component: str, kind: str) -> verify.Check:
+    asked = probe(component, it.release, it.settings())
+    url = f"{asked.scheme.lower()}://{asked.host}:{asked.port}{asked.path}"
+    command = f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}"
+    if asked.scheme == "TCP":
+        command = f"timeout 5 bash -c '</dev/tcp/{asked.host}/{asked.port}'"
+    unit = f"{component}.service"
+    found = f"docker ps --all --quiet --filter label=io.kubernetes.container.name={component}"
+    logs = {
+        "unit": f"journalctl --no-pager --quiet --lines=15 --unit={unit}",
+        "pod": f"docker logs --tail 15 $({found} | head -n 1)",
+    }
+    hints = {
+        "unit": f"systemctl status {unit}",
+        "pod": f"docker ps --all | grep {component}; journalctl --unit=kubelet.service",
+    }
+    return verify.Check(f"{component} answers at {url}", command, logs[kind], hints[kind])
+
+
+def _registered(node: str) -> verify.Check:
+    return verify.Check(
+        f"node {node} is registered",
+        command=f"{_ASK} get node {shlex.quote(node)}",
+        log=f"{_ASK} get nodes",
+        hint=f"on {node}: journalctl --unit=kubelet.service",
+    )
+
+
+def _ready(node: str) -> verify.Check:
+    return verify.Check(
+        f"node {node} is Ready",
+        command=f"{_ASK} get node {shlex.quote(node)} --no-headers | grep -E '^[^ ]+ +Ready'",
+        log=f"{_ASK} describe node {shlex.quote(node)} | grep -A 8 Conditions",
+        hint=f"on {node}: journalctl --unit=kubelet.service",
+    )
+
+
+def _nodes(it: Cluster) -> list[str]:
+    """The names of the nodes that this run set up."""
+
+    return [host.hostname_override for host in it.spec.nodes if host.name in _active()]
+
+
+def _active() -> set[str]:
+    return {host.name for host in ctx_state.get().activated_hosts}
+
+
+def table(it: Cluster) -> str:
+    """What runs where, for people."""
+
+    failed = {host.name for host in ctx_state.get().failed_hosts}
+    rows = [("HOST", "ADDRESS", "RUNS", "POD CIDR")]
+    for host in it.spec.hosts:
+        if host.name not in _active():
+            continue
+        runs = ["docker", "kubelet"]
+        runs += ["kube-proxy"] if "node" in host.roles else []
+        runs += ["etcd"] if "etcd" in host.roles else []
+        runs += _MASTER if "master" in host.roles else []
+        node = it.plan.nodes.get(host.name)
+        rows.append(
+            (
+                host.name,
+                it.plan.addresses[host.name] or "",
+                "failed, see above" if host.name in failed else ", ".join(runs),
+                node.pod_cidr if node else "-",
+            )
+        )
+    widths = [max(len(row[index]) for row in rows) for index in range(4)]
+    lines = ["  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
+    url = f"{it.spec.apiserver_approach}://{it.spec.master_ip}"
+    port = it.spec.secure_port if url.startswith("https") else it.spec.insecure_port
+    master = it.spec.masters[0].name
+    return "\n".join([*lines, "", f"API: {url}:{port}; on {master}, kubectl works as root."])
+
+
+if "__name__" not in globals():
+    verify_cluster()

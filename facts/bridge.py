@@ -1,0 +1,134 @@
+"""
+Network links of a host, and the bridges among them (H5, N4, M4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra.api import FactBase
+from typing_extensions import override
+
+from pyinfra_kube.facts.iproute import objects
+
+
+@dataclass(frozen=True)
+class Link:
+    """
+    One network link.
+
+    + name: as ``cbr0``
+    + kind: ``bridge``, ``veth``, ``vxlan`` …; empty for hardware and the loopback
+    + mtu: in bytes
+    + mac: link-layer address
+    + addresses: IPv4 addresses with their prefix length, the primary one first
+    + up: whether it is set up (a bridge without members is up and has no carrier)
+    + master: the bridge or bond that it belongs to
+    """
+
+    name: str
+    kind: str
+    mtu: int
+    mac: str
+    addresses: tuple[str, ...]
+    up: bool
+    master: str | None
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """
+    One bridge.
+
+    + addresses: IPv4 addresses with their prefix length, the primary one first
+    + members: names of the links in it
+    """
+
+    name: str
+    mtu: int
+    addresses: tuple[str, ...]
+    members: tuple[str, ...]
+    up: bool
+
+
+class Links(FactBase[dict[str, Link]]):
+    """
+    Returns every network link by its name; nothing where iproute2 is missing.
+
+    .. code:: python
+
+        {
+            "eth0": Link(
+                name="eth0", kind="", mtu=1500, mac="52:54:00:12:34:56",
+                addresses=("192.0.2.11/24",), up=True, master=None,
+            ),
+        }
+    """
+
+    default = dict
+
+    @override
+    def command(self) -> str:
+        return "ip -j -d address show 2>/dev/null || true"
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, Link]:
+        return {link.name: link for link in map(_link, objects(output))}
+
+
+class Bridges(FactBase[dict[str, Bridge]]):
+    """
+    Returns every bridge by its name, with its members.
+
+    .. code:: python
+
+        {
+            "cbr0": Bridge(
+                name="cbr0", mtu=1460, addresses=("10.10.1.1/24",), members=("veth1a2b",), up=True,
+            ),
+        }
+    """
+
+    default = dict
+
+    @override
+    def command(self) -> str:
+        return Links().command()
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, Bridge]:
+        return bridges(Links().process(output))
+
+
+def bridges(links: dict[str, Link]) -> dict[str, Bridge]:
+    """The bridges among links."""
+
+    return {
+        link.name: Bridge(
+            name=link.name,
+            mtu=link.mtu,
+            addresses=link.addresses,
+            members=tuple(member.name for member in links.values() if member.master == link.name),
+            up=link.up,
+        )
+        for link in links.values()
+        if link.kind == "bridge"
+    }
+
+
+def _link(data: dict[str, Any]) -> Link:
+    return Link(
+        name=data["ifname"],
+        kind=data.get("linkinfo", {}).get("info_kind", ""),
+        mtu=data["mtu"],
+        mac=data.get("address", ""),
+        addresses=tuple(
+            f"{address['local']}/{address['prefixlen']}"
+            for address in data.get("addr_info", [])
+            if address.get("family") == "inet"
+        ),
+        up="UP" in data.get("flags", []),
+        master=data.get("master"),
+    )

@@ -1,0 +1,38 @@
+"""
+Questions to a host that have a yes or no for an answer.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+from pyinfra.api import FactBase
+from typing_extensions import override
+
+
+class Checks(FactBase[dict[str, bool]]):
+    """
+    Returns which shell commands succeed, each within ten seconds.
+
+    + commands: name → command
+
+    .. code:: python
+
+        {"healthz": True, "node kube-node-1 is Ready": False}
+    """
+
+    default = dict
+
+    @override
+    def command(self, commands: Mapping[str, str]) -> str:
+        return "\n".join(
+            f"if timeout 10 sh -c {shlex.quote(command)} >/dev/null 2>&1 </dev/null; "
+            f"then echo yes {shlex.quote(name)}; else echo no {shlex.quote(name)}; fi"
+            for name, command in commands.items()
+        )
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, bool]:
+        answers = (line.partition(" ") for line in output)
+        return {name: answer == "yes" for answer, _, name in answers}

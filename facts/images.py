@@ -1,0 +1,71 @@
+"""
+Container images that a host holds.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pyinfra.api import FactBase
+from typing_extensions import override
+
+# Where images wait to be loaded; one fixed place, so that a killed run's leavings are found.
+STAGE = "/var/tmp/pyinfra-kube-images"
+
+
+@dataclass(frozen=True)
+class ImageStates:
+    """
+    What :class:`Images` returns.
+
+    + runtime: ``docker``, ``missing`` where it is not installed, ``down`` where it does not answer
+    + ids: image id by name with tag, as ``{"k8s.gcr.io/pause:3.2": "sha256:80d28b…"}``
+    + staged: whether an earlier run left uploaded images behind
+    """
+
+    runtime: Literal["docker", "missing", "down"] = "missing"
+    ids: dict[str, str] = field(default_factory=dict)
+    staged: bool = False
+
+
+class Images(FactBase[ImageStates]):
+    """
+    Returns the names and ids of docker's images.
+
+    .. code:: python
+
+        ImageStates(runtime="docker", ids={"k8s.gcr.io/pause:3.2": "sha256:80d28b…"})
+    """
+
+    @staticmethod
+    @override
+    def default() -> ImageStates:
+        return ImageStates()
+
+    @override
+    def command(self) -> str:
+        return f"""\
+[ -e {shlex.quote(STAGE)} ] && echo staged
+if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
+elif ! shown=$(timeout 30 docker images --no-trunc 2>/dev/null); then echo 'runtime down'
+else echo 'runtime docker'; printf '%s\\n' "$shown" | sed 1d
+fi"""
+
+    @override
+    def process(self, output: Iterable[str]) -> ImageStates:
+        runtime: Literal["docker", "missing", "down"] = "missing"
+        ids: dict[str, str] = {}
+        staged = False
+        for line in output:
+            words = line.split()
+            if words == ["staged"]:
+                staged = True
+            elif words[:1] == ["runtime"]:
+                runtime = "docker" if words[1] == "docker" else "down"
+                runtime = "missing" if words[1] == "missing" else runtime
+            elif len(words) > 2 and "<none>" not in words[:2]:
+                ids[f"{words[0]}:{words[1]}"] = words[2]
+        return ImageStates(runtime, ids, staged)

@@ -1,0 +1,182 @@
+"""
+The flags that components run with, and those that they are configured with.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pyinfra.api import FactBase
+from typing_extensions import override
+
+# All-in-one programs take the component as their first word, some without its prefix.
+_HYPERKUBE = ("hyperkube", "km")
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """
+    One component on a host.
+
+    + pid: of the process that runs, 0 for none
+    + running: flags of that process, ``None`` where none runs
+    + configured: flags that the unit of its name gives, variables of its environment files filled
+      in; ``None`` where there is no such unit
+    """
+
+    pid: int = 0
+    running: dict[str, str] | None = None
+    configured: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What systemd shows of a unit, and the variables of its environment files."""
+
+    words: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+class Flags(FactBase[dict[str, ProcessState]]):
+    """
+    Returns the effective flags of components, running as a unit or in a pod, without their
+    leading dashes. A flag without a value is ``true``, as the components take it.
+
+    + names: names of the programs, as ``kubelet``, ``kube-proxy``
+
+    .. code:: python
+
+        {
+            "kubelet": ProcessState(
+                pid=812,
+                running={"v": "2", "kubeconfig": "/var/lib/kubelet/kubeconfig"},
+                configured={"v": "2", "kubeconfig": "/var/lib/kubelet/kubeconfig"},
+            ),
+            "kube-proxy": ProcessState(),
+        }
+    """
+
+    default = dict
+
+    @override
+    def command(self, names: Sequence[str] = ("kubelet", "kube-proxy")) -> str:
+        self.names = list(names)
+        short = [name.removeprefix("kube-") for name in names]
+        programs = "|".join(re.escape(name) for name in dict.fromkeys([*names, *short]))
+        units = shlex.join(f"{name}.service" for name in names)
+        # Other programs' command lines are nobody's business: they may hold secrets.
+        return f"""\
+for file in $(grep -lszxE '([^ ]*/)?({programs})' /proc/[0-9]*/cmdline); do
+set -f -- $(tr '\\0' '\\n' 2>/dev/null < "$file" | head -n 2 | sed 's|.*/||')
+case "${{1-}} ${{2-}}" in
+{"|".join(f"{shlex.quote(name)}' '*" for name in names)}) ;;
+{"|".join(f"{shlex.quote(f'{w} {name}')}" for w in _HYPERKUBE for name in [*names, *short])}) ;;
+*) continue ;;
+esac
+echo "process $file"
+tr '\\0\\n' '\\n ' 2>/dev/null < "$file" | sed 's/^/word /'
+done
+for unit in {units}; do
+shown=$(systemctl show --property=Id,LoadState,ExecStart,EnvironmentFiles "$unit" 2>/dev/null)
+printf '%s\\n' "$shown" | sed 's/^/unit /'
+used=$(printf '%s\\n' "$shown" | sed -n 's/^ExecStart=//p' | grep -oE '[$][{{]?[A-Za-z_]\\w*' |
+tr -d '${{' | tr '\\n' '|')
+[ -z "$used" ] || printf '%s\\n' "$shown" |
+sed -n 's/^EnvironmentFiles\\{{0,1\\}}=\\([^ ]*\\).*/\\1/p' | while read -r path; do
+grep -hsE "^(${{used%|}})=" "$path" | sed 's/^/variable /'
+done
+done
+true"""
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, ProcessState]:
+        processes: dict[int, list[str]] = {}
+        units: dict[str, _Unit] = {}
+        pid = 0
+        shown: dict[str, str] = {}
+        unit = _Unit()
+        for line in output:
+            word, _, rest = line.partition(" ")
+            if word == "process":
+                pid = int(rest.split("/")[2])
+                processes[pid] = []
+            elif word == "word":
+                processes[pid].append(rest)
+            elif word == "variable":
+                name, _, value = rest.partition("=")
+                unit.variables[name] = " ".join(shlex.split(value, comments=True))
+            elif word == "unit":
+                key, _, value = rest.partition("=")
+                if key in shown:
+                    shown = {}
+                shown[key] = value
+                if {"Id", "LoadState"} <= shown.keys() and shown["LoadState"] == "loaded":
+                    unit = units.setdefault(shown["Id"].removesuffix(".service"), _Unit())
+                    unit.words[:] = _exec_start(shown.get("ExecStart", "")) or unit.words
+        return {name: _state(name, processes, units.get(name)) for name in self.names}
+
+
+def parse_flags(words: Sequence[str]) -> dict[str, str]:
+    """
+    Return a component's flags by name, without dashes.
+
+    + words: of a command line, without the program's name
+    """
+
+    flags: dict[str, str] = {}
+    name = ""
+    for word in words:
+        if word.startswith("-"):
+            name, equals, value = word.lstrip("-").partition("=")
+            flags[name] = value if equals else "true"
+            name = "" if equals else name
+        elif name:
+            flags[name] = word
+            name = ""
+    return flags
+
+
+def _state(name: str, processes: dict[int, list[str]], unit: _Unit | None) -> ProcessState:
+    configured = None
+    if unit:
+        configured = parse_flags(_expand(unit.words, unit.variables))
+    for pid, words in sorted(processes.items()):
+        rest = _arguments(name, words)
+        if rest is not None:
+            return ProcessState(pid, parse_flags(rest), configured)
+    return ProcessState(configured=configured)
+
+
+def _arguments(name: str, words: list[str]) -> list[str] | None:
+    """The words after the program's name; ``None`` where this is another program."""
+
+    programs = [word.rpartition("/")[2] for word in words[:2]]
+    if programs[:1] == [name]:
+        return words[1:]
+    short = name.removeprefix("kube-")
+    if len(programs) > 1 and programs[0] in _HYPERKUBE and programs[1] in (name, short):
+        return words[2:]
+    return None
+
+
+def _exec_start(text: str) -> list[str]:
+    match = re.search(r"argv\[\]=(.*?) ; ", text)
+    words = match[1].split() if match else []
+    return words[2:] if words[:1] and words[0].rpartition("/")[2] in _HYPERKUBE else words[1:]
+
+
+def _expand(words: Sequence[str], variables: dict[str, str]) -> list[str]:
+    """Fill in variables as systemd does: a bare ``$NAME`` becomes words, ``${NAME}`` is one."""
+
+    expanded: list[str] = []
+    for word in words:
+        bare = re.fullmatch(r"\$([A-Za-z_]\w*)", word)
+        if bare:
+            expanded += variables.get(bare[1], "").split()
+        else:
+            fill = re.sub(r"\$\{(\w+)\}", lambda m: variables.get(m[1], ""), word)
+            expanded += [fill] if fill else []
+    return expanded

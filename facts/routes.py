@@ -1,0 +1,77 @@
+"""
+IPv4 routes of a host's main table (N6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from netaddr import IPNetwork
+from pyinfra.api import FactBase
+from typing_extensions import override
+
+from pyinfra_kube.facts.iproute import objects
+
+
+@dataclass(frozen=True)
+class Route:
+    """
+    One route.
+
+    + destination: network in CIDR form; ``0.0.0.0/0`` is the default route
+    + via: the gateway's address, ``None`` for a network on the link itself
+    + dev: the link; where ``None`` is wanted the kernel chooses it
+    + protocol: who made it: ``kernel``, ``static``, ``dhcp`` … or a number
+    + metric: the lower wins
+    + type: ``unicast``, ``blackhole``, ``unreachable`` …
+    """
+
+    destination: str
+    via: str | None = None
+    dev: str | None = None
+    protocol: str = "boot"
+    metric: int = 0
+    type: str = "unicast"
+
+
+class Routes(FactBase[list[Route]]):
+    """
+    Returns the routes of the main table in the kernel's order; nothing where iproute2 is missing.
+
+    .. code:: python
+
+        [
+            Route("0.0.0.0/0", via="192.0.2.1", dev="eth0", protocol="dhcp", metric=100),
+            Route("192.0.2.0/24", dev="eth0", protocol="kernel"),
+            Route("10.10.2.0/24", via="192.0.2.12", dev="eth0", protocol="76"),
+        ]
+    """
+
+    default = list
+
+    @override
+    def command(self) -> str:
+        return "ip -4 -j route show table main 2>/dev/null || true"
+
+    @override
+    def process(self, output: Iterable[str]) -> list[Route]:
+        return [_route(data) for data in objects(output)]
+
+
+def _route(data: dict[str, Any]) -> Route:
+    return Route(
+        destination=network(data["dst"]),
+        via=data.get("gateway"),
+        dev=data.get("dev"),
+        protocol=data.get("protocol", "boot"),
+        metric=data.get("metric", 0),
+        type=data.get("type", "unicast"),
+    )
+
+
+def network(text: str) -> str:
+    """A destination as iproute2 takes or prints it, in CIDR form: ``default``, ``192.0.2.1`` …"""
+
+    return "0.0.0.0/0" if text == "default" else str(IPNetwork(text).cidr)

@@ -1,0 +1,174 @@
+"""
+Systemd units: what they are, since when they run, and how old their configuration is.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pyinfra.api import FactBase
+from typing_extensions import override
+
+from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
+
+_PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "MainPID",
+    "ExecMainStatus",
+    "ActiveEnterTimestampMonotonic",
+    "FragmentPath",
+    "DropInPaths",
+)
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """
+    One unit as systemd sees it.
+
+    + load: ``loaded``, ``not-found``, ``masked`` …
+    + active: ``active``, ``inactive``, ``failed``, ``activating`` …
+    + sub: the finer state, as ``running`` or ``exited``
+    + enabled: ``enabled``, ``disabled``, ``static``, ``masked`` … (empty where there is no file)
+    + reload_needed: whether its files changed since systemd read them
+    + pid: its main process, 0 for none
+    + exit_status: how the main process last ended
+    + started: seconds since the epoch, ``None`` while it does not run
+    + files: its unit file and drop-ins
+    """
+
+    load: str = "not-found"
+    active: str = "inactive"
+    sub: str = "dead"
+    enabled: str = ""
+    reload_needed: bool = False
+    pid: int = 0
+    exit_status: int = 0
+    started: float | None = None
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnitStates:
+    """
+    What :class:`Units` returns.
+
+    + manager: ``systemd``, ``missing`` (no systemctl) or ``down`` (it does not answer)
+    + now: the host's time, seconds since the epoch
+    + units: state by the name asked for
+    + mtimes: when each existing configuration file, unit file and drop-in last changed
+    """
+
+    manager: Literal["systemd", "missing", "down"] = "missing"
+    now: float = 0.0
+    units: dict[str, UnitState] = field(default_factory=dict)
+    mtimes: dict[str, float] = field(default_factory=dict)
+
+
+class Units(FactBase[UnitStates]):
+    """
+    Returns the state of units, any number of them in one round trip. A unit that is not installed
+    has ``load="not-found"``.
+
+    + units: full names, as ``docker.service``
+    + config: files or directories that the units read, to compare their age
+
+    .. code:: python
+
+        UnitStates(
+            manager="systemd",
+            now=1700000100.0,
+            units={
+                "docker.service": UnitState(
+                    load="loaded", active="active", sub="running", enabled="enabled", pid=311,
+                    started=1700000000.52, files=("/lib/systemd/system/docker.service",),
+                ),
+            },
+            mtimes={"/lib/systemd/system/docker.service": 1690000000.0},
+        )
+    """
+
+    @staticmethod
+    @override
+    def default() -> UnitStates:
+        return UnitStates()
+
+    @override
+    def command(self, units: Sequence[str], config: Sequence[str] = ()) -> str:
+        self.units = list(units)
+        # A drop-in that was removed shows only in the age of its directory.
+        folders = [f"/etc/systemd/system/{unit}.d" for unit in units]
+        properties = ",".join(_PROPERTIES)
+        fragments = "$(printf '%s\\n' \"$shown\" | sed -n 's/^FragmentPath=//p;s/^DropInPaths=//p')"
+        return f"""\
+if ! command -v systemctl >/dev/null 2>&1; then echo 'manager missing'
+elif ! shown=$(systemctl show --all --property={properties} -- {shlex.join(units)} 2>/dev/null)
+then echo 'manager down'
+else
+set -f
+echo 'manager systemd'
+printf '%s\\n' "$shown"
+for pid in $(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p'); do
+[ "$pid" = 0 ] || echo "stat $(cat /proc/$pid/stat 2>/dev/null)"
+done
+{NOW}
+{mtimes_command([*config, *folders], fragments)}
+fi"""
+
+    @override
+    def process(self, output: Iterable[str]) -> UnitStates:
+        manager: Literal["systemd", "missing", "down"] = "down"
+        blocks: list[dict[str, str]] = []
+        stats: dict[int, str] = {}
+        mtimes: dict[str, float] = {}
+        clock = Clock(0.0, 0)
+        for line in output:
+            if line == "manager missing":
+                manager = "missing"
+            elif line == "manager systemd":
+                manager = "systemd"
+            elif line.startswith("now "):
+                clock = Clock.parse(line)
+            elif line.startswith("mtime\t"):
+                path, mtime = parse_mtime(line)
+                mtimes[path] = mtime
+            elif line.startswith("stat ") and ")" in line:
+                stats[int(line.split()[1])] = line[len("stat ") :]
+            elif "=" in line:
+                key, value = line.split("=", 1)
+                # Every unit shows the same keys: one that comes again begins the next unit.
+                if not blocks or key in blocks[-1]:
+                    blocks.append({})
+                blocks[-1][key] = value
+        states = (_unit(block, stats, clock) for block in blocks)
+        return UnitStates(manager, clock.now, dict(zip(self.units, states, strict=False)), mtimes)
+
+
+def _unit(shown: dict[str, str], stats: dict[int, str], clock: Clock) -> UnitState:
+    pid = int(shown.get("MainPID") or 0)
+    active = shown.get("ActiveState", "inactive")
+    return UnitState(
+        load=shown.get("LoadState", "not-found"),
+        active=active,
+        sub=shown.get("SubState", "dead"),
+        enabled=shown.get("UnitFileState", ""),
+        reload_needed=shown.get("NeedDaemonReload") == "yes",
+        pid=pid,
+        exit_status=int(shown.get("ExecMainStatus") or 0),
+        started=_started(shown, stats.get(pid), clock) if active == "active" else None,
+        files=tuple((shown.get("FragmentPath", "") + " " + shown.get("DropInPaths", "")).split()),
+    )
+
+
+def _started(shown: dict[str, str], stat: str | None, clock: Clock) -> float:
+    if stat:
+        return clock.started(stat)
+    return clock.at(int(shown.get("ActiveEnterTimestampMonotonic") or 0) / 1_000_000)

@@ -1,0 +1,155 @@
+"""
+Kernel settings: what they are, what files make of them at boot, and the modules they need (H1).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase
+from typing_extensions import override
+
+
+def path(key: str) -> str:
+    """The file of a setting: ``net.ipv4.ip_forward`` → ``/proc/sys/net/ipv4/ip_forward``."""
+
+    separator = re.search(r"[./]", key)
+    if separator and separator[0] == "/":
+        return f"/proc/sys/{key}"
+    # sysctl writes a dot inside a name as a slash: net.ipv4.conf.eth0/100.forwarding
+    return f"/proc/sys/{key.translate(str.maketrans('./', '/.'))}"
+
+
+class Sysctls(FactBase["dict[str, str | None]"]):
+    """
+    Returns the value of each kernel setting; ``None`` for one that this kernel does not have.
+
+    + keys: names of settings
+
+    .. code:: python
+
+        {"net.ipv4.ip_forward": "1", "net.bridge.bridge-nf-call-iptables": None}
+    """
+
+    default = dict
+
+    @override
+    def command(self, keys: Sequence[str]) -> str:
+        pairs = " ".join(shlex.quote(word) for key in keys for word in (key, path(key)))
+        return (
+            f"set -- {pairs}; while [ $# -gt 1 ]; do "
+            'if [ -r "$2" ]; then printf "%s = %s\\n" "$1" "$(cat "$2" 2>/dev/null)"; '
+            'else printf "%s\\n" "$1"; fi; shift 2; done'
+        )
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, str | None]:
+        values: dict[str, str | None] = {}
+        for line in output:
+            key, found, value = line.partition(" = ")
+            values[key] = " ".join(value.split()) if found else None
+        return values
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    A line of a file that sets a kernel setting at boot.
+
+    + file: path of the file
+    + key: name of the setting, with dots
+    + value: what it sets
+    """
+
+    file: str
+    key: str
+    value: str
+
+
+class SysctlSettings(FactBase[list[Setting]]):
+    """
+    Returns what the files of sysctl.d set at boot, in the order in which they are read: the last
+    one wins. A file in /etc hides one of the same name in /run and /usr/lib.
+
+    .. code:: python
+
+        [Setting(file="/etc/sysctl.d/99-kubernetes.conf", key="net.ipv4.ip_forward", value="1")]
+    """
+
+    default = list
+
+    @override
+    def command(self) -> str:
+        return (
+            "for file in /etc/sysctl.d/*.conf /run/sysctl.d/*.conf /usr/local/lib/sysctl.d/*.conf "
+            "/usr/lib/sysctl.d/*.conf /lib/sysctl.d/*.conf /etc/sysctl.conf; do "
+            '[ -f "$file" ] && grep -EsH "^[[:space:]]*-?[a-z]" "$file"; done; true'
+        )
+
+    @override
+    def process(self, output: Iterable[str]) -> list[Setting]:
+        files: dict[str, list[Setting]] = {}
+        for line in output:
+            file, _, text = line.partition(":")
+            key, found, value = text.strip().lstrip("-").partition("=")
+            if found:
+                setting = Setting(file, _dotted(key.strip()), " ".join(value.split()))
+                files.setdefault(file, []).append(setting)
+        visible: dict[str, str] = {}
+        for file in files:
+            visible.setdefault(_rank(file), file)
+        return [setting for name in sorted(visible) for setting in files[visible[name]]]
+
+
+def _rank(file: str) -> str:
+    """What files are sorted by: their name; ``sysctl --system`` reads /etc/sysctl.conf last."""
+
+    return "~" if file == "/etc/sysctl.conf" else file.rsplit("/", 1)[-1]
+
+
+def _dotted(key: str) -> str:
+    separator = re.search(r"[./]", key)
+    slashes = separator is not None and separator[0] == "/"
+    return key.translate(str.maketrans("./", "/.")) if slashes else key
+
+
+class Modules(FactBase[dict[str, str]]):
+    """
+    Returns how the kernel has each module: ``loaded``, ``builtin``, ``available`` (could be
+    loaded), ``missing``; ``unknown`` where the host has no modules of its kernel, as in a
+    container.
+
+    + modules: names of modules
+
+    .. code:: python
+
+        {"br_netfilter": "loaded"}
+    """
+
+    default = dict
+
+    @override
+    def command(self, modules: Sequence[str]) -> str:
+        names = " ".join(shlex.quote(module.replace("-", "_")) for module in modules)
+        return (
+            'tree="/lib/modules/$(uname -r)"; '
+            f"for module in {names}; do "
+            'pattern="/$(echo "$module" | sed "s/_/[-_]/g")\\.ko"; '
+            'if [ ! -d "$tree" ]; then state=unknown; '
+            'elif grep -q "^$module " /proc/modules 2>/dev/null; then state=loaded; '
+            'elif grep -qs "$pattern" "$tree/modules.builtin"; then state=builtin; '
+            'elif grep -qs "$pattern" "$tree/modules.dep"; then state=available; '
+            "else state=missing; fi; "
+            'echo "$module $state"; done'
+        )
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        states = {}
+        for line in output:
+            name, state = line.split()
+            states[name] = state
+        return states

@@ -1,0 +1,74 @@
+"""
+When processes started and files changed, on one clock.
+
+A wall clock may be set while a service runs, so the age of a process is taken from the kernel and
+counted back from now; both sides of "started before its configuration changed" then agree.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# A process that starts to be read is as old as now: no uptime is needed, which containers fake.
+NOW = 'echo "now $(date +%s.%N) $(cat /proc/self/stat)"'
+
+_TICKS_PER_SECOND = 100
+
+# What both readings of the kernel's clock may be off together.
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Clock:
+    """
+    A host's time at one moment.
+
+    + now: seconds since the epoch
+    + ticks: the kernel's clock at that moment
+    """
+
+    now: float
+    ticks: int
+
+    @classmethod
+    def parse(cls, line: str) -> Clock:
+        """Read the line that ``NOW`` prints."""
+
+        _, now, stat = line.split(" ", 2)
+        return cls(float(now), _start_ticks(stat))
+
+    def started(self, stat: str) -> float:
+        """Return when a process started, from its ``/proc/PID/stat``, never too early."""
+
+        return round(self.at(_start_ticks(stat) / _TICKS_PER_SECOND) + _TOLERANCE, 3)
+
+    def at(self, seconds: float) -> float:
+        """Return when the kernel's clock stood at so many seconds."""
+
+        return round(self.now - self.ticks / _TICKS_PER_SECOND + seconds, 3)
+
+
+def mtimes_command(paths: Sequence[str], more: str = "") -> str:
+    """
+    Return the shell text that prints when files last changed, following links.
+
+    + paths: absolute paths; what does not exist is left out
+    + more: shell words that expand to further paths
+    """
+
+    names = " ".join([*(shlex.quote(path) for path in paths), *([more] if more else [])])
+    return f"find -L {names} -maxdepth 0 -printf 'mtime\\t%T@\\t%p\\n' 2>/dev/null || true"
+
+
+def parse_mtime(line: str) -> tuple[str, float]:
+    """Read one line that ``mtimes_command`` printed: the path and its time."""
+
+    _, mtime, path = line.split("\t", 2)
+    return path, float(mtime)
+
+
+def _start_ticks(stat: str) -> int:
+    # The second field, a name in brackets, may hold anything; the start time is the 22nd.
+    return int(stat.rpartition(")")[2].split()[19])

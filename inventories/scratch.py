@@ -1,0 +1,59 @@
+"""
+Kubernetes from scratch: copy this file, put your hosts in it, and look before you leap:
+
+    pyinfra inventories/scratch.py deploys/scratch.py --dry --diff
+    pyinfra inventories/scratch.py deploys/scratch.py
+
+Every setting below stands with its default, but for those that only you can know. An unknown key
+or a wrong value is refused before any host is touched.
+"""
+
+# Hosts by the names that they shall know each other by. A host may be in both groups.
+masters = [
+    ("kube-master", {"ssh_hostname": "192.168.10.10"}),
+]
+nodes = [
+    ("kube-node-1", {"ssh_hostname": "192.168.10.11"}),
+    ("kube-node-2", {"ssh_hostname": "192.168.10.12"}),
+]
+# One, three or five members of etcd; the masters when the group is left out.
+# etcd = ["kube-master"]
+
+_all_hosts = [name for name, _ in [*masters, *nodes]]
+
+all = (
+    _all_hosts,
+    {
+        "ssh_user": "root",
+        # What you must say.
+        "cluster_name": "kubernetes",
+        "kubernetes_version": "1.20.2",
+        "master_ip": "192.168.10.10",
+        # Who gets which address. Nodes keep what they were once given.
+        "cluster_subnet": "10.10.0.0/16",
+        "node_cidr_mask_size": 24,
+        "service_cluster_ip_range": "10.0.0.0/16",
+        "cluster_dns": "10.0.0.10",
+        "cluster_domain": "cluster.local",
+        # How the apiserver is reached: "https", or up to 1.19 "http".
+        "apiserver_approach": "https",
+        # Who makes the bridge cbr0: "manual" is this deploy, "kubelet" is kubelet (up to 1.23).
+        "bridge_approach": "manual",
+        # Whether hosts get routes to each other's pods; False where your router has them.
+        "route_pods": True,
+        # Who shares a credential: "shared", "per_component" or "per_node".
+        "credential_policy": "per_node",
+        # What a credential is: "token", or "certificate" for client certificates.
+        "credential_kind": "token",
+        # Where binaries come from: a URL, a mirror, or a folder on this machine. Image archives
+        # (kube-apiserver.tar …) in that folder are loaded; other images are pulled.
+        "kubernetes_source": "https://dl.k8s.io",
+        # None for bare metal; what is allowed depends on the release.
+        "cloud_provider": None,
+        # Whether the control plane writes its logs below /var/log/kubernetes as well.
+        "log_to_host": False,
+        # More flags of a component, without dashes; checked against the release.
+        "apiserver_flags": {},
+        "kubelet_flags": {},
+    },
+)

@@ -1,0 +1,169 @@
+"""
+Manage programs that come as one file: from a folder of this machine, or from a URL.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import FileUploadCommand, OperationError, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.files import Files, FileState
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.digest import sha256_of
+from pyinfra_kube.operations.util.script import Script
+
+__all__ = ["Binary", "binaries"]
+
+_FUNCTIONS = """\
+fetch() {
+  if command -v curl >/dev/null 2>&1; then
+    curl --fail --silent --show-error --location --retry 3 --output "$1" "$2"
+  else
+    wget --quiet --tries=4 --output-document="$1" "$2"
+  fi
+}
+install_from() {
+  echo "$3  $1" | sha256sum -c --status ||
+    { rm -f "$1"; echo "$2: its digest is not $3" >&2; exit 1; }
+  chown root:root "$1"
+  chmod "$4" "$1"
+  touch "$1"
+  mv -fT "$1" "$2"
+}
+"""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """
+    One program.
+
+    + path: where it stands on the host
+    + source: a path on this machine, or an ``http(s)://`` URL that the host fetches
+    + sha256: the digest it must have; by default that of the local file, or the one published at
+      the URL with ``.sha256`` at its end
+    + mode: octal digits
+    """
+
+    path: str
+    source: str
+    sha256: str = ""
+    mode: str = "755"
+
+    @property
+    def remote(self) -> bool:
+        return self.source.startswith(("http://", "https://"))
+
+
+@operation()
+def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
+    """
+    Have programs in their places, each checked by digest (S1).
+
+    A program is replaced whole, after its digest was found right; what uses the old one keeps it
+    until it is restarted.
+
+    + binaries: list of ``Binary``
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import binaries
+
+        binaries.binaries(
+            name="Install kubelet and kubectl",
+            binaries=[
+                binaries.Binary("/usr/local/bin/kubelet", source="release/kubelet"),
+                binaries.Binary(
+                    "/usr/local/bin/kubectl",
+                    source="https://dl.k8s.io/v1.20.2/bin/linux/amd64/kubectl",
+                    sha256="2583b1c9fbfc5443a722fb04cf0cc83df18e45880a2cf1f6b52d9f595c5beb88",
+                ),
+            ],
+        )
+    """
+
+    digests = {binary.path: _digest(binary) for binary in binaries}
+    states = read(Files, paths=list(digests))
+    differing = [binary for binary in binaries if not _is(binary, digests, states.get(binary.path))]
+    for binary in differing:
+        change = f"{_was(states.get(binary.path))} → {digests[binary.path][:12]}"
+        changes.show(f"{binary.path}: {change} from {binary.source}")
+    if not differing:
+        ctx_host.get().noop(f"{len(binaries)} programs are in place")
+        return
+
+    uploads = [binary for binary in differing if not binary.remote]
+    folders = sorted({binary.path.rpartition("/")[0] for binary in differing})
+    beside = {binary.path: _beside(binary.path) for binary in differing}
+    clear = [shlex.join(["mkdir", "-p", *folders]), shlex.join(["rm", "-f", *beside.values()])]
+    if uploads:
+        yield Script("\n".join(clear), f"make room in {', '.join(folders)}")
+        clear = []
+    for binary in uploads:
+        yield FileUploadCommand(binary.source, beside[binary.path])
+    lines = [_FUNCTIONS.rstrip("\n"), *clear]
+    for binary in differing:
+        temporary, digest = beside[binary.path], digests[binary.path]
+        if binary.remote:
+            lines.append(shlex.join(["fetch", temporary, binary.source]))
+        lines.append(shlex.join(["install_from", temporary, binary.path, digest, binary.mode]))
+    yield Script("\n".join(lines), f"install {', '.join(beside)}")
+
+
+def _is(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
+    """Whether the program stands there as wanted."""
+
+    if state is None or state.kind != "file" or state.sha256 != digests[binary.path]:
+        return False
+    return (int(state.mode, 8), state.user) == (int(binary.mode, 8), "root")
+
+
+def _beside(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.pyinfra-kube"
+
+
+def _was(state: FileState | None) -> str:
+    return state.sha256[:12] or state.kind if state else "absent"
+
+
+def _digest(binary: Binary) -> str:
+    if binary.remote:
+        return binary.sha256.lower() or _published(binary.source)
+    if not Path(binary.source).is_file():
+        raise OperationError(f"source of {binary.path}: {binary.source} is no file on this machine")
+    digest = sha256_of(binary.source)
+    if binary.sha256 and binary.sha256.lower() != digest:
+        raise OperationError(
+            f"sha256 of {binary.path}: {binary.source} has {digest}, wanted is {binary.sha256}"
+        )
+    return digest
+
+
+@functools.cache
+def _published(url: str) -> str:
+    """The digest that the publisher gives beside the file."""
+
+    problem = "it does not begin with a SHA-256 digest"
+    try:
+        with urllib.request.urlopen(f"{url}.sha256", timeout=20) as answer:
+            text = answer.read(1024).decode("ascii", "replace")
+    except (urllib.error.URLError, OSError) as error:
+        text, problem = "", str(error)
+    match = re.match(r"[0-9a-fA-F]{64}\b", text.strip())
+    if not match:
+        raise OperationError(f"sha256 of {url}: give it; {url}.sha256 does not tell: {problem}")
+    return match[0].lower()

@@ -1,0 +1,44 @@
+"""
+Manage what is kept on the control machine itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+
+from pyinfra.api import FunctionCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.operations.util import changes
+
+
+@operation()
+def save(
+    pending: Sequence[str], write: Callable[[], object]
+) -> Generator[FunctionCommand, None, None]:
+    """
+    Write something on the control machine, in a real run only, and as an operation that shows.
+
+    + pending: one line for each thing that is yet to be written; nothing is done for none
+    + write: what writes it; it must not fail half-way
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import control
+
+        credentials = store.plan(spec, plan)
+        control.save(
+            name="Keep the credentials on the control machine",
+            pending=credentials.changes,
+            write=store.save,
+        )
+    """
+
+    if not pending:
+        ctx_host.get().noop("the control machine keeps everything already")
+        return
+    for line in pending:
+        changes.show(line)
+    yield FunctionCommand(lambda: write() and None, (), {})

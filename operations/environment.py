@@ -1,0 +1,198 @@
+"""
+Manage the environment files of packages, and what goes with them (F2–F5, F8, M2).
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import hashlib
+import shlex
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pyinfra.api import OperationValueError, StringCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.environment import AWK, EnvironmentFiles, EnvironmentText
+from pyinfra_kube.facts.files import Files, FileState
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.script import Script
+from pyinfra_kube.operations.util.templates import render
+
+__all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
+
+HEADING = "# Kept: what else was set here."
+
+# The user's own lines go from the old file to the new one on the host itself: their values, which
+# may be secrets, go through no log.
+_FUNCTIONS = f"""\
+kept() {{
+  awk -v names="$1" {shlex.quote(AWK)}
+}}
+environment() {{
+  temporary="${{1%/*}}/.${{1##*/}}.pyinfra-kube"
+  mkdir -p "${{1%/*}}"
+  rm -f "$temporary"
+  (umask 077; set -C; base64 -d > "$temporary")
+  echo "$5  $temporary" | sha256sum -c --status || {{ echo "$1 arrived damaged" >&2; exit 1; }}
+  if [ -f "$1" ]; then kept "$6" < "$1" >> "$temporary"; fi
+  chown "$3:$4" "$temporary"
+  chmod "$2" "$temporary"
+  sync "$temporary"
+  mv -fT "$temporary" "$1"
+}}
+"""
+
+
+@dataclass(frozen=True)
+class EnvironmentFile:
+    """
+    How an environment file is wanted.
+
+    + path: absolute path
+    + variables: name → value; all those that its template names, and no other but for etcd's
+    + mode: octal digits
+    + user, group: owners
+    + template: its name below ``templates/``; by default that of the path there
+    """
+
+    path: str
+    variables: Mapping[str, str]
+    mode: str = "644"
+    user: str = "root"
+    group: str = "root"
+    template: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in self.variables.items():
+            if not name.isidentifier() or set(value) & set("\"'\\$`\n"):
+                raise OperationValueError(
+                    f"{self.path}: {name}={value!r} is no assignment that systemd and a shell "
+                    "read alike: a name, and a value without quotes, backslashes and dollar signs"
+                )
+
+    @property
+    def text(self) -> str:
+        quoted = {name: f'"{value}"' for name, value in self.variables.items()}
+        return render(self.template or f"{self.path[1:]}.j2", values=quoted, **quoted)
+
+
+@operation()
+def environment_files(files: Sequence[EnvironmentFile]) -> Generator[StringCommand, None, None]:
+    """
+    Set environment files as a whole (F2–F4, F8, M2, D1).
+
+    A variable that a user set in one of them and that we do not set stays, with its value, at the
+    file's end; ``--diff`` says which. Its value is never shown. Comments of a user do not stay.
+    The units that read the files are left to ``services``, which restarts what is older than them.
+
+    + files: list of ``EnvironmentFile``
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.cluster.environment import environment
+        from pyinfra_kube.operations.environment import EnvironmentFile, environment_files
+
+        environment_files(
+            name="Set the options of the components",
+            files=[
+                EnvironmentFile(path, variables)
+                for path, variables in environment(command_lines).items()
+            ],
+        )
+    """
+
+    states = read(Files, paths=[file.path for file in files])
+    texts = read(EnvironmentFiles, files={file.path: sorted(file.variables) for file in files})
+    plans = [_plan(file, states.get(file.path), texts.get(file.path)) for file in files]
+    changing = [plan for plan in plans if plan.reasons]
+    if not changing:
+        ctx_host.get().noop(f"{len(files)} environment files are as wanted")
+        return
+    for plan in changing:
+        changes.show(plan.shown())
+    summary = "set " + ", ".join(plan.file.path for plan in changing)
+    yield Script(_FUNCTIONS + "".join(plan.line() for plan in changing), summary)
+
+
+@operation()
+def runtime_directory(
+    path: str = "/run/kubernetes", user: str = "kube", group: str = "kube", mode: str = "750"
+) -> Generator[StringCommand, None, None]:
+    """
+    Manage the folder in which the control plane's services keep what they make as they run (F5),
+    now and after every boot.
+
+    + path: absolute path below ``/run``, which ``/var/run`` leads to
+    + user, group: owners; the package of the services makes them
+    + mode: octal digits
+
+    **Example:**
+
+    .. code:: python
+
+        environment.runtime_directory(name="Make /var/run/kubernetes, at every boot too")
+    """
+
+    text = render("etc/tmpfiles.d/kubernetes.conf.j2", path=path, user=user, group=group, mode=mode)
+    script = plan_files(
+        [
+            # Of this name, so that it stands in place of the package's own.
+            File("/etc/tmpfiles.d/kubernetes.conf", text),
+            File(path, kind="directory", mode=mode, user=user, group=group),
+        ]
+    )
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(f"{path} is as wanted")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What differs in one file, and which of the user's variables it keeps."""
+
+    file: EnvironmentFile
+    reasons: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    managed: str
+
+    def shown(self) -> str:
+        lines = difflib.unified_diff(self.before, self.after, lineterm="", n=2)
+        return "\n".join([f"{self.file.path}: {', '.join(self.reasons)}", *list(lines)[2:]])
+
+    def line(self) -> str:
+        file, data = self.file, self.managed.encode()
+        content = base64.encodebytes(data).decode()
+        digest = hashlib.sha256(data).hexdigest()
+        words = [file.path, file.mode, file.user, file.group, digest, " ".join(file.variables)]
+        return f"environment {shlex.join(words)} <<'.'\n{content}.\n"
+
+
+def _plan(file: EnvironmentFile, state: FileState | None, text: EnvironmentText | None) -> _Plan:
+    own = text.own if text else ()
+    managed = file.text + (f"\n{HEADING}\n" if own else "")
+    after = (*(("line", line) for line in managed.splitlines()), *(("own", name) for name in own))
+    reasons = []
+    if state is None or state.kind != "file" or text is None:
+        reasons.append(f"{state.kind if state else 'absent'} → file")
+    elif text.lines != after:
+        reasons.append("content")
+    if not reasons and state:
+        if int(state.mode, 8) != int(file.mode, 8):
+            reasons.append(f"mode {state.mode} → {file.mode}")
+        if (state.user, state.group) != (file.user, file.group):
+            reasons.append(f"owner {state.user}:{state.group} → {file.user}:{file.group}")
+    before = text.lines if text else ()
+    return _Plan(file, tuple(reasons), _readable(before), _readable(after), managed)
+
+
+def _readable(lines: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    forms = {"line": "{}", "own": "{}=(kept, value hidden)", "comment": "#{}=(hidden)"}
+    return tuple(forms[kind].format(text) for kind, text in lines)

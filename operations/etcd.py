@@ -1,0 +1,184 @@
+"""
+Manage keys of etcd, through its v2 or its v3 interface.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.facts.etcd import Api, EtcdKeys, Keys, KeyState, curl, to_base64
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.script import Script
+
+__all__ = ["Key", "keys"]
+
+_REASONS = {
+    "down": "does not answer",
+    "refused": "refuses us: the certificates given do not fit",
+    "unsupported": "has no {api} interface (from 3.4 v2 needs --enable-v2; 3.6 has none)",
+    "curl missing": "cannot be asked: curl is not installed on this host",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    How one key is wanted.
+
+    + path: as ``/coreos.com/network/config``
+    + value: its text
+    + present: whether it shall be there
+    + previous: the only value that may be replaced or removed; ``None`` for any, and the empty
+      text for a key that is not there yet
+    + json: compare as JSON, so that only a different meaning is a change
+    """
+
+    path: str
+    value: str = ""
+    present: bool = True
+    previous: str | None = None
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or self.path.endswith("/"):
+            raise ValueError(f"path: {self.path!r} does not begin, or ends, with a slash")
+        if self.json and self.present:
+            json.loads(self.value)
+
+    def same(self, found: str, wanted: str) -> bool:
+        """Whether two values are the same for this key."""
+
+        if not self.json:
+            return found == wanted
+        try:
+            return bool(json.loads(found) == json.loads(wanted))
+        except json.JSONDecodeError:
+            return False
+
+
+@operation()
+def keys(
+    keys: Sequence[Key],
+    endpoints: Sequence[str] = ("http://127.0.0.1:2379",),
+    api: Api = "v3",
+    ca: str = "",
+    cert: str = "",
+    key: str = "",
+) -> Generator[StringCommand, None, None]:
+    """
+    Set or remove keys of etcd (M1). Every write holds only for the value that was read before:
+    what somebody else set in between is not lost, the operation fails instead.
+
+    Values are not for secrets: ``--diff`` shows them.
+
+    + keys: list of ``Key``
+    + endpoints: URLs; the first that answers is used
+    + api: ``v2`` or ``v3``
+    + ca, cert, key: files on the host, for TLS
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import etcd
+
+        etcd.keys(
+            name="Set flannel's network",
+            keys=[
+                etcd.Key(
+                    "/coreos.com/network/config",
+                    '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan", "VNI": 1}}',
+                    json=True,
+                ),
+            ],
+            endpoints=["http://127.0.0.1:2379"],
+            api="v2",
+        )
+    """
+
+    paths = [item.path for item in keys]
+    state = read(EtcdKeys, endpoints=endpoints, paths=paths, api=api, ca=ca, cert=cert, key=key)
+    differing = [item for item in keys if _differs(item, state.keys.get(item.path))]
+    for item in differing:
+        found = state.keys.get(item.path)
+        was, becomes = found.value if found else "absent", item.value if item.present else "absent"
+        changes.show(f"etcd {item.path}: {was} → {becomes}")
+    if not differing:
+        ctx_host.get().noop(f"{len(keys)} keys of etcd are as wanted")
+    elif state.status == "ok":
+        yield _script(differing, state, api, curl(ca, cert, key))
+    else:
+        yield _failure(state, endpoints, api)
+
+
+def _differs(item: Key, found: KeyState | None) -> bool:
+    if not item.present:
+        differs = found is not None
+    else:
+        differs = found is None or not item.same(found.value, item.value)
+    value = found.value if found else ""
+    if differs and item.previous is not None and not item.same(value, item.previous):
+        # On a blank host nothing could be read yet.
+        if found is None and not ctx_state.get().is_executing:
+            return True
+        raise OperationError(
+            f"etcd key {item.path}: it has {value or 'no value'!r}, and only {item.previous!r} "
+            "may be replaced"
+        )
+    return differs
+
+
+def _failure(state: Keys, endpoints: Sequence[str], api: Api) -> Script:
+    problem = f"etcd at {', '.join(endpoints)} {_REASONS[state.status].format(api=api)}"
+    return Script(f"echo {shlex.quote(problem)} >&2\nexit 1", "set keys of etcd")
+
+
+_FUNCTIONS = """\
+fail() { echo "etcd did not take $1: $2" >&2; exit 1; }
+"""
+
+
+def _script(items: Sequence[Key], state: Keys, api: Api, words: str) -> Script:
+    write = _v2 if api == "v2" else _v3
+    lines = [_FUNCTIONS.rstrip("\n")]
+    lines += [write(item, state, words) for item in items]
+    summary = "set keys of etcd: " + ", ".join(item.path for item in items)
+    return Script("\n".join(lines), summary)
+
+
+def _v2(item: Key, state: Keys, words: str) -> str:
+    found = state.keys.get(item.path)
+    condition = f"prevIndex={found.revision}" if found else "prevExist=false"
+    url = shlex.quote(f"{state.base}/keys{quote(item.path)}?{condition}")
+    request = "--request PUT --data-urlencode value@-" if item.present else "--request DELETE"
+    return _send(f"{words} {request} {url}", item, item.value, "*'\"action\":'*")
+
+
+def _v3(item: Key, state: Keys, words: str) -> str:
+    found, name = state.keys.get(item.path), to_base64(item.path)
+    request: dict[str, Any] = {"requestDeleteRange": {"key": name}}
+    if item.present:
+        request = {"requestPut": {"key": name, "value": to_base64(item.value)}}
+    revision = str(found.revision if found else 0)
+    comparison = {"key": name, "target": "MOD", "result": "EQUAL", "modRevision": revision}
+    text = json.dumps({"compare": [comparison], "success": [request]})
+    url = shlex.quote(f"{state.base}/kv/txn")
+    return _send(f"{words} --data-binary @- {url}", item, text, "*'\"succeeded\":true'*")
+
+
+def _send(command: str, item: Key, text: str, success: str) -> str:
+    """Send text through standard input, and look whether the answer has the sign of success."""
+
+    return (
+        f"answer=$(printf %s {shlex.quote(text)} | {command})\n"
+        f'case "$answer" in {success}) ;; *) fail {shlex.quote(item.path)} "$answer" ;; esac'
+    )

@@ -1,0 +1,156 @@
+"""
+Manage the names of a cluster's hosts in /etc/hosts (H3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+
+from netaddr import AddrFormatError, IPAddress
+from pyinfra.api import OperationError, OperationValueError, StringCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.hosts import Hosts, Reachable
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util.files import File, plan_files
+
+PATH = "/etc/hosts"
+
+
+@operation()
+def hosts(
+    entries: Mapping[str, str],
+    present: bool = True,
+    unless_resolved: bool = False,
+    marker: str = "kubernetes cluster",
+) -> Generator[StringCommand, None, None]:
+    """
+    Manage names in /etc/hosts, in a marked block of their own; every other byte stays.
+
+    A name that another line already gives the right address is left to that line. Where another
+    line gives it a wrong one, the block goes before it, for the first entry wins.
+
+    + entries: IPv4 address by host name
+    + present: whether the block shall be there
+    + unless_resolved: leave out a name for which DNS gives the right address; one that is in the
+      block already stays
+    + marker: what the block's first and last line say
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import hosts
+
+        hosts.hosts(
+            name="Let the hosts know each other",
+            entries={"kube-master": "192.0.2.11", "kube-node-1": "192.0.2.12"},
+            unless_resolved=True,
+        )
+    """
+
+    _check(entries)
+    names = list(entries) if present and unless_resolved else []
+    found = read(Hosts, names=names)
+    before, block, after = _parts(found.text, marker)
+
+    elsewhere = _addresses(before + after)
+    ours = _addresses(block)
+    wanted = {
+        name: address
+        for name, address in entries.items()
+        if present
+        and elsewhere.get(name) != [address]
+        and (name in ours or address not in found.resolved.get(name, ()))
+    }
+    text = _text(before, after, wanted, marker)
+    # A host without the file, and nothing to put into it.
+    files = [File(PATH, text.encode(errors="surrogateescape"))] if text or found.text else []
+    script = plan_files(files)
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(f"{PATH} is as wanted")
+
+
+@operation()
+def reachable(addresses: Mapping[str, str]) -> Generator[StringCommand, None, None]:
+    """
+    Check that this host reaches others (H3); never changes anything.
+
+    Raises an error that names every host that does not answer a ping. A host without ping is not
+    checked.
+
+    + addresses: IPv4 address by host name
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import hosts
+
+        hosts.reachable(
+            name="Check that the hosts reach each other",
+            addresses={"kube-master": "192.0.2.11"},
+        )
+    """
+
+    answers = read(Reachable, addresses=list(addresses.values()))
+    silent = [
+        f"{name} ({address})"
+        for name, address in addresses.items()
+        if answers.get(address) is False
+    ]
+    if silent:
+        raise OperationError(f"{ctx_host.get().name} does not reach {', '.join(silent)}")
+    ctx_host.get().noop(f"{len(addresses)} hosts are reachable")
+    yield from ()
+
+
+def _check(entries: Mapping[str, str]) -> None:
+    for name, address in entries.items():
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", name):
+            raise OperationValueError(f"entries: {name!r} is not a host name")
+        try:
+            version = IPAddress(address).version
+        except (AddrFormatError, ValueError):
+            version = None
+        if version != 4:
+            raise OperationValueError(f"entries: {name}: {address!r} is not an IPv4 address")
+
+
+def _parts(text: str, marker: str) -> tuple[str, str, str]:
+    """What stands before the block, in it, and after it."""
+
+    match = re.search(
+        rf"^# BEGIN {re.escape(marker)}\n(.*?)^# END {re.escape(marker)}\n?", text, re.M | re.S
+    )
+    if not match:
+        return text, "", ""
+    return text[: match.start()], match[1], text[match.end() :]
+
+
+def _addresses(text: str) -> dict[str, list[str]]:
+    """IPv4 addresses by name, in their order."""
+
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        for name in names if ":" not in address else ():
+            found.setdefault(name, []).append(address)
+    return found
+
+
+def _text(before: str, after: str, wanted: Mapping[str, str], marker: str) -> str:
+    if not wanted:
+        return before + after
+    lines = "".join(f"{address} {name}\n" for name, address in wanted.items())
+    block = f"# BEGIN {marker}\n{lines}# END {marker}\n"
+    if set(_addresses(before)) & set(wanted):
+        return block + before + after
+    return _ended(before) + block + after
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"

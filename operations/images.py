@@ -1,0 +1,167 @@
+"""
+Manage container images: loaded from files of a release, or pulled.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+import tarfile
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import FileUploadCommand, OperationError, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.images import STAGE, Images
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.digest import sha256_of
+from pyinfra_kube.operations.util.script import Script
+
+_FUNCTIONS = """\
+load() {
+  echo "$2  $1" | sha256sum -c --status || { echo "$1 arrived damaged" >&2; exit 1; }
+  docker load --input "$1" >/dev/null
+  rm -f "$1"
+}
+name() {
+  # The option was obligatory once, and was removed later.
+  [ "$1" = "$2" ] || docker tag "$2" "$1" 2>/dev/null || docker tag -f "$2" "$1"
+  docker inspect --type=image --format '{{.Id}}' "$1" >/dev/null
+}
+"""
+
+
+@operation()
+def images(files: Mapping[str, str | None]) -> Generator[Any, None, None]:
+    """
+    Have docker hold images under these names (S2).
+
+    A file is uploaded only when the name is missing on the host, or is another image than the
+    file's; it is checked by digest before it is loaded, so that a cut-off upload is never used,
+    and removed afterwards. An image in a file whose own name differs gets the wanted one too.
+
+    + files: by the name with its tag, the path of an archive (``docker save``, or a release's
+      ``.tar``) on this machine, or ``None`` to pull it
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import images
+
+        images.images(
+            name="Load the images of the control plane",
+            files={
+                "k8s.gcr.io/kube-apiserver:v1.20.2": "images/kube-apiserver.tar",
+                "k8s.gcr.io/pause:3.2": None,
+            },
+        )
+    """
+
+    state = read(Images)
+    archives = {name: archive(path) for name, path in files.items() if path}
+    missing = [name for name in files if name not in state.ids]
+    differing = [
+        name
+        for name, found in archives.items()
+        if name in state.ids and found.ids and _bare(state.ids[name]) not in found.ids
+    ]
+    for name in missing:
+        changes.show(f"image {name}: absent → {'loaded' if files[name] else 'pulled'}")
+    for name in differing:
+        changes.show(f"image {name}: {_bare(state.ids[name])[:12]} → another, loaded")
+
+    loading = [name for name in archives if name in missing or name in differing]
+    pulling = [name for name in missing if not files[name]]
+    if loading:
+        yield from _load({name: archives[name] for name in loading})
+    elif state.staged:
+        changes.show("images that an earlier run left half-way: removed")
+        yield Script(f"rm -rf {STAGE}", "remove half-uploaded images")
+    if pulling:
+        lines = [f"docker pull {shlex.quote(name)} >/dev/null" for name in pulling]
+        yield Script("\n".join(lines), f"pull {', '.join(pulling)}")
+    if not (loading or pulling or state.staged):
+        ctx_host.get().noop(f"{len(files)} images are there")
+
+
+class Archive:
+    """
+    An image archive on this machine.
+
+    + names: the names of images in it
+    + ids: what the image may be called on a host, by the runtime's way of storing it; empty where
+      the archive does not tell
+    """
+
+    def __init__(self, path: str, names: list[str], ids: set[str]) -> None:
+        self.path = path
+        self.names = names
+        self.ids = ids
+
+    def origin(self, name: str) -> str:
+        """Return what the image is called right after it was loaded."""
+
+        if name in self.names or not (self.names or self.ids):
+            return name
+        return self.names[0] if self.names else f"sha256:{min(self.ids)}"
+
+
+def archive(path: str) -> Archive:
+    """Read which images an archive holds; it raises ``OperationError`` where it holds none."""
+
+    file = Path(path)
+    if not file.is_file():
+        raise OperationError(f"image archive {path}: there is no such file on this machine")
+    try:
+        return _archive(path, file.stat().st_mtime_ns)
+    except (tarfile.TarError, KeyError, ValueError, EOFError) as error:
+        raise OperationError(f"image archive {path}: not an image archive ({error})") from error
+
+
+@functools.cache
+def _archive(path: str, _mtime: int) -> Archive:
+    names: list[str] = []
+    ids: set[str] = set()
+    with tarfile.open(path) as tar:
+        members = set(tar.getnames())
+        if "manifest.json" in members:
+            for image in _json(tar, "manifest.json"):
+                names += image.get("RepoTags") or []
+                ids.add(Path(image["Config"]).name.removesuffix(".json"))
+        elif "repositories" in members:
+            for repository, tags in _json(tar, "repositories").items():
+                names += [f"{repository}:{tag}" for tag in tags]
+        else:
+            raise ValueError("it has neither manifest.json nor repositories")
+        if "index.json" in members:
+            # A docker that stores with containerd calls an image by its manifest's digest.
+            ids |= {_bare(item["digest"]) for item in _json(tar, "index.json")["manifests"]}
+    return Archive(path, names, ids)
+
+
+def _json(tar: tarfile.TarFile, name: str) -> Any:
+    content = tar.extractfile(name)
+    if content is None:
+        raise ValueError(f"{name} is not a file")
+    return json.load(content)
+
+
+def _bare(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+def _load(archives: Mapping[str, Archive]) -> Generator[Any, None, None]:
+    yield Script(f"rm -rf {STAGE}\nmkdir -m 700 {STAGE}", "prepare to upload images")
+    lines = [_FUNCTIONS.rstrip("\n"), f"trap 'rm -rf {STAGE}' EXIT"]
+    for path in dict.fromkeys(found.path for found in archives.values()):
+        digest = sha256_of(path)
+        staged = f"{STAGE}/{digest[:16]}.tar"
+        yield FileUploadCommand(path, staged)
+        lines.append(shlex.join(["load", staged, digest]))
+    lines += [shlex.join(["name", name, found.origin(name)]) for name, found in archives.items()]
+    yield Script("\n".join(lines), f"load {', '.join(archives)}")

@@ -1,0 +1,361 @@
+"""
+Manage iptables rules: any, and those that pods need (N5); take away docker's (H5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+
+from netaddr import AddrFormatError, IPNetwork
+from pyinfra.api import OperationError, OperationValueError, StringCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.files import File
+from pyinfra_kube.operations.util.persist import boot_unit, plan_unit
+from pyinfra_kube.operations.util.script import Script, join
+
+# What restores or flushes whole tables at boot comes before ours.
+_AFTER = ("iptables.service", "netfilter-persistent.service", "nftables.service")
+_BEFORE = ("docker.service", "kubelet.service")
+
+_EMPTY = Ruleset({}, ())
+
+
+@operation()
+def rules(
+    rules: Sequence[str],
+    table: str = "filter",
+    owner: str | None = None,
+    present: bool = True,
+    persist: bool = True,
+) -> Generator[StringCommand, None, None]:
+    """
+    Manage iptables rules, each there exactly once.
+
+    With an owner the rules are a set: each carries the owner as a comment, and a rule of the
+    table that carries it and is no longer in the list goes. A rule without any comment that does
+    the same counts as present and is left alone. Without an owner each rule stands for itself
+    and does not outlive a reboot. No other rule is touched, and a rule that is there stays where
+    it is; a chain that is missing is made.
+
+    + rules: as iptables takes them: ``-A CHAIN …`` goes to the end, ``-I CHAIN …`` to the top
+    + table: ``filter``, ``nat``, ``mangle``, ``raw`` or ``security``
+    + owner: one word; the comment of the rules, and the name of the unit that sets them at boot
+    + present: whether the rules shall be there; with an owner ``False`` removes all of its rules
+    + persist: whether the unit ``OWNER.service`` sets the rules again at every boot
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import iptables
+
+        iptables.rules(
+            name="Open the ports of the apiserver",
+            rules=["-I INPUT -p tcp -m multiport --dports 443,6443 -j ACCEPT"],
+            owner="kube-apiserver-ports",
+        )
+    """
+
+    wishes = _wishes(rules, table, owner)
+    found = [rule for rule in _ruleset().rules if rule.table == table]
+    if present:
+        adding = [wish for wish in wishes if not _satisfied(wish[1], found, owner)]
+        removing = _doubled(wishes, found) + _stale(wishes, found, owner)
+    else:
+        adding = []
+        gone = {rule for _, rule in wishes}
+        removing = [rule for rule in found if rule in gone or _owned(rule, owner)]
+
+    script = join([_live(adding, removing), plan_unit(_unit(wishes, owner, present and persist))])
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(f"iptables rules are {'as wanted' if present else 'absent'}")
+
+
+@operation()
+def masquerade(
+    cluster_subnet: str,
+    present: bool = True,
+    persist: bool = True,
+    owner: str = "kube-masquerade",
+) -> Generator[StringCommand, None, None]:
+    """
+    Masquerade what leaves the cluster (N5), so that pods reach hosts that know no pod network.
+
+    + cluster_subnet: CIDR of all pods; what goes there keeps its source
+    + present: whether the rule shall be there
+    + persist: whether the unit ``kube-masquerade.service`` sets it again at every boot
+    + owner: the comment that marks the rule as ours
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import iptables
+
+        iptables.masquerade(
+            name="Masquerade what leaves the cluster",
+            cluster_subnet="10.10.0.0/16",
+        )
+    """
+
+    subnet = _network(cluster_subnet)
+    rule = f"-A POSTROUTING ! -d {subnet} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
+    yield from rules._inner([rule], table="nat", owner=owner, present=present, persist=persist)
+
+
+@operation()
+def forward(
+    cluster_subnet: str,
+    present: bool = True,
+    persist: bool = True,
+    owner: str = "kube-forward",
+) -> Generator[StringCommand, None, None]:
+    """
+    Let the packets of pods through, where docker or a firewall forbids forwarding (N6).
+
+    The rules go to the top of ``FORWARD``, before what rejects the rest.
+
+    + cluster_subnet: CIDR of all pods
+    + present: whether the rules shall be there
+    + persist: whether the unit ``kube-forward.service`` sets them again at every boot
+    + owner: the comment that marks the rules as ours
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import iptables
+
+        iptables.forward(
+            name="Forward the packets of pods",
+            cluster_subnet="10.10.0.0/16",
+        )
+    """
+
+    subnet = _network(cluster_subnet)
+    both = [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
+    yield from rules._inner(both, owner=owner, present=present, persist=persist)
+
+
+@operation()
+def remove_docker_rules(
+    bridges: Sequence[str] = ("docker0", "docker_gwbridge"),
+) -> Generator[StringCommand, None, None]:
+    """
+    Remove the rules and chains that docker made (H5), and nobody else's.
+
+    For a docker that runs with ``--iptables=false``, or not at all; one that manages iptables
+    would set them again. ``DOCKER-USER`` stays when somebody put rules of his own in it.
+
+    + bridges: bridges of docker's networks; those named ``br-`` and twelve digits are known
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import iptables
+
+        iptables.remove_docker_rules(name="Remove docker's own rules")
+    """
+
+    ruleset = _ruleset()
+    chains = _docker_chains(ruleset)
+    removing = [
+        rule
+        for rule in ruleset.rules
+        if (rule.table, rule.chain) not in chains
+        and ((rule.table, rule.target) in chains or _by_docker(rule, bridges))
+    ]
+    for table, chain in chains:
+        changes.show(f"iptables {table}: chain {chain} → absent")
+    clearing = [
+        f"iptables -w -t {table} {action} {chain}" for action in ("-F", "-X")
+        for table, chain in chains
+    ]  # fmt: skip
+    script = join(
+        [
+            _live([], removing),
+            Script("\n".join(clearing), summary="remove docker's chains") if clearing else None,
+        ]
+    )
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop("docker has no iptables rules")
+
+
+# -- What is wanted ------------------------------------------------------------------------------
+
+# A rule, and the action that puts it in its place: -A or -I.
+Wish = tuple[str, Rule]
+
+
+def _network(cidr: str) -> str:
+    try:
+        network = IPNetwork(cidr)
+    except (AddrFormatError, ValueError):
+        network = None
+    if network is None or "/" not in cidr or network.version != 4 or network != network.cidr:
+        raise OperationValueError(
+            f"cluster_subnet: {cidr!r} is not an IPv4 network without host bits, as 10.10.0.0/16"
+        )
+    return str(network)
+
+
+def _wishes(texts: Sequence[str], table: str, owner: str | None) -> list[Wish]:
+    if owner is not None and not re.fullmatch(r"[\w.:@-]+", owner):
+        raise OperationValueError(f"owner: {owner!r} is not one word of letters, digits and dashes")
+    try:
+        found = [(text.split()[0], Rule.parse(text, table)) for text in texts]
+    except (ValueError, IndexError) as error:
+        raise OperationValueError(f"rules: {error}") from error
+    actions = {"--append": "-A", "--insert": "-I"}
+    wishes = dict.fromkeys((actions.get(a, a), _mark(rule, owner)) for a, rule in found)
+    appended = [wish for wish in wishes if wish[0] == "-A"]
+    # Each -I goes before the one that went there earlier.
+    return appended + [wish for wish in reversed(wishes) if wish[0] == "-I"]
+
+
+def _mark(rule: Rule, owner: str | None) -> Rule:
+    if owner is None or _owned(rule, owner):
+        return rule
+    return Rule(rule.table, rule.chain, (*rule.arguments, "-m", "comment", "--comment", owner))
+
+
+# -- What is there -------------------------------------------------------------------------------
+
+
+def _ruleset() -> Ruleset:
+    ruleset = read(Rules) or _EMPTY
+    if ruleset.error:
+        raise OperationError(f"iptables-save cannot read the rules: {ruleset.error}")
+    return ruleset
+
+
+def _owned(rule: Rule, owner: str | None) -> bool:
+    return owner is not None and owner in rule.comments
+
+
+def _satisfied(wanted: Rule, found: Iterable[Rule], owner: str | None) -> bool:
+    return any(
+        rule == wanted or (owner and not rule.comments and rule.effect == wanted.effect)
+        for rule in found
+    )
+
+
+def _doubled(wishes: Iterable[Wish], found: Iterable[Rule]) -> list[Rule]:
+    times = Counter(found)
+    return [rule for _, rule in wishes for _ in range(times[rule] - 1)]
+
+
+def _stale(wishes: Iterable[Wish], found: Iterable[Rule], owner: str | None) -> list[Rule]:
+    wanted = {rule for _, rule in wishes}
+    return [rule for rule in found if _owned(rule, owner) and rule not in wanted]
+
+
+# -- How it gets there ---------------------------------------------------------------------------
+
+
+def _live(adding: Sequence[Wish], removing: Sequence[Rule]) -> Script | None:
+    """Add first: no packet finds neither the old rule nor the new."""
+
+    for _, rule in adding:
+        changes.show(f"iptables {rule.table}: absent → {rule}")
+    for rule in removing:
+        changes.show(f"iptables {rule.table}: {rule} → absent")
+    lines = _ensure(adding) + [rule.command("-D") for rule in removing]
+    return Script("\n".join(lines), summary=_summary(adding, removing)) if lines else None
+
+
+def _summary(adding: Sequence[Wish], removing: Sequence[Rule]) -> str:
+    counts = {"add": len(adding), "remove": len(removing)}
+    return "iptables: " + ", ".join(f"{verb} {count}" for verb, count in counts.items() if count)
+
+
+def _ensure(wishes: Iterable[Wish]) -> list[str]:
+    """Commands that may run again and again."""
+
+    wishes = list(wishes)
+    chains = {(rule.table, rule.chain): None for _, rule in wishes}
+    return [
+        f"iptables -w -t {table} -N {chain} 2>/dev/null || :"
+        for table, chain in chains
+        if chain not in BUILTIN_CHAINS
+    ] + [f"{rule.command('-C')} 2>/dev/null || {rule.command(action)}" for action, rule in wishes]
+
+
+def _unit(wishes: Sequence[Wish], owner: str | None, present: bool) -> list[File]:
+    if owner is None:
+        return []
+    return boot_unit(
+        owner,
+        f"iptables rules of {owner}",
+        _ensure(wishes),
+        before=_BEFORE,
+        after=_AFTER,
+        present=present and bool(wishes),
+    )
+
+
+# -- Docker's ------------------------------------------------------------------------------------
+
+# Docker's rules outside its own chains, by the bridge and the source that they name.
+_DOCKER_RULES = {
+    "nat": [
+        "-A POSTROUTING -s {source} ! -o {bridge} -j MASQUERADE",
+        "-A POSTROUTING -o {bridge} -m addrtype --src-type LOCAL -j MASQUERADE",
+    ],
+    "filter": [
+        "-A FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD -i {bridge} ! -o {bridge} -j ACCEPT",
+        "-A FORWARD -i {bridge} -o {bridge} -j ACCEPT",
+        "-A FORWARD -i {bridge} -o {bridge} -j DROP",
+    ],
+}
+
+
+def _docker_chains(ruleset: Ruleset) -> list[tuple[str, str]]:
+    used = {
+        (rule.table, rule.chain)
+        for rule in ruleset.rules
+        if rule.chain == "DOCKER-USER" and rule.arguments != ("-j", "RETURN")
+    }
+    return [
+        (table, chain)
+        for table, chains in ruleset.chains.items()
+        for chain in chains
+        if re.fullmatch(r"DOCKER(-.+)?", chain) and (table, chain) not in used
+    ]
+
+
+def _by_docker(rule: Rule, bridges: Sequence[str]) -> bool:
+    return _published(rule) or any(
+        rule == Rule.parse(text.format(bridge=bridge, source=rule.value("-s")), rule.table)
+        for text in _DOCKER_RULES.get(rule.table, [])
+        for bridge in _bridges(rule, bridges)
+        if rule.value("-s") or "{source}" not in text
+    )
+
+
+def _bridges(rule: Rule, bridges: Sequence[str]) -> set[str]:
+    names = {o.values[0] for o in rule.options if o.module == "" and o.name in ("-i", "-o")}
+    return {name for name in names if name in bridges or re.fullmatch(r"br-[0-9a-f]{12}", name)}
+
+
+def _published(rule: Rule) -> bool:
+    """Whether it lets a container reach a port that it publishes itself."""
+
+    source, protocol = rule.value("-s"), rule.value("-p")
+    port = rule.value("--dport", protocol)
+    if not (rule.table == "nat" and source.endswith("/32") and port):
+        return False
+    text = f"-A POSTROUTING -s {source} -d {source} -p {protocol} --dport {port} -j MASQUERADE"
+    return rule == Rule.parse(text, "nat")

@@ -1,0 +1,152 @@
+"""
+Manage the cluster's node objects, through kubectl on a host that may.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.nodes import Node, Nodes, kubectl_words
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.script import Script
+
+__all__ = ["NodeObject", "node_objects"]
+
+_FUNCTIONS = """\
+registered() {
+  waited=0
+  until kubectl_ get node "$1" >/dev/null 2>&1; do
+    if [ "$waited" -ge "$2" ]; then
+      echo "node $1 did not register within $2 s:" >&2
+      kubectl_ get node "$1" >&2
+    fi
+    sleep 1
+    waited=$((waited + 1))
+  done
+}
+"""
+
+
+@dataclass(frozen=True)
+class NodeObject:
+    """
+    How one node is wanted.
+
+    + name: as the node registers
+    + pod_cidr: set when it has none; empty leaves it
+    + labels: those to set; ``None`` as a value removes one; others stay
+    + create: make the object where it is missing, for nodes that do not register by themselves
+    """
+
+    name: str
+    pod_cidr: str = ""
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    create: bool = False
+
+
+@operation()
+def node_objects(
+    nodes: Sequence[NodeObject] = (),
+    absent: Sequence[str] = (),
+    kubectl: str = "kubectl",
+    kubeconfig: str = "",
+    server: str = "",
+    wait: int = 60,
+) -> Generator[StringCommand, None, None]:
+    """
+    Set pod CIDRs and labels of nodes, make or delete their objects (F7, M6).
+
+    The API server never lets a node's pod CIDR change: another one is refused.
+
+    + nodes: list of ``NodeObject``
+    + absent: names of nodes whose objects shall not be
+    + kubectl: the program
+    + kubeconfig: path on the host
+    + server: URL of the API server
+    + wait: seconds to wait for a node that is yet to register
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import nodes
+
+        nodes.node_objects(
+            name="Label the nodes",
+            nodes=[
+                nodes.NodeObject("node1", pod_cidr="10.10.1.0/24", labels={"disk": "ssd"}),
+            ],
+            absent=["node9"],
+            server="http://127.0.0.1:8080",
+        )
+    """
+
+    states = read(Nodes, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    lines: list[str] = []
+    for node in nodes:
+        lines += _set(node, states.nodes.get(node.name), states.status == "ok", wait)
+    for name in absent:
+        if name in states.nodes:
+            changes.show(f"node {name}: present → absent")
+            lines.append(shlex.join(["kubectl_", "delete", "node", name]))
+    if not lines:
+        ctx_host.get().noop(f"{len(nodes)} nodes are as wanted")
+        return
+    words = kubectl_words(kubectl, kubeconfig, server)
+    head = f'kubectl_() {{ {words} "$@"; }}\n{_FUNCTIONS}'
+    changed = dict.fromkeys([node.name for node in nodes] + list(absent))
+    yield Script(head + "\n".join(lines), f"set nodes {', '.join(changed)}")
+
+
+def _set(wanted: NodeObject, found: Node | None, known: bool, wait: int) -> list[str]:
+    lines = []
+    if found is None:
+        lines = _create(wanted) if wanted.create and known else _await(wanted, wait)
+        found = Node(wanted.name)
+    if wanted.pod_cidr and found.pod_cidr != wanted.pod_cidr:
+        lines += _pod_cidr(wanted, found)
+    for key, value in wanted.labels.items():
+        if found.labels.get(key) == value:
+            continue
+        changes.show(
+            f"node {wanted.name}: label {key}: {found.labels.get(key, 'absent')} → "
+            f"{'absent' if value is None else value}"
+        )
+        label = f"{key}-" if value is None else f"{key}={value}"
+        lines.append(shlex.join(["kubectl_", "label", "--overwrite", "node", wanted.name, label]))
+    return lines
+
+
+def _create(wanted: NodeObject) -> list[str]:
+    changes.show(f"node {wanted.name}: absent → present")
+    # externalID is what releases before 1.3 refuse to be without; later ones ignore it.
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": wanted.name},
+        "spec": {"externalID": wanted.name},
+    }
+    return [f"printf %s {shlex.quote(json.dumps(manifest))} | kubectl_ create -f -"]
+
+
+def _await(wanted: NodeObject, wait: int) -> list[str]:
+    changes.show(f"node {wanted.name}: set as soon as it has registered")
+    return [shlex.join(["registered", wanted.name, str(wait)])]
+
+
+def _pod_cidr(wanted: NodeObject, found: Node) -> list[str]:
+    if found.pod_cidr:
+        raise OperationError(
+            f"pod_cidr of node {wanted.name}: it has {found.pod_cidr}, which cannot become "
+            f"{wanted.pod_cidr}; delete the node's object, and its kubelet registers it again"
+        )
+    changes.show(f"node {wanted.name}: pod CIDR absent → {wanted.pod_cidr}")
+    patch = json.dumps({"spec": {"podCIDR": wanted.pod_cidr}})
+    return [shlex.join(["kubectl_", "patch", "node", wanted.name, "--patch", patch])]

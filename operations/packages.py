@@ -1,0 +1,176 @@
+"""
+Manage software packages, with apt or dnf as the host has it.
+
+pyinfra's own operations for them take one manager each, and refresh its lists in every run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from pyinfra.api import FileUploadCommand, OperationError, OperationValueError, operation
+from pyinfra.api.command import PyinfraCommand
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.packages import Manager, Packages, PackageStates
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.script import Script
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
+_RPM = re.compile(r"(?P<name>.+)-(?P<version>[^-]+-[^-]+)\.[^.-]+\.rpm")
+
+# Begins the path where an RPM file of the control machine waits until it is installed.
+_WAITING = "/var/cache/pyinfra-kube-"
+
+
+@operation()
+def packages(
+    packages: Sequence[str] = (),
+    enablerepo: Sequence[str] | str | None = None,
+    rpm_files: Sequence[str] = (),
+) -> Generator[PyinfraCommand, None, None]:
+    """
+    Install packages that are missing, all in one command (S3). What is installed stays as it is,
+    in its version too; only a package that is given as an RPM file gets that file's version.
+
+    The lists of apt are refreshed only when something is missing; dnf refreshes its own.
+
+    + packages: names of packages; with dnf also of what a package provides
+    + enablerepo: repositories of dnf to enable for this, as ``updates-testing``; none
+    + rpm_files: URLs (``file:`` is the host's own), or paths on the control machine, of RPM files
+      that are called as rpmbuild calls them: ``NAME-VERSION-RELEASE.ARCH.rpm``; none
+
+    Fails for a name or a file that cannot be one, for a file that does not exist here, on a host
+    without a package manager, and for RPM files or ``enablerepo`` on a host with apt.
+
+    **Examples:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import packages
+
+        packages.packages(
+            name="Install the control plane",
+            packages=["kubernetes-master", "etcd"],
+            enablerepo="updates-testing",
+        )
+
+        packages.packages(
+            name="Install flannel from a file",
+            rpm_files=["https://rpms.example.com/flannel-0.9.0-8.fc33.x86_64.rpm"],
+        )
+    """
+
+    files = _checked(packages, rpm_files)
+    names = list(dict.fromkeys([*packages, *(file.name for file in files)]))
+    states = read(Packages, names=names)
+    lacking = _lacking(packages, files, states)
+    wanted = _wanted(files, states)
+    if not lacking and not wanted:
+        ctx_host.get().noop(f"{len(names)} packages are installed")
+        return
+    repositories = [enablerepo] if isinstance(enablerepo, str) else list(enablerepo or ())
+    _check_manager(states, repositories, rpm_files)
+
+    for package in lacking:
+        changes.show(f"package {package}: absent → installed")
+    for file in wanted:
+        changes.show(f"package {file.name}: {states.versions.get(file.name)} → {file.version}")
+    uploads = [file for file in wanted if not file.url]
+    for file in uploads:
+        yield FileUploadCommand(file.source, file.path)
+    if states.manager == "apt":
+        yield _apt(lacking)
+    else:
+        yield _dnf(states.manager, lacking, repositories, wanted)
+
+
+@dataclass(frozen=True)
+class _RpmFile:
+    """One RPM file, and what its name says that it brings."""
+
+    source: str
+    name: str
+    version: str
+
+    @property
+    def url(self) -> bool:
+        return "://" in self.source
+
+    @property
+    def path(self) -> str:
+        """Where the host's package manager finds it."""
+        return self.source if self.url else _WAITING + os.path.basename(self.source)
+
+
+def _checked(packages: Sequence[str], rpm_files: Sequence[str]) -> list[_RpmFile]:
+    for name in packages:
+        if not _NAME.fullmatch(name):
+            raise OperationValueError(f"packages: {name!r} cannot be the name of a package")
+    files = []
+    for source in rpm_files:
+        match = _RPM.fullmatch(os.path.basename(source.partition("?")[0]))
+        if not match:
+            raise OperationValueError(
+                f"rpm_files: {source!r} is not called as rpmbuild calls its files: "
+                "NAME-VERSION-RELEASE.ARCH.rpm, as etcd-2.2.5-1.fc24.x86_64.rpm"
+            )
+        file = _RpmFile(source, match["name"], match["version"])
+        if not file.url and not os.path.isfile(source):
+            raise OperationValueError(f"rpm_files: {source!r} does not exist on this machine")
+        files.append(file)
+    return files
+
+
+def _lacking(
+    packages: Sequence[str], files: Sequence[_RpmFile], states: PackageStates
+) -> list[str]:
+    """Names that no installed package has, and that no given file brings."""
+
+    brought = {file.name for file in files}
+    wanted = dict.fromkeys(packages)
+    return [name for name in wanted if name not in states.versions and name not in brought]
+
+
+def _wanted(files: Sequence[_RpmFile], states: PackageStates) -> list[_RpmFile]:
+    return [file for file in files if states.versions.get(file.name) != file.version]
+
+
+def _check_manager(
+    states: PackageStates, repositories: Sequence[str], rpm_files: Sequence[str]
+) -> None:
+    if states.manager == "missing":
+        raise OperationError("no package manager on this host: neither dnf, yum nor apt-get")
+    if states.manager == "apt" and (repositories or rpm_files):
+        given = "rpm_files" if rpm_files else "enablerepo"
+        raise OperationError(f"{given}: only for hosts with dnf; this one has apt")
+
+
+def _apt(names: Sequence[str]) -> Script:
+    return Script(
+        f"""\
+export DEBIAN_FRONTEND=noninteractive
+# Ends what a killed run began.
+dpkg --force-confold --configure -a
+apt-get -qq update
+apt-get -qq --yes --no-install-recommends -o DPkg::Lock::Timeout=600 \\
+  -o Dpkg::Options::=--force-confold install -- {shlex.join(names)}
+""",
+        summary=f"install {' '.join(names)}",
+    )
+
+
+def _dnf(
+    manager: Manager, names: Sequence[str], repositories: Sequence[str], files: Sequence[_RpmFile]
+) -> Script:
+    options = "".join(f" --enablerepo={shlex.quote(name)}" for name in repositories)
+    what = shlex.join([*names, *(file.path for file in files)])
+    uploads = [file.path for file in files if not file.url]
+    lines = [f"{manager} --assumeyes --quiet{options} install {what}"]
+    lines += [f"rm -f -- {shlex.join(uploads)}"] if uploads else []
+    return Script("\n".join(lines), summary=f"install {what}")

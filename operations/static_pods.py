@@ -1,0 +1,281 @@
+"""
+Manage static pods: the manifests that kubelet runs by itself, without an API server.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal, cast
+
+import yaml
+from pyinfra.api import StringCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodStates
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.script import Script, join
+from pyinfra_kube.operations.util.templates import render
+
+__all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
+
+# kubelet starts what has ended; starting it ourselves could make two of it.
+_FUNCTIONS = {
+    "docker": """\
+end() { docker stop --time 30 "$@" >/dev/null; }
+running() {
+  docker ps --quiet --no-trunc --filter "label=io.kubernetes.pod.name=$1" \\
+    --filter "label=io.kubernetes.container.name=$2"
+}
+logs() { docker logs --tail 20 "$1"; }
+""",
+    "cri": """\
+end() { crictl stop --timeout 30 "$@" >/dev/null; }
+running() {
+  crictl ps --quiet --no-trunc --label "io.kubernetes.pod.name=$1" \\
+    --label "io.kubernetes.container.name=$2"
+}
+logs() { crictl logs --tail 20 "$1"; }
+""",
+}
+_AGAIN = """\
+again() {
+  waited=0
+  while [ "$waited" -lt 60 ]; do
+    now=$(running "$1" "$2")
+    if [ -n "$now" ] && [ "$now" != "$3" ]; then return; fi
+    sleep 1
+    waited=$((waited + 1))
+  done
+  { echo "kubelet did not start $2 of $1 again in 60 s; its log ended with:"; logs "$3"; } >&2
+  exit 1
+}
+"""
+
+_CPU = {
+    "etcd": "200m",
+    "kube-apiserver": "250m",
+    "kube-controller-manager": "200m",
+    "kube-scheduler": "100m",
+}
+
+
+@dataclass(frozen=True)
+class StaticPod:
+    """
+    One static pod.
+
+    + name: the manifest's file name without its ending
+    + manifest: the whole text
+    + config: files that its containers read when they start (certificates, kubeconfigs, tokens)
+    + restart: end its containers whatever the ages say
+    """
+
+    name: str
+    manifest: str
+    config: Sequence[str] = ()
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class Probe:
+    """
+    How kubelet sees that a container lives.
+
+    + port: where it answers
+    + path: of the HTTP request; empty for a mere TCP connection
+    + scheme: ``HTTP`` or ``HTTPS`` (whose certificate is not checked)
+    + host: address, of an HTTP request only
+    + delay: seconds before the first look
+    """
+
+    port: int
+    path: str = "/healthz"
+    scheme: Literal["HTTP", "HTTPS"] = "HTTP"
+    host: str = "127.0.0.1"
+    delay: int = 15
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A directory or file of the host that a pod sees under the same path."""
+
+    path: str
+    read_only: bool = True
+
+
+def manifest(
+    component: Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
+    image: str,
+    flags: Sequence[str],
+    command: Sequence[str] = (),
+    probe: Probe | None = None,
+    mounts: Sequence[Mount] = (),
+    credentials_dir: str = "/srv/kubernetes",
+    data_dir: str = "/var/lib/etcd",
+    log_file: str = "",
+    log_dir: bool = False,
+    cpu: str = "",
+    priority_class: str = "",
+) -> str:
+    """
+    Return the manifest of a control plane component as a static pod (A1 to A4).
+
+    + component: which one
+    + image: with its tag
+    + flags: one a line, in this order
+    + command: the words before the flags; the component's name by default, ``["/hyperkube",
+      "apiserver"]`` in a hyperkube image
+    + probe: its liveness; by default none
+    + mounts: paths of the host beside those that the component always has (/etc/ssl)
+    + credentials_dir: mounted read-only; empty for none
+    + data_dir: where etcd keeps its data
+    + log_file: redirect what it prints to this file below /var/log; the image must have a shell
+    + log_dir: mount /var/log, for a component that writes there by itself
+    + cpu: CPU request; by default what the component takes in a small cluster
+    + priority_class: from Kubernetes 1.11 ``system-node-critical`` keeps it from being evicted
+
+    **Example:**
+
+    .. code:: python
+
+        static_pods.manifest(
+            "kube-scheduler",
+            image="k8s.gcr.io/kube-scheduler:v1.20.2",
+            flags=["--kubeconfig=/srv/kubernetes/kube-scheduler.kubeconfig"],
+            probe=static_pods.Probe(port=10259, scheme="HTTPS"),
+        )
+    """
+
+    values: dict[str, Any] = {"data_dir": data_dir} if component == "etcd" else {}
+    return render(
+        f"etc/kubernetes/manifests/{component}.yaml.j2",
+        image=image,
+        command=[*(command or [component]), *flags],
+        probe=probe,
+        mounts=list(mounts),
+        credentials_dir=credentials_dir,
+        log_file=log_file,
+        log_dir=log_dir or bool(log_file),
+        cpu=cpu or _CPU[component],
+        priority_class=priority_class,
+        **values,
+    )
+
+
+@operation()
+def static_pods(
+    pods: Sequence[StaticPod],
+    directory: str = "/etc/kubernetes/manifests",
+    absent: Sequence[str] = (),
+    runtime: Literal["docker", "cri"] = "docker",
+) -> Generator[StringCommand, None, None]:
+    """
+    Set static pods, each as fresh as what it reads (A1 to A4).
+
+    kubelet runs a pod anew when its manifest changes. A container that started before one of the
+    pod's files last changed is ended, and kubelet starts it again; so a restart that an earlier
+    run did not live to make is made by the next one.
+
+    + pods: list of ``StaticPod``
+    + directory: kubelet's manifest directory
+    + absent: names of pods that shall not be, whatever their file's ending
+    + runtime: ``docker``, or ``cri`` for crictl
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import static_pods
+
+        static_pods.static_pods(
+            name="Run the scheduler as a static pod",
+            pods=[
+                static_pods.StaticPod(
+                    "kube-scheduler",
+                    manifest=text,
+                    config=["/srv/kubernetes/kube-scheduler.kubeconfig"],
+                ),
+            ],
+            absent=["old-scheduler"],
+        )
+    """
+
+    config = list(dict.fromkeys(path for pod in pods for path in pod.config))
+    states = read(StaticPods, directory=directory, config=config, runtime=runtime)
+    wanted = {pod.name: File(f"{directory}/{pod.name}.yaml", pod.manifest, "600") for pod in pods}
+    unwanted = [
+        File(path, kind="absent")
+        for path in states.manifests
+        if PurePosixPath(path).stem in absent
+        or (PurePosixPath(path).stem in wanted and path != wanted[PurePosixPath(path).stem].path)
+    ]
+    # What gets a new manifest starts anew by itself.
+    settled = [
+        pod
+        for pod in pods
+        if states.manifests.get(wanted[pod.name].path) == wanted[pod.name].sha256
+    ]
+    script = join(
+        [plan_files([*unwanted, *wanted.values()]), _restarts(settled, list(wanted), states)]
+    )
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(f"{len(pods)} static pods are as wanted")
+
+
+def _restarts(
+    pods: Sequence[StaticPod], names: Sequence[str], states: StaticPodStates
+) -> Script | None:
+    """The script that ends containers older than what they read."""
+
+    stale: list[PodContainer] = []
+    touch: list[str] = []
+    for pod in pods:
+        for container in _containers(pod, names, states):
+            newer = [path for path in pod.config if states.mtimes.get(path, 0) > container.started]
+            if not newer and not pod.restart:
+                continue
+            stale.append(container)
+            touch += [path for path in newer if states.mtimes[path] > states.now]
+            why = "what it reads changes"
+            if newer:
+                why = f"{', '.join(newer)} changed after it started"
+            changes.show(f"pod {container.pod}: {container.container} restarted: {why}")
+    if not stale or states.runtime not in _FUNCTIONS:
+        return None
+    lines = [_FUNCTIONS[states.runtime] + _AGAIN.rstrip("\n")]
+    lines += [f"touch -c -- {shlex.join(dict.fromkeys(touch))}"] if touch else []
+    lines += [f"end {' '.join(item.id for item in stale)}"]
+    lines += [shlex.join(["again", item.pod, item.container, item.id]) for item in stale]
+    summary = "restart " + ", ".join(f"{item.container} of {item.pod}" for item in stale)
+    return Script("\n".join(lines), summary)
+
+
+def _containers(
+    pod: StaticPod, names: Sequence[str], states: StaticPodStates
+) -> list[PodContainer]:
+    """The pod's containers that run; kubelet adds the node's name to the pod's."""
+
+    metadata, containers = _names(pod.manifest)
+    name, namespace = metadata.get("name", pod.name), metadata.get("namespace", "default")
+    longer = [f"{other}-" for other in names if other.startswith(f"{name}-")]
+    return [
+        item
+        for item in states.of(name, namespace)
+        if item.running
+        and item.container in containers
+        and not any(item.pod.startswith(prefix) for prefix in longer)
+    ]
+
+
+def _names(text: str) -> tuple[dict[str, str], list[str]]:
+    """A manifest's metadata and the names of its containers."""
+
+    pod = cast(dict[str, Any], yaml.safe_load(text))
+    return pod["metadata"], [item["name"] for item in pod["spec"]["containers"]]

@@ -1,0 +1,153 @@
+"""
+Manage kernel settings and the modules that they need (H1).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Mapping, Sequence
+
+from pyinfra import logger
+from pyinfra.api import OperationValueError, StringCommand, operation
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.facts.sysctl import Modules, Setting, Sysctls, SysctlSettings, path
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.script import Script, join
+
+
+@operation()
+def sysctls(
+    settings: Mapping[str, str | int],
+    modules: Sequence[str] = (),
+    file: str = "/etc/sysctl.d/99-kubernetes.conf",
+    modules_file: str = "/etc/modules-load.d/kubernetes.conf",
+    present: bool = True,
+) -> Generator[StringCommand, None, None]:
+    """
+    Manage kernel settings, now and at boot, with the modules that bring them.
+
+    A setting that another file sets otherwise later at boot is warned of. Absent means that the
+    files are gone; the kernel keeps the values that it has.
+
+    + settings: value by name
+    + modules: kernel modules that some of the settings need; one that is neither loaded nor
+      built in is loaded
+    + file: where the settings are kept; the whole file is ours
+    + modules_file: where the modules are kept; the whole file is ours
+    + present: whether the files shall be there
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import sysctl
+
+        sysctl.sysctls(
+            name="Let packets through, and show those of bridges to iptables",
+            settings={"net.ipv4.ip_forward": 1, "net.bridge.bridge-nf-call-iptables": 1},
+            modules=["br_netfilter"],
+        )
+    """
+
+    wanted = {key: _value(key, value) for key, value in settings.items()} if present else {}
+    values = read(Sysctls, keys=list(wanted)) if wanted else {}
+    states = read(Modules, modules=list(modules)) if modules and present else {}
+
+    loading = _modules_to_load(states, values)
+    lines = [f"modprobe {shlex.quote(module)}" for module in loading]
+    lines += [
+        f"echo {shlex.quote(value)} > {shlex.quote(path(key))}"
+        for key, value in wanted.items()
+        if values.get(key) != value
+    ]
+    _show(loading, wanted, values)
+    _warn_of_overriding(wanted, file)
+
+    live = Script("\n".join(lines), summary=_summary(loading, wanted, values))
+    script = join([live if lines else None, plan_files(_files(wanted, states, file, modules_file))])
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(
+            f"{len(wanted)} kernel settings are as wanted" if present else f"{file} is absent"
+        )
+
+
+def _value(key: str, value: str | int) -> str:
+    text = str(int(value)) if isinstance(value, bool) else " ".join(str(value).split())
+    if not text or not key or key.split() != [key]:
+        raise OperationValueError(f"settings: {key!r}: {value!r} is not a name and a value")
+    return text
+
+
+def _modules_to_load(states: Mapping[str, str], values: Mapping[str, str | None]) -> list[str]:
+    """
+    Modules that the kernel lacks. Where a host cannot tell, as in a container, a setting that is
+    missing tells it.
+    """
+
+    lacking = ["available", "missing"]
+    if any(value is None for value in values.values()):
+        lacking.append("unknown")
+    return [module for module, state in states.items() if state in lacking]
+
+
+def _summary(
+    loading: Sequence[str], wanted: Mapping[str, str], values: Mapping[str, str | None]
+) -> str:
+    parts = [f"load {module}" for module in loading]
+    parts += [f"set {key} = {value}" for key, value in wanted.items() if values.get(key) != value]
+    return ", ".join(parts)
+
+
+def _show(
+    loading: Sequence[str], wanted: Mapping[str, str], values: Mapping[str, str | None]
+) -> None:
+    for module in loading:
+        changes.show(f"module {module}: absent → loaded")
+    for key, value in wanted.items():
+        before = values.get(key)
+        if before != value:
+            changes.show(f"sysctl {key}: {'absent' if before is None else before} → {value}")
+
+
+def _files(
+    wanted: Mapping[str, str], states: Mapping[str, str], file: str, modules_file: str
+) -> list[File]:
+    # A module that the host does not have would fail systemd-modules-load at every boot.
+    kept = [module for module, state in states.items() if state != "unknown"]
+    settings = "".join(f"{key} = {value}\n" for key, value in wanted.items())
+    return [
+        File(file, settings) if wanted else File(file, kind="absent"),
+        File(modules_file, "".join(f"{module}\n" for module in kept))
+        if kept
+        else File(modules_file, kind="absent"),
+    ]
+
+
+def _warn_of_overriding(wanted: Mapping[str, str], file: str) -> None:
+    """Say, once a run, which other file will win at the next boot."""
+
+    if not wanted or ctx_state.get().is_executing:
+        return
+    for setting in _winning(read(SysctlSettings), file):
+        if wanted.get(setting.key, setting.value) != setting.value:
+            ctx_host.get().log(
+                f"{setting.file} sets {setting.key} = {setting.value} at boot, after {file}",
+                logger.warning,
+            )
+
+
+def _winning(settings: list[Setting], file: str) -> list[Setting]:
+    """The last setting of each key in files that are read after ours."""
+
+    ours = file.rsplit("/", 1)[-1]
+    later = [
+        setting
+        for setting in settings
+        if setting.file == "/etc/sysctl.conf" or setting.file.rsplit("/", 1)[-1] > ours
+    ]
+    return list({setting.key: setting for setting in later}.values())

@@ -1,0 +1,106 @@
+"""
+What the kernel forgets, done again at every boot by a oneshot unit of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.script import Script, join
+
+FOLDER = "/etc/systemd/system"
+
+# A word that systemd passes on as it stands.
+_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
+
+
+def boot_unit(
+    name: str,
+    description: str,
+    commands: Sequence[str],
+    before: Sequence[str] = (),
+    after: Sequence[str] = (),
+    retry: bool = False,
+    present: bool = True,
+) -> list[File]:
+    """
+    Return the files that make a host run shell commands at every boot: a unit and the link that
+    enables it. They are for :func:`plan_unit`; the operation makes the same state live itself.
+
+    + name: name of the unit, without ``.service``
+    + description: one line, shown by ``systemctl status``
+    + commands: lines of shell that may be run again and again, one ``ExecStart`` each
+    + before: units that must find the state
+    + after: units that must be up first; ``network-online.target`` is also asked for
+    + retry: try again every five seconds until every command works, for what may come late
+    + present: whether the unit shall be there
+
+    **Example:**
+
+    .. code:: python
+
+        plan_unit(
+            boot_unit(
+                "kube-bridge-cbr0",
+                "Bridge cbr0 of the pods",
+                ["ip link set dev cbr0 up"],
+                before=["docker.service", "kubelet.service"],
+            )
+        )
+    """
+
+    path = f"{FOLDER}/{name}.service"
+    link = f"{FOLDER}/multi-user.target.wants/{name}.service"
+    if not present:
+        return [File(link, kind="absent"), File(path, kind="absent")]
+    text = _text(description, commands, before, after, retry)
+    return [File(path, text), File(link, kind="link", target=path)]
+
+
+def plan_unit(files: Sequence[File]) -> Script | None:
+    """
+    Return the script that sets the files of units and lets systemd know, or ``None``.
+
+    + files: what ``boot_unit`` returned
+    """
+
+    script = plan_files(files)
+    # A host that is not run by systemd, as an image under construction, has nothing to tell.
+    reload = "[ ! -d /run/systemd/system ] || systemctl daemon-reload"
+    return join([script, Script(reload, summary="reload systemd")]) if script else None
+
+
+def _text(
+    description: str,
+    commands: Sequence[str],
+    before: Sequence[str],
+    after: Sequence[str],
+    retry: bool,
+) -> str:
+    unit = [f"Description={description}"]
+    if "network-online.target" in after:
+        unit.append("Wants=network-online.target")
+    unit += [f"After={' '.join(after)}"] if after else []
+    unit += [f"Before={' '.join(before)}"] if before else []
+    unit += ["StartLimitIntervalSec=0"] if retry else []
+
+    service = ["Type=oneshot", "RemainAfterExit=yes"]
+    service += ["Restart=on-failure", "RestartSec=5"] if retry else []
+    service += [f"ExecStart=/bin/sh -c {_quote(command)}" for command in commands]
+
+    sections = {"Unit": unit, "Service": service, "Install": ["WantedBy=multi-user.target"]}
+    return "\n".join("\n".join([f"[{name}]", *lines, ""]) for name, lines in sections.items())
+
+
+def _quote(command: str) -> str:
+    """A command as one word of a unit file, where ``%`` and ``$`` have a meaning of their own."""
+
+    text = command.replace("%", "%%").replace("$", "$$")
+    if _PLAIN.fullmatch(text):
+        return text
+    if "'" not in text and "\\" not in text:
+        return f"'{text}'"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,74 @@
+"""
+Files that will stand on a host, from the templates that are laid out as there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+from importlib import resources
+from typing import Any
+
+from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
+
+
+def render(name: str, **values: Any) -> str:
+    """
+    Return a template's text with values filled in; a value that is missing is an error.
+
+    + name: path below ``templates/``, as ``etc/systemd/system/kubelet.service.j2``
+    + values: what the template names
+
+    **Example:**
+
+    .. code:: python
+
+        render("etc/logrotate.d/kubernetes.j2", paths=["/var/log/kube*.log"], size="100M", keep=5)
+    """
+
+    return _environment().get_template(name).render(**values)
+
+
+class _Loader(BaseLoader):
+    """Finds templates in the package, wherever that is installed."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, None]:
+        file = resources.files("pyinfra_kube.templates").joinpath(template)
+        if not file.is_file():
+            raise TemplateNotFound(template)
+        return file.read_text(encoding="utf-8"), template, None
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=_Loader(),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    environment.filters |= {"yaml": _yaml, "sh": shlex.quote, "systemd": _systemd}
+    return environment
+
+
+def _yaml(value: object) -> str:
+    """A scalar, quoted where YAML would read something else."""
+
+    if isinstance(value, str):
+        plain = re.fullmatch(r"(--[a-z][a-z0-9-]*=)?[A-Za-z/][A-Za-z0-9_./:=,@+*-]*", value)
+        flag = re.fullmatch(r"--[A-Za-z0-9_./:=,@+*-]+", value)
+        reserved = value.lower() in ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+        if (plain or flag) and not reserved and not value.endswith(":"):
+            return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _systemd(word: str) -> str:
+    """One word of an ``ExecStart=`` line."""
+
+    word = word.replace("%", "%%").replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{word}"' if re.search(r"[\s;'\"\\]", word) else word

@@ -1,0 +1,140 @@
+"""
+See that a host does what it was set up for (A6, D2, M4, M5).
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import gevent
+from pyinfra import logger
+from pyinfra.api import StringCommand, operation
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.operations.util.script import Script
+
+__all__ = ["Check", "say", "verified"]
+
+# Seconds between two looks, and between two lines of progress.
+_PAUSE = 2
+_PROGRESS = 10
+
+
+@dataclass(frozen=True)
+class Check:
+    """
+    One thing to see.
+
+    + name: what holds when the command succeeds, as ``kube-apiserver answers /healthz``
+    + command: shell; it may be run again and again and changes nothing
+    + log: shell that prints what the component last said
+    + hint: what to try when it does not hold
+    """
+
+    name: str
+    command: str
+    log: str = ""
+    hint: str = ""
+
+
+@operation()
+def verified(checks: Sequence[Check], timeout: int = 300) -> Generator[StringCommand, None, None]:
+    """
+    Wait until every check holds; fail when one does not in time (A6).
+
+    It changes nothing and so never counts as a change. It looks only in a real run: a dry run
+    would look at hosts that nothing was done to.
+
+    + checks: list of ``Check``
+    + timeout: seconds to wait for all of them together
+
+    Fails with the checks that do not hold, the last lines of their logs, and what to try.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import verify
+
+        verify.verified(
+            name="See that docker works",
+            checks=[
+                verify.Check(
+                    "docker answers",
+                    command="docker info",
+                    log="journalctl --no-pager --lines=20 --unit=docker.service",
+                    hint="systemctl status docker",
+                ),
+            ],
+            timeout=60,
+        )
+    """
+
+    host = ctx_host.get()
+    if not ctx_state.get().is_executing:
+        host.noop(f"{len(checks)} checks wait for the run")
+        return
+    failing = _wait(checks, timeout)
+    if failing:
+        yield _report(failing, timeout)
+    else:
+        host.noop(f"{len(checks)} checks hold")
+
+
+@operation()
+def say(text: Callable[[], str]) -> Generator[StringCommand, None, None]:
+    """
+    Print something at this point of a real run; it changes nothing.
+
+    + text: gives what to print, when its turn has come
+
+    **Example:**
+
+    .. code:: python
+
+        verify.say(name="Where to go on", text=lambda: "kubectl get nodes")
+    """
+
+    if ctx_state.get().is_executing:
+        for line in text().splitlines():
+            logger.info(f"    {line}".rstrip())
+    ctx_host.get().noop("it only says something")
+    yield from ()
+
+
+def _wait(checks: Sequence[Check], timeout: int) -> list[Check]:
+    """Look until every check holds or time is up; return those that do not hold."""
+
+    host = ctx_host.get()
+    commands = {check.name: check.command for check in checks}
+    start = said = time.monotonic()
+    while True:
+        answers = host.get_fact(Checks, commands=commands)
+        failing = [check for check in checks if not answers.get(check.name)]
+        now = time.monotonic()
+        if not failing or now - start > timeout:
+            return failing
+        if now - said >= _PROGRESS:
+            said = now
+            names = ", ".join(check.name for check in failing)
+            host.log(f"waiting ({now - start:.0f} s of at most {timeout} s) until: {names}")
+        gevent.sleep(_PAUSE)
+
+
+def _report(failing: Sequence[Check], timeout: int) -> Script:
+    """A command that fails on the host, and says there what a person needs."""
+
+    lines = []
+    for check in failing:
+        lines.append(f"echo {shlex.quote(f'✗ {check.name}: not so after {timeout} s')}")
+        if check.log:
+            lines.append("echo '  its log ended with:'")
+            lines.append(f"{{ {check.log}\n}} 2>&1 | tail -n 15 | sed 's/^/    /' || true")
+        if check.hint:
+            lines.append(f"echo {shlex.quote(f'  try: {check.hint}')}")
+    text = "{\n" + "\n".join(lines) + "\n} >&2\nexit 1"
+    return Script(text, summary="report " + ", ".join(check.name for check in failing))

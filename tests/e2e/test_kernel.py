@@ -1,0 +1,392 @@
+"""
+Operations on a real kernel: a network namespace of their own, and a copy of /etc.
+
+Each is run until it has nothing left to do, and once more on the namespace as a reboot leaves it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from pyinfra.api import FactBase
+
+from pyinfra_kube.facts.bridge import Bridges, Links
+from pyinfra_kube.facts.hosts import Hosts, Reachable
+from pyinfra_kube.facts.iptables import Rule, Rules
+from pyinfra_kube.facts.routes import Routes
+from pyinfra_kube.operations import bridge, hosts, iptables, routes, sysctl
+from pyinfra_kube.operations.util.script import Script
+from tests.unit.harness import fake_host
+from tests.unit.test_iptables_rules import rule_texts
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces"),
+]
+
+
+class Kernel:
+    """A network namespace in which facts and operations run as on a host."""
+
+    def __init__(self, folder: Path, backend: str) -> None:
+        self.name = f"pk-test-{os.getpid()}"
+        self.etc = folder / "etc"
+        self.tools = folder / "tools"
+        shutil.copytree("/etc", self.etc, symlinks=True, ignore_dangling_symlinks=True)
+        self.tools.mkdir()
+        for tool in ("", "-save", "-restore"):
+            path = shutil.which(f"iptables-{backend}{tool}")
+            if path is None:
+                pytest.skip(f"no iptables-{backend}{tool}")
+            (self.tools / f"iptables{tool}").symlink_to(path)
+        self._add()
+
+    def _add(self) -> None:
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self.run("ip link set dev lo up")
+
+    def remove(self) -> None:
+        subprocess.run(["ip", "netns", "delete", self.name], check=True)
+
+    def run(self, command: str, stdin: str = "") -> str:
+        """Run shell text on the "host"; fail with what it said."""
+
+        shell = f'mount --bind {self.etc} /etc && PATH="{self.tools}:$PATH" && exec sh -c "$1"'
+        entering = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", shell]
+        done = subprocess.run(
+            [*entering, "sh", command], input=stdin, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, stdin, done.stdout, done.stderr)
+        return done.stdout
+
+    def fact(self, fact: type[FactBase[Any]], **arguments: Any) -> Any:
+        instance = fact()
+        command: Any = instance.command
+        lines = self.run(command(**arguments)).splitlines()
+        return instance.process(lines) if lines else instance.default()
+
+    def once(self, operation: Any, **arguments: Any) -> list[str]:
+        """Run an operation; return what ``--diff`` shows."""
+
+        with fake_host({}) as (host, noops, shown):
+            host.get_fact = self.fact
+            for command in operation._inner(**arguments):
+                assert isinstance(command, Script)
+                self.run(
+                    command.get_raw_value(),
+                    str(command.connector_arguments["_stdin"]),
+                )
+                assert shown
+            assert bool(shown) != bool(noops)
+        return shown
+
+    def settle(self, operation: Any, **arguments: Any) -> list[str]:
+        """Run an operation, and see that the second time nothing is left to do."""
+
+        shown = self.once(operation, **arguments)
+        assert self.once(operation, **arguments) == []
+        return shown
+
+    def reboot(self, setup: str = "") -> None:
+        """Lose all that the kernel has, and do what systemd then does."""
+
+        self.remove()
+        self._add()
+        if setup:
+            self.run(setup)
+        units = sorted((self.etc / "systemd/system/multi-user.target.wants").glob("kube-*"))
+        for unit in units:
+            for line in (self.etc / "systemd/system" / unit.name).read_text().splitlines():
+                if line.startswith("ExecStart="):
+                    words = shlex.split(line.removeprefix("ExecStart="))
+                    command = words[2].replace("$$", "$").replace("%%", "%")
+                    assert words[:2] == ["/bin/sh", "-c"]
+                    self.run(command)
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
+    kernel = Kernel(tmp_path, request.param)
+    yield kernel
+    kernel.remove()
+
+
+LINK = """\
+ip link add eth0 type veth peer name far
+ip address add 192.0.2.11/24 dev eth0
+ip link set eth0 up
+ip link set far up
+"""
+POSTROUTING = "-A POSTROUTING ! -d 10.10.0.0/16 -m addrtype ! --dst-type LOCAL -j MASQUERADE"
+MASQUERADE = f"{POSTROUTING} -m comment --comment kube-masquerade"
+
+
+def rules_of(kernel: Kernel, table: str) -> list[Rule]:
+    return [rule for rule in kernel.fact(Rules).rules if rule.table == table]
+
+
+def test_bridge(kernel: Kernel) -> None:
+    wanted = {"bridge": "cbr0", "address": "10.10.1.1/24", "mtu": 1460}
+    assert kernel.settle(bridge.bridge, **wanted)
+    found = kernel.fact(Bridges)["cbr0"]
+    assert (found.mtu, found.addresses, found.up) == (1460, ("10.10.1.1/24",), True)
+
+    kernel.run("ip link add veth1 type veth peer name veth2 && ip link set veth1 mtu 1400 up")
+    kernel.run("ip link set veth1 master cbr0")
+    assert kernel.once(bridge.bridge, **wanted) == []
+    assert kernel.fact(Bridges)["cbr0"].members == ("veth1",)
+
+    for drift in (
+        "ip link set cbr0 mtu 1500",
+        "ip link set cbr0 down",
+        "ip addr flush dev cbr0",
+        "ip addr flush dev cbr0 && ip addr add 10.10.1.2/24 dev cbr0",
+        "ip addr flush dev cbr0 && ip addr add 10.10.1.2/24 dev cbr0"
+        " && ip addr add 10.10.1.1/24 dev cbr0",
+        "ip addr add 10.20.1.1/24 dev cbr0",
+        "ip addr flush dev cbr0 && ip addr add 10.10.1.1/16 dev cbr0",
+    ):
+        kernel.run(drift)
+        assert len(kernel.settle(bridge.bridge, **wanted)) == 1, drift
+        assert kernel.fact(Bridges)["cbr0"].addresses == ("10.10.1.1/24",)
+
+    kernel.reboot()
+    assert kernel.once(bridge.bridge, **wanted) == []
+    kernel.settle(bridge.bridge, bridge="cbr0", present=False)
+    assert "cbr0" not in kernel.fact(Links)
+    kernel.reboot()
+    assert "cbr0" not in kernel.fact(Links)
+
+
+def test_bridge_is_no_bridge(kernel: Kernel) -> None:
+    kernel.run(LINK)
+    with pytest.raises(Exception, match="eth0 is a link of kind 'veth', not a bridge"):
+        kernel.once(bridge.bridge, bridge="eth0", address="10.10.1.1/24")
+
+
+def test_masquerade(kernel: Kernel) -> None:
+    wanted = {"cluster_subnet": "10.10.0.0/16"}
+    kernel.run("iptables -w -t nat -A POSTROUTING -o eth0 -j MASQUERADE")
+    others = rules_of(kernel, "nat")
+    ours = [Rule.parse(MASQUERADE, "nat")]
+    assert kernel.settle(iptables.masquerade, **wanted)
+    assert rules_of(kernel, "nat") == others + ours
+
+    kernel.run(f"iptables -w -t nat {MASQUERADE}".replace("!", "'!'"))
+    kernel.run(f"iptables -w -t nat {MASQUERADE}".replace("10.10.", "10.20."))
+    assert len(kernel.settle(iptables.masquerade, **wanted)) == 2
+    assert rules_of(kernel, "nat") == others + ours
+
+    kernel.run("iptables -w -t nat -F")
+    kernel.run(f"iptables -w -t nat {POSTROUTING}")
+    assert kernel.once(iptables.masquerade, **wanted) == []
+
+    kernel.reboot()
+    assert kernel.once(iptables.masquerade, **wanted) == []
+    assert rules_of(kernel, "nat") == ours
+    kernel.settle(iptables.masquerade, cluster_subnet="10.30.0.0/16")
+    kernel.reboot()
+    assert [rule.value("-s") for rule in rules_of(kernel, "nat")] == [""]
+    assert kernel.once(iptables.masquerade, cluster_subnet="10.30.0.0/16") == []
+    kernel.settle(iptables.masquerade, cluster_subnet="10.30.0.0/16", present=False)
+    assert rules_of(kernel, "nat") == []
+
+
+def test_rules_with_a_chain_and_an_odd_comment(kernel: Kernel) -> None:
+    comment = r'''"50% of \"$HOME\" \\ it\'s `x`"'''
+    wanted = {
+        "rules": [
+            "-I FORWARD -j KUBE-TEST",
+            f"-A KUBE-TEST -p tcp --dport http -m comment --comment {comment} -j RETURN",
+            "-I FORWARD -s 10.0.0.1 -j ACCEPT",
+        ],
+        "owner": "kube-test",
+    }
+    assert kernel.settle(iptables.rules, **wanted)
+    chain = [rule.target for rule in rules_of(kernel, "filter") if rule.chain == "FORWARD"]
+    assert chain == ["KUBE-TEST", "ACCEPT"]
+    before = rules_of(kernel, "filter")
+    assert '50% of "$HOME" \\ it\'s `x`' in before[-1].comments
+    kernel.reboot()
+    assert kernel.once(iptables.rules, **wanted) == []
+    assert rules_of(kernel, "filter") == before
+    kernel.settle(iptables.rules, rules=[], owner="kube-test", present=False)
+    assert rules_of(kernel, "filter") == []
+
+
+def test_forward(kernel: Kernel) -> None:
+    kernel.run("iptables -w -A FORWARD -j REJECT && iptables -w -P FORWARD DROP")
+    assert kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16")
+    targets = [rule.target for rule in rules_of(kernel, "filter")]
+    assert targets == ["ACCEPT", "ACCEPT", "REJECT"]
+
+
+DOCKER = """\
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -s 172.18.0.0/16 ! -o br-0123456789ab -j MASQUERADE
+-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE
+-A DOCKER -i docker0 -j RETURN
+-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+*filter
+:DOCKER - [0:0]
+:DOCKER-ISOLATION-STAGE-1 - [0:0]
+:DOCKER-ISOLATION-STAGE-2 - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-ISOLATION-STAGE-1
+-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -o docker0 -j DOCKER
+-A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+-A FORWARD -i docker0 -o docker0 -j ACCEPT
+-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT
+-A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
+-A DOCKER-ISOLATION-STAGE-1 -j RETURN
+-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
+-A DOCKER-ISOLATION-STAGE-2 -j RETURN
+-A DOCKER-USER -j RETURN
+COMMIT
+"""
+OTHERS = """\
+*nat
+:KUBE-MARK-MASQ - [0:0]
+-A POSTROUTING -s 10.0.0.0/8 ! -o eth0 -j MASQUERADE
+-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.11
+-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+COMMIT
+*filter
+-A FORWARD -i docker0 -o eth1 -j DROP
+COMMIT
+"""
+
+
+def test_docker_rules(kernel: Kernel) -> None:
+    assert kernel.once(iptables.remove_docker_rules) == []
+    kernel.run("iptables-restore --noflush", OTHERS)
+    others = kernel.fact(Rules)
+    kernel.run("iptables-restore --noflush", DOCKER)
+    assert kernel.settle(iptables.remove_docker_rules)
+    left = kernel.fact(Rules)
+    assert (left.rules, left.chains) == (others.rules, others.chains)
+
+
+def test_docker_user_rules_stay(kernel: Kernel) -> None:
+    kernel.run("iptables-restore", DOCKER)
+    kernel.run("iptables -w -I DOCKER-USER -s 203.0.113.1 -j DROP")
+    assert kernel.settle(iptables.remove_docker_rules)
+    assert [str(rule) for rule in rules_of(kernel, "filter")] == [
+        "-A FORWARD -j DOCKER-USER",
+        "-A DOCKER-USER -s 203.0.113.1/32 -j DROP",
+        "-A DOCKER-USER -j RETURN",
+    ]
+
+
+def test_routes(kernel: Kernel) -> None:
+    kernel.run(LINK)
+    kernel.run("ip route add 10.99.0.0/24 via 192.0.2.99 proto static")
+    wanted = [
+        routes.Route("10.10.2.0/24", via="192.0.2.12"),
+        routes.Route("10.10.3.0/24", via="192.0.2.13"),
+    ]
+    assert len(kernel.settle(routes.routes, routes=wanted)) > 2
+
+    def ours() -> list[tuple[str, str | None]]:
+        return [(r.destination, r.via) for r in kernel.fact(Routes) if r.protocol == "76"]
+
+    both = [("10.10.2.0/24", "192.0.2.12"), ("10.10.3.0/24", "192.0.2.13")]
+    assert ours() == both
+    for drift in (
+        "ip route del 10.10.2.0/24",
+        "ip route replace 10.10.2.0/24 via 192.0.2.77",
+        "ip route replace 10.10.2.0/24 via 192.0.2.77 proto 76",
+        "ip route append 10.10.2.0/24 via 192.0.2.77 proto 76",
+        "ip route add 10.10.7.0/24 via 192.0.2.17 proto 76",
+        "ip route add 10.10.7.7 via 192.0.2.17 metric 5 proto 76",
+        "ip route replace 10.10.3.0/24 via 192.0.2.13 proto static",
+    ):
+        kernel.run(drift)
+        assert len(kernel.settle(routes.routes, routes=wanted)) == 1, drift
+        assert ours() == both
+
+    kernel.reboot(LINK)
+    assert kernel.once(routes.routes, routes=wanted) == []
+    kernel.settle(routes.routes, routes=wanted[:1])
+    assert ours() == both[:1]
+    kernel.run("ip route add 10.99.0.0/24 via 192.0.2.99 proto static")
+    kernel.settle(routes.routes, present=False)
+    assert ours() == []
+    assert "10.99.0.0/24" in [route.destination for route in kernel.fact(Routes)]
+
+
+def test_a_network_of_the_host_is_no_route(kernel: Kernel) -> None:
+    kernel.run(LINK)
+    with pytest.raises(AssertionError, match="File exists"):
+        kernel.once(routes.routes, routes=[routes.Route("192.0.2.0/24", via="192.0.2.12")])
+
+
+def test_sysctls(kernel: Kernel) -> None:
+    bridged = "net.bridge.bridge-nf-call-iptables"
+    wanted = {
+        "settings": {"net.ipv4.ip_forward": 1, bridged: 1},
+        "modules": ["br_netfilter"],
+    }
+    kernel.run("echo 0 > /proc/sys/net/ipv4/ip_forward")
+    assert kernel.settle(sysctl.sysctls, **wanted)
+    kernel.run("echo 0 > /proc/sys/net/ipv4/ip_forward")
+    shown = ["sysctl net.ipv4.ip_forward: 0 → 1"]
+    assert kernel.settle(sysctl.sysctls, **wanted) == shown
+    text = (kernel.etc / "sysctl.d/99-kubernetes.conf").read_text()
+    assert text == f"net.ipv4.ip_forward = 1\n{bridged} = 1\n"
+    assert kernel.settle(sysctl.sysctls, settings={}, present=False)
+    with pytest.raises(AssertionError, match="net/ipv4/no_such"):
+        kernel.once(sysctl.sysctls, settings={"net.ipv4.no_such": 1})
+
+
+def test_hosts(kernel: Kernel) -> None:
+    kernel.run(LINK)
+    before = kernel.fact(Hosts).text
+    wanted = {"entries": {"kube-master": "192.0.2.11", "kube-node-1": "192.0.2.12"}}
+    assert kernel.settle(hosts.hosts, **wanted)
+    assert kernel.run("getent ahostsv4 kube-node-1 | head -1").startswith("192.0.2.12 ")
+    assert kernel.once(hosts.hosts, **wanted, unless_resolved=True) == []
+    kernel.settle(hosts.hosts, **wanted, present=False)
+    assert kernel.fact(Hosts).text == before
+
+
+def test_reachable(kernel: Kernel) -> None:
+    kernel.run(LINK)
+    answers = kernel.fact(Reachable, addresses=["192.0.2.11", "192.0.2.12"])
+    if shutil.which("ping"):
+        assert answers == {"192.0.2.11": True, "192.0.2.12": False}
+    else:
+        assert answers == {"192.0.2.11": None, "192.0.2.12": None}
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(text=rule_texts())
+def test_any_rule(kernel: Kernel, text: str) -> None:
+    rule = Rule.parse(text)
+    kernel.run("iptables -w -F INPUT")
+    kernel.run(rule.command("-A"))
+    found = rules_of(kernel, "filter")
+    assert found == [rule]
+    kernel.run(found[0].command("-C"))
+    kernel.run("iptables-restore", f"*filter\n{found[0]}\nCOMMIT\n")
+    assert rules_of(kernel, "filter") == [rule]
+    kernel.run(rule.command("-D"))

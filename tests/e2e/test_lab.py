@@ -1,0 +1,265 @@
+"""The lab itself: its hosts are real, and nothing of it is left afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Lab, LabError, down, held
+from tests.lab.places import CONTROL_GROUP, KNOWN_HOSTS, LINK
+
+pytestmark = pytest.mark.lab
+
+MASTER, NODE = "kube-master", "kube-node-1"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    before = _machine()
+    with held():
+        lab = Lab.up([MASTER, NODE])
+        yield lab
+        down()
+    _eventually(lambda: _machine() == before, lambda: _differences(before, _machine()))
+
+
+def test_hosts_boot_whole(lab: Lab) -> None:
+    for name in lab.hosts:
+        assert lab.exec(name, "systemctl is-system-running").stdout.strip() == "running"
+        assert lab.exec(name, "hostname").stdout.strip() == name
+        assert lab.exec(name, "systemctl --failed --no-legend").stdout == ""
+
+
+def test_ssh_and_the_inventory_reach_every_host(lab: Lab) -> None:
+    pyinfra = ["pyinfra", "-y", "inventories/lab.py", "exec", "--", "hostname"]
+    done = subprocess.run(pyinfra, capture_output=True, text=True, cwd=_repository())
+    assert done.returncode == 0, done.stderr
+    for name in lab.hosts:
+        assert f"[{name}] {name}" in done.stdout + done.stderr
+
+
+def test_hosts_see_their_own_network_only(lab: Lab) -> None:
+    links = lab.exec(NODE, "ls /sys/class/net").stdout.split()
+    assert links == ["eth0", "lo"]
+    assert lab.exec(NODE, f"ping -c 1 -W 2 {lab.hosts[MASTER].ip}").returncode == 0
+
+
+def test_outside_sees_the_hosts_address(lab: Lab) -> None:
+    seen = lab.exec(NODE, f"curl -s http://{lab.network.outside_address}/").stdout
+    assert seen.strip() == lab.hosts[NODE].ip
+
+
+def test_no_packet_gets_out(lab: Lab) -> None:
+    stranger = "198.18.77.77"
+    seen = []
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003)) as watch:
+        watch.settimeout(0.2)
+        for gateway in (lab.network.gateway, lab.network.control):
+            lab.exec(NODE, f"ip route replace {stranger} via {gateway}")
+            lab.exec(NODE, f"ping -c 1 -W 1 {stranger}; curl -m 1 http://{stranger}/")
+        lab.exec(NODE, f"ip route delete {stranger}")
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            try:
+                packet, (link, *_) = watch.recvfrom(65535)
+            except TimeoutError:
+                break
+            if socket.inet_aton(stranger) in packet[:20] and link != LINK:
+                seen.append(link)
+    assert seen == []
+
+
+def test_kernel_settings_of_a_host_are_its_own(lab: Lab) -> None:
+    before = Path("/proc/sys/kernel/panic").read_text()
+    lab.exec(NODE, "sysctl -w kernel.panic=77 vm.overcommit_memory=1")
+    assert lab.exec(NODE, "sysctl -n kernel.panic").stdout == "77\n"
+    assert Path("/proc/sys/kernel/panic").read_text() == before
+
+
+def test_docker_installs_and_runs(lab: Lab) -> None:
+    assert lab.kubernetes
+    assert lab.exec(NODE, "command -v docker").returncode != 0
+    installed = lab.exec(NODE, "apt-get install -y docker.io containernetworking-plugins")
+    assert installed.returncode == 0, installed.stderr
+    assert lab.exec(NODE, "docker info -f '{{.Driver}}'").stdout.strip() == "overlay2"
+    with (lab.kubernetes / "test.tar").open("rb") as image:
+        _ssh(lab, NODE, "docker load", stdin=image.read())
+    answer = lab.exec(NODE, f"docker run lab/test:1 wget -qO- {lab.network.outside_address}")
+    assert answer.stdout.strip() == lab.hosts[NODE].ip
+
+
+def test_reboot_keeps_the_disk_and_the_address_and_nothing_else(lab: Lab) -> None:
+    lab.exec(NODE, "echo kept >/root/file; touch /run/gone; ip link add br0 type bridge")
+    lab.exec(NODE, "iptables -A FORWARD -s 10.9.9.9 -j DROP; sysctl -w kernel.panic=78")
+    boot = lab.exec(NODE, "cat /proc/sys/kernel/random/boot_id").stdout
+    lab.reboot(NODE)
+    assert lab.exec(NODE, "cat /proc/sys/kernel/random/boot_id").stdout != boot
+    assert lab.exec(NODE, "cat /root/file").stdout == "kept\n"
+    assert lab.exec(NODE, "test -e /run/gone").returncode != 0
+    assert lab.exec(NODE, "ip link show br0").returncode != 0
+    assert "10.9.9.9" not in lab.exec(NODE, "iptables -S").stdout
+    assert lab.exec(NODE, "sysctl -n kernel.panic").stdout != "78\n"
+    assert lab.hosts[NODE].ip in lab.exec(NODE, "ip -br address show eth0").stdout
+    assert _ssh(lab, NODE, "systemctl is-active docker").strip() == "active"
+
+
+def test_a_host_can_reboot_itself(lab: Lab) -> None:
+    boot = lab.exec(MASTER, "cat /proc/sys/kernel/random/boot_id").stdout
+    lab.exec(MASTER, "systemctl reboot")
+    host = lab.host(MASTER)
+    _eventually(lambda: host.leader() is not None and _boot(lab) not in ("", boot))
+    host.wait_until_ready()
+
+
+def test_power_failure_keeps_what_was_written(lab: Lab) -> None:
+    lab.exec(NODE, "echo written >/var/lib/docker/file")
+    lab.power_off(NODE)
+    with pytest.raises(LabError, match="is off"):
+        lab.exec(NODE, "true")
+    lab.start(NODE)
+    assert lab.exec(NODE, "cat /var/lib/docker/file").stdout == "written\n"
+
+
+def test_cut_off_host_is_unreachable_until_mended(lab: Lab) -> None:
+    ping = f"ping -c 1 -W 1 {lab.hosts[NODE].ip}"
+    lab.cut(NODE)
+    assert lab.exec(MASTER, ping).returncode != 0
+    assert lab.exec(NODE, "true").returncode == 0
+    lab.mend(NODE)
+    assert lab.exec(MASTER, ping.replace("-W 1", "-W 3")).returncode == 0
+
+
+def test_full_disk(lab: Lab) -> None:
+    lab.fill_disk(NODE)
+    for place in ("/root", "/var/lib/docker", "/usr/local", "/etc"):
+        done = lab.exec(NODE, f"echo text >{place}/more")
+        assert "No space left on device" in done.stderr, place
+        lab.exec(NODE, f"rm -f {place}/more")
+    lab.free_disk(NODE)
+    assert lab.exec(NODE, "echo text >/root/more").returncode == 0
+
+
+def test_built_in_features_are_found_by_modprobe(lab: Lab) -> None:
+    assert lab.exec(NODE, "modprobe br_netfilter overlay").returncode == 0
+    assert lab.exec(NODE, "modprobe no_such_thing").returncode != 0
+
+
+def test_reset_gives_a_blank_host(lab: Lab) -> None:
+    started = time.monotonic()
+    lab.reset([NODE])
+    assert time.monotonic() - started < 15
+    assert lab.exec(NODE, "test -e /root/file").returncode != 0
+    assert lab.exec(NODE, "command -v docker").returncode != 0
+    assert _ssh(lab, NODE, "hostname").strip() == NODE
+
+
+def test_hosts_come_and_go(lab: Lab) -> None:
+    lab.add("kube-node-9", docker=True)
+    assert _ssh(lab, "kube-node-9", "docker info -f '{{.Driver}}'").strip() == "overlay2"
+    address = lab.hosts["kube-node-9"].ip
+    lab.remove("kube-node-9")
+    assert "kube-node-9" not in lab.hosts
+    assert lab.exec(NODE, f"ping -c 1 -W 1 {address}").returncode != 0
+
+
+def test_a_second_run_is_refused_with_a_reason(lab: Lab) -> None:
+    with pytest.raises(LabError, match="up already"):
+        Lab.up(["other"])
+    for command in (["up", "other"], ["down"]):
+        done = subprocess.run(
+            ["python3", "-m", "tests.lab", *command],
+            capture_output=True,
+            text=True,
+            cwd=_repository(),
+        )
+        assert done.returncode == 1
+        assert f"Another run holds the lab (process {os.getpid()}: " in done.stderr
+
+
+def test_inventory_refuses_to_load_while_the_lab_is_down(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (_repository() / "inventories/lab.py").read_text()
+    monkeypatch.setattr(Path, "read_text", _missing)
+    with pytest.raises(Exception, match=r"^The lab is down\. Bring it up: make lab-up$"):
+        exec(source, {})
+
+
+def _missing(path: Path) -> str:
+    raise FileNotFoundError(path)
+
+
+def _boot(lab: Lab) -> str:
+    return lab.exec(MASTER, "cat /proc/sys/kernel/random/boot_id").stdout
+
+
+def _ssh(lab: Lab, name: str, command: str, stdin: bytes = b"") -> str:
+    record = lab.hosts[name]
+    options = ["-o", f"UserKnownHostsFile={KNOWN_HOSTS}", "-o", "BatchMode=yes"]
+    words = ["ssh", "-i", record.ssh_key, *options, f"root@{record.ip}", command]
+    return subprocess.run(words, input=stdin, capture_output=True, check=True).stdout.decode()
+
+
+def _repository() -> Path:
+    return Path(__file__).parents[2]
+
+
+def _machine() -> dict[str, set[str]]:
+    """Everything of the machine that a lab might leave changed."""
+    spaces = {
+        f"{kind} {_link(space)}"
+        for process in Path("/proc").glob("[0-9]*")
+        for kind in ("net", "mnt", "pid")
+        if (space := process / "ns" / kind)
+    }
+    groups = Path("/sys/fs/cgroup").rglob(CONTROL_GROUP)
+    return {
+        "namespaces": spaces,
+        "mounts": set(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "control groups": {str(group) for group in groups},
+        "processes": {
+            line for line in _lines("ps -eo pid,args") if re.search("nspawn|tests/lab/", line)
+        },
+        "links": set(_lines("ip -o link")),
+        "routes": set(_lines("ip route show table all")),
+        "rules": set(_lines("ip rule")),
+        "loop devices": set(_lines("losetup --list --noheadings --output NAME,BACK-FILE")),
+        "settings": {
+            f"{path} {path.read_text()}"
+            for path in map(Path, ("/proc/sys/kernel/panic", "/proc/sys/kernel/panic_on_oops"))
+        },
+        "files": {str(path) for path in Path("/run").glob("*")},
+    }
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _lines(command: str) -> list[str]:
+    return subprocess.run(command.split(), capture_output=True, text=True).stdout.splitlines()
+
+
+def _differences(before: dict[str, set[str]], after: dict[str, set[str]]) -> str:
+    return "\n".join(
+        f"{kind}: {before[kind] ^ after[kind]}" for kind in before if before[kind] != after[kind]
+    )
+
+
+def _eventually(
+    check: Callable[[], bool], why: Callable[[], str] = str, patience: float = 20
+) -> None:
+    deadline = time.monotonic() + patience
+    while not check():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.2)

@@ -1,0 +1,87 @@
+"""A control group of its own for each host, in every hierarchy that the machine has mounted."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.lab.machine import LabError
+from tests.lab.places import CONTROL_GROUP
+
+
+def groups(name: str) -> list[Path]:
+    """The host's group in each hierarchy."""
+    return [hierarchy / CONTROL_GROUP / name for hierarchy in _hierarchies()]
+
+
+def make(name: str) -> None:
+    for hierarchy in _hierarchies():
+        group = hierarchy
+        for step in (CONTROL_GROUP, name):
+            _pass_controllers_on(group)
+            group = group / step
+            group.mkdir(exist_ok=True)
+            _copy_cpuset(group)
+
+
+def processes(name: str) -> set[int]:
+    """All that runs in a host, seen from the machine."""
+    found = set()
+    for hierarchy in _hierarchies():
+        for listing in (hierarchy / CONTROL_GROUP / name).rglob("cgroup.procs"):
+            try:
+                found.update(int(pid) for pid in listing.read_text().split())
+            except OSError:
+                continue
+    return found - {0}
+
+
+def remove(name: str, *, patience: float = 10) -> None:
+    """Remove a host's groups, once their processes are gone."""
+    for hierarchy in _hierarchies():
+        _remove_tree(hierarchy / CONTROL_GROUP / name, time.monotonic() + patience)
+
+
+def remove_all() -> None:
+    for hierarchy in _hierarchies():
+        _remove_tree(hierarchy / CONTROL_GROUP, time.monotonic() + 10)
+
+
+def left() -> list[str]:
+    """Names of the hosts that have groups."""
+    names = {
+        group.name for hierarchy in _hierarchies() for group in (hierarchy / CONTROL_GROUP).glob("*/")
+    }
+    return sorted(names)
+
+
+def _hierarchies() -> list[Path]:
+    mounts = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1].startswith("cgroup")]
+
+
+def _pass_controllers_on(group: Path) -> None:
+    """In the unified hierarchy a group offers its children only what it is told to."""
+    available = group / "cgroup.controllers"
+    if available.exists():
+        wanted = " ".join(f"+{controller}" for controller in available.read_text().split())
+        (group / "cgroup.subtree_control").write_text(wanted)
+
+
+def _copy_cpuset(group: Path) -> None:
+    """A new version 1 cpuset is empty, and takes no process until it has something."""
+    for key in ("cpuset.cpus", "cpuset.mems"):
+        if (group / "tasks").exists() and (group / key).exists():
+            (group / key).write_text((group.parent / key).read_text())
+
+
+def _remove_tree(group: Path, deadline: float) -> None:
+    folders = [path for path in group.rglob("*/") if path.is_dir()]
+    for folder in [*sorted(folders, key=lambda path: -len(path.parts)), group]:
+        while folder.is_dir():
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise LabError(f"{folder} cannot be removed: {error.strerror}") from error
+                time.sleep(0.05)

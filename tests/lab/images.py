@@ -1,0 +1,98 @@
+"""Container images in the form that `docker load` takes, written without docker."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from tests.lab.cache import sha256
+
+_USERS = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/"
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image holds: files by their place in it, and links by theirs."""
+
+    names: Sequence[str]
+    files: Mapping[str, Path]
+    links: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: Sequence[str] = ()
+    command: Sequence[str] = ()
+
+    def write(self, archive: Path) -> None:
+        """Write it as one layer; the same content gives the same bytes, so the same image."""
+        layer = archive.with_suffix(".layer")
+        with tarfile.open(layer, "w") as tar:
+            self._fill(tar)
+        digest = sha256(layer)
+        configuration = json.dumps(
+            {
+                "architecture": "amd64",
+                "os": "linux",
+                "created": "1970-01-01T00:00:00Z",
+                "config": {
+                    "Env": [_PATH],
+                    "Entrypoint": list(self.entrypoint) or None,
+                    "Cmd": list(self.command) or None,
+                },
+                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+                "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "pyinfra-kube lab"}],
+            },
+            sort_keys=True,
+        ).encode()
+        name = f"{hashlib.sha256(configuration).hexdigest()}.json"
+        manifest = [
+            {"Config": name, "RepoTags": list(self.names), "Layers": [f"{digest}/layer.tar"]}
+        ]
+        with tarfile.open(archive, "w") as tar:
+            _add_bytes(tar, name, configuration)
+            _add_file(tar, f"{digest}/layer.tar", layer, mode=0o644)
+            _add_bytes(tar, "manifest.json", json.dumps(manifest).encode())
+        layer.unlink()
+
+    def _fill(self, tar: tarfile.TarFile) -> None:
+        for folder in _folders([*self.files, *self.links, "/etc/passwd", "/tmp/.", "/var/log/."]):
+            entry = tarfile.TarInfo(folder)
+            entry.type = tarfile.DIRTYPE
+            entry.mode = 0o1777 if folder == "tmp" else 0o755
+            tar.addfile(entry)
+        _add_bytes(tar, "etc/passwd", _USERS)
+        for place, source in self.files.items():
+            _add_file(tar, place.lstrip("/"), source, mode=0o755)
+        for place, target in self.links.items():
+            entry = tarfile.TarInfo(place.lstrip("/"))
+            entry.type = tarfile.SYMTYPE
+            entry.linkname = target
+            tar.addfile(entry)
+
+
+def _folders(places: Sequence[str]) -> list[str]:
+    """Every folder above these places, outer ones first."""
+    found = {
+        str(parent).lstrip("/")
+        for place in places
+        for parent in (PurePosixPath(place + "x") if place.endswith("/.") else PurePosixPath(place)).parents
+    }
+    return sorted(found - {"", "."})
+
+
+def _add_file(tar: tarfile.TarFile, place: str, source: Path, *, mode: int) -> None:
+    entry = tarfile.TarInfo(place)
+    entry.size = source.stat().st_size
+    entry.mode = mode
+    with source.open("rb") as content:
+        tar.addfile(entry, content)
+
+
+def _add_bytes(tar: tarfile.TarFile, place: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(place)
+    entry.size = len(content)
+    entry.mode = 0o644
+    tar.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,240 @@
+"""The lab: hosts of its own on one machine, all made alike and all gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.lab import cgroups, kubernetes, network, roots, settings, state
+from tests.lab.host import Host
+from tests.lab.machine import LabError, require_root, require_tools, run, say
+from tests.lab.places import DISKS, HERE, KNOWN_HOSTS, RUN, SSH_KEY, SWITCH
+from tests.lab.state import HostRecord, State
+
+HOSTS = ("kube-master", "kube-node-1", "kube-node-2")
+
+_OUTSIDE = "outside"
+_TOOLS = {
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "rsync": "rsync",
+    "ssh-keygen": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+}
+
+
+class Lab:
+    """The lab that is up on this machine; there is one at most."""
+
+    def __init__(self, up: State) -> None:
+        self._state = up
+
+    @classmethod
+    def up(
+        cls,
+        names: Iterable[str] = HOSTS,
+        *,
+        family: str = "debian",
+        docker: bool = False,
+        with_kubernetes: bool = True,
+    ) -> Lab:
+        """Make hosts, ready to be used."""
+        require_root()
+        with state.held():
+            if state.load():
+                raise LabError("The lab is up already. Take it down first: make lab-down")
+            require_tools(_TOOLS)
+            roots.base(family, docker=docker)
+            release = kubernetes.release() if with_kubernetes else None
+            chosen = network.choose()
+            try:
+                lab = cls(State(chosen, str(release) if release else None, settings.remember()))
+                lab._open()
+                lab.add(*names, family=family, docker=docker)
+            except BaseException:
+                say("that failed; taking down what there is of the lab")
+                down()
+                raise
+            return lab
+
+    @classmethod
+    def load(cls) -> Lab:
+        """The lab that is up."""
+        found = state.load()
+        if not found:
+            raise LabError("The lab is down. Bring it up: make lab-up")
+        return cls(found)
+
+    @property
+    def hosts(self) -> dict[str, HostRecord]:
+        return dict(self._state.hosts)
+
+    @property
+    def network(self) -> network.Network:
+        return self._state.network
+
+    @property
+    def kubernetes(self) -> Path | None:
+        """The folder of the release's binaries and images."""
+        return Path(self._state.kubernetes) if self._state.kubernetes else None
+
+    def host(self, name: str) -> Host:
+        record = self._state.hosts.get(name)
+        if not record:
+            raise LabError(f"No such host: {name}. There are: {', '.join(self._state.hosts)}.")
+        base = roots.base(record.family, docker=record.docker)
+        return Host(record, self._state.network, base)
+
+    def add(self, *names: str, family: str = "debian", docker: bool = False) -> None:
+        """Further hosts, blank and ready."""
+        with state.held():
+            say(f"starting {len(names)} hosts" if len(names) > 1 else f"starting {names[0]}")
+            for name in names:
+                if name in self._state.hosts:
+                    raise LabError(f"There is a host named {name} already.")
+                taken = {record.address for record in self._state.hosts.values()}
+                address = self._state.network.free_address(taken)
+                self._state.hosts[name] = HostRecord(name, str(address), family, docker)
+            self._state.save()
+            self._start_blank(names)
+            say("ready")
+
+    def reset(self, names: Iterable[str] | None = None) -> None:
+        """Make hosts (all of them, if none is named) blank again, whatever was done to them."""
+        with state.held():
+            chosen = list(self._state.hosts) if names is None else list(names)
+            _each(lambda name: self.host(name).power_off(), chosen)
+            self._start_blank(chosen)
+
+    def remove(self, name: str) -> None:
+        with state.held():
+            host = self.host(name)
+            host.remove()
+            known = KNOWN_HOSTS.read_text().splitlines(keepends=True)
+            KNOWN_HOSTS.write_text(
+                "".join(line for line in known if line.split()[0] != host.record.ip)
+            )
+            del self._state.hosts[name]
+            self._state.save()
+
+    def exec(
+        self, name: str, command: str | Sequence[str], *, timeout: float | None = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a host, past its network and its sshd."""
+        return self.host(name).exec(command, timeout=timeout)
+
+    def reboot(self, name: str) -> None:
+        """An orderly reboot; returns when the host is ready again."""
+        with state.held():
+            self.host(name).reboot()
+
+    def power_off(self, name: str) -> None:
+        """Pull a host's plug."""
+        with state.held():
+            self.host(name).power_off()
+
+    def start(self, name: str) -> None:
+        """Power a host on; its disk is as it was."""
+        with state.held():
+            host = self.host(name)
+            host.start()
+            host.wait_until_ready()
+
+    def cut(self, name: str) -> None:
+        """Pull a host's network cable."""
+        with state.held():
+            network.cut(self.host(name).record.address)
+
+    def mend(self, name: str) -> None:
+        """Plug a host's network cable in again."""
+        with state.held():
+            network.mend(self.host(name).record.address)
+
+    def fill_disk(self, name: str) -> None:
+        """Leave no free block on a host's disk."""
+        with state.held():
+            self.host(name).fill_disk()
+
+    def free_disk(self, name: str) -> None:
+        """Take back what `fill_disk` took."""
+        with state.held():
+            self.host(name).free_disk()
+
+    def _start_blank(self, names: Iterable[str]) -> None:
+        def start(name: str) -> None:
+            host = self.host(name)
+            host.make()
+            host.start()
+
+        _each(start, names)
+        _each(lambda name: self.host(name).wait_until_ready(), names)
+
+    def _open(self) -> None:
+        """Make what hosts need from the start: a network, a key for their doors, a gateway."""
+        RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._state.save()
+        network.make(self.network)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "pyinfra-kube lab", "-f", SSH_KEY)
+        KNOWN_HOSTS.touch()
+        cgroups.make(_OUTSIDE)
+        with (RUN / "outside.log").open("wb") as log:
+            outside = subprocess.Popen(
+                ["unshare", "--net", HERE / "host/outside.sh"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "CGROUPS": " ".join(map(str, cgroups.groups(_OUTSIDE))),
+                    "SWITCH": str(SWITCH),
+                    "GATEWAY": str(self.network.gateway),
+                    "ADDRESS": str(self.network.outside_address),
+                    "PYTHON": sys.executable,
+                },
+            )
+        self._state.outside_pid = outside.pid
+        self._state.save()
+
+
+def down() -> None:
+    """Take the lab away, whatever of it is there."""
+    require_root()
+    with state.held():
+        found = state.load()
+        for name in cgroups.left():
+            _end(name)
+        cgroups.remove_all()
+        network.remove(found.network if found else None)
+        if found:
+            settings.put_back(found.settings)
+        shutil.rmtree(DISKS, ignore_errors=True)
+        shutil.rmtree(RUN, ignore_errors=True)
+
+
+def _end(name: str) -> None:
+    """End all that runs in one of the lab's own control groups."""
+    deadline = time.monotonic() + 15
+    while remaining := cgroups.processes(name):
+        for pid in remaining:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        if time.monotonic() > deadline:
+            raise LabError(f"{name} still runs processes: {sorted(remaining)}")
+        time.sleep(0.02)
+    cgroups.remove(name)
+
+
+def _each(do: Callable[[str], None], names: Iterable[str]) -> None:
+    """The same for several hosts, at once."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in pool.map(do, names):
+            pass

@@ -1,0 +1,154 @@
+"""The roots that hosts start from: made once for each recipe, then shared by all hosts.
+
+A base is two things: `usr`, which all hosts share under an overlay of their own, and
+`disk.ext4`, the blank disk with everything else, which each host gets a copy of.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import modules
+from tests.lab.cache import digest, kept
+from tests.lab.machine import LabError, require_tools, run, run_logged, say
+from tests.lab.places import HERE, LOGS
+
+FAMILIES = ("debian",)
+
+_SUITE = "bookworm"
+MIRROR = os.environ.get("PYINFRA_KUBE_LABMIRROR", "http://deb.debian.org/debian")
+_DISK_SIZE = "8G"
+
+_TOOLS = {
+    "depmod": "kmod",
+    "dpkg-scanpackages": "dpkg-dev",
+    "mkfs.ext4": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap",
+}
+
+# What a blank Debian server has.
+_BLANK = """
+    systemd systemd-sysv dbus openssh-server ifupdown iproute2 iptables conntrack ebtables ethtool
+    socat bridge-utils curl procps iputils-ping kmod e2fsprogs ca-certificates logrotate netbase
+""".split()
+
+# What a deploy may install on it from /srv/apt: these, and whatever they depend on.
+_OFFERED = """
+    docker.io containerd runc etcd-server etcd-client containernetworking-plugins
+    busybox supervisor firewalld ipset nftables
+""".split()
+
+_DOCKER = ["docker.io", "containernetworking-plugins"]
+
+# Timers would do their work in the middle of a test; a console is nobody's here.
+_MASKED = """
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
+    console-getty.service
+""".split()
+
+_QUIET = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the cache has for one kind of host."""
+
+    usr: Path
+    apt: Path
+    disk: Path
+
+
+def base(family: str, *, docker: bool) -> Base:
+    """The base of a kind of host; made now if the cache has none of this recipe."""
+    if family not in FAMILIES:
+        raise LabError(f"No such family of hosts: {family}. There is: {', '.join(FAMILIES)}.")
+    server = blank()
+    kind, root = "debian", server
+    if docker:
+        kind = "debian-docker"
+        recipe = digest(server.name, _DOCKER)
+        root = kept(f"root-{kind}", recipe, lambda folder: _make_with_docker(folder, server))
+    modules.load_on_machine()
+    recipe = digest(root.name, _DISK_SIZE, modules.KERNEL, modules.present(), HERE / "root")
+    disk = kept(f"disk-{kind}", recipe, lambda folder: _make_disk(folder, root))
+    return Base(usr=root / "root/usr", apt=server / "apt", disk=disk / "disk.ext4")
+
+
+def blank() -> Path:
+    """The Debian server itself (`root`) and the packages that it may be given (`apt`)."""
+    require_tools(_TOOLS)
+    recipe = digest(_SUITE, MIRROR, _BLANK, _OFFERED, _MASKED)
+    return kept("root-debian", recipe, _make_blank)
+
+
+def _make_blank(folder: Path) -> None:
+    """A Debian server, and beside it a repository of what it may be given."""
+    say(f"making a Debian server (log: {LOGS}/root-debian.log)")
+    root, apt = folder / "root", folder / "apt"
+    apt.mkdir()
+    offered, masked = " ".join(_OFFERED), " ".join(_MASKED)
+    run_logged(
+        *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(_BLANK)}"),
+        f'--customize-hook=chroot "$1" apt-get install --yes --download-only '
+        f"--no-install-recommends {offered}",
+        f'--customize-hook=cp "$1"/var/cache/apt/archives/*.deb "{apt}"',
+        f'--customize-hook=chroot "$1" systemctl mask {masked}',
+        *(_SUITE, root, MIRROR),
+        log=LOGS / "root-debian.log",
+        environment=_QUIET,
+    )
+    index = run("dpkg-scanpackages", "--multiversion", ".", folder=apt).stdout
+    (apt / "Packages").write_text(index)
+    _point_apt_at_repository(root, apt)
+
+
+def _point_apt_at_repository(root: Path, apt: Path) -> None:
+    """From now on /srv/apt is all that apt on a host knows of."""
+    sources = root / "etc/apt/sources.list"
+    sources.write_text("deb [trusted=yes] file:/srv/apt ./\n")
+    (root / "srv/apt").mkdir()
+    shutil.rmtree(root / "var/lib/apt/lists")
+    (root / "var/lib/apt/lists/partial").mkdir(parents=True)
+    _inside(root, apt, "apt-get update")
+    for secret in root.glob("etc/ssh/ssh_host_*"):
+        secret.unlink()
+
+
+def _inside(root: Path, apt: Path, script: str) -> None:
+    """Run a script in a root that sees the repository, with mounts that end with it."""
+    mounts = 'mount --bind "$1" "$0/srv/apt" && mount -t proc proc "$0/proc"'
+    run(
+        *("unshare", "--mount", "--propagation", "private", "sh", "-euc"),
+        f'{mounts} && exec chroot "$0" sh -euc "$2"',
+        *(root, apt, script),
+        environment=_QUIET,
+    )
+
+
+def _make_with_docker(folder: Path, server: Path) -> None:
+    """The same server with docker installed as a deploy would."""
+    say("installing docker on a copy of the Debian server")
+    root = folder / "root"
+    run("cp", "--archive", server / "root", root)
+    install = f"apt-get install --yes --no-install-recommends {' '.join(_DOCKER)}"
+    _inside(root, server / "apt", f"{install} && apt-get clean")
+
+
+def _make_disk(folder: Path, made: Path) -> None:
+    """The blank disk: the root but for /usr, and the lab's own files."""
+    say("making the blank disk")
+    stage = folder / "stage"
+    (stage / "work").mkdir(parents=True)
+    run("rsync", "--archive", "--hard-links", "--exclude=/usr/*", f"{made}/root/", stage / "root")
+    run("cp", "--recursive", f"{HERE}/root/.", stage / "root")
+    # What lies in /usr goes into the overlay's upper layer.
+    (stage / "root/usr").rename(stage / "usr")
+    (stage / "root/usr").mkdir()
+    modules.describe(stage / "usr")
+    disk = folder / "disk.ext4"
+    run("truncate", f"--size={_DISK_SIZE}", disk)
+    run("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", stage, disk)
+    shutil.rmtree(stage)

@@ -1,0 +1,452 @@
+"""Who gets which address."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from netaddr import IPAddress, IPNetwork
+
+from pyinfra_kube.cluster.addressing import (
+    AddressPlan,
+    check_mtu,
+    make_plan,
+    node_capacity,
+    parse_network,
+    usable_pods,
+)
+from pyinfra_kube.cluster.errors import InputError, Problem, Wrong
+from pyinfra_kube.cluster.spec import ClusterSpec
+
+
+def spec_of(
+    nodes: int | list[str] = 2, hosts: dict[str, dict[str, Any]] | None = None, **cluster: Any
+) -> ClusterSpec:
+    """A master at 192.168.10.4 and nodes n1 … at 192.168.11.1 …"""
+    names = [f"n{i}" for i in range(1, nodes + 1)] if isinstance(nodes, int) else nodes
+    data: dict[str, dict[str, Any]] = {
+        "m1": {"kubernetes_version": "1.20.2", "master_ip": "192.168.10.4"}
+        | {"ssh_hostname": "192.168.10.4"}
+        | cluster
+    }
+    for name in names:
+        address = str(IPAddress("192.168.11.0") + int(name[1:]))
+        data[name] = {"ssh_hostname": address} | (hosts or {}).get(name, {})
+    return ClusterSpec.from_inventory({"masters": ["m1"], "nodes": names}, data)
+
+
+def cidrs(plan: AddressPlan) -> dict[str, str]:
+    return {name: node.pod_cidr for name, node in plan.nodes.items()}
+
+
+def refused(spec: ClusterSpec, **known: Any) -> list[Problem]:
+    with pytest.raises(InputError) as error:
+        make_plan(spec, **known)
+    return error.value.problems
+
+
+# P1, P2, P3
+
+
+@pytest.mark.parametrize(
+    ("subnet", "size", "nodes", "pods"),
+    [
+        ("10.10.0.0/16", 24, 256, 253),
+        ("10.10.0.0/16", 26, 1024, 61),
+        ("10.10.0.0/16", 27, 2048, 29),
+        ("10.10.0.0/16", 30, 16384, 1),
+        ("10.10.0.0/20", 24, 16, 253),
+        ("10.10.0.0/24", 24, 1, 253),
+    ],
+)
+def test_capacity(subnet: str, size: int, nodes: int, pods: int) -> None:
+    plan = make_plan(spec_of(1, cluster_subnet=subnet, node_cidr_mask_size=size))
+    assert (plan.capacity, plan.capacity_left) == (nodes, nodes - 1)
+    assert plan.nodes["n1"].pods == usable_pods(size) == pods
+
+
+@pytest.mark.parametrize(
+    ("services", "number", "first", "dns"),
+    [
+        ("10.0.0.0/16", 65534, "10.0.0.1", "10.0.0.10"),
+        ("172.30.4.0/24", 254, "172.30.4.1", "172.30.4.10"),
+        ("172.30.4.16/28", 14, "172.30.4.17", "172.30.4.26"),
+    ],
+)
+def test_services(services: str, number: int, first: str, dns: str) -> None:
+    plan = make_plan(spec_of(service_cluster_ip_range=services))
+    assert (plan.services, plan.service_ip, plan.dns_ip) == (number, first, dns)
+
+
+def test_the_bridge_has_the_first_address_with_the_length() -> None:
+    node = make_plan(spec_of(cluster_subnet="10.20.0.0/16", node_cidr_mask_size=26)).nodes["n2"]
+    assert node.name == "n2"
+    assert node.address == "192.168.11.2"
+    assert node.pod_cidr == "10.20.0.64/26"
+    assert node.bridge_address == "10.20.0.65/26"
+    assert node.bridge_ip == "10.20.0.65"
+
+
+# P6: who keeps what
+
+KEPT: dict[str, tuple[dict[str, Any], dict[str, Any], list[int]]] = {
+    "the first free ones, in order": ({}, {}, [0, 1, 2]),
+    "the node's own choice first": ({"n2": 0}, {}, [1, 0, 2]),
+    "then what is carried": ({"n3": 7}, {"carried": {"n2": 9}}, [0, 9, 7]),
+    "then what was planned": ({}, {"carried": {"n2": 9}, "remembered": {"n1": 4}}, [4, 9, 0]),
+    "what is carried over what was planned": (
+        {},
+        {"carried": {"n2": 9}, "remembered": {"n2": 4, "n1": 8}},
+        [8, 9, 0],
+    ),
+    "the node's choice over what was planned": ({"n1": 5}, {"remembered": {"n1": 4}}, [5, 0, 1]),
+    "nothing that a host holds which is gone": (
+        {},
+        {"carried": {"old": 0}, "remembered": {"older": 2}},
+        [1, 3, 4],
+    ),
+    "a network once more when it is free": ({}, {"carried": {"n2": 1, "n3": 2}}, [0, 1, 2]),
+}
+
+
+def _cidr(number: int) -> str:
+    return f"10.10.{number}.0/24"
+
+
+def _known(known: dict[str, dict[str, int]]) -> dict[str, dict[str, str]]:
+    return {
+        source: {name: _cidr(number) for name, number in numbers.items()}
+        for source, numbers in known.items()
+    }
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_who_gets_what(case: str) -> None:
+    chosen, known, expected = KEPT[case]
+    hosts = {name: {"node_pod_cidr": _cidr(number)} for name, number in chosen.items()}
+    plan = make_plan(spec_of(3, hosts), **_known(known))
+    assert list(cidrs(plan).values()) == [_cidr(number) for number in expected]
+    assert list(cidrs(plan)) == ["n1", "n2", "n3"]
+    assert plan.warnings == ()
+
+
+def test_what_gone_hosts_hold_counts() -> None:
+    plan = make_plan(spec_of(), remembered={"old": "10.10.9.0/24"}, carried={"old": "10.10.8.0/22"})
+    assert plan.reserved == 4
+    assert plan.capacity_left == 256 - 4 - 2
+
+
+def test_the_address_of_a_bridge_is_as_good_as_its_network() -> None:
+    assert cidrs(make_plan(spec_of(1), carried={"n1": "10.10.3.1/24"})) == {"n1": "10.10.3.0/24"}
+
+
+RENUMBERED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str, list[str]]] = {
+    "chosen otherwise than carried": (
+        {"hosts": {"n1": {"node_pod_cidr": "10.10.5.0/24"}}},
+        {"carried": {"n1": "10.10.3.0/24"}},
+        "node_pod_cidr",
+        "10.10.3.0/24, which it carries now",
+        ["10.10.5.0/24", "10.10.0.0/24"],
+    ),
+    "carried outside the range": (
+        {},
+        {"carried": {"n1": "10.99.3.0/24"}},
+        "cluster_subnet",
+        "with 10.99.3.0/24 as one of its /24: which it carries now",
+        ["10.10.0.0/24", "10.10.1.0/24"],
+    ),
+    "carried in another size": (
+        {},
+        {"carried": {"n1": "10.10.3.0/25"}},
+        "cluster_subnet",
+        "with 10.10.3.0/25 as one of its /24",
+        ["10.10.0.0/24", "10.10.1.0/24"],
+    ),
+    "carried by a node, chosen for another": (
+        {"hosts": {"n2": {"node_pod_cidr": "10.10.3.0/24"}}},
+        {"carried": {"n1": "10.10.3.0/24"}},
+        "node_pod_cidr",
+        "n2 has it too",
+        ["10.10.0.0/24", "10.10.3.0/24"],
+    ),
+    "planned for a node, carried by another": (
+        {},
+        {"remembered": {"n1": "10.10.3.0/24"}, "carried": {"n2": "10.10.3.0/24"}},
+        "node_pod_cidr",
+        "n2 has it too (which an earlier plan gave it)",
+        ["10.10.0.0/24", "10.10.3.0/24"],
+    ),
+    "chosen for a node, held by a host that is gone": (
+        {"hosts": {"n1": {"node_pod_cidr": "10.10.3.0/24"}}},
+        {"remembered": {"old": "10.10.3.0/24"}},
+        "node_pod_cidr",
+        "old has it too (its node_pod_cidr)",
+        ["10.10.0.0/24", "10.10.1.0/24"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RENUMBERED)
+def test_no_node_is_renumbered_unless_that_is_allowed(case: str) -> None:
+    wanted, known, key, allowed, expected = RENUMBERED[case]
+    (problem,) = refused(spec_of(**wanted), **known)
+    assert (problem.key, problem.host) == (key, "n1")
+    assert allowed in problem.allowed
+    assert "allow_network_change = True" in (problem.fix or "")
+    plan = make_plan(spec_of(**wanted, allow_network_change=True), **known)
+    assert list(cidrs(plan).values()) == expected
+    (warning,) = plan.warnings
+    assert warning.startswith("n1 gets another pod CIDR than ")
+
+
+def test_all_is_held_by_hosts_that_are_gone() -> None:
+    spec = spec_of(2, cluster_subnet="10.10.0.0/23")
+    (problem,) = refused(spec, remembered={"old": "10.10.0.0/24"})
+    assert problem.allowed == "a range with a /24 left for n2"
+    assert "forget what old had" in (problem.fix or "")
+
+
+# P5: what only hosts can tell
+
+
+@pytest.mark.parametrize(
+    ("network", "key"),
+    [
+        ("10.10.0.0/16", "cluster_subnet"),
+        ("10.10.77.0/24", "cluster_subnet"),
+        ("10.0.7.9/30", "service_cluster_ip_range"),
+    ],
+)
+def test_a_network_of_a_host_in_the_way(network: str, key: str) -> None:
+    (problem,) = refused(spec_of(), networks={"n1": ["192.168.11.0/24", network], "n2": [network]})
+    assert problem.key == key
+    assert f"{IPNetwork(network).cidr} of n1, n2" in problem.allowed
+    assert problem.fix == 'for example "10.1.0.0/16"'
+
+
+def test_both_ranges_in_the_way_of_one_network() -> None:
+    problems = refused(spec_of(), networks={"n1": ["10.0.0.0/9"]})
+    assert [problem.key for problem in problems] == ["cluster_subnet", "service_cluster_ip_range"]
+    assert problems[0].fix == 'for example "10.128.0.0/16"'
+
+
+def test_networks_that_are_not_in_the_way() -> None:
+    networks = {"n1": ["0.0.0.0/0", "10.10.3.0/24", "10.11.0.0/16", "192.168.0.0/16"]}
+    plan = make_plan(spec_of(), networks=networks, carried={"n1": "10.10.3.0/24"})
+    assert plan.warnings == ()
+
+
+def test_docker0_is_only_warned_of() -> None:
+    plan = make_plan(
+        spec_of(cluster_subnet="172.16.0.0/12"),
+        networks={"n1": ["172.17.0.0/16", "192.168.0.0/16"]},
+    )
+    assert plan.warnings == (
+        "cluster_subnet 172.16.0.0/12 overlaps docker's own default 172.17.0.0/16",
+        "cluster_subnet 172.16.0.0/12 overlaps docker0 172.17.0.0/16 of n1",
+    )
+
+
+def test_a_public_range_is_warned_of() -> None:
+    plan = make_plan(spec_of(cluster_subnet="18.16.0.0/16"))
+    (warning,) = plan.warnings
+    assert warning.startswith("cluster_subnet 18.16.0.0/16 is public")
+
+
+def test_an_address_that_only_the_host_could_tell() -> None:
+    spec = spec_of(hosts={"n1": {"ssh_hostname": "n1.example.com"}})
+    plan = make_plan(spec)
+    assert plan.addresses["n1"] is None
+    assert "(not known yet)" in plan.table()
+    with pytest.raises(InputError, match="n1: address is not set"):
+        plan.routes("n2")
+    assert plan.routes("n1") == [("10.10.1.0/24", "192.168.11.2")]
+    plan = make_plan(spec, addresses={"n1": "192.168.11.7"})
+    assert plan.routes("n2") == [("10.10.0.0/24", "192.168.11.7")]
+    (problem,) = refused(spec, addresses={"n1": "10.10.0.7"})
+    assert "n1 10.10.0.7" in problem.allowed
+
+
+@pytest.mark.parametrize(
+    ("backend", "mtu", "most"),
+    [("vxlan", 1500, 1450), ("udp", 1500, 1472), ("host-gw", 1450, 1450)],
+)
+def test_an_mtu_that_hosts_cannot_carry(backend: str, mtu: int, most: int) -> None:
+    spec = spec_of(network="flannel", flannel_backend=backend, host_mtu=9000, bridge_mtu=most)
+    assert check_mtu(spec, {"n1": mtu}) == []
+    (problem,) = check_mtu(spec, {"n1": mtu - 1, "n2": mtu})
+    assert (problem.key, problem.host, problem.fix) == ("bridge_mtu", "n1", f"write {most - 1}")
+
+
+# N6
+
+
+def test_routes_to_the_pods_of_the_others() -> None:
+    plan = make_plan(spec_of(3))
+    first, second, third = (
+        ("10.10.0.0/24", "192.168.11.1"),
+        ("10.10.1.0/24", "192.168.11.2"),
+        ("10.10.2.0/24", "192.168.11.3"),
+    )
+    assert plan.routes("m1") == [first, second, third]
+    assert plan.routes("n2") == [first, third]
+    assert make_plan(spec_of(3, route_pods=False)).routes("m1") == []
+
+
+def test_routes_over_a_router_are_warned_of() -> None:
+    networks = {"m1": ["192.168.10.0/24"], "n1": ["192.168.11.0/24"], "n2": []}
+    (warning,) = make_plan(spec_of(), networks=networks).warnings
+    assert warning.startswith("m1 shares no network with n1, n2")
+
+
+# M1
+
+
+def test_flannel_gives_networks_itself() -> None:
+    spec = spec_of(network="flannel", flannel_network="10.20.0.0/16")
+    plan = make_plan(spec, carried={"n2": "10.20.29.0/24"}, remembered={"n1": "10.20.7.0/24"})
+    assert cidrs(plan) == {"n2": "10.20.29.0/24"}
+    assert plan.routes("n1") == []
+    assert (plan.capacity, plan.capacity_left) == (255, 253)
+    assert "flannel's choice" in plan.table()
+    (problem,) = refused(spec, carried={"n2": "10.99.29.0/24"})
+    assert problem.key == "flannel_network"
+
+
+def test_the_table() -> None:
+    spec = spec_of(
+        ["n1", "n20"],
+        {"n20": {"node_pod_cidr": "10.10.200.0/24", "ssh_hostname": "n20.example.com"}},
+        service_cluster_ip_range="18.1.0.0/16",
+    )
+    plan = make_plan(spec, remembered={"old": "10.10.0.0/24"})
+    assert plan.table() == (
+        """\
+cluster        kubernetes    Kubernetes 1.20.2
+control plane  192.168.10.4  m1
+pods           10.10.0.0/16  256 nodes of a /24: 2 in use, 1 held by other hosts, 253 left
+                             253 pods a node (110 unless max_pods is set)
+services       18.1.0.0/16   65534 services; kubernetes 18.1.0.1, DNS 18.1.0.10
+
+HOST  ADDRESS          ROLES        POD CIDR        BRIDGE          PODS
+m1    192.168.10.4     master etcd  -               -               -
+n1    192.168.11.1     node         10.10.1.0/24    10.10.1.1/24    253
+n20   (not known yet)  node         10.10.200.0/24  10.10.200.1/24  253
+
+warning: service_cluster_ip_range 18.1.0.0/16 is public: hosts of the internet in it cannot be \
+reached"""
+    )
+    assert "253 pods a node (max_pods 200)" in make_plan(spec_of(max_pods=200)).table()
+
+
+# Any cluster
+
+
+def networks(shortest: int, longest: int) -> st.SearchStrategy[str]:
+    return st.builds(
+        lambda first, length: str(IPNetwork((first, length)).cidr),
+        st.integers(0x0A000000, 0x0AFFFFFF) | st.integers(0xAC100000, 0xAC1FFFFF),
+        st.integers(shortest, longest),
+    )
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> ClusterSpec:
+    """Any that is accepted, with a pod CIDR of their own for some nodes."""
+    subnet = draw(networks(8, 28))
+    prefix = int(subnet.split("/")[1])
+    size = draw(st.integers(prefix, min(prefix + 8, 30)))
+    nodes = draw(st.integers(1, min(2 ** (size - prefix), 12)))
+    numbers = st.integers(0, 2 ** (size - prefix) - 1)
+    chosen = draw(st.dictionaries(st.integers(1, nodes), numbers, max_size=3))
+    first = IPNetwork(subnet).first
+    hosts = {
+        f"n{node}": {"node_pod_cidr": str(IPNetwork((first + (number << (32 - size)), size)))}
+        for node, number in chosen.items()
+    }
+    try:
+        return spec_of(
+            nodes,
+            hosts,
+            cluster_subnet=subnet,
+            node_cidr_mask_size=size,
+            service_cluster_ip_range=draw(networks(12, 28)),
+        )
+    except InputError:
+        assume(False)
+        raise
+
+
+@given(specs())
+def test_nothing_overlaps(spec: ClusterSpec) -> None:
+    plan = make_plan(spec)
+    pods = [IPNetwork(node.pod_cidr) for node in plan.nodes.values()]
+    services = IPNetwork(plan.service_cluster_ip_range)
+    hosts = [IPAddress(address) for address in plan.addresses.values() if address]
+    assert set(plan.nodes) == {node.name for node in spec.nodes}
+    assert not any(one in two or two in one for one, two in combinations(pods, 2))
+    for network in pods:
+        assert network in IPNetwork(spec.cluster_subnet)
+        assert network.prefixlen == spec.node_cidr_mask_size
+        assert network.ip == network.network
+        assert not (network in services or services in network)
+        assert not any(address in network for address in hosts)
+    assert not any(address in services for address in hosts)
+    assert IPAddress(plan.service_ip) in services
+    assert IPAddress(plan.dns_ip) in services
+    assert plan.service_ip != plan.dns_ip
+
+
+@given(specs())
+def test_bridges_and_numbers(spec: ClusterSpec) -> None:
+    plan = make_plan(spec)
+    for node in plan.nodes.values():
+        network = IPNetwork(node.pod_cidr)
+        assert node.bridge_address == f"{network.network + 1}/{network.prefixlen}"
+        assert node.bridge_ip == node.bridge_address.split("/")[0]
+        addresses = set(network.iter_hosts()) - {IPAddress(node.bridge_ip)}
+        assert node.pods == len(addresses) > 0
+        assert node.name in plan.table()
+    subnet = IPNetwork(spec.cluster_subnet)
+    assert (
+        plan.capacity == node_capacity(spec) == len(list(subnet.subnet(spec.node_cidr_mask_size)))
+    )
+    assert plan.capacity_left == plan.capacity - len(plan.nodes) >= 0
+    assert make_plan(spec) == plan
+
+
+@given(
+    st.permutations([f"n{i}" for i in range(1, 9)]),
+    st.lists(st.permutations([f"n{i}" for i in range(1, 9)]), min_size=1, max_size=3),
+    st.integers(1, 6),
+    st.sampled_from(["carried", "remembered"]),
+)
+def test_nodes_that_come_and_go_never_renumber_another(
+    first: list[str], later: list[list[str]], number: int, source: str
+) -> None:
+    subnet = {"cluster_subnet": "10.10.0.0/21"}
+    has = cidrs(make_plan(spec_of(first[:number], **subnet)))
+    for order in later:
+        present = order[: number + 1]
+        plan = cidrs(make_plan(spec_of(present, **subnet), **{source: has}))
+        assert {name: plan[name] for name in present if name in has} == {
+            name: has[name] for name in present if name in has
+        }
+        added = {plan[name] for name in present if name not in has}
+        assert not added & set(has.values())
+        has |= plan
+
+
+@given(st.text(alphabet="0123456789./:a ", max_size=20))
+def test_a_network_is_read_as_it_is_written_or_not_at_all(text: str) -> None:
+    try:
+        network = parse_network(text)
+    except Wrong as wrong:
+        assume(wrong.fix and '"' in wrong.fix)
+        fixed = (wrong.fix or "").split('"')[1]
+        assert str(parse_network(fixed)) == fixed
+    else:
+        assert str(network) == text

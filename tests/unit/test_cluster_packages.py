@@ -1,0 +1,50 @@
+"""Which distribution ships what."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.packages import _data, _find, packages_for
+
+
+@pytest.mark.parametrize(
+    ("parts", "release", "version", "names"),
+    [
+        (["control-plane", "etcd"], "24", "1.2.0", "kubernetes-master kubernetes-client etcd"),
+        (["node", "flannel", "docker"], "24", "1.2.0", "kubernetes-node flannel docker"),
+        (["node", "flannel", "docker"], "34", "1.20.2", "kubernetes-node flannel moby-engine"),
+        (["node"], "40", "1.29.4", "kubernetes kubernetes-systemd"),
+        (
+            ["control-plane", "node", "containerd"],
+            "42",
+            "1.33.6",
+            "kubernetes1.33-systemd kubernetes1.33-client kubernetes1.33 containerd",
+        ),
+    ],
+)
+def test_fedora(parts: list[str], release: str, version: str, names: str) -> None:
+    assert packages_for(parts, "fedora", release, version) == names.split()
+
+
+def test_every_missing_part_is_said_with_the_choices_left() -> None:
+    with pytest.raises(InputError) as error:
+        packages_for(["flannel", "etcd", "control-plane"], "fedora", "42", "1.33.6")
+    (problem,) = error.value.problems
+    assert problem.key == "flannel_source"
+    assert "fedora 42 ships no package of it; the last that did is 34" in str(problem)
+    with pytest.raises(InputError) as error:
+        packages_for(["docker", "node"], "arch", "", "1.33.6")
+    assert len(error.value.problems) == 2
+
+
+@given(st.sampled_from(sorted(_data())), st.integers(1, 99).map(str), st.data())
+def test_every_answer_is_names_of_packages(system: str, release: str, data: st.DataObject) -> None:
+    parts = data.draw(st.lists(st.sampled_from(sorted(_data()[system])), unique=True))
+    shipped = [part for part in parts if _find(_data()[system][part], release)]
+    names = packages_for(shipped, system, release, "1.20.2")
+    assert len(names) == len(set(names))
+    assert bool(names) == bool(shipped)
+    assert not any("{" in name for name in names)

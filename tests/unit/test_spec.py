@@ -1,0 +1,480 @@
+"""Inventory data becomes a spec, or every problem at once."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem
+from pyinfra_kube.cluster.spec import CLUSTER_KEYS, KEYS, ClusterSpec, check_master_ip
+
+GROUPS = {"masters": ["m1"], "nodes": ["n1", "n2"]}
+CLUSTER = {"kubernetes_version": "1.20.2", "master_ip": "192.168.10.4"}
+HOSTS = {
+    "m1": {"ssh_hostname": "192.168.10.4"},
+    "n1": {"ssh_hostname": "192.168.10.5"},
+    "n2": {"ssh_hostname": "192.168.10.6"},
+}
+
+Expected = tuple[str, str | None, str, str]
+
+
+def read(
+    every: dict[str, Any] | None = None,
+    groups: dict[str, list[str]] | None = None,
+    **hosts: dict[str, Any],
+) -> ClusterSpec:
+    """A spec of the usual inventory with other data for every host, or for some."""
+    data = {
+        name: CLUSTER | (every or {}) | HOSTS.get(name, {}) | hosts.get(name, {})
+        for name in dict.fromkeys([*HOSTS, *hosts])
+    }
+    return ClusterSpec.from_inventory(groups or GROUPS, data)
+
+
+def problems_of(*args: Any, **hosts: Any) -> list[Problem]:
+    with pytest.raises(InputError) as error:
+        read(*args, **hosts)
+    return error.value.problems
+
+
+# What is wrong with one value of the whole cluster: the value, what is allowed, the fix.
+WRONG: list[tuple[str, object, str, str]] = [
+    # A value of a wrong type
+    ("kubernetes_version", 1.20, "in quotes", '"1.2.x" or "1.20.x" in quotes'),
+    ("kubernetes_version", 1.16, "in quotes", '"1.16.x" in quotes'),
+    ("kubernetes_version", 1, "in quotes", ""),
+    ("kubernetes_version", True, "in quotes", ""),
+    ("kubernetes_version", None, "in quotes", ""),
+    ("kubernetes_version", "1.20", "in quotes", '"1.20.x"'),
+    ("kubernetes_version", "v1.20.2", "in quotes", 'write "1.20.2"'),
+    ("kubernetes_version", "latest", "in quotes", ""),
+    ("etcd_version", 3.4, "in quotes", '"3.4.x"'),
+    ("cluster_name", True, "text in quotes", ""),
+    ("cluster_name", 7, "text in quotes", 'write "7"'),
+    ("secure_port", "6443", "a whole number", "write 6443 without quotes"),
+    ("secure_port", 6443.0, "a whole number", ""),
+    ("secure_port", True, "a whole number", ""),
+    ("route_pods", "no", "True or False", "write False without quotes"),
+    ("route_pods", 1, "True or False", "write True"),
+    ("insecure_registries", "reg:5000", "a list", 'write ["reg:5000"]'),
+    ("rpm_files", {"a"}, "a list", ""),
+    ("docker_options", ["a"], "a dictionary", ""),
+    ("cluster_subnet", 10, "text in quotes", ""),
+    # A value that there is not
+    ("apiserver_approach", "HTTPS", "'https' or 'http'", "did you mean https?"),
+    ("credential_policy", "per-node", "'per_node'", "did you mean per_node?"),
+    ("flannel_backend", "vxlam", "'vxlan'", "did you mean vxlan?"),
+    ("authorization_mode", "Node,RBACK", "AlwaysAllow", "did you mean RBAC?"),
+    ("secure_port", 0, "at least 1", ""),
+    ("secure_port", 65536, "at most 65535", ""),
+    ("log_level", -1, "at least 0", ""),
+    ("cluster_name", "a/b", "letters, digits", ""),
+    ("cluster_domain", "Cluster.Local", "a DNS name", 'write "cluster.local"'),
+    ("cluster_domain", "cluster.local.", "a DNS name", 'write "cluster.local"'),
+    ("manifest_dir", "etc/kubernetes", "an absolute path", ""),
+    ("manifest_dir", "/etc/kubernetes/", "an absolute path", 'write "/etc/kubernetes"'),
+    ("master_ip", "master.example.com", "an IPv4 address", ""),
+    ("master_ip", "fd00::4", "IPv6 is not built here", ""),
+    ("master_ip", "127.0.0.1", "loopback", ""),
+    ("master_ip", "192.168.10.256", "an IPv4 address", ""),
+    # Networks
+    ("cluster_subnet", "10.10.3.0/16", "without host bits", 'write "10.10.0.0/16"'),
+    ("service_cluster_ip_range", "10.0.0.1/16", "without host bits", 'write "10.0.0.0/16"'),
+    ("cluster_subnet", "10.10.0.0", "with its length", "write the length too"),
+    ("cluster_subnet", "10.10.0.0/255.255.0.0", "with its length", 'write "10.10.0.0/16"'),
+    ("cluster_subnet", "10.10.0.0/33", "with its length", ""),
+    ("cluster_subnet", "ten", "with its length", ""),
+    ("cluster_subnet", "fd00:10::/64", "IPv6 is not built here", ""),
+    ("cluster_subnet", "169.254.0.0/16", "link-local", 'example "10.1.0.0/16"'),
+    ("service_cluster_ip_range", "10.10.128.0/20", "apart from cluster_subnet", '"10.0.0.0/20"'),
+    ("service_cluster_ip_range", "192.168.10.0/24", "192.168.10.4", '"10.0.0.0/24"'),
+    ("service_cluster_ip_range", "172.16.0.0/11", "without host bits", ""),
+    ("service_cluster_ip_range", "10.0.0.0/29", "/12 to /28", ""),
+    ("cluster_dns", "10.10.0.10", "an address of the services", 'write "10.0.0.10"'),
+    ("cluster_dns", "10.0.0.1", "from 10.0.0.2", 'write "10.0.0.10"'),
+    ("cluster_dns", "10.0.255.255", "to 10.0.255.254", 'write "10.0.0.10"'),
+    ("node_cidr_mask_size", 15, "from 16 to 30", ""),
+    ("node_cidr_mask_size", 31, "from 16 to 30", ""),
+    ("max_pods", 254, "at most 253", ""),
+    ("bridge_mtu", 1501, "at most 1500", "write 1500"),
+    # What a release has not
+    ("kubernetes_version", "1.99.0", "a release of 1.2", "1.36"),
+    ("apiserver_approach", "http", "https", ""),
+    ("cloud_provider", "vagrant", "aws", ""),
+    ("hyperkube", True, "1.20", ""),
+    ("authorization_mode", "RBAC,RBAK", "AlwaysAllow", "RBAC"),
+    ("kubelet_flags", {"api-servers": "http://m1"}, "a flag of kubelet 1.20", "kubeconfig"),
+    # What other values say
+    ("certificate_renew_days", 365, "less than certificate_days", ""),
+    ("etcd_client_port", 6443, "apart from secure_port", ""),
+    ("package_source", "rpm", "", ""),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed", "fix"), WRONG)
+def test_a_wrong_value_of_the_cluster(key: str, value: object, allowed: str, fix: str) -> None:
+    named = "rpm_files" if key == "package_source" else key
+    (problem,) = problems_of({key: value})
+    assert (problem.key, problem.host) == (named, None)
+    assert allowed in problem.allowed
+    assert fix in (problem.fix or "")
+
+
+MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
+    "a bridge address larger than vxlan leaves": (
+        {"every": {"network": "flannel", "bridge_mtu": 1460}},
+        [("bridge_mtu", None, "at most 1450", "write 1450")],
+    ),
+    "docker's MTU too": (
+        {"every": {"network": "flannel", "flannel_backend": "udp", "docker_mtu": 1500}},
+        [("docker_mtu", None, "at most 1472", "write 1472")],
+    ),
+    "public ranges where they are not allowed": (
+        {"every": {"cluster_subnet": "18.16.0.0/16", "allow_public_ranges": False}},
+        [("cluster_subnet", None, "private range", '"10.1.0.0/16"')],
+    ),
+    "a range too large to be counted in": (
+        {
+            "every": {
+                "cluster_subnet": "10.0.0.0/8",
+                "node_cidr_mask_size": 25,
+                "service_cluster_ip_range": "172.30.0.0/16",
+            }
+        },
+        [("node_cidr_mask_size", None, "from 8 to 24", "")],
+    ),
+    "a range smaller than a share": (
+        {"every": {"cluster_subnet": "10.10.0.0/29"}},
+        [("node_cidr_mask_size", None, "from 29 to 30", "")],
+    ),
+    "flannel's shares in flannel's range": (
+        {"every": {"network": "flannel", "flannel_network": "10.10.0.0/23"}},
+        [("flannel_subnet_len", None, "from 25 to 30", "")],
+    ),
+    "flannel's range smaller than any share": (
+        {"every": {"network": "flannel", "flannel_network": "10.10.0.0/29"}},
+        [("flannel_network", None, "at least /28", "")],
+    ),
+    "flannel's range elsewhere": (
+        {
+            "every": {
+                "network": "flannel",
+                "flannel_network": "10.99.0.0/16",
+                "cluster_subnet": "10.10.0.0/16",
+            }
+        },
+        [("flannel_network", None, "cluster_subnet 10.10.0.0/16", "leave one")],
+    ),
+    "a pod CIDR that flannel would not give": (
+        {"every": {"network": "flannel"}, "n1": {"node_pod_cidr": "10.10.1.0/24"}},
+        [("node_pod_cidr", "n1", "nothing", "remove it")],
+    ),
+    "more nodes than CIDRs": (
+        {"every": {"cluster_subnet": "10.10.0.0/24"}},
+        [("cluster_subnet", None, "2 nodes; this one has room for 1", "node_cidr_mask_size = 25")],
+    ),
+    "more nodes than flannel has shares": (
+        {
+            "every": {"network": "flannel", "flannel_subnet_len": 18},
+            "groups": {"masters": ["m1"], "nodes": ["n1", "n2", "n3", "n4"]},
+        },
+        [("flannel_network", None, "4 nodes; this one has room for 3", "flannel_subnet_len = 19")],
+    ),
+    "a pod CIDR with host bits": (
+        {"n1": {"node_pod_cidr": "10.10.3.7/24"}},
+        [("node_pod_cidr", "n1", "without host bits", 'write "10.10.3.0/24"')],
+    ),
+    "a pod CIDR outside": (
+        {"n1": {"node_pod_cidr": "10.11.3.0/24"}},
+        [("node_pod_cidr", "n1", "a /24 of cluster_subnet 10.10.0.0/16", "")],
+    ),
+    "a pod CIDR of another size": (
+        {"n1": {"node_pod_cidr": "10.10.2.0/23"}},
+        [("node_pod_cidr", "n1", "a /24", 'write "10.10.2.0/24"')],
+    ),
+    "a pod CIDR given twice": (
+        {"n1": {"node_pod_cidr": "10.10.3.0/24"}, "n2": {"node_pod_cidr": "10.10.3.0/24"}},
+        [("node_pod_cidr", "n2", "n1 has it too", "")],
+    ),
+    "the seed's example: the bridge in the services": (
+        {"n1": {"NODE_X_POD_CIDR": "10.0.0.0/16"}},
+        [("node_pod_cidr", "n1", "a /24 of cluster_subnet", "")],
+    ),
+    "a host among the pods": (
+        {"every": {"cluster_subnet": "192.168.0.0/16"}},
+        [("cluster_subnet", None, "m1 192.168.10.4, n1 192.168.10.5", '"10.1.0.0/16"')],
+    ),
+    "the control plane among the services": (
+        {"every": {"master_ip": "10.0.0.4"}, "m1": {"ssh_hostname": "m1.example.com"}},
+        [("service_cluster_ip_range", None, "the control plane 10.0.0.4", "")],
+    ),
+    "an unknown key, its value perhaps a secret": (
+        {"every": {"cluster_subnett": "x"}, "n1": {"registry_password": "hunter2"}},
+        [
+            ("cluster_subnett", None, "a known key", "did you mean cluster_subnet?"),
+            ("registry_password", "n1", "a known key", "extra_data_keys"),
+        ],
+    ),
+    "an unknown key of some hosts": (
+        {"n1": {"Master_IP": "x"}, "n2": {"Master_IP": "x"}},
+        [("Master_IP", "n1, n2", "a known key", "did you mean master_ip?")],
+    ),
+    "one key in two spellings": (
+        {"n1": {"NODE_POD_CIDR": "10.10.1.0/24", "node_pod_cidr": "10.10.2.0/24"}},
+        [("node_pod_cidr", "n1", "10.10.1.0/24", "")],
+    ),
+    "missing groups": (
+        {"groups": {"mastres": ["m1"]}},
+        [
+            ("masters", None, "control_plane", "did you mean mastres?"),
+            ("nodes", None, "minions", ""),
+        ],
+    ),
+    "empty groups": (
+        {"groups": {"control_plane": [], "minions": []}},
+        [("masters", None, "at least one host", ""), ("nodes", None, "at least one host", "")],
+    ),
+    "required keys of nobody": (
+        {"m1": {"kubernetes_version": "1.20.2", "master_ip": None}},
+        [
+            ("master_ip", "n1", "m1 has None", ""),
+            ("master_ip", "n2", "m1 has None", ""),
+            ("master_ip", None, "text in quotes", ""),
+        ],
+    ),
+    "two values of one key": (
+        {"m1": {"cluster_domain": "a.b"}, "n2": {"cluster_domain": "c.d"}},
+        [("cluster_domain", "n2", "m1 has 'a.b'", "")],
+    ),
+    "one value of two types": (
+        {"m1": {"log_level": 1}, "n2": {"log_level": True}},
+        [("log_level", "n2", "m1 has 1", "")],
+    ),
+    "a master IP that no host has": (
+        {"every": {"master_ip": "192.168.10.9"}},
+        [("master_ip", None, "m1 (192.168.10.4)", "set address")],
+    ),
+    "a master IP that a node has": (
+        {"m1": {"ssh_hostname": "192.168.10.9"}, "n1": {"ssh_hostname": "192.168.10.4"}},
+        [("master_ip", None, "m1 (192.168.10.9)", "n1 has it")],
+    ),
+    "two nodes of one name": (
+        {"n1": {"hostname_override": "fed-node"}, "n2": {"hostname_override": "fed-node"}},
+        [("hostname_override", "n2", "n1 has it too", "")],
+    ),
+    "two hosts with one address": (
+        {"n1": {"address": "192.168.10.6"}},
+        [("address", "n2", "n1 has it too", "")],
+    ),
+    "a host name that no node can have": (
+        {"groups": {"masters": ["m1"], "nodes": ["n1", "Node_2"]}, "Node_2": {}},
+        [("hostname_override", "Node_2", "a DNS name", 'write "node-2"')],
+    ),
+    "two etcd members": (
+        {"groups": {**GROUPS, "etcd": ["n1", "n2"]}},
+        [("etcd", None, "1, 3 or 5", "the group etcd")],
+    ),
+    "two masters and no group etcd": (
+        {"groups": {"masters": ["m1", "n1"], "nodes": ["n2"]}},
+        [("etcd", None, "1, 3 or 5", "without it, the masters")],
+    ),
+    "labels": (
+        {"n1": {"node_labels": {"a b": "c", "disk": 1, "size": "very large"}}},
+        [
+            ("node_labels.a b", "n1", "a label's key", ""),
+            ("node_labels.disk", "n1", "text in quotes", 'write "1"'),
+            ("node_labels.size", "n1", "a label's value", ""),
+        ],
+    ),
+    "flags": (
+        {"every": {"proxy_flags": {"--v": 1, "masquerade-all": 1.5}}},
+        [
+            ("proxy_flags.--v", None, "without dashes", 'write "v"'),
+            ("proxy_flags.masquerade-all", None, "text in quotes or a whole number or True", ""),
+        ],
+    ),
+    "a port without TLS is no more, and a bridge by the kubelet neither": (
+        {
+            "every": {
+                "kubernetes_version": "1.24.0",
+                "apiserver_approach": "http",
+                "bridge_approach": "kubelet",
+            }
+        },
+        [("apiserver_approach", None, "https", ""), ("bridge_approach", None, "manual", "")],
+    ),
+    "wrong values do not hide each other": (
+        {
+            "every": {
+                "kubernetes_version": 1.2,
+                "cluster_subnet": "10.0.0.0/8",
+                "node_cidr_mask_size": "24",
+                "colour": "red",
+                "master_ip": "192.168.10.9",
+            },
+            "n1": {"node_pod_cidr": "10.1.1.1/24"},
+        },
+        [
+            ("colour", None, "a known key", ""),
+            ("node_pod_cidr", "n1", "without host bits", ""),
+            ("kubernetes_version", None, "in quotes", ""),
+            ("node_cidr_mask_size", None, "a whole number", "write 24"),
+            ("master_ip", None, "an address of a master", ""),
+            ("service_cluster_ip_range", None, "apart from cluster_subnet", '"172.16.0.0/16"'),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MORE_WRONG)
+def test_wrong_inventories(case: str) -> None:
+    inventory, expected = MORE_WRONG[case]
+    problems = problems_of(**copy.deepcopy(inventory))
+    assert [(p.key, p.host) for p in problems] == [(key, host) for key, host, _, _ in expected]
+    for problem, (_, _, allowed, fix) in zip(problems, expected, strict=True):
+        assert allowed in problem.allowed
+        assert fix in (problem.fix or "")
+
+
+def test_required_keys() -> None:
+    with pytest.raises(InputError) as error:
+        ClusterSpec.from_inventory(GROUPS, {})
+    assert [str(problem) for problem in error.value.problems] == [
+        "kubernetes_version is not set; allowed: a value; it has no default",
+        "master_ip is not set; allowed: a value; it has no default",
+    ]
+
+
+def test_a_problem_is_one_line_with_its_fix() -> None:
+    problems = problems_of({"cluster_subnet": "10.10.3.0/16", "token": "s3cret"})
+    assert [str(problem) for problem in problems] == [
+        "token = (not shown); allowed: a known key; "
+        "fix: If it is your own, add it to extra_data_keys",
+        "cluster_subnet = '10.10.3.0/16'; allowed: a network without host bits; "
+        'fix: write "10.10.0.0/16"',
+    ]
+    assert problems[0].value is HIDDEN
+    long = Problem("key", "x" * 500, "n1", "something")
+    assert str(long).startswith("n1: key = 'xxx")
+    assert len(str(long)) < 200
+
+
+def test_defaults_of_the_smallest_inventory() -> None:
+    spec = read()
+    assert spec.cluster_dns == "10.0.0.10"
+    assert spec.bridge_mtu == 1460
+    assert spec.flannel_network == spec.cluster_subnet == "10.10.0.0/16"
+    assert [host.name for host in spec.hosts] == ["m1", "n1", "n2"]
+    assert spec.etcd_members == spec.masters == (spec.host("m1"),)
+    assert [node.name for node in spec.nodes] == ["n1", "n2"]
+    assert spec.host("n1").address == "192.168.10.5"
+    assert spec.host("n1").hostname_override == "n1"
+    assert spec.host("m1").roles == {"master", "etcd"}
+
+
+FOLLOWS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"service_cluster_ip_range": "172.30.0.0/24"}, {"cluster_dns": "172.30.0.10"}),
+    ({"service_cluster_ip_range": "172.30.0.0/28"}, {"cluster_dns": "172.30.0.10"}),
+    ({"network": "flannel"}, {"bridge_mtu": 1450, "flannel_port": 8472}),
+    ({"network": "flannel", "flannel_backend": "udp"}, {"bridge_mtu": 1472, "flannel_port": 8285}),
+    (
+        {"network": "flannel", "flannel_backend": "host-gw"},
+        {"bridge_mtu": 1500, "flannel_port": None},
+    ),
+    ({"network": "flannel", "host_mtu": 9000, "bridge_mtu": 8950}, {"bridge_mtu": 8950}),
+    ({"host_mtu": 1400}, {"bridge_mtu": 1400}),
+    ({"network": "flannel", "flannel_network": "18.16.0.0/16"}, {"cluster_subnet": "18.16.0.0/16"}),
+    ({"cloud_provider": "unset"}, {"cloud_provider": None}),
+    ({"CLUSTER_NAME": "east", "CLUSTER_SUBNET": "10.20.0.0/16"}, {"cluster_name": "east"}),
+    ({"extra_data_keys": ["colour"], "colour": "red"}, {"extra_data_keys": ("colour",)}),
+    ({"_mine": 1, "ssh_port": "x", "sudo": 3, "docker_identifier": 1}, {"log_level": 2}),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), FOLLOWS)
+def test_what_follows_from_what(data: dict[str, Any], expected: dict[str, Any]) -> None:
+    spec = read(data)
+    assert {key: getattr(spec, key) for key in expected} == expected
+
+
+def test_groups_in_the_seeds_words() -> None:
+    spec = read(
+        groups={"control_plane": ["m1"], "minions": ["n1", "m1"], "etcd": ["n1"], "all": ["m1"]}
+    )
+    assert [host.name for host in spec.masters] == ["m1"]
+    assert [host.name for host in spec.nodes] == ["m1", "n1"]
+    assert [host.name for host in spec.etcd_members] == ["n1"]
+    assert spec.host("m1").roles == {"master", "node"}
+    assert spec.host("m1").groups == ("control_plane", "minions", "all")
+
+
+def test_hosts_outside_our_groups_are_not_looked_at() -> None:
+    data = {"m1": CLUSTER, "balancer": {"colour": "red", "kubernetes_version": "9"}}
+    spec = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["m1"]}, data)
+    assert [host.name for host in spec.hosts] == ["m1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "address"),
+    [
+        ("n1", {}, None),
+        ("192.168.10.7", {}, "192.168.10.7"),
+        ("192.168.10.7", {"ssh_hostname": "192.168.10.8"}, "192.168.10.8"),
+        ("n1", {"ssh_hostname": "n1.example.com"}, None),
+        ("n1", {"ssh_hostname": "127.0.0.1", "ssh_port": 2222}, None),
+        ("n1", {"ssh_hostname": "203.0.113.7", "address": "192.168.10.8"}, "192.168.10.8"),
+    ],
+)
+def test_the_address_of_a_host(name: str, data: dict[str, Any], address: str | None) -> None:
+    groups = {"masters": ["m1"], "nodes": [name]}
+    spec = ClusterSpec.from_inventory(groups, {"m1": CLUSTER, name: data})
+    assert spec.host(name).address == address
+
+
+def test_a_master_ip_that_only_hosts_can_tell() -> None:
+    spec = read(m1={"ssh_hostname": "m1.example.com"})
+    assert check_master_ip(spec, {"m1": ["10.0.9.9", "192.168.10.4"]}) == []
+    (problem,) = check_master_ip(spec, {"m1": ["10.0.9.9"], "n1": ["192.168.10.4"]})
+    assert problem.key == "master_ip"
+    assert problem.fix == "n1 has it: is it to be a master?"
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read().log_level = 5  # type: ignore[misc]
+
+
+# These then follow from other data.
+UNSET_BY_NONE = {"address", "hostname_override"}
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=4), st.sampled_from(["m1", "n1"]))
+def test_any_data_gives_a_spec_or_problems_and_nothing_else(
+    data: dict[str, Any], host: str
+) -> None:
+    problems: list[Problem] = []
+    try:
+        spec = read(**{host: data})
+    except InputError as error:
+        problems = error.problems
+    else:
+        for key, value in data.items():
+            kept = getattr(spec if key in CLUSTER_KEYS else spec.host(host), key)
+            assert _plain(kept) == value or (key in UNSET_BY_NONE and value is None)
+    for problem in problems:
+        assert problem.allowed
+        assert str(problem).splitlines() == [str(problem)]
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
