@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 ALWAYS: Mapping[str, object] = MappingProxyType({})
 
 CONFIG_DIR = "/srv/kubernetes"
-CLOUD_CONFIG = f"{CONFIG_DIR}/cloud-config"
-LOG_DIR = "/var/log/kubernetes"
+CLOUD_CONFIG = f"{CONFIG_DIR}/cloud.conf"
+LOG_DIR = "/var/log"
 KUBECONFIGS = {
     "kubelet": "/var/lib/kubelet/kubeconfig",
     "kube-proxy": "/var/lib/kube-proxy/kubeconfig",

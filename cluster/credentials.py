@@ -243,7 +243,7 @@ class CredentialStore:
     + folder: where it is; it need not be there yet
 
     ```
-    store = CredentialStore.open("inventories/kubernetes-credentials")
+    store = CredentialStore("inventories/kubernetes-credentials")
     credentials = store.plan(spec, plan)
     print("\\n".join(credentials.changes))
     store.save()
@@ -255,23 +255,12 @@ class CredentialStore:
         self._stored: dict[str, str] = {}
         self._planned: dict[str, str] = {}
         self._changes: dict[str, str] = {}
-        self._last: tuple[tuple[object, ...], Credentials] | None = None
         self.load()
 
     @property
     def exists(self) -> bool:
         """Whether the folder holds a root certificate."""
         return (self.folder / CA_CERT).exists()
-
-    @classmethod
-    def open(cls, folder: str | Path) -> CredentialStore:
-        """
-        Give the store of a folder, the same one each time: a deploy runs once for every host.
-
-        + folder: where it is; it need not be there yet
-        """
-        path = Path(folder).expanduser().absolute()
-        return _open.setdefault(path, cls(path)) if path not in _open else _open[path]
 
     def load(self) -> None:
         """
@@ -281,7 +270,7 @@ class CredentialStore:
         """
         self._stored = _read_folder(self.folder)
         self._planned = dict(self._stored)
-        self._changes, self._last = {}, None
+        self._changes = {}
 
     def plan(
         self,
@@ -302,20 +291,18 @@ class CredentialStore:
         A second call gives the same. Raises ``InputError`` when something is to be issued and the
         store holds a CA without its key, and for a node name too long for a certificate.
         """
-        names = _server_names(spec, plan)
-        asked = (spec, names, basic_auth, now)
-        if self._last is None or self._last[0] != asked:
-            maker = _Maker(spec, self._planned, now or datetime.now(timezone.utc))
-            maker.make(names, basic_auth=basic_auth)
-            self._planned = maker.files
-            self._changes.update(maker.changes)
-            self._last = asked, self._credentials(maker, basic_auth=basic_auth)
-        return self._last[1]
-
-    def _credentials(self, maker: _Maker, *, basic_auth: bool) -> Credentials:
-        changes = tuple(f"{name}: {why}" for name, why in self._changes.items())
-        warnings = tuple(maker.warnings)
-        return Credentials(maker.spec, changes, warnings, not self._stored, maker.files, basic_auth)
+        maker = _Maker(spec, self._planned, now or datetime.now(timezone.utc))
+        maker.make(_server_names(spec, plan), basic_auth=basic_auth)
+        self._planned = maker.files
+        self._changes.update(maker.changes)
+        return Credentials(
+            spec=spec,
+            changes=tuple(f"{name}: {why}" for name, why in self._changes.items()),
+            warnings=tuple(maker.warnings),
+            new=not self._stored,
+            _files=maker.files,
+            _basic_auth=basic_auth,
+        )
 
     def save(self) -> list[str]:
         """
@@ -333,11 +320,8 @@ class CredentialStore:
                     _write(self.folder / name, new[name])
         else:
             _close_to_others(self.folder)
-        self._stored, self._changes, self._last = dict(self._planned), {}, None
+        self._stored, self._changes = dict(self._planned), {}
         return sorted(new)
-
-
-_open: dict[Path, CredentialStore] = {}
 
 
 def compare_with_hosts(

@@ -17,12 +17,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfra_kube.cluster.errors import InputError, Problem
-
-if TYPE_CHECKING:
-    from pyinfra_kube.cluster.spec import ClusterSpec
 
 Minor = tuple[int, int]
 
@@ -38,6 +35,7 @@ EXTRA_FLAGS = {
 
 CHOICES = {
     "apiserver_approach": "apiserver_approaches",
+    "basic_auth": "basic_auth_choices",
     "bridge_approach": "bridge_approaches",
     "cloud_provider": "cloud_providers",
     "hyperkube": "hyperkube_choices",
@@ -47,6 +45,7 @@ CHOICES = {
 
 FIXES = {
     "apiserver_approach": 'use "https": from 1.20 on an apiserver has no port without TLS',
+    "basic_auth": "leave it unset: from 1.19 on an apiserver takes no passwords",
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
     "cloud_provider": "leave it unset for bare metal and local machines",
     "hyperkube": "leave it unset: each component has an image of its own",
@@ -246,7 +245,7 @@ class Release:
     @property
     def basic_auth(self) -> bool:
         """Whether the apiserver takes a file of users and passwords."""
-        return bool(self.fact("basic_auth"))
+        return True in self.fact("basic_auth_choices")
 
     @property
     def supports_ipv6(self) -> bool:
@@ -340,19 +339,6 @@ class Release:
 
     def _line(self, component: str, etcd_version: str | None) -> Minor:
         return minor_of(etcd_version or self.etcd_version) if component == "etcd" else self.minor
-
-
-def check_spec(spec: ClusterSpec) -> list[Problem]:
-    """
-    Name everything of a cluster that its release does not know or cannot do.
-
-    + spec: the cluster
-    """
-    try:
-        release = Release.of(spec.kubernetes_version)
-    except InputError as error:
-        return error.problems
-    return release.check_settings({name: getattr(spec, name) for name in type(spec).model_fields})
 
 
 def _flags(component: str) -> dict[str, dict[str, Any]]:

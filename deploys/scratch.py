@@ -22,6 +22,7 @@ from pyinfra_kube.deploys.host_preparation import prepare_host
 from pyinfra_kube.deploys.kubelet import run_kubelet
 from pyinfra_kube.deploys.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.proxy import run_proxy
+from pyinfra_kube.deploys.read_ahead import read_ahead
 from pyinfra_kube.deploys.verification import verify_cluster
 
 
@@ -30,6 +31,13 @@ def scratch() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
     cluster()
+    read_ahead(build)
+    build()
+
+
+def build() -> None:
+    """The phases, in order."""
+
     prepare_host()
     set_up_pod_network()
     run_docker()

@@ -44,6 +44,15 @@ _SHORT = {"-H": "host", "-b": "bridge", "-D": "debug", "-l": "log-level", "-s": 
 _SHORT |= {"-g": "data-root", "-G": "group", "-p": "pidfile"}
 _RENAMED = {"graph": "data-root"}
 
+# Asking a docker that is stopped would start it, where systemd keeps its socket open.
+RUNS = """\
+docker_runs() {
+case "$(systemctl show --property=LoadState,ActiveState docker.service 2>/dev/null)" in
+*LoadState=loaded*ActiveState=inactive*|*LoadState=loaded*ActiveState=failed*) return 1 ;;
+esac
+}
+"""
+
 
 def flag_name(key: str) -> str:
     """Return the flag of a daemon.json key, without dashes: ``insecure-registry``."""
@@ -189,13 +198,14 @@ class Docker(FactBase[DockerState]):
     def command(self) -> str:
         paths = shlex.join([DAEMON_JSON, *OPTION_FILES])
         return f"""\
+{RUNS}
 for path in {paths}; do
 [ -r "$path" ] && {{ echo "file $path"; sed 's/^/line /' "$path"; echo; }}
 done
 [ -e /sys/class/net/docker0 ] && echo docker0
 if command -v docker >/dev/null 2>&1; then
 echo "client $(docker --version 2>/dev/null)"
-if info=$(timeout 20 docker info 2>/dev/null); then
+if docker_runs && info=$(timeout 20 docker info 2>/dev/null); then
 echo running
 printf '%s\\n' "$info" | sed 's/^ */info /'
 networks=$(timeout 20 docker network ls --quiet 2>/dev/null)

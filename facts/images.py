@@ -12,6 +12,8 @@ from typing import Literal
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.facts.docker import RUNS
+
 # Where images wait to be loaded; one fixed place, so that a killed run's leavings are found.
 STAGE = "/var/tmp/pyinfra-kube-images"
 
@@ -48,9 +50,11 @@ class Images(FactBase[ImageStates]):
     @override
     def command(self) -> str:
         return f"""\
+{RUNS}
 [ -e {shlex.quote(STAGE)} ] && echo staged
 if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
-elif ! shown=$(timeout 30 docker images --no-trunc 2>/dev/null); then echo 'runtime down'
+elif ! docker_runs || ! shown=$(timeout 30 docker images --no-trunc 2>/dev/null)
+then echo 'runtime down'
 else echo 'runtime docker'; printf '%s\\n' "$shown" | sed 1d
 fi"""
 

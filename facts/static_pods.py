@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.facts.docker import RUNS
 from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
 
 _INSPECT = (
@@ -159,8 +160,9 @@ class StaticPods(FactBase[StaticPodStates]):
 
 
 _DOCKER = f"""\
+{RUNS}
 if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
-elif ! ids=$(timeout 20 docker ps --all --quiet --no-trunc \
+elif ! docker_runs || ! ids=$(timeout 20 docker ps --all --quiet --no-trunc \
 --filter label=io.kubernetes.pod.name 2>/dev/null); then echo 'runtime down'
 else
 echo 'runtime docker'

@@ -136,10 +136,7 @@ def _remove(bridge: str, link: Link | None) -> Script | None:
     if not link:
         return None
     changes.show(f"bridge {bridge}: present → absent")
-    return Script(
-        f"ip link set dev {bridge} down\nip link delete dev {bridge} type bridge",
-        summary=f"remove bridge {bridge}",
-    )
+    return Script(f"ip link delete dev {bridge} type bridge", summary=f"remove bridge {bridge}")
 
 
 def _boot(bridge: str, address: str | None, mtu: int) -> list[str]:

@@ -25,6 +25,7 @@ from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.iptables import remove_docker_rules
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script, join
 from pyinfra_kube.operations.util.templates import render
 
@@ -117,10 +118,11 @@ def docker0_absent(predict: bool = False) -> Generator[StringCommand, None, None
     state = read(Docker)
     # Before the run docker may still have it: an earlier operation gives it another.
     if ctx_state.get().is_executing and state.running and state.bridge == "docker0":
-        raise OperationError(
+        yield refuse(
             "docker0: docker runs with it as its bridge; configure another, as "
             'docker.docker(options={"bridge": "cbr0"}), or "none"'
         )
+        return
     scripts: list[Script | None] = []
     if state.docker0 or predict:
         changes.show("link docker0: present → absent")

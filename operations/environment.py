@@ -107,17 +107,31 @@ def environment_files(files: Sequence[EnvironmentFile]) -> Generator[StringComma
         )
     """
 
+    script = plan_environment_files(files)
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(f"{len(files)} environment files are as wanted")
+
+
+def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
+    """
+    Return the script that makes environment files as wanted, or ``None`` where they are so
+    already. Shows what differs with ``--diff``.
+
+    + files: list of ``EnvironmentFile``
+    """
+
     states = read(Files, paths=[file.path for file in files])
     texts = read(EnvironmentFiles, files={file.path: sorted(file.variables) for file in files})
     plans = [_plan(file, states.get(file.path), texts.get(file.path)) for file in files]
     changing = [plan for plan in plans if plan.reasons]
     if not changing:
-        ctx_host.get().noop(f"{len(files)} environment files are as wanted")
-        return
+        return None
     for plan in changing:
         changes.show(plan.shown())
     summary = "set " + ", ".join(plan.file.path for plan in changing)
-    yield Script(_FUNCTIONS + "".join(plan.line() for plan in changing), summary)
+    return Script(_FUNCTIONS + "".join(plan.line() for plan in changing), summary)
 
 
 @operation()

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pyinfra.api import OperationError, StringCommand, operation
-from pyinfra.context import ctx_host, ctx_state
+from pyinfra.api import StringCommand, operation
+from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.etcd import Api, EtcdKeys, Keys, KeyState, curl, to_base64
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Key", "keys"]
@@ -62,7 +63,7 @@ class Key:
         try:
             return bool(json.loads(found) == json.loads(wanted))
         except json.JSONDecodeError:
-            return False
+            return found == wanted
 
 
 @operation()
@@ -108,6 +109,10 @@ def keys(
     paths = [item.path for item in keys]
     state = read(EtcdKeys, endpoints=endpoints, paths=paths, api=api, ca=ca, cert=cert, key=key)
     differing = [item for item in keys if _differs(item, state.keys.get(item.path))]
+    conflicts = [item for item in differing if _conflicts(item, state)]
+    if conflicts:
+        yield refuse("; ".join(_conflict(item, state) for item in conflicts))
+        return
     for item in differing:
         found = state.keys.get(item.path)
         was, becomes = found.value if found else "absent", item.value if item.present else "absent"
@@ -121,20 +126,24 @@ def keys(
 
 
 def _differs(item: Key, found: KeyState | None) -> bool:
-    if not item.present:
-        differs = found is not None
-    else:
-        differs = found is None or not item.same(found.value, item.value)
-    value = found.value if found else ""
-    if differs and item.previous is not None and not item.same(value, item.previous):
-        # On a blank host nothing could be read yet.
-        if found is None and not ctx_state.get().is_executing:
-            return True
-        raise OperationError(
-            f"etcd key {item.path}: it has {value or 'no value'!r}, and only {item.previous!r} "
-            "may be replaced"
-        )
-    return differs
+    if item.present:
+        return found is None or not item.same(found.value, item.value)
+    return found is not None
+
+
+def _conflicts(item: Key, state: Keys) -> bool:
+    """Whether somebody else set the key to what this run may not replace."""
+
+    if item.previous is None or state.status != "ok":
+        return False
+    found = state.keys.get(item.path)
+    return not item.same(found.value if found else "", item.previous)
+
+
+def _conflict(item: Key, state: Keys) -> str:
+    found = state.keys.get(item.path)
+    has = repr(found.value) if found else "no value"
+    return f"etcd key {item.path}: it has {has}, and only {item.previous!r} may be replaced"
 
 
 def _failure(state: Keys, endpoints: Sequence[str], api: Api) -> Script:

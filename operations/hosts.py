@@ -11,6 +11,7 @@ from netaddr import AddrFormatError, IPAddress
 from pyinfra.api import OperationError, OperationValueError, StringCommand, operation
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util.files import File, plan_files
@@ -65,9 +66,7 @@ def hosts(
         and (name in ours or address not in found.resolved.get(name, ()))
     }
     text = _text(before, after, wanted, marker)
-    # A host without the file, and nothing to put into it.
-    files = [File(PATH, text.encode(errors="surrogateescape"))] if text or found.text else []
-    script = plan_files(files)
+    script = plan_files([_file(text)]) if text != found.text else None
     if script:
         yield script
     else:
@@ -104,7 +103,7 @@ def reachable(addresses: Mapping[str, str]) -> Generator[StringCommand, None, No
     ]
     if silent:
         raise OperationError(f"{ctx_host.get().name} does not reach {', '.join(silent)}")
-    ctx_host.get().noop(f"{len(addresses)} hosts are reachable")
+    ctx_host.get().noop("every host is reachable")
     yield from ()
 
 
@@ -150,6 +149,16 @@ def _text(before: str, after: str, wanted: Mapping[str, str], marker: str) -> st
     if set(_addresses(before)) & set(wanted):
         return block + before + after
     return _ended(before) + block + after
+
+
+def _file(text: str) -> File:
+    """The file with its own mode and owner."""
+
+    content = text.encode(errors="surrogateescape")
+    state = read(Files, paths=[PATH]).get(PATH)
+    if not state:
+        return File(PATH, content)
+    return File(PATH, content, mode=state.mode, user=state.user, group=state.group)
 
 
 def _ended(text: str) -> str:

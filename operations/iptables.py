@@ -63,14 +63,15 @@ def rules(
     """
 
     wishes = _wishes(rules, table, owner)
+    wanted = {rule for _, rule in wishes}
     found = [rule for rule in _ruleset().rules if rule.table == table]
     if present:
         adding = [wish for wish in wishes if not _satisfied(wish[1], found, owner)]
-        removing = _doubled(wishes, found) + _stale(wishes, found, owner)
+        removing = _unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
+        removing += _doubled(wishes, found)
     else:
         adding = []
-        gone = {rule for _, rule in wishes}
-        removing = [rule for rule in found if rule in gone or _owned(rule, owner)]
+        removing = _unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
 
     script = join([_live(adding, removing), plan_unit(_unit(wishes, owner, present and persist))])
     if script:
@@ -168,12 +169,12 @@ def remove_docker_rules(
 
     ruleset = _ruleset()
     chains = _docker_chains(ruleset)
-    removing = [
+    removing = _unwanted(
         rule
         for rule in ruleset.rules
         if (rule.table, rule.chain) not in chains
         and ((rule.table, rule.target) in chains or _by_docker(rule, bridges))
-    ]
+    )
     for table, chain in chains:
         changes.show(f"iptables {table}: chain {chain} → absent")
     clearing = [
@@ -203,7 +204,7 @@ def _network(cidr: str) -> str:
         network = IPNetwork(cidr)
     except (AddrFormatError, ValueError):
         network = None
-    if network is None or "/" not in cidr or network.version != 4 or network != network.cidr:
+    if network is None or "/" not in cidr or network.version != 4 or network.ip != network.cidr.ip:
         raise OperationValueError(
             f"cluster_subnet: {cidr!r} is not an IPv4 network without host bits, as 10.10.0.0/16"
         )
@@ -253,12 +254,17 @@ def _satisfied(wanted: Rule, found: Iterable[Rule], owner: str | None) -> bool:
 
 def _doubled(wishes: Iterable[Wish], found: Iterable[Rule]) -> list[Rule]:
     times = Counter(found)
-    return [rule for _, rule in wishes for _ in range(times[rule] - 1)]
+    doubled = [rule for _, rule in wishes if times[rule] > 1]
+    for rule in doubled:
+        changes.show(f"iptables {rule.table}: {times[rule]} times → once {rule}")
+    return [rule for rule in doubled for _ in range(times[rule] - 1)]
 
 
-def _stale(wishes: Iterable[Wish], found: Iterable[Rule], owner: str | None) -> list[Rule]:
-    wanted = {rule for _, rule in wishes}
-    return [rule for rule in found if _owned(rule, owner) and rule not in wanted]
+def _unwanted(found: Iterable[Rule]) -> list[Rule]:
+    unwanted = list(found)
+    for rule in unwanted:
+        changes.show(f"iptables {rule.table}: {rule} → absent")
+    return unwanted
 
 
 # -- How it gets there ---------------------------------------------------------------------------
@@ -269,8 +275,6 @@ def _live(adding: Sequence[Wish], removing: Sequence[Rule]) -> Script | None:
 
     for _, rule in adding:
         changes.show(f"iptables {rule.table}: absent → {rule}")
-    for rule in removing:
-        changes.show(f"iptables {rule.table}: {rule} → absent")
     lines = _ensure(adding) + [rule.command("-D") for rule in removing]
     return Script("\n".join(lines), summary=_summary(adding, removing)) if lines else None
 

@@ -9,12 +9,13 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.api import StringCommand, operation
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.nodes import Node, Nodes, kubectl_words
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["NodeObject", "node_objects"]
@@ -89,6 +90,14 @@ def node_objects(
     """
 
     states = read(Nodes, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    for node in nodes:
+        found = states.nodes.get(node.name)
+        if found and found.pod_cidr and node.pod_cidr not in ("", found.pod_cidr):
+            yield refuse(
+                f"pod_cidr of node {node.name}: it has {found.pod_cidr}, which cannot become "
+                f"{node.pod_cidr}; delete the node's object, and its kubelet registers it again"
+            )
+            return
     lines: list[str] = []
     for node in nodes:
         lines += _set(node, states.nodes.get(node.name), states.status == "ok", wait)
@@ -111,16 +120,16 @@ def _set(wanted: NodeObject, found: Node | None, known: bool, wait: int) -> list
         lines = _create(wanted) if wanted.create and known else _await(wanted, wait)
         found = Node(wanted.name)
     if wanted.pod_cidr and found.pod_cidr != wanted.pod_cidr:
-        lines += _pod_cidr(wanted, found)
+        lines += _pod_cidr(wanted)
+    labels = []
     for key, value in wanted.labels.items():
-        if found.labels.get(key) == value:
+        has = found.labels.get(key)
+        if has == value:
             continue
-        changes.show(
-            f"node {wanted.name}: label {key}: {found.labels.get(key, 'absent')} → "
-            f"{'absent' if value is None else value}"
-        )
-        label = f"{key}-" if value is None else f"{key}={value}"
-        lines.append(shlex.join(["kubectl_", "label", "--overwrite", "node", wanted.name, label]))
+        changes.show(f"node {wanted.name}: label {key}: {_or_absent(has)} → {_or_absent(value)}")
+        labels.append(f"{key}-" if value is None else f"{key}={value}")
+    if labels:
+        lines.append(shlex.join(["kubectl_", "label", "--overwrite", "node", wanted.name, *labels]))
     return lines
 
 
@@ -141,12 +150,11 @@ def _await(wanted: NodeObject, wait: int) -> list[str]:
     return [shlex.join(["registered", wanted.name, str(wait)])]
 
 
-def _pod_cidr(wanted: NodeObject, found: Node) -> list[str]:
-    if found.pod_cidr:
-        raise OperationError(
-            f"pod_cidr of node {wanted.name}: it has {found.pod_cidr}, which cannot become "
-            f"{wanted.pod_cidr}; delete the node's object, and its kubelet registers it again"
-        )
+def _pod_cidr(wanted: NodeObject) -> list[str]:
     changes.show(f"node {wanted.name}: pod CIDR absent → {wanted.pod_cidr}")
     patch = json.dumps({"spec": {"podCIDR": wanted.pod_cidr}})
     return [shlex.join(["kubectl_", "patch", "node", wanted.name, "--patch", patch])]
+
+
+def _or_absent(label: str | None) -> str:
+    return "absent" if label is None else repr(label)

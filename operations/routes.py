@@ -40,7 +40,7 @@ class Route:
             network, gateway = IPNetwork(self.destination), IPAddress(self.via)
         except (AddrFormatError, ValueError) as error:
             raise OperationValueError(f"route {self.destination} via {self.via}: {error}") from None
-        if network != network.cidr or (network.version, gateway.version) != (4, 4):
+        if network.ip != network.cidr.ip or (network.version, gateway.version) != (4, 4):
             raise OperationValueError(
                 f"destination: {self.destination!r} is not an IPv4 network without host bits, "
                 "as 10.10.2.0/24"
@@ -104,7 +104,7 @@ def routes(
     if script:
         yield script
     else:
-        ctx_host.get().noop(f"{len(wanted)} routes are as wanted")
+        ctx_host.get().noop("routes are as wanted")
 
 
 def _is(wanted: Route, found: facts.Route, protocol: int) -> bool:

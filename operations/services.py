@@ -8,12 +8,13 @@ import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.api import StringCommand, operation
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.services import Units, UnitState, UnitStates
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Unit", "services"]
@@ -104,7 +105,8 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
         ctx_host.get().noop(f"{len(units)} units are as wanted")
         return
     if states.manager != "systemd":
-        raise OperationError(f"systemd is {states.manager}: it does not manage this host's units")
+        yield refuse(f"systemd is {states.manager}: it does not manage this host's units")
+        return
     for plan in acting:
         changes.show("\n".join(f"{plan.unit.name}: {reason}" for reason in plan.reasons))
     yield _script(acting)

@@ -26,7 +26,7 @@ __all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
 # kubelet starts what has ended; starting it ourselves could make two of it.
 _FUNCTIONS = {
     "docker": """\
-end() { docker stop --time 30 "$@" >/dev/null; }
+end() { docker stop -t 30 "$@" >/dev/null; }
 running() {
   docker ps --quiet --no-trunc --filter "label=io.kubernetes.pod.name=$1" \\
     --filter "label=io.kubernetes.container.name=$2"
@@ -220,9 +220,8 @@ def static_pods(
         for pod in pods
         if states.manifests.get(wanted[pod.name].path) == wanted[pod.name].sha256
     ]
-    script = join(
-        [plan_files([*unwanted, *wanted.values()]), _restarts(settled, list(wanted), states)]
-    )
+    names = [*wanted, *(PurePosixPath(path).stem for path in states.manifests)]
+    script = join([plan_files([*unwanted, *wanted.values()]), _restarts(settled, names, states)])
     if script:
         yield script
     else:

@@ -71,9 +71,7 @@ def sysctls(
     if script:
         yield script
     else:
-        ctx_host.get().noop(
-            f"{len(wanted)} kernel settings are as wanted" if present else f"{file} is absent"
-        )
+        ctx_host.get().noop("kernel settings are as wanted" if present else f"{file} is absent")
 
 
 def _value(key: str, value: str | int) -> str:

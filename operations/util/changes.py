@@ -10,13 +10,15 @@ from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.facts.snapshot import rehearsing
+
 _shown: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
 
 
 def wanted() -> bool:
     """Whether the run was asked for diffs."""
 
-    return bool(ctx_state.get().config.DIFF)
+    return bool(ctx_state.get().config.DIFF) and not rehearsing()
 
 
 def show(text: str) -> None:

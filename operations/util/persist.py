@@ -4,16 +4,12 @@ What the kernel forgets, done again at every boot by a oneshot unit of its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.script import Script, join
 
 FOLDER = "/etc/systemd/system"
-
-# A word that systemd passes on as it stands.
-_PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 
 
 def boot_unit(
@@ -98,9 +94,8 @@ def _quote(command: str) -> str:
     """A command as one word of a unit file, where ``%`` and ``$`` have a meaning of their own."""
 
     text = command.replace("%", "%%").replace("$", "$$")
-    if _PLAIN.fullmatch(text):
-        return text
-    if "'" not in text and "\\" not in text:
+    if not set(text) & set("'\\\n"):
         return f"'{text}'"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    for special, escape in {"\\": "\\\\", '"': '\\"', "\n": "\\n"}.items():
+        text = text.replace(special, escape)
+    return f'"{text}"'

@@ -112,11 +112,14 @@ class Kernel:
                     self.run(command)
 
 
-@pytest.fixture(params=["nft", "legacy"])
+@pytest.fixture
 def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
-    kernel = Kernel(tmp_path, request.param)
+    kernel = Kernel(tmp_path, getattr(request, "param", "nft"))
     yield kernel
     kernel.remove()
+
+
+both_backends = pytest.mark.parametrize("kernel", ["nft", "legacy"], indirect=True)
 
 
 LINK = """\
@@ -172,6 +175,7 @@ def test_bridge_is_no_bridge(kernel: Kernel) -> None:
         kernel.once(bridge.bridge, bridge="eth0", address="10.10.1.1/24")
 
 
+@both_backends
 def test_masquerade(kernel: Kernel) -> None:
     wanted = {"cluster_subnet": "10.10.0.0/16"}
     kernel.run("iptables -w -t nat -A POSTROUTING -o eth0 -j MASQUERADE")
@@ -200,6 +204,7 @@ def test_masquerade(kernel: Kernel) -> None:
     assert rules_of(kernel, "nat") == []
 
 
+@both_backends
 def test_rules_with_a_chain_and_an_odd_comment(kernel: Kernel) -> None:
     comment = r'''"50% of \"$HOME\" \\ it\'s `x`"'''
     wanted = {
@@ -222,6 +227,7 @@ def test_rules_with_a_chain_and_an_odd_comment(kernel: Kernel) -> None:
     assert rules_of(kernel, "filter") == []
 
 
+@both_backends
 def test_forward(kernel: Kernel) -> None:
     kernel.run("iptables -w -A FORWARD -j REJECT && iptables -w -P FORWARD DROP")
     assert kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16")
@@ -272,6 +278,7 @@ COMMIT
 """
 
 
+@both_backends
 def test_docker_rules(kernel: Kernel) -> None:
     assert kernel.once(iptables.remove_docker_rules) == []
     kernel.run("iptables-restore --noflush", OTHERS)
@@ -282,6 +289,7 @@ def test_docker_rules(kernel: Kernel) -> None:
     assert (left.rules, left.chains) == (others.rules, others.chains)
 
 
+@both_backends
 def test_docker_user_rules_stay(kernel: Kernel) -> None:
     kernel.run("iptables-restore", DOCKER)
     kernel.run("iptables -w -I DOCKER-USER -s 203.0.113.1 -j DROP")
@@ -374,6 +382,7 @@ def test_reachable(kernel: Kernel) -> None:
         assert answers == {"192.0.2.11": None, "192.0.2.12": None}
 
 
+@both_backends
 @settings(
     max_examples=60,
     deadline=None,

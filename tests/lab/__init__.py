@@ -1,11 +1,11 @@
 """Real hosts on one machine, to try deploys on.
 
-    from tests.lab import Lab, held
+from tests.lab import Lab, held
 
-    with held():                     # nobody else changes the lab meanwhile
-        lab = Lab.up(docker=True)    # or Lab.load(), when it is up
-        lab.exec("kube-node-1", "docker ps").stdout
-        lab.reset(["kube-node-1"])   # blank again
+with held():                     # nobody else changes the lab meanwhile
+    lab = Lab.up(docker=True)    # or Lab.load(), when it is up
+    lab.exec("kube-node-1", "docker ps").stdout
+    lab.reset(["kube-node-1"])   # blank again
 """
 
 from __future__ import annotations

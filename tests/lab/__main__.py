@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     command("down", "take the lab away", lambda _: down())
     command("status", "say what is up", _status)
     command("kubernetes", "make the Kubernetes to install, and say where it is", _kubernetes)
-    reset = command("reset", "make hosts blank again", lambda it: Lab.load().reset(it.names or None))
+    reset = command(
+        "reset", "make hosts blank again", lambda it: Lab.load().reset(it.names or None)
+    )
     reset.add_argument("names", nargs="*")
     run = command("exec", "run a command in a host", _exec)
     run.add_argument("name")
@@ -68,10 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         ("fill-disk", "leave no free block on a host's disk", Lab.fill_disk),
         ("free-disk", "take that back", Lab.free_disk),
     ):
-        # The default binds this round's method.
-        added = command(name, text, lambda it, do=do: do(Lab.load(), it.name))
-        added.add_argument("name")
+        command(name, text, _on_one_host(do)).add_argument("name")
     return parser
+
+
+def _on_one_host(do: Callable[[Lab, str], None]) -> Callable[[argparse.Namespace], None]:
+    return lambda arguments: do(Lab.load(), arguments.name)
 
 
 def _up(arguments: argparse.Namespace) -> None:
@@ -88,8 +92,13 @@ def _up(arguments: argparse.Namespace) -> None:
 def _is_up(arguments: argparse.Namespace) -> bool:
     """Whether a lab is up already, and it is the very one that is asked for."""
     found = state.load()
-    kinds = {(host.name, host.family, host.docker) for host in found.hosts.values()} if found else set()
-    return kinds == {(name, arguments.family, arguments.docker) for name in arguments.names}
+    hosts = found.hosts.values() if found else ()
+    there = {(host.name, host.family, host.docker) for host in hosts}
+    return there == {(name, arguments.family, arguments.docker) for name in arguments.names}
+
+
+def _reset(arguments: argparse.Namespace) -> None:
+    Lab.load().reset(arguments.names or None)
 
 
 def _add(arguments: argparse.Namespace) -> None:

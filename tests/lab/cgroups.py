@@ -26,7 +26,7 @@ def make(name: str) -> None:
 
 def processes(name: str) -> set[int]:
     """All that runs in a host, seen from the machine."""
-    found = set()
+    found: set[int] = set()
     for hierarchy in _hierarchies():
         for listing in (hierarchy / CONTROL_GROUP / name).rglob("cgroup.procs"):
             try:
@@ -50,14 +50,18 @@ def remove_all() -> None:
 def left() -> list[str]:
     """Names of the hosts that have groups."""
     names = {
-        group.name for hierarchy in _hierarchies() for group in (hierarchy / CONTROL_GROUP).glob("*/")
+        group.name
+        for hierarchy in _hierarchies()
+        for group in (hierarchy / CONTROL_GROUP).glob("*/")
     }
     return sorted(names)
 
 
 def _hierarchies() -> list[Path]:
     mounts = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return [Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1].startswith("cgroup")]
+    return [
+        Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1].startswith("cgroup")
+    ]
 
 
 def _pass_controllers_on(group: Path) -> None:

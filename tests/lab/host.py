@@ -9,6 +9,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from tests.lab import cgroups, network
 from tests.lab.machine import LabError, run
 from tests.lab.network import Network
 from tests.lab.places import DISKS, HERE, KNOWN_HOSTS, RUN, SSH_KEY, SWITCH
-from tests.lab.roots import Base
 from tests.lab.state import HostRecord
 
 # systemd's own signal for an orderly power-off of a container.
@@ -31,7 +31,6 @@ class Host:
 
     record: HostRecord
     network: Network
-    base: Base
 
     @property
     def name(self) -> str:
@@ -53,7 +52,7 @@ class Host:
     def make(self) -> None:
         """A blank disk, and the few files that tell this host from another."""
         DISKS.mkdir(parents=True, exist_ok=True)
-        run("cp", "--sparse=always", self.base.disk, self._disk)
+        run("cp", "--sparse=always", self.record.blank_disk, self._disk)
         identity = self._folder / "identity"
         key = self._ssh_host_key()
         files = {
@@ -96,8 +95,8 @@ class Host:
                     "CGROUPS": self._cgroups(),
                     "DISK": str(self._disk),
                     "IDENTITY": str(self._folder / "identity"),
-                    "USR": str(self.base.usr),
-                    "APT": str(self.base.apt),
+                    "USR": self.record.usr,
+                    "APT": self.record.apt,
                     "SWITCH": str(SWITCH),
                     "PORT": network.port(self.record.address),
                     "MAC": network.mac(self.record.address),
@@ -210,9 +209,10 @@ class Host:
 
     def _says_running(self) -> bool:
         try:
-            return self.exec("systemctl is-system-running").stdout.strip() in ("running", "degraded")
+            said = self.exec("systemctl is-system-running").stdout.strip()
         except LabError:
             return False
+        return said in ("running", "degraded")
 
     def _ssh_answers(self) -> bool:
         try:
@@ -235,7 +235,5 @@ def _status(pid: int, key: str) -> list[str]:
 
 
 def _kill(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

@@ -58,7 +58,8 @@ class Image:
         layer.unlink()
 
     def _fill(self, tar: tarfile.TarFile) -> None:
-        for folder in _folders([*self.files, *self.links, "/etc/passwd", "/tmp/.", "/var/log/."]):
+        inside = [*self.files, *self.links, "/etc/passwd", "/tmp/any", "/var/log/any"]
+        for folder in _folders(inside):
             entry = tarfile.TarInfo(folder)
             entry.type = tarfile.DIRTYPE
             entry.mode = 0o1777 if folder == "tmp" else 0o755
@@ -75,12 +76,8 @@ class Image:
 
 def _folders(places: Sequence[str]) -> list[str]:
     """Every folder above these places, outer ones first."""
-    found = {
-        str(parent).lstrip("/")
-        for place in places
-        for parent in (PurePosixPath(place + "x") if place.endswith("/.") else PurePosixPath(place)).parents
-    }
-    return sorted(found - {"", "."})
+    found = {str(folder).lstrip("/") for place in places for folder in PurePosixPath(place).parents}
+    return sorted(found - {""})
 
 
 def _add_file(tar: tarfile.TarFile, place: str, source: Path, *, mode: int) -> None:

@@ -144,9 +144,7 @@ def _complete(folder: Path, binaries: Path) -> None:
             image.write(archive)
             (folder / f"{name}.docker_tag").write_text(image.names[0].rpartition(":")[2] + "\n")
     (folder / "version").write_text(f"{version}\n")
-    sums = [
-        f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.is_file()
-    ]
+    sums = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.is_file()]
     (folder / "SHA256SUMS").write_text("".join(sums))
 
 

@@ -50,7 +50,6 @@ class Lab:
             if state.load():
                 raise LabError("The lab is up already. Take it down first: make lab-down")
             require_tools(_TOOLS)
-            roots.base(family, docker=docker)
             release = kubernetes.release() if with_kubernetes else None
             chosen = network.choose()
             try:
@@ -88,19 +87,22 @@ class Lab:
         record = self._state.hosts.get(name)
         if not record:
             raise LabError(f"No such host: {name}. There are: {', '.join(self._state.hosts)}.")
-        base = roots.base(record.family, docker=record.docker)
-        return Host(record, self._state.network, base)
+        return Host(record, self._state.network)
 
     def add(self, *names: str, family: str = "debian", docker: bool = False) -> None:
         """Further hosts, blank and ready."""
         with state.held():
+            base = roots.base(family, docker=docker)
             say(f"starting {len(names)} hosts" if len(names) > 1 else f"starting {names[0]}")
             for name in names:
                 if name in self._state.hosts:
                     raise LabError(f"There is a host named {name} already.")
                 taken = {record.address for record in self._state.hosts.values()}
                 address = self._state.network.free_address(taken)
-                self._state.hosts[name] = HostRecord(name, str(address), family, docker)
+                self._state.hosts[name] = HostRecord(
+                    *(name, str(address), family, docker),
+                    *(str(base.usr), str(base.apt), str(base.disk)),
+                )
             self._state.save()
             self._start_blank(names)
             say("ready")

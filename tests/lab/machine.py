@@ -74,7 +74,9 @@ def run_logged(
                     shown = line
     if process.returncode != 0:
         tail = log.read_text(errors="replace").splitlines()[-12:]
-        raise LabError(f"{words[0]} ended with {process.returncode} ({log}):\n  " + "\n  ".join(tail))
+        raise LabError(
+            f"{words[0]} ended with {process.returncode} ({log}):\n  " + "\n  ".join(tail)
+        )
 
 
 def _last_line(log: Path) -> str:

@@ -97,7 +97,19 @@ def make(network: Network) -> None:
     run("unshare", f"--net={SWITCH}", "true")
     on_switch("ip", "link", "add", "switch", "type", "bridge")
     on_switch("ip", "link", "set", "switch", "up")
-    on_switch("ip", "link", "add", "control", "type", "veth", "peer", "name", LINK, "netns", str(os.getpid()))
+    on_switch(
+        "ip",
+        "link",
+        "add",
+        "control",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        LINK,
+        "netns",
+        str(os.getpid()),
+    )
     on_switch("ip", "link", "set", "control", "master", "switch", "up")
     ipv6 = Path(f"/proc/sys/net/ipv6/conf/{LINK}/disable_ipv6")
     if ipv6.exists():

@@ -19,7 +19,7 @@ from tests.lab.places import HERE, LOGS
 FAMILIES = ("debian",)
 
 _SUITE = "bookworm"
-MIRROR = os.environ.get("PYINFRA_KUBE_LABMIRROR", "http://deb.debian.org/debian")
+MIRROR = os.environ.get("PYINFRA_KUBE_LAB_MIRROR", "http://deb.debian.org/debian")
 _DISK_SIZE = "8G"
 
 _TOOLS = {
@@ -29,25 +29,21 @@ _TOOLS = {
     "mmdebstrap": "mmdebstrap",
 }
 
+
+def _list(name: str) -> list[str]:
+    return (HERE / "lists" / name).read_text().split()
+
+
 # What a blank Debian server has.
-_BLANK = """
-    systemd systemd-sysv dbus openssh-server ifupdown iproute2 iptables conntrack ebtables ethtool
-    socat bridge-utils curl procps iputils-ping kmod e2fsprogs ca-certificates logrotate netbase
-""".split()
+_BLANK = _list("blank")
 
 # What a deploy may install on it from /srv/apt: these, and whatever they depend on.
-_OFFERED = """
-    docker.io containerd runc etcd-server etcd-client containernetworking-plugins
-    busybox supervisor firewalld ipset nftables
-""".split()
+_OFFERED = _list("offered")
 
-_DOCKER = ["docker.io", "containernetworking-plugins"]
+_DOCKER = _list("docker")
 
 # Timers would do their work in the middle of a test; a console is nobody's here.
-_MASKED = """
-    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
-    console-getty.service
-""".split()
+_MASKED = _list("masked")
 
 _QUIET = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 

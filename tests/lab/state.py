@@ -25,6 +25,9 @@ class HostRecord:
     ip: str
     family: str
     docker: bool
+    usr: str
+    apt: str
+    blank_disk: str
     ssh_key: str = str(SSH_KEY)
 
     @property

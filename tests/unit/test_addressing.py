@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from netaddr import IPAddress, IPNetwork
 
@@ -380,6 +380,7 @@ def specs(draw: st.DrawFn) -> ClusterSpec:
         raise
 
 
+@settings(deadline=None)
 @given(specs())
 def test_nothing_overlaps(spec: ClusterSpec) -> None:
     plan = make_plan(spec)
@@ -392,7 +393,8 @@ def test_nothing_overlaps(spec: ClusterSpec) -> None:
         assert network in IPNetwork(spec.cluster_subnet)
         assert network.prefixlen == spec.node_cidr_mask_size
         assert network.ip == network.network
-        assert not (network in services or services in network)
+        assert network not in services
+        assert services not in network
         assert not any(address in network for address in hosts)
     assert not any(address in services for address in hosts)
     assert IPAddress(plan.service_ip) in services
@@ -400,6 +402,7 @@ def test_nothing_overlaps(spec: ClusterSpec) -> None:
     assert plan.service_ip != plan.dns_ip
 
 
+@settings(deadline=None)
 @given(specs())
 def test_bridges_and_numbers(spec: ClusterSpec) -> None:
     plan = make_plan(spec)
@@ -407,17 +410,16 @@ def test_bridges_and_numbers(spec: ClusterSpec) -> None:
         network = IPNetwork(node.pod_cidr)
         assert node.bridge_address == f"{network.network + 1}/{network.prefixlen}"
         assert node.bridge_ip == node.bridge_address.split("/")[0]
-        addresses = set(network.iter_hosts()) - {IPAddress(node.bridge_ip)}
-        assert node.pods == len(addresses) > 0
+        not_for_pods = {network[0], network[-1], IPAddress(node.bridge_ip)}
+        assert node.pods == network.size - len(not_for_pods) > 0
         assert node.name in plan.table()
     subnet = IPNetwork(spec.cluster_subnet)
-    assert (
-        plan.capacity == node_capacity(spec) == len(list(subnet.subnet(spec.node_cidr_mask_size)))
-    )
+    assert plan.capacity == node_capacity(spec) == subnet.size // network.size
     assert plan.capacity_left == plan.capacity - len(plan.nodes) >= 0
     assert make_plan(spec) == plan
 
 
+@settings(deadline=None)
 @given(
     st.permutations([f"n{i}" for i in range(1, 9)]),
     st.lists(st.permutations([f"n{i}" for i in range(1, 9)]), min_size=1, max_size=3),
@@ -440,13 +442,18 @@ def test_nodes_that_come_and_go_never_renumber_another(
         has |= plan
 
 
-@given(st.text(alphabet="0123456789./:a ", max_size=20))
-def test_a_network_is_read_as_it_is_written_or_not_at_all(text: str) -> None:
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 256), min_size=3, max_size=5),
+    st.sampled_from(["", "/", "/0", "/16", "/24", "/32", "/33", "/255.255.0.0", "/16 "]),
+)
+def test_a_network_is_read_as_it_is_written_or_not_at_all(octets: list[int], length: str) -> None:
+    text = ".".join(map(str, octets)) + length
+    fix = ""
     try:
-        network = parse_network(text)
+        assert str(parse_network(text)) == text
     except Wrong as wrong:
-        assume(wrong.fix and '"' in wrong.fix)
-        fixed = (wrong.fix or "").split('"')[1]
-        assert str(parse_network(fixed)) == fixed
-    else:
-        assert str(network) == text
+        fix = wrong.fix or ""
+    if '"' in fix:
+        better = fix.split('"')[1]
+        assert str(parse_network(better)) == better != text

@@ -1,0 +1,400 @@
+"""
+Manage flannel: its network in etcd (M1), flanneld (M2), and what docker or CNI make of the subnet
+that a host got (M3).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+
+from netaddr import IPNetwork
+from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.cluster import flannel as pure
+from pyinfra_kube.cluster.flannel import PREFIX, Backend
+from pyinfra_kube.facts.bridge import Link, Links
+from pyinfra_kube.facts.etcd import Api, EtcdKeys
+from pyinfra_kube.facts.flannel import (
+    DOCKER_FILE,
+    SUBNET_FILE,
+    Flannel,
+    FlannelState,
+    LeaseStates,
+    lease_states,
+)
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations import etcd
+from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.script import Script, join
+from pyinfra_kube.operations.util.templates import render
+
+SYSCONFIG = "/etc/sysconfig/flanneld"
+UNIT = "/etc/systemd/system/flanneld.service"
+DROP_IN = "/etc/systemd/system/flanneld.service.d/kubernetes.conf"
+DOCKER_DROP_IN = "/etc/systemd/system/docker.service.d/flannel.conf"
+CNI_CONFIG = "/etc/cni/net.d/10-flannel.conflist"
+
+# What a running flanneld read when it started: for services' ``config``.
+CONFIG = (SYSCONFIG,)
+
+
+@operation()
+def network_config(
+    network: str,
+    subnet_len: int = 24,
+    backend: Backend = "vxlan",
+    vni: int = 1,
+    port: int | None = None,
+    endpoints: Sequence[str] = ("http://127.0.0.1:2379",),
+    prefix: str = PREFIX,
+    api: Api = "v2",
+    allow_network_change: bool = False,
+    ca: str = "",
+    cert: str = "",
+    key: str = "",
+) -> Generator[StringCommand, None, None]:
+    """
+    Set flannel's network in etcd, only when it means something else than what is there (M1).
+
+    While hosts have leases of another range, or of subnets of another length, it refuses: their
+    pods would lose their network. With ``allow_network_change`` those leases go as well, and
+    ``lease`` on the nodes gets them new ones.
+
+    + network: the range of all nodes' subnets; one that is not public
+    + subnet_len: the length of one node's subnet
+    + backend: how packets travel: ``vxlan``, ``udp`` or ``host-gw``
+    + vni: VXLAN's network identifier
+    + port: UDP port; by default the backend's own
+    + endpoints: etcd's URLs, as this host reaches it
+    + prefix: the key under which flannel's keys are
+    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on (``cluster.flannel.etcd_api``)
+    + allow_network_change: change it while hosts have leases
+    + ca, cert, key: files on the host, for TLS
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import flannel
+
+        flannel.network_config(
+            name="Set flannel's network",
+            network="10.16.0.0/16",
+        )
+    """
+
+    config = pure.network_config(network, subnet_len, backend, vni, port)
+    found = _etcd(endpoints, prefix, api, ca, cert, key)
+    going: list[pure.Lease] = []
+    if found.leases and found.config and not pure.same_range(found.config, config):
+        if not allow_network_change:
+            raise OperationError(_refusal(found, config, prefix))
+        going = list(found.leases)
+    yield from etcd.keys._inner(
+        keys=[
+            etcd.Key(f"{prefix}/config", config, json=True),
+            *(etcd.Key(lease.key, present=False) for lease in going),
+        ],
+        endpoints=endpoints,
+        api=api,
+        ca=ca,
+        cert=cert,
+        key=key,
+    )
+
+
+def _etcd(
+    endpoints: Sequence[str], prefix: str, api: Api, ca: str, cert: str, key: str
+) -> LeaseStates:
+    """What flannel has in etcd now."""
+
+    keys = read(
+        EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api, ca=ca, cert=cert, key=key
+    )
+    return lease_states(keys, prefix)
+
+
+def _refusal(found: LeaseStates, config: str, prefix: str) -> str:
+    subnets = ", ".join(f"{lease.subnet} of {lease.public_ip}" for lease in found.leases)
+    return (
+        f"etcd key {prefix}/config: it is {found.config}, and hosts have leases of it ({subnets}); "
+        f"{config} would take their network from running pods: set allow_network_change for that, "
+        "or keep the range"
+    )
+
+
+@operation()
+def flanneld(
+    endpoints: Sequence[str],
+    prefix: str = PREFIX,
+    iface: str | None = None,
+    ip_masq: bool = False,
+    options: Sequence[str] = (),
+    binary: str | None = None,
+    api: Api = "v2",
+    ca: str = "",
+    cert: str = "",
+    key: str = "",
+) -> Generator[StringCommand, None, None]:
+    """
+    Set flanneld's options (M2), under both names that its packages know, and see to it that it
+    waits for etcd at boot. Running it is left to ``services``.
+
+    Fails, when it runs, if this host does not reach etcd or finds no network there.
+
+    + endpoints: etcd's URLs, as this host reaches it
+    + prefix: the key under which flannel's keys are
+    + iface: the interface that packets leave by, or its address; by default that of the default
+      route
+    + ip_masq: whether flannel masquerades what leaves its network; by default docker does
+    + options: further flags
+    + binary: absolute path of a flanneld without a package, which then gets a unit of ours
+    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on
+    + ca, cert, key: files on the host, for TLS
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import flannel, services
+
+        flanneld = flannel.flanneld(
+            name="Set flanneld's options",
+            endpoints=["http://fed-master:2379"],
+            iface="eth1",
+        )
+        services.services(
+            name="Run flanneld",
+            units=[
+                services.Unit(
+                    "flanneld.service", config=flannel.CONFIG, restart=flanneld.will_change
+                ),
+            ],
+        )
+    """
+
+    if ctx_state.get().is_executing:
+        _require(_etcd(endpoints, prefix, api, ca, cert, key), endpoints, prefix, api)
+    tls = {"-etcd-cafile": ca, "-etcd-certfile": cert, "-etcd-keyfile": key}
+    words = [*(f"{flag}={path}" for flag, path in tls.items() if path), *options]
+    variables = pure.sysconfig(endpoints, prefix, iface, ip_masq, words)
+    files = [File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))]
+    if binary:
+        text = render(
+            f"{UNIT[1:]}.j2", binary=binary, subnet_file=SUBNET_FILE, docker_file=DOCKER_FILE
+        )
+        files.append(File(UNIT, text))
+    script = join(
+        [plan_environment_files([EnvironmentFile(SYSCONFIG, variables)]), plan_files(files)]
+    )
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop("flanneld's options are as wanted")
+
+
+_REASONS = {
+    "down": "does not answer this host",
+    "refused": "refuses this host: the certificates given do not fit",
+    "unsupported": "has no {api} interface (from 3.4 v2 needs --enable-v2; 3.6 has none)",
+    "curl missing": "cannot be asked: curl is not installed on this host",
+}
+
+
+def _require(found: LeaseStates, endpoints: Sequence[str], prefix: str, api: Api) -> None:
+    urls = ", ".join(endpoints)
+    if found.status != "ok":
+        raise OperationError(f"etcd at {urls} {_REASONS[found.status].format(api=api)}")
+    if found.config is None:
+        raise OperationError(f"etcd at {urls} has no {prefix}/config: flanneld would wait for it")
+
+
+@operation()
+def lease(
+    network: str,
+    endpoints: Sequence[str],
+    prefix: str = PREFIX,
+    backend: Backend = "vxlan",
+    vni: int = 1,
+    api: Api = "v2",
+    ca: str = "",
+    cert: str = "",
+    key: str = "",
+) -> Generator[StringCommand, None, None]:
+    """
+    Restart a running flanneld whose lease is not, or no longer, one of the network as it is
+    configured: it gets another then. For after ``services``, which starts it.
+
+    + network: the range of all nodes' subnets
+    + endpoints: etcd's URLs, as this host reaches it
+    + prefix: the key under which flannel's keys are
+    + backend, vni: as configured
+    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on
+    + ca, cert, key: files on the host, for TLS
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import flannel
+
+        flannel.lease(
+            name="Have a lease of flannel's network",
+            network="10.16.0.0/16",
+            endpoints=["http://fed-master:2379"],
+        )
+    """
+
+    state = read(Flannel)
+    reason = ""
+    if state.running and state.subnet:
+        found = _etcd(endpoints, prefix, api, ca, cert, key)
+        reason = _outdated(state.subnet, found, read(Links), network, backend, vni)
+    if reason:
+        changes.show(f"flanneld.service: restarted: {reason}")
+        yield Script("systemctl restart flanneld.service", "restart flanneld.service")
+    else:
+        ctx_host.get().noop("flanneld's lease is of the network that is configured")
+
+
+def _outdated(
+    subnet: pure.SubnetEnv,
+    found: LeaseStates,
+    links: dict[str, Link],
+    network: str,
+    backend: Backend,
+    vni: int,
+) -> str:
+    """Why flanneld must get another lease; empty when it need not."""
+
+    inside = IPNetwork(subnet.subnet) in IPNetwork(network)
+    if not inside or subnet.network not in (None, network):
+        return f"its subnet {subnet.subnet} is not of {network}"
+    device = pure.device_of(backend, vni)
+    if device and device not in links:
+        return f"it has no {device}"
+    if found.status != "ok":
+        return ""
+    addresses = pure.HostNetwork("", links).addresses
+    own = [lease for lease in found.leases if lease.public_ip in addresses]
+    if not any(IPNetwork(lease.subnet) == IPNetwork(subnet.subnet).cidr for lease in own):
+        return f"etcd has no lease of {subnet.subnet} for this host"
+    return ""
+
+
+@operation()
+def docker_options(
+    bridge: str = "docker0", predict: bool = False
+) -> Generator[StringCommand, None, None]:
+    """
+    Have docker use the subnet that flannel got for this host (M3).
+
+    A drop-in makes docker read its network options from the file that flannel's unit writes, and
+    remove its bridge, before it starts, when that has an address of another subnet. A docker that
+    runs is restarted only when the address of its bridge is not that of subnet.env now, whatever
+    became of earlier runs. A docker that does not run is left to ``services``.
+
+    Fails when docker does not take the subnet.
+
+    + bridge: docker's bridge
+    + predict: whether an earlier operation of this run gets flannel another subnet: give the
+      ``will_change`` of ``lease``
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import flannel, services
+
+        flannel.docker_options(name="Have docker use flannel's subnet", predict=lease.will_change)
+        services.services(name="Run docker", units=[services.Unit("docker.service")])
+    """
+
+    state = read(Flannel)
+    text = render(
+        f"{DOCKER_DROP_IN[1:]}.j2",
+        docker_file=DOCKER_FILE,
+        subnet_file=SUBNET_FILE,
+        bridge=bridge,
+        start=_start(state.docker_start),
+    )
+    scripts = [plan_files([File(DOCKER_DROP_IN, text)])]
+    reason = _stale(state, read(Links).get(bridge), bridge)
+    if not reason and predict and not ctx_state.get().is_executing:
+        reason = "flannel gets another subnet"
+    if reason:
+        changes.show(f"docker.service: restarted: {reason}")
+        scripts.append(_restart(bridge))
+    script = join(scripts)
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop("docker uses flannel's subnet")
+
+
+def _start(line: str) -> str:
+    """The command line that docker's unit must get; empty where its own reads the options."""
+
+    if not line or ("DOCKER_NETWORK_OPTIONS" in line and not line.endswith(_OPTIONS)):
+        return ""
+    return line.removesuffix(_OPTIONS) + _OPTIONS
+
+
+# A line that ends so may be ours, and then has to stay.
+_OPTIONS = " $DOCKER_NETWORK_OPTIONS"
+
+
+def _stale(state: FlannelState, link: Link | None, bridge: str) -> str:
+    """Why a running docker must be restarted; empty when it need not."""
+
+    if not state.docker_words or state.subnet is None:
+        return ""
+    addresses = link.addresses if link else ()
+    if state.subnet.subnet not in addresses:
+        return f"{bridge} has {', '.join(addresses) or 'no address'}, not {state.subnet.subnet}"
+    sizes = [word for word in state.docker_words if word.startswith("--mtu=")]
+    if sizes and sizes[-1] != f"--mtu={state.subnet.mtu}":
+        return f"it was started with {sizes[-1]}, and flannel carries {state.subnet.mtu}"
+    return ""
+
+
+def _restart(bridge: str) -> Script:
+    link = shlex.quote(bridge)
+    return Script(
+        f"""\
+systemctl daemon-reload
+systemctl restart docker.service
+. {SUBNET_FILE}
+ip -4 -o address show dev {link} | grep -qF " $FLANNEL_SUBNET " || {{
+  echo "docker has started, and "{link}" has not the address $FLANNEL_SUBNET" >&2
+  exit 1
+}}""",
+        summary="restart docker.service",
+    )
+
+
+@operation()
+def cni_options() -> Generator[StringCommand, None, None]:
+    """
+    Have a container runtime use the subnet that flannel got for this host (M3), through CNI's
+    ``flannel`` plugin, which reads subnet.env whenever a pod starts: nothing is to be restarted.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import flannel
+
+        flannel.cni_options(name="Have pods use flannel's subnet")
+    """
+
+    text = render(f"{CNI_CONFIG[1:]}.j2", subnet_file=SUBNET_FILE)
+    script = plan_files([File(CNI_CONFIG, text)])
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop("CNI uses flannel's subnet")

@@ -1,0 +1,364 @@
+"""The parts of a node, each by itself, on a host with a real systemd, docker and kubelet."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import Lab, down, held
+
+pytestmark = pytest.mark.lab
+
+HOST = "kube-master"
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Part:
+    """One host, and deploys of a few lines on it."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self.deploy = folder / "deploy.py"
+        assert lab.kubernetes
+        self.release = lab.kubernetes
+
+    def sh(self, command: str) -> str:
+        done = self.lab.exec(HOST, command)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+    def pyinfra(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+        self.deploy.write_text(textwrap.dedent(text).replace("RELEASE", str(self.release)))
+        command = [Path(sys.executable).with_name("pyinfra"), "inventories/lab.py", self.deploy]
+        return subprocess.run(
+            [*command, *options], capture_output=True, text=True, cwd=REPOSITORY, check=False
+        )
+
+    def plan(self, text: str) -> set[str]:
+        """The operations that a dry run announces."""
+
+        done = self.pyinfra(text, "--dry", "--json")
+        assert done.returncode == 0, done.stderr
+        report = _report(done)
+        assert not any(op["hosts_with_conditional_change"] for op in report["plan"])
+        return {op["name"] for op in report["plan"] if op["hosts_with_change"]}
+
+    def run(self, text: str) -> set[str]:
+        """Run; return the operations that changed something."""
+
+        done = self.pyinfra(text, "-y", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {op["name"] for op in _report(done)["results"]["operations"] if op["success"]}
+
+    def settle(self, text: str) -> set[str]:
+        """Run as planned, and see that nothing is left to do."""
+
+        planned = self.plan(text)
+        assert self.run(text) == planned
+        assert self.plan(text) == set()
+        assert self.run(text) == set()
+        return planned
+
+    def fails(self, text: str) -> str:
+        done = self.pyinfra(text, "-y")
+        assert done.returncode != 0
+        return done.stdout + done.stderr
+
+
+def _report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with held():
+        yield Lab.up([HOST], docker=True)
+        down()
+
+
+@pytest.fixture
+def part(lab: Lab, tmp_path: Path) -> Part:
+    return Part(lab, tmp_path)
+
+
+SERVICES = """
+    from pyinfra_kube.operations import services
+    services.services(
+        name="Run units",
+        units=[
+            services.Unit("firewalld.service", running=False, enabled=False),
+            services.Unit("docker.service", config=["/etc/docker/daemon.json", "/etc/hosts"]),
+            services.Unit("part.service", config=["/etc/part.conf"]),
+        ],
+    )
+"""
+UNIT = """[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n"""
+
+
+def test_units_are_never_older_than_what_they_read(part: Part) -> None:
+    part.sh(f"printf '{UNIT}' > /etc/systemd/system/part.service; touch /etc/part.conf")
+    assert part.settle(SERVICES) == {"Run units"}
+    assert part.sh("systemctl is-enabled part") == "enabled"
+    pid = "systemctl show --value --property=MainPID part docker"
+
+    docker = part.sh(pid).split()[-1]
+    for spoil in (
+        "touch /etc/part.conf",
+        "touch -d '+1 day' /etc/part.conf",
+        "mkdir -p /etc/systemd/system/part.service.d; "
+        "printf '[Service]\\nEnvironment=A=B\\n' > /etc/systemd/system/part.service.d/a.conf",
+        "rm /etc/systemd/system/part.service.d/a.conf; systemctl daemon-reload",
+        f"printf '{UNIT}# x\\n' > /etc/systemd/system/part.service; "
+        "touch -d '2001-01-01' /etc/systemd/system/part.service",
+        "systemctl stop part; systemctl disable part",
+        "systemctl stop part; rm /etc/systemd/system/part.service; systemctl mask part; "
+        f"rm /etc/systemd/system/part.service; printf '{UNIT}' > /etc/systemd/system/part.service",
+    ):
+        before = part.sh(pid).split()[0]
+        part.sh(spoil)
+        assert part.settle(SERVICES) == {"Run units"}, spoil
+        assert part.sh(pid).split()[0] not in ("0", before), spoil
+    assert part.sh(pid).split()[-1] == docker
+
+
+def test_a_unit_that_does_not_stay_up_is_reported_with_its_journal(part: Part) -> None:
+    unit = "[Service]\\nExecStart=/bin/sh -c 'echo why it fails; exit 3'\\nRestart=always\\n"
+    part.sh(f'printf "{unit}RestartSec=1\\n" > /etc/systemd/system/bad.service')
+    said = part.fails(
+        """
+        from pyinfra_kube.operations import services
+        services.services(
+            name="Run a bad unit", units=[services.Unit("bad.service", enabled=None)]
+        )
+        """
+    )
+    assert "bad.service" in said
+    assert "why it fails" in said
+    part.sh("systemctl stop bad; rm /etc/systemd/system/bad.service")
+
+
+DOCKER = """
+    from pyinfra_kube.operations import docker, services
+    configured = docker.docker(
+        name="Configure docker",
+        options={"bridge": "none", "iptables": False, "ip-masq": False, "mtu": 1460},
+        nofile=70000,
+    )
+    services.services(
+        name="Run docker",
+        units=[
+            services.Unit("docker.service", config=docker.CONFIG, restart=configured.will_change)
+        ],
+    )
+    docker.docker0_absent(name="Remove docker0", predict=configured.will_change)
+    docker.working(name="Docker works", storage_drivers=["overlay2"])
+"""
+
+
+def test_docker_keeps_what_others_told_it(part: Part) -> None:
+    part.sh("echo '{\"debug\": true}' > /etc/docker/daemon.json")
+    part.sh("echo 'DOCKER_OPTS=\"--mtu 1400 --max-concurrent-uploads=2\"' > /etc/default/docker")
+    part.sh("iptables -t nat -A POSTROUTING -s 10.9.0.0/16 -j MASQUERADE")
+    part.sh("systemctl restart docker")
+
+    changed = part.settle(DOCKER)
+
+    assert changed == {"Configure docker", "Run docker", "Remove docker0"}
+    assert json.loads(part.sh("cat /etc/docker/daemon.json"))["debug"] is True
+    assert "--max-concurrent-uploads=2" in part.sh("tr '\\0' ' ' < /proc/$(pidof dockerd)/cmdline")
+    assert "70000" in part.sh("grep 'open files' /proc/$(pidof dockerd)/limits")
+    assert "docker0" not in part.sh("ip -o link")
+    rules = part.sh("iptables-save")
+    assert "DOCKER" not in rules
+    assert "-A POSTROUTING -s 10.9.0.0/16 -j MASQUERADE" in rules
+
+    part.sh("sed -i s/1460/1500/ /etc/docker/daemon.json")
+    assert part.settle(DOCKER) == {"Configure docker", "Run docker"}
+
+
+def test_a_docker_that_is_stopped_is_not_started_by_looking(part: Part) -> None:
+    part.sh("systemctl stop docker.service; systemctl start docker.socket")
+    part.plan(DOCKER)
+    part.plan(IMAGES)
+    assert part.lab.exec(HOST, "systemctl is-active docker.service").stdout.strip() == "inactive"
+    part.sh("systemctl start docker.service")
+
+
+IMAGES = """
+    from pyinfra_kube.operations import images
+    images.images(
+        name="Load images",
+        files={
+            "k8s.gcr.io/pause:3.2": "RELEASE/pause.tar",
+            "example.org/other/name:7": "RELEASE/test.tar",
+            "lab/test:1": "RELEASE/test.tar",
+        },
+    )
+"""
+
+
+def test_images_are_loaded_where_they_are_missing_or_others(part: Part) -> None:
+    assert part.settle(IMAGES) == {"Load images"}
+    ids = part.sh("docker images --quiet --no-trunc lab/test; docker images -q --no-trunc example.org/other/name")
+    assert len(set(ids.split())) == 1
+
+    part.sh("docker tag k8s.gcr.io/pause:3.2 lab/test:1; docker rmi example.org/other/name:7")
+    assert part.settle(IMAGES) == {"Load images"}
+    part.sh("mkdir /var/tmp/pyinfra-kube-images; echo half > /var/tmp/pyinfra-kube-images/a.tar")
+    assert part.settle(IMAGES) == {"Load images"}
+    part.sh("test ! -e /var/tmp/pyinfra-kube-images")
+
+
+BINARIES = """
+    from pyinfra_kube.operations import binaries
+    binaries.binaries(
+        name="Install programs",
+        binaries=[
+            binaries.Binary("/usr/local/bin/kubelet", "RELEASE/kubelet"),
+            binaries.Binary("/usr/local/bin/kubectl", "RELEASE/kubectl"),
+        ],
+    )
+"""
+
+
+def test_programs_are_replaced_when_they_are_others(part: Part) -> None:
+    assert part.settle(BINARIES) == {"Install programs"}
+    assert "v1.20.2" in part.sh("kubectl version --client --short")
+
+    part.sh("echo x >> /usr/local/bin/kubectl; chmod 600 /usr/local/bin/kubelet")
+    before = part.sh("stat -c %i /usr/local/bin/kubelet")
+    assert part.settle(BINARIES) == {"Install programs"}
+    assert part.sh("stat -c %a /usr/local/bin/kubelet") == "755"
+    assert part.sh("stat -c %i /usr/local/bin/kubelet") == before, "only its mode was wrong"
+
+
+ETCD = """
+    from pyinfra_kube.operations import etcd
+    tls = {"ca": "/srv/pki/ca.crt", "cert": "/srv/pki/ca.crt", "key": "/srv/pki/ca.key"}
+    for api, endpoint, files in (
+        ("v2", "http://127.0.0.1:2379", {}),
+        ("v3", "http://127.0.0.1:2379", {}),
+        ("v3", "https://127.0.0.1:2479", tls),
+    ):
+        etcd.keys(
+            name=f"Set keys {api} {endpoint}",
+            keys=[
+                etcd.Key("/coreos.com/network/config", '{"Network": "10.10.0.0/16"}', json=True),
+                etcd.Key("/text", "it's \\n <b> & 'more' $x \\\\", previous=PREVIOUS),
+                etcd.Key("/gone", present=False),
+            ],
+            endpoints=["http://127.0.0.1:9", endpoint],
+            api=api,
+            **files,
+        )
+"""
+
+
+def _run_etcd(part: Part, name: str, *flags: str) -> None:
+    part.sh(
+        "mkdir -p /srv/pki && cd /srv/pki && [ -e ca.key ] || openssl req -x509 -newkey rsa:2048 "
+        "-nodes -keyout ca.key -out ca.crt -subj /CN=127.0.0.1 -days 2 "
+        "-addext subjectAltName=IP:127.0.0.1 2>/dev/null"
+    )
+    part.sh(
+        f"docker load -qi /dev/stdin < {part.release}/etcd.tar 2>/dev/null || true; "
+        f"docker run -d --name {name} --network host -v /srv/pki:/srv/pki "
+        f"k8s.gcr.io/etcd:3.4.13-0 etcd --enable-v2 --data-dir=/data {' '.join(flags)}"
+    )
+
+
+def test_keys_of_etcd(part: Part) -> None:
+    part.run(IMAGES.replace("k8s.gcr.io/pause:3.2", "k8s.gcr.io/etcd:3.4.13-0").replace("pause.tar", "etcd.tar"))
+    _run_etcd(part, "plain")
+    tls = "https://127.0.0.1:2479"
+    part_tls = [f"--listen-client-urls={tls}", f"--advertise-client-urls={tls}"]
+    part_tls += ["--listen-peer-urls=http://127.0.0.1:2480", "--cert-file=/srv/pki/ca.crt"]
+    part_tls += ["--initial-advertise-peer-urls=http://127.0.0.1:2480", "--client-cert-auth"]
+    part_tls += ["--initial-cluster=default=http://127.0.0.1:2480", "--key-file=/srv/pki/ca.key"]
+    _run_etcd(part, "tls", *part_tls, "--trusted-ca-file=/srv/pki/ca.crt")
+    try:
+        part.sh("for n in $(seq 30); do curl -sf http://127.0.0.1:2379/health && exit; sleep 1; done")
+        assert len(part.settle(ETCD.replace("PREVIOUS", "None"))) == 3
+        raw = part.sh("curl -s http://127.0.0.1:2379/v2/keys/text")
+        assert json.loads(raw)["node"]["value"] == "it's \n <b> & 'more' $x \\"
+
+        part.sh("curl -s -X PUT -d value=theirs http://127.0.0.1:2379/v2/keys/text")
+        part.sh("curl -s -X PUT -d value=1 http://127.0.0.1:2379/v2/keys/gone")
+        said = part.fails(ETCD.replace("PREVIOUS", "'another'"))
+        assert "it has 'theirs', and only 'another' may be replaced" in said
+        changed = part.settle(ETCD.replace("PREVIOUS", "'theirs'"))
+        assert changed == {"Set keys v2 http://127.0.0.1:2379"}
+        assert '"errorCode":100' in part.sh("curl -s http://127.0.0.1:2379/v2/keys/gone")
+        said = part.fails(ETCD.replace("PREVIOUS", "None").replace("/srv/pki/ca.key", "/none"))
+        assert "refuses us" in said
+    finally:
+        part.sh("docker rm -f plain tls")
+    assert "does not answer" in part.fails(ETCD.replace("PREVIOUS", "None"))
+
+
+KUBELET = """
+    from pyinfra_kube.operations import kubelet, services, static_pods
+    unit = kubelet.kubelet(
+        name="Set up kubelet",
+        flags=[
+            "--pod-manifest-path=/etc/kubernetes/manifests",
+            "--fail-swap-on=false",
+            "--cgroup-driver=cgroupfs",
+            "--pod-infra-container-image=k8s.gcr.io/pause:3.2",
+            "--file-check-frequency=2s",
+        ],
+    )
+    services.services(
+        name="Run kubelet",
+        units=[
+            services.Unit(
+                "kubelet.service",
+                config=["/usr/local/bin/kubelet"],
+                restart=unit.will_change,
+            ),
+        ],
+    )
+    text = (
+        "apiVersion: v1\\nkind: Pod\\nmetadata: {name: part, namespace: kube-system}\\nspec:\\n"
+        "  hostNetwork: true\\n  containers:\\n  - name: part\\n    image: lab/test:1\\n"
+        "    command: [sleep, '12345']\\n"
+    )
+    static_pods.static_pods(
+        name="Run a pod",
+        pods=[static_pods.StaticPod("part", text, config=["/etc/part.conf"])],
+        absent=["old"],
+    )
+"""
+
+
+def test_static_pods_are_never_older_than_what_they_read(part: Part) -> None:
+    part.run(IMAGES)
+    part.run(BINARIES)
+    part.sh("touch /etc/part.conf")
+    assert part.settle(KUBELET) == {"Set up kubelet", "Run kubelet", "Run a pod"}
+    container = "docker ps -q --no-trunc --filter label=io.kubernetes.container.name=part"
+    first = part.sh(f"for n in $(seq 60); do {container} | grep . && exit; sleep 1; done")
+    assert first
+
+    part.sh("chmod 600 /etc/part.conf")
+    assert part.plan(KUBELET) == set(), "a mode is no reason to restart"
+    for spoil in ("touch /etc/part.conf", "touch -d '+1 day' /etc/part.conf"):
+        part.sh(spoil)
+        assert part.settle(KUBELET) == {"Run a pod"}, spoil
+        second = part.sh(container)
+        assert second
+        assert second != first
+        first = second
+
+    part.sh("cd /etc/kubernetes/manifests && cp part.yaml old.yaml && sed -i s/12345/1/ part.yaml")
+    assert part.settle(KUBELET) == {"Run a pod"}
+    part.sh("systemctl stop kubelet; docker rm -f $(docker ps -aq)")

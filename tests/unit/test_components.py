@@ -1,0 +1,534 @@
+"""Command lines: exact for the guide's era and for 1.20, and never with an unknown flag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyinfra_kube.cluster.addressing import make_plan
+from pyinfra_kube.cluster.components import (
+    HOST_FACTS,
+    PROBES,
+    TABLES,
+    command_line,
+    probe,
+)
+from pyinfra_kube.cluster.components import (
+    settings as context_of,
+)
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.releases import Release, known_releases
+from pyinfra_kube.cluster.spec import ClusterSpec
+
+ADDRESSES = {"m1": "192.0.2.10", "n1": "192.0.2.11", "n2": "192.0.2.12", "m2": "192.0.2.13"}
+ADDRESSES["m3"] = "192.0.2.14"
+GROUPS = {"masters": ["m1"], "nodes": ["n1", "n2"]}
+ON_MASTER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+
+
+def spec_of(version: str, groups: dict[str, list[str]] = GROUPS, **data: Any) -> ClusterSpec:
+    everywhere = {"kubernetes_version": version, "master_ip": "192.0.2.10", **data}
+    hosts = {
+        name: {**everywhere, "address": ADDRESSES[name]}
+        for group in groups.values()
+        for name in group
+    }
+    return ClusterSpec.from_inventory(groups, hosts)
+
+
+def flags(
+    component: str, spec: ClusterSpec, host: str, facts: Any = None, **extra: Any
+) -> list[str]:
+    context = context_of(spec, make_plan(spec), host, facts or {})
+    return command_line(component, Release.of(spec.kubernetes_version), context, extra)
+
+
+def named(component: str, spec: ClusterSpec, host: str, facts: Any = None) -> dict[str, str]:
+    lines = flags(component, spec, host, facts)
+    return dict(line.removeprefix("--").split("=", 1) for line in lines)
+
+
+EXACT_1_3 = {
+    ("etcd", "m1"): """
+        --name=m1
+        --data-dir=/var/lib/etcd
+        --listen-client-urls=http://127.0.0.1:2379
+        --advertise-client-urls=http://127.0.0.1:2379
+        --listen-peer-urls=http://127.0.0.1:2380
+        --initial-advertise-peer-urls=http://127.0.0.1:2380
+        --initial-cluster=m1=http://127.0.0.1:2380
+        --initial-cluster-state=new
+        --initial-cluster-token=kubernetes
+    """,
+    ("kube-apiserver", "m1"): """
+        --etcd-servers=http://127.0.0.1:2379
+        --service-cluster-ip-range=10.0.0.0/16
+        --bind-address=0.0.0.0
+        --secure-port=6443
+        --insecure-bind-address=127.0.0.1
+        --insecure-port=8080
+        --advertise-address=192.0.2.10
+        --allow-privileged=true
+        --tls-cert-file=/srv/kubernetes/server.crt
+        --tls-private-key-file=/srv/kubernetes/server.key
+        --client-ca-file=/srv/kubernetes/ca.crt
+        --token-auth-file=/srv/kubernetes/known_tokens.csv
+        --authorization-mode=AlwaysAllow
+        --admission-control=NamespaceLifecycle,LimitRanger,ServiceAccount,PersistentVolumeLabel,ResourceQuota
+        --service-account-key-file=/srv/kubernetes/service-account.pub
+        --kubelet-client-certificate=/srv/kubernetes/kubelet-client.crt
+        --kubelet-client-key=/srv/kubernetes/kubelet-client.key
+        --logtostderr=true
+        --v=2
+    """,
+    ("kube-controller-manager", "m1"): """
+        --master=127.0.0.1:8080
+        --address=127.0.0.1
+        --cluster-name=kubernetes
+        --cluster-cidr=10.10.0.0/16
+        --allocate-node-cidrs=false
+        --service-cluster-ip-range=10.0.0.0/16
+        --service-account-private-key-file=/srv/kubernetes/service-account.key
+        --root-ca-file=/srv/kubernetes/ca.crt
+        --leader-elect=false
+        --logtostderr=true
+        --v=2
+    """,
+    ("kube-scheduler", "m1"): """
+        --master=127.0.0.1:8080
+        --address=127.0.0.1
+        --leader-elect=false
+        --logtostderr=true
+        --v=2
+    """,
+    ("kubelet", "m1"): """
+        --config=/etc/kubernetes/manifests
+        --register-node=false
+        --hostname-override=m1
+        --node-ip=192.0.2.10
+        --address=0.0.0.0
+        --allow-privileged=true
+        --cluster-dns=10.0.0.10
+        --cluster-domain=cluster.local
+        --root-dir=/var/lib/kubelet
+        --docker-root=/var/lib/docker
+        --container-runtime=docker
+        --pod-infra-container-image=gcr.io/google_containers/pause-amd64:3.0
+        --configure-cbr0=false
+        --cloud-provider=
+        --logtostderr=true
+        --v=2
+    """,
+    ("kubelet", "n1"): """
+        --api-servers=https://192.0.2.10:6443
+        --kubeconfig=/var/lib/kubelet/kubeconfig
+        --config=/etc/kubernetes/manifests
+        --register-node=true
+        --hostname-override=n1
+        --node-ip=192.0.2.11
+        --address=0.0.0.0
+        --allow-privileged=true
+        --cluster-dns=10.0.0.10
+        --cluster-domain=cluster.local
+        --root-dir=/var/lib/kubelet
+        --docker-root=/var/lib/docker
+        --container-runtime=docker
+        --pod-infra-container-image=gcr.io/google_containers/pause-amd64:3.0
+        --configure-cbr0=true
+        --pod-cidr=10.10.0.0/24
+        --reconcile-cidr=false
+        --non-masquerade-cidr=10.10.0.0/16
+        --hairpin-mode=promiscuous-bridge
+        --cloud-provider=
+        --logtostderr=true
+        --v=2
+    """,
+    ("kube-proxy", "n1"): """
+        --kubeconfig=/var/lib/kube-proxy/kubeconfig
+        --cluster-cidr=10.10.0.0/16
+        --proxy-mode=iptables
+        --hostname-override=n1
+        --logtostderr=true
+        --v=2
+    """,
+}
+
+EXACT_1_20 = {
+    ("etcd", "m1"): EXACT_1_3["etcd", "m1"],
+    ("kube-apiserver", "m1"): """
+        --etcd-servers=http://127.0.0.1:2379
+        --service-cluster-ip-range=10.0.0.0/16
+        --bind-address=0.0.0.0
+        --secure-port=6443
+        --advertise-address=192.0.2.10
+        --allow-privileged=true
+        --tls-cert-file=/srv/kubernetes/server.crt
+        --tls-private-key-file=/srv/kubernetes/server.key
+        --client-ca-file=/srv/kubernetes/ca.crt
+        --token-auth-file=/srv/kubernetes/known_tokens.csv
+        --authorization-mode=Node,RBAC
+        --enable-admission-plugins=NodeRestriction
+        --service-account-key-file=/srv/kubernetes/service-account.pub
+        --service-account-signing-key-file=/srv/kubernetes/service-account.key
+        --service-account-issuer=https://kubernetes.default.svc.cluster.local
+        --kubelet-client-certificate=/srv/kubernetes/kubelet-client.crt
+        --kubelet-client-key=/srv/kubernetes/kubelet-client.key
+        --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname
+        --logtostderr=true
+        --v=2
+    """,
+    ("kube-controller-manager", "m1"): """
+        --kubeconfig=/srv/kubernetes/kube-controller-manager.kubeconfig
+        --authentication-kubeconfig=/srv/kubernetes/kube-controller-manager.kubeconfig
+        --authorization-kubeconfig=/srv/kubernetes/kube-controller-manager.kubeconfig
+        --port=0
+        --bind-address=127.0.0.1
+        --cluster-name=kubernetes
+        --cluster-cidr=10.10.0.0/16
+        --allocate-node-cidrs=false
+        --service-cluster-ip-range=10.0.0.0/16
+        --service-account-private-key-file=/srv/kubernetes/service-account.key
+        --root-ca-file=/srv/kubernetes/ca.crt
+        --use-service-account-credentials=true
+        --leader-elect=false
+        --logtostderr=true
+        --v=2
+    """,
+    ("kube-scheduler", "m1"): """
+        --kubeconfig=/srv/kubernetes/kube-scheduler.kubeconfig
+        --authentication-kubeconfig=/srv/kubernetes/kube-scheduler.kubeconfig
+        --authorization-kubeconfig=/srv/kubernetes/kube-scheduler.kubeconfig
+        --port=0
+        --bind-address=127.0.0.1
+        --leader-elect=false
+        --logtostderr=true
+        --v=2
+    """,
+    ("kubelet", "m1"): """
+        --pod-manifest-path=/etc/kubernetes/manifests
+        --register-node=false
+        --hostname-override=m1
+        --node-ip=192.0.2.10
+        --address=0.0.0.0
+        --read-only-port=0
+        --client-ca-file=/srv/kubernetes/ca.crt
+        --anonymous-auth=false
+        --authorization-mode=AlwaysAllow
+        --cluster-dns=10.0.0.10
+        --cluster-domain=cluster.local
+        --root-dir=/var/lib/kubelet
+        --docker-root=/var/lib/docker
+        --container-runtime=docker
+        --pod-infra-container-image=k8s.gcr.io/pause:3.2
+        --cgroup-driver=cgroupfs
+        --logtostderr=true
+        --v=2
+    """,
+    ("kubelet", "n1"): """
+        --kubeconfig=/var/lib/kubelet/kubeconfig
+        --pod-manifest-path=/etc/kubernetes/manifests
+        --register-node=true
+        --hostname-override=n1
+        --node-ip=192.0.2.11
+        --address=0.0.0.0
+        --read-only-port=0
+        --client-ca-file=/srv/kubernetes/ca.crt
+        --anonymous-auth=false
+        --authentication-token-webhook=true
+        --authorization-mode=Webhook
+        --cluster-dns=10.0.0.10
+        --cluster-domain=cluster.local
+        --root-dir=/var/lib/kubelet
+        --docker-root=/var/lib/docker
+        --container-runtime=docker
+        --pod-infra-container-image=k8s.gcr.io/pause:3.2
+        --cgroup-driver=cgroupfs
+        --network-plugin=kubenet
+        --cni-bin-dir=/opt/cni/bin
+        --non-masquerade-cidr=10.10.0.0/16
+        --hairpin-mode=promiscuous-bridge
+        --logtostderr=true
+        --v=2
+    """,
+    ("kube-proxy", "n1"): EXACT_1_3["kube-proxy", "n1"],
+}
+
+EXACT = [
+    (version, component, host, text.split())
+    for version, table in (("1.3.10", EXACT_1_3), ("1.20.2", EXACT_1_20))
+    for (component, host), text in table.items()
+]
+
+
+@pytest.mark.parametrize(("version", "component", "host", "expected"), EXACT)
+def test_exact_lines(version: str, component: str, host: str, expected: list[str]) -> None:
+    assert flags(component, spec_of(version, bridge_approach="kubelet"), host) == expected
+
+
+def test_plain_http_as_the_seed_has_it() -> None:
+    spec = spec_of("1.3.10", apiserver_approach="http")
+    apiserver = named("kube-apiserver", spec, "m1")
+    assert apiserver["insecure-bind-address"] == apiserver["advertise-address"] == "192.0.2.10"
+    assert apiserver["token-auth-file"] == "/dev/null"
+    assert not {"client-ca-file", "basic-auth-file", "cluster-name", "address"} & apiserver.keys()
+    assert named("kube-controller-manager", spec, "m1")["master"] == "192.0.2.10:8080"
+    kubelet = named("kubelet", spec, "n1")
+    assert kubelet["api-servers"] == "http://192.0.2.10:8080"
+    assert "kubeconfig" not in kubelet
+    proxy = named("kube-proxy", spec, "n1")
+    assert proxy["master"] == "http://192.0.2.10:8080"
+    assert "kubeconfig" not in proxy
+
+
+def test_plain_http_kubelet_has_its_server_from_a_kubeconfig_from_1_8_on() -> None:
+    kubelet = named("kubelet", spec_of("1.8.0", apiserver_approach="http"), "n1")
+    assert kubelet["kubeconfig"] == "/var/lib/kubelet/kubeconfig"
+    assert "api-servers" not in kubelet
+
+
+def test_bridge_by_hand() -> None:
+    old = named("kubelet", spec_of("1.3.10"), "n1")
+    assert old["configure-cbr0"] == "false"
+    assert not {"pod-cidr", "reconcile-cidr", "non-masquerade-cidr"} & old.keys()
+    new = named("kubelet", spec_of("1.20.2"), "n1")
+    assert not {"network-plugin", "cni-bin-dir", "non-masquerade-cidr"} & new.keys()
+    assert new["hairpin-mode"] == "hairpin-veth"
+
+
+@pytest.mark.parametrize(
+    ("version", "flag"), [("1.5.8", "network-plugin-dir"), ("1.7.0", "cni-bin-dir")]
+)
+def test_where_kubenet_finds_its_plugins(version: str, flag: str) -> None:
+    spec = spec_of(version, bridge_approach="kubelet")
+    kubelet = named("kubelet", spec, "n1", {"cni_bin_dir": "/usr/lib/cni"})
+    assert kubelet["network-plugin"] == "kubenet"
+    assert kubelet[flag] == "/usr/lib/cni"
+    assert not ({"network-plugin-dir", "cni-bin-dir"} - {flag}) & kubelet.keys()
+
+
+def test_a_master_that_is_a_node_too() -> None:
+    spec = spec_of("1.20.2", {"masters": ["m1"], "nodes": ["m1", "n1"]})
+    kubelet = named("kubelet", spec, "m1")
+    assert kubelet["register-node"] == "true"
+    assert kubelet["kubeconfig"] == "/var/lib/kubelet/kubeconfig"
+    assert kubelet["authorization-mode"] == "Webhook"
+
+
+def test_several_masters_with_an_etcd_member_each() -> None:
+    groups = {"masters": ["m1", "m2", "m3"], "nodes": ["n1"]}
+    spec = spec_of("1.3.10", groups)
+    etcd = named("etcd", spec, "m2")
+    assert etcd["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.13:2379"
+    assert etcd["advertise-client-urls"] == "http://192.0.2.13:2379"
+    assert etcd["listen-peer-urls"] == "http://192.0.2.13:2380"
+    assert etcd["initial-cluster"] == (
+        "m1=http://192.0.2.10:2380,m2=http://192.0.2.13:2380,m3=http://192.0.2.14:2380"
+    )
+    apiserver = named("kube-apiserver", spec, "m2")
+    assert apiserver["apiserver-count"] == "3"
+    assert apiserver["advertise-address"] == "192.0.2.13"
+    assert apiserver["etcd-servers"].count("http://") == 3
+    assert named("kube-scheduler", spec, "m2")["leader-elect"] == "true"
+    assert "apiserver-count" not in named("kube-apiserver", spec_of("1.20.2", groups), "m2")
+
+
+def test_etcd_on_a_host_of_its_own() -> None:
+    spec = spec_of("1.20.2", {"masters": ["m1"], "etcd": ["m2"], "nodes": ["n1"]})
+    assert named("kube-apiserver", spec, "m1")["etcd-servers"] == "http://192.0.2.13:2379"
+    etcd = named("etcd", spec, "m2")
+    assert etcd["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.13:2379"
+    spec = spec_of("1.20.2", etcd_listen_client_urls="http://0.0.0.0:2379")
+    assert named("etcd", spec, "m1")["listen-client-urls"] == "http://0.0.0.0:2379"
+
+
+@pytest.mark.parametrize(
+    ("version", "etcd", "needed"),
+    [("1.3.10", "3.4.23", True), ("1.3.10", None, False), ("1.20.2", "3.4.23", False)],
+)
+def test_the_old_api_of_a_newer_etcd(version: str, etcd: str | None, needed: bool) -> None:
+    found = named("etcd", spec_of(version, etcd_version=etcd), "m1")
+    assert ("enable-v2" in found) is needed
+
+
+def test_cloud_provider() -> None:
+    spec = spec_of("1.3.10", cloud_provider="aws", cloud_config="aws.conf")
+    for component, host in (
+        ("kube-apiserver", "m1"),
+        ("kube-controller-manager", "m1"),
+        ("kubelet", "n1"),
+    ):
+        found = named(component, spec, host)
+        assert (found["cloud-provider"], found["cloud-config"]) == (
+            "aws",
+            "/srv/kubernetes/cloud.conf",
+        )
+    unset = spec_of("1.20.2")
+    assert all("cloud-provider" not in named(one, unset, "m1") for one in ON_MASTER)
+
+
+def test_logs_on_the_host() -> None:
+    found = named("kube-scheduler", spec_of("1.20.2", log_to_host=True), "m1")
+    assert (found["logtostderr"], found["alsologtostderr"]) == ("false", "true")
+    assert found["log-dir"] == "/var/log"
+
+
+def test_authentication() -> None:
+    spec = spec_of("1.18.0", credential_kind="certificate", authorization_mode="AlwaysAllow")
+    found = named(
+        "kube-apiserver", spec, "m1", {"basic_auth_file": "/srv/kubernetes/basic_auth.csv"}
+    )
+    assert "token-auth-file" not in found
+    assert found["basic-auth-file"] == "/srv/kubernetes/basic_auth.csv"
+    assert found["anonymous-auth"] == "false"
+    assert "use-service-account-credentials" not in named("kube-controller-manager", spec, "m1")
+    alpha = named("kube-apiserver", spec_of("1.5.8", authorization_mode="RBAC"), "m1")
+    assert alpha["authorization-rbac-super-user"] == "admin"
+
+
+def test_what_is_set_and_what_is_not() -> None:
+    spec = spec_of("1.20.2", max_pods=200)
+    found = named("kubelet", spec, "n1", {"fail_swap_on": False, "cgroup_driver": "systemd"})
+    assert found["max-pods"] == "200"
+    assert found["fail-swap-on"] == "false"
+    assert found["cgroup-driver"] == "systemd"
+    assert "fail-swap-on" not in named("kubelet", spec, "n1")
+
+
+def test_extra_flags_take_the_place_of_ours_or_follow_by_name() -> None:
+    spec = spec_of("1.20.2")
+    found = flags(
+        "kube-scheduler", spec, "m1", None, **{"v": 4, "profiling": False, "kube-api-qps": 9}
+    )
+    assert found[-3:] == ["--v=4", "--kube-api-qps=9", "--profiling=false"]
+    assert found.index("--v=4") == flags("kube-scheduler", spec, "m1").index("--v=2")
+
+
+def test_extra_flags_that_the_release_lacks_are_all_named() -> None:
+    with pytest.raises(InputError) as caught:
+        flags(
+            "kubelet",
+            spec_of("1.24.0"),
+            "n1",
+            None,
+            **{"docker-root": "/d", "network-plugin": "cni"},
+        )
+    assert [problem.value for problem in caught.value.problems] == ["docker-root", "network-plugin"]
+    assert all(problem.fix for problem in caught.value.problems)
+
+
+def test_an_address_that_is_not_known() -> None:
+    everywhere = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+    spec = ClusterSpec.from_inventory(GROUPS, dict.fromkeys(["m1", "n1", "n2"], everywhere))
+    assert context_of(spec, make_plan(spec), "m1")["host_address"] == "192.0.2.10"
+    with pytest.raises(InputError, match="n1: address"):
+        context_of(spec, make_plan(spec), "n1")
+
+
+@pytest.mark.parametrize(
+    ("version", "data", "component", "expected"),
+    [
+        ("1.3.10", {}, "kube-apiserver", ("HTTP", "127.0.0.1", "8080", "/healthz")),
+        (
+            "1.3.10",
+            {"apiserver_approach": "http"},
+            "kube-apiserver",
+            ("HTTP", "192.0.2.10", "8080", "/healthz"),
+        ),
+        ("1.20.2", {}, "kube-apiserver", ("HTTPS", "192.0.2.10", "6443", "/livez")),
+        (
+            "1.20.2",
+            {"authorization_mode": "AlwaysAllow"},
+            "kube-apiserver",
+            ("TCP", "192.0.2.10", "6443", ""),
+        ),
+        ("1.3.10", {}, "kube-scheduler", ("HTTP", "127.0.0.1", "10251", "/healthz")),
+        ("1.20.2", {}, "kube-controller-manager", ("HTTPS", "127.0.0.1", "10257", "/healthz")),
+        ("1.6.0", {}, "kube-proxy", ("HTTP", "127.0.0.1", "10249", "/healthz")),
+        ("1.20.2", {}, "kube-proxy", ("HTTP", "127.0.0.1", "10256", "/healthz")),
+        ("1.20.2", {"etcd_client_port": 4001}, "etcd", ("HTTP", "127.0.0.1", "4001", "/health")),
+    ],
+)
+def test_probes(
+    version: str, data: dict[str, Any], component: str, expected: tuple[str, ...]
+) -> None:
+    spec = spec_of(version, **data)
+    context = context_of(spec, make_plan(spec), "m1")
+    assert probe(component, Release.of(version), context)[:4] == expected
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> ClusterSpec:
+    release = Release.of(f"{draw(st.sampled_from(known_releases()))}.1")
+    masters = draw(st.sampled_from([["m1"], ["m1", "m2", "m3"]]))
+    nodes = ["n1", *(["m1"] if draw(st.booleans()) else [])]
+    groups = {"masters": masters, "nodes": nodes}
+    if draw(st.booleans()):
+        groups["etcd"] = ["n2"]
+    cloud = draw(st.sampled_from([None, *release.cloud_providers]))
+    return spec_of(
+        release.version,
+        groups,
+        apiserver_approach=draw(st.sampled_from(release.apiserver_approaches)),
+        bridge_approach=draw(st.sampled_from(release.fact("bridge_approaches"))),
+        network=draw(st.sampled_from(["routes", "flannel"])),
+        cloud_provider=cloud,
+        cloud_config=draw(st.sampled_from([None, "cloud.conf"])) if cloud else None,
+        credential_policy="shared",
+        credential_kind=draw(st.sampled_from(["token", "certificate"])),
+        authorization_mode=draw(st.sampled_from([None, *release.authorization_modes])),
+        admission_control=draw(st.sampled_from([None, ["ServiceAccount", "ResourceQuota"]])),
+        allow_privileged=draw(st.booleans()),
+        register_node=draw(st.booleans()),
+        log_to_host=draw(st.sampled_from(release.fact("log_to_host"))),
+        log_level=draw(st.integers(0, 10)),
+        max_pods=draw(st.sampled_from([None, 50])),
+    )
+
+
+@given(clusters(), st.sampled_from([None, True, False]))
+@settings(max_examples=60, deadline=None)
+def test_any_settings_give_flags_that_the_release_has(spec: ClusterSpec, swap: bool | None) -> None:
+    release = Release.of(spec.kubernetes_version)
+    plan = make_plan(spec)
+    for host in spec.hosts:
+        context = context_of(spec, plan, host.name, {"fail_swap_on": swap})
+        for component in TABLES:
+            if component == "etcd" and host not in spec.etcd_members:
+                continue
+            lines = command_line(component, release, context)
+            names = [line.removeprefix("--").partition("=")[0] for line in lines]
+            assert len(names) == len(set(names))
+            assert all(release.has_flag(component, name) for name in names)
+            assert "None" not in " ".join(lines)
+            assert lines == command_line(component, release, context)
+            assert probe(component, release, context).host
+
+
+@given(clusters())
+@settings(max_examples=30, deadline=None)
+def test_no_two_rows_of_one_flag_hold_at_once(spec: ClusterSpec) -> None:
+    from pyinfra_kube.cluster.components import _holds, _is_set
+
+    release = Release.of(spec.kubernetes_version)
+    for host in spec.hosts:
+        context = context_of(spec, make_plan(spec), host.name)
+        for component, rows in TABLES.items():
+            if component != "etcd":
+                held = [
+                    r.flag
+                    for r in rows
+                    if _holds(r, release.minor, context) and _is_set(r.value, context)
+                ]
+                assert len(held) == len(set(held)), component
+        context = {**context, **{f"port_{name}": 1 for name in release.ports}}
+        for probes in PROBES.values():
+            assert sum(_holds(row, release.minor, context) for row in probes) == 1
+
+
+def test_host_facts_can_all_be_given() -> None:
+    spec = spec_of("1.30.0")
+    context = context_of(spec, make_plan(spec), "n1", dict.fromkeys(HOST_FACTS, "x"))
+    assert all(context[name] == "x" for name in HOST_FACTS)
