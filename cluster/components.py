@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.flannel import etcd_api
 from pyinfra_kube.cluster.releases import Minor, Release, covers, minor_of
 
 if TYPE_CHECKING:
@@ -227,8 +228,9 @@ ETCD = (
     Row("initial-cluster", "{etcd_initial_cluster}", "2.2-"),
     Row("initial-cluster-state", "{etcd_initial_cluster_state}", "2.2-"),
     Row("initial-cluster-token", "{cluster_name}", "2.2-"),
-    # From 3.4 on the v2 API is off by default; releases up to 1.5 keep their objects in it.
-    Row("enable-v2", "true", "3.4-3.5", {"api_storage": "etcd2"}),
+    # From 3.4 on the v2 API is off by default; releases up to 1.5 keep their objects in it, and
+    # flannel up to 0.17 its leases.
+    Row("enable-v2", "true", "3.4-3.5", {"etcd_v2": True}),
 )
 
 TABLES: dict[str, tuple[Row, ...]] = {
@@ -386,7 +388,6 @@ def _release_settings(spec: ClusterSpec, release: Release) -> dict[str, object]:
     return {
         "admission_control": spec.admission_control or release.admission_control,
         "anonymous": "AlwaysAllow" not in modes.split(","),
-        "api_storage": release.api_storage,
         "authorization_mode": modes,
         "etcd_version": spec.etcd_version or release.etcd_version,
         "pause_image": release.pause_image,
@@ -439,6 +440,7 @@ def _etcd_settings(
     client = {name: f"http://{address}:{spec.etcd_client_port}" for name, address in known.items()}
     peer = {name: f"http://{address}:{spec.etcd_peer_port}" for name, address in known.items()}
     local = f"http://127.0.0.1:{spec.etcd_client_port}"
+    flannel = etcd_api(spec.flannel_version or "") if spec.network == "flannel" else ""
     return {
         "etcd_advertise_client_urls": client.get(me.name),
         "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],
@@ -447,6 +449,7 @@ def _etcd_settings(
         "etcd_name": me.name,
         "etcd_peer_url": peer.get(me.name),
         "etcd_servers": list(client.values()),
+        "etcd_v2": release.api_storage == "etcd2" or flannel == "v2",
     }
 
 

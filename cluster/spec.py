@@ -528,8 +528,12 @@ def _read_cluster(
 
 # What a value should have been
 
+_EXAMPLES = {
+    "kubernetes_version": 'a release in quotes, such as "1.20.2"',
+    "master_ip": 'the address of the control plane, such as "192.168.10.4"',
+}
 _EXPECTED = {
-    "missing": "a value; it has no default",
+    "missing": "{example}; there is no default",
     "string_type": "text in quotes",
     "int_type": "a whole number",
     "bool_type": "True or False",
@@ -563,7 +567,8 @@ def _expected(detail: ErrorDetails) -> tuple[str, str | None]:
     if isinstance(wrong, Wrong):
         return wrong.allowed, wrong.fix
     value, kind = detail["input"], detail["type"]
-    allowed = _EXPECTED.get(kind, detail["msg"]).format(**context)
+    example = _EXAMPLES.get(str(detail["loc"][-1]), "a value")
+    allowed = _EXPECTED.get(kind, detail["msg"]).format(**context, example=example)
     return allowed, _right_type(kind, value, allowed)
 
 

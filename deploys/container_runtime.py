@@ -6,16 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api.deploy import deploy
-
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.host_preparation import distribution_packages
 from pyinfra_kube.deploys.observations import BRIDGE
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.pod_network import needs_bridge
 from pyinfra_kube.operations import docker, packages, services
 
 
-@deploy("Container runtime")
+@phase("Container runtime")
 def run_docker() -> None:
     """Configure docker, install it where there is none, run it, and remove its own network."""
 
@@ -51,6 +50,8 @@ def options() -> dict[str, Any]:
     }
     if it.is_a("node"):
         wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
+        # Only then docker lets a pod's packets turn back: it reaches itself through its service.
+        wanted["userland-proxy"] = False
     return {**wanted, **it.spec.docker_options}
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -57,6 +57,11 @@ class Cluster:
     credentials: Credentials
     artifacts: Artifacts
     observed: dict[str, Observation]
+    _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def notes(self, about: str) -> dict[str, Any]:
+        """What hosts of this run note for each other, by host."""
+        return self._notes.setdefault(about, {})
 
     @property
     def me(self) -> HostSpec:
@@ -67,10 +72,11 @@ class Cluster:
         """Whether the current host is a ``master``, a ``node`` or an ``etcd`` member."""
         return role in self.me.roles
 
-    def settings(self, **facts: object) -> dict[str, object]:
-        """The settings of the current host's command lines."""
-        name = self.me.name
-        return settings(self.spec, self.plan, name, {**self.observed[name].settings, **facts})
+    def settings(self, host: str = "", **facts: object) -> dict[str, object]:
+        """The settings of the command lines of a host, by default of the current one."""
+        name = host or self.me.name
+        observed = self.observed[name].settings if name in self.observed else {}
+        return settings(self.spec, self.plan, name, {**observed, **facts})
 
     @property
     def is_first_master(self) -> bool:

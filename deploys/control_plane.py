@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pyinfra.api.deploy import deploy
-
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line, probe
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.credentials import master_files
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, images, static_pods
 from pyinfra_kube.operations.util.files import changing
 
@@ -33,7 +32,7 @@ READS = {
 }
 
 
-@deploy("etcd pod")
+@phase("etcd pod")
 def run_etcd() -> None:
     """Run this host's member of etcd (A1)."""
 
@@ -44,7 +43,7 @@ def run_etcd() -> None:
         _run(it, "etcd", it.spec.etcd_flags)
 
 
-@deploy("apiserver pod")
+@phase("apiserver pod")
 def run_apiserver() -> None:
     """Run the apiserver, with kubectl beside it (A2)."""
 
@@ -57,7 +56,7 @@ def run_apiserver() -> None:
         _run(it, "kube-apiserver", it.spec.apiserver_flags)
 
 
-@deploy("controller-manager pod")
+@phase("controller-manager pod")
 def run_controller_manager() -> None:
     """Run the controller manager (A4)."""
 
@@ -66,7 +65,7 @@ def run_controller_manager() -> None:
         _run(it, "kube-controller-manager", it.spec.controller_manager_flags)
 
 
-@deploy("scheduler pod")
+@phase("scheduler pod")
 def run_scheduler() -> None:
     """Run the scheduler (A3)."""
 

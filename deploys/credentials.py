@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyinfra.api.deploy import deploy
-
 from pyinfra_kube.cluster.components import CONFIG_DIR, KUBECONFIGS
 from pyinfra_kube.cluster.credentials import ON_MASTERS
 from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import control, files
@@ -20,9 +19,13 @@ ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 KUBECTL = "/root/.kube/config"
 
 
-@deploy("Credentials")
-def keep_credentials() -> None:
-    """Keep them on the control machine before any host has them, then give masters theirs."""
+@phase("Credentials")
+def keep_credentials(group: str = "root") -> None:
+    """
+    Keep them on the control machine before any host has them, then give masters theirs.
+
+    + group: who may read a master's secrets beside root
+    """
 
     it = cluster()
     # An operation of all hosts: none goes on before one of them has written.
@@ -32,7 +35,7 @@ def keep_credentials() -> None:
         write=it.keep,
     )
     if it.is_a("master"):
-        files.files(name="Give the master its credentials", files=master_files(it))
+        files.files(name="Give the master its credentials", files=master_files(it, group))
     else:
         files.files(name="Give the host the cluster's CA", files=[ca_file(it)])
     if it.is_a("master") and _free(KUBECTL):
@@ -41,24 +44,21 @@ def keep_credentials() -> None:
         files.files(name="Let root use kubectl", files=[folder, link])
 
 
-def master_files(it: Cluster) -> list[files.File]:
-    """What a master holds in /srv/kubernetes."""
+def master_files(it: Cluster, group: str = "root") -> list[files.File]:
+    """What a master holds in /srv/kubernetes, its secrets readable by a group."""
 
     texts = dict(it.credentials.master_files())
     for component in ON_MASTERS:
         texts[KUBECONFIGS[component]] = it.credentials.kubeconfig(component)
     texts[ADMIN] = it.credentials.kubeconfig("admin")
     public = (".crt", ".pub")
-    cloud = _cloud_files(it)
     return [
         files.File(CONFIG_DIR, kind="directory", mode="755"),
         *(
-            files.File(path, text)
-            if path.endswith(public)
-            else files.File(path, text, mode="600", secret=True)
+            files.File(path, text) if path.endswith(public) else _secret(path, text, group)
             for path, text in texts.items()
         ),
-        *cloud,
+        *_cloud_files(it, group),
     ]
 
 
@@ -68,13 +68,18 @@ def ca_file(it: Cluster) -> files.File:
     return files.File(f"{CONFIG_DIR}/ca.crt", it.credentials.ca_cert)
 
 
-def _cloud_files(it: Cluster) -> list[files.File]:
+def _secret(path: str, content: str | bytes, group: str) -> files.File:
+    mode = "600" if group == "root" else "640"
+    return files.File(path, content, mode=mode, group=group, secret=True)
+
+
+def _cloud_files(it: Cluster, group: str) -> list[files.File]:
     """The cloud provider's file, which may hold keys (A5)."""
 
     if not it.spec.cloud_config:
         return []
     content = Path(it.spec.cloud_config).expanduser().read_bytes()
-    return [files.File(f"{CONFIG_DIR}/cloud.conf", content, mode="600", secret=True)]
+    return [_secret(f"{CONFIG_DIR}/cloud.conf", content, group)]
 
 
 def _free(path: str) -> bool:

@@ -4,12 +4,12 @@ Hosts get ready: packages, kernel settings, names, the apiserver's port (H1–H3
 
 from __future__ import annotations
 
-from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import DeployError
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.packages import packages_for
 from pyinfra_kube.deploys.context import cluster, explain
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import hosts, iptables, packages, sysctl
 
 MODULES = ["br_netfilter"]
@@ -22,7 +22,7 @@ SYSCTLS = {
 }
 
 
-@deploy("Host preparation")
+@phase("Host preparation")
 def prepare_host() -> None:
     """Install the tools that the node's parts call, and set the kernel, names and ports."""
 

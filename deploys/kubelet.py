@@ -4,18 +4,17 @@ kubelet on every host: as a node, or alone for a master's static pods (N1, N3, N
 
 from __future__ import annotations
 
-from pyinfra.api.deploy import deploy
-
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.credentials import ca_file
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, images, kubelet, services
 from pyinfra_kube.operations.util.files import changing
 
 BINARY = "/usr/local/bin/kubelet"
 
 
-@deploy("kubelet")
+@phase("kubelet")
 def run_kubelet() -> None:
     """Install kubelet with what it needs, and run it as fresh as its configuration."""
 

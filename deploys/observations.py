@@ -17,6 +17,7 @@ from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.snapshot import Subject, expect, read
 
 BRIDGE = "cbr0"
+DOCKER_BRIDGE = "docker0"
 
 # Links that carry pods, not hosts.
 _OURS = (BRIDGE, "docker", "flannel", "veth", "cni", "br-")
@@ -103,7 +104,12 @@ def _is_own(name: str) -> bool:
 def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]) -> str:
     """What the node's pods have now: the bridge says, or else kubelet's own flag."""
 
-    pods = IPNetwork(spec.cluster_subnet)
-    bridge = links.get(BRIDGE)
-    carried = [*(bridge.addresses if bridge else []), kubelet.get("pod-cidr", "")]
-    return next((str(IPNetwork(c).cidr) for c in carried if c and IPNetwork(c).cidr in pods), "")
+    pods = IPNetwork(spec.flannel_network if spec.network == "flannel" else spec.cluster_subnet)
+    carried = [*_addresses(links, BRIDGE), kubelet.get("pod-cidr", "")]
+    # Before a cluster docker0 has docker's own network, which says nothing of pods.
+    carried += [a for a in _addresses(links, DOCKER_BRIDGE) if IPNetwork(a).cidr in pods]
+    return next((str(IPNetwork(cidr).cidr) for cidr in carried if cidr), "")
+
+
+def _addresses(links: dict[str, Link], name: str) -> list[str]:
+    return list(links[name].addresses) if name in links else []

@@ -4,14 +4,13 @@ The network of pods: cbr0, the way out of the cluster, the way to other hosts' p
 
 from __future__ import annotations
 
-from pyinfra.api.deploy import deploy
-
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.observations import BRIDGE
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import bridge, iptables, routes
 
 
-@deploy("Pod network")
+@phase("Pod network")
 def set_up_pod_network() -> None:
     """Make the bridge before docker needs it, and let pods out and through."""
 

@@ -4,17 +4,16 @@ kube-proxy on every node (N2, C6).
 
 from __future__ import annotations
 
-from pyinfra.api.deploy import deploy
-
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
 from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, proxy, services
 from pyinfra_kube.operations.util.files import changing
 
 BINARY = "/usr/local/bin/kube-proxy"
 
 
-@deploy("kube-proxy")
+@phase("kube-proxy")
 def run_proxy() -> None:
     """Install kube-proxy on nodes, and run it as fresh as its configuration."""
 

@@ -12,7 +12,6 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.snapshot import catch_up, rehearsal
 
-
 # An operation that cannot do with a blank host ends a rehearsal; the next one gets further.
 _REHEARSALS = 5
 
@@ -38,9 +37,8 @@ def read_ahead(body: Callable[[], object]) -> None:
     """
 
     for _ in range(_REHEARSALS):
-        with rehearsal(), _undone():
-            with suppress(PyinfraError):
-                body()
+        with rehearsal(), _undone(), suppress(PyinfraError):
+            body()
         if not catch_up():
             return
 

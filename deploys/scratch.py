@@ -7,8 +7,6 @@ static pods, certificates and tokens of its own.
 
 from __future__ import annotations
 
-from pyinfra.api.deploy import deploy
-
 from pyinfra_kube.deploys.container_runtime import run_docker
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.control_plane import (
@@ -20,13 +18,14 @@ from pyinfra_kube.deploys.control_plane import (
 from pyinfra_kube.deploys.credentials import keep_credentials
 from pyinfra_kube.deploys.host_preparation import prepare_host
 from pyinfra_kube.deploys.kubelet import run_kubelet
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.proxy import run_proxy
 from pyinfra_kube.deploys.read_ahead import read_ahead
 from pyinfra_kube.deploys.verification import verify_cluster
 
 
-@deploy("Kubernetes from scratch")
+@phase("Kubernetes from scratch")
 def scratch() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 

@@ -6,20 +6,20 @@ from __future__ import annotations
 
 import shlex
 
-from pyinfra.api.deploy import deploy
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import probe
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
+from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import nodes, verify
 
 _MASTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _ASK = f"{KUBECTL} --kubeconfig={ADMIN}"
 
 
-@deploy("Verification")
+@phase("Verification")
 def verify_cluster() -> None:
     """Wait for the control plane, then for the nodes, then say what runs where."""
 
@@ -28,29 +28,47 @@ def verify_cluster() -> None:
     verify.verified(
         name="See that every part answers", checks=checks(it), timeout=it.spec.verify_timeout
     )
+    verify_nodes(it)
+
+
+def verify_nodes(it: Cluster, kubectl: str = KUBECTL) -> None:
+    """
+    Wait for nodes to register, give them what the plan says, wait until they are Ready.
+
+    + it: the cluster
+    + kubectl: the program on masters
+    """
+
+    manual = it.spec.node_registration == "manual"
     if it.is_first_master:
-        verify.verified(
-            name="See that nodes register",
-            checks=[_registered(node) for node in _nodes(it)],
-            timeout=it.spec.verify_timeout,
-        )
+        ask = f"{kubectl} --kubeconfig={ADMIN}"
+        if not manual:
+            verify.verified(
+                name="See that nodes register",
+                checks=[_registered(ask, node) for node in _nodes(it)],
+                timeout=it.spec.verify_timeout,
+            )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
             nodes=[
                 nodes.NodeObject(
                     host.hostname_override,
-                    pod_cidr=it.plan.nodes[host.name].pod_cidr,
+                    # flannel's leases say who has which subnet.
+                    pod_cidr=it.plan.nodes[host.name].pod_cidr
+                    if it.spec.network == "routes"
+                    else "",
                     labels=dict(host.node_labels),
+                    create=manual,
                 )
                 for host in it.spec.nodes
                 if host.name in _active()
             ],
-            kubectl=KUBECTL,
+            kubectl=kubectl,
             kubeconfig=ADMIN,
         )
         verify.verified(
             name="See that nodes are Ready",
-            checks=[_ready(node) for node in _nodes(it)],
+            checks=[_ready(ask, node) for node in _nodes(it)],
             timeout=it.spec.verify_timeout,
         )
     if it.keeper:
@@ -62,8 +80,8 @@ def checks(it: Cluster) -> list[verify.Check]:
 
     pods = [*(["etcd"] if it.is_a("etcd") else []), *(_MASTER if it.is_a("master") else [])]
     units = ["kubelet", *(["kube-proxy"] if it.is_a("node") else [])]
-    found = [_answers(it, unit, "unit") for unit in units]
-    found += [_answers(it, pod, "pod") for pod in pods]
+    found = [answers(it, unit, "unit") for unit in units]
+    found += [answers(it, pod, "pod") for pod in pods]
     if it.is_a("master"):
         found.append(
             verify.Check(
@@ -76,7 +94,7 @@ def checks(it: Cluster) -> list[verify.Check]:
     return found
 
 
-def _answers(it: Cluster, component: str, kind: str) -> verify.Check:
+def answers(it: Cluster, component: str, kind: str) -> verify.Check:
     asked = probe(component, it.release, it.settings())
     url = f"{asked.scheme.lower()}://{asked.host}:{asked.port}{asked.path}"
     command = f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}"
@@ -95,20 +113,20 @@ def _answers(it: Cluster, component: str, kind: str) -> verify.Check:
     return verify.Check(f"{component} answers at {url}", command, logs[kind], hints[kind])
 
 
-def _registered(node: str) -> verify.Check:
+def _registered(ask: str, node: str) -> verify.Check:
     return verify.Check(
         f"node {node} is registered",
-        command=f"{_ASK} get node {shlex.quote(node)}",
-        log=f"{_ASK} get nodes",
+        command=f"{ask} get node {shlex.quote(node)}",
+        log=f"{ask} get nodes",
         hint=f"on {node}: journalctl --unit=kubelet.service",
     )
 
 
-def _ready(node: str) -> verify.Check:
+def _ready(ask: str, node: str) -> verify.Check:
     return verify.Check(
         f"node {node} is Ready",
-        command=f"{_ASK} get node {shlex.quote(node)} --no-headers | grep -E '^[^ ]+ +Ready'",
-        log=f"{_ASK} describe node {shlex.quote(node)} | grep -A 8 Conditions",
+        command=f"{ask} get node {shlex.quote(node)} --no-headers | grep -E '^[^ ]+ +Ready'",
+        log=f"{ask} describe node {shlex.quote(node)} | grep -A 8 Conditions",
         hint=f"on {node}: journalctl --unit=kubelet.service",
     )
 

@@ -374,10 +374,10 @@ def _ports(negated: bool, values: tuple[str, ...]) -> Spelled:
     """A port or a range; nftables turns "not up to 80" into "from 81"."""
 
     text = _port_range(values[0])
-    low, colon, high = text.partition(":")
-    if negated and colon and low == "0" and high.isdigit():
+    low, _, high = text.partition(":")
+    if negated and low == "0" and high not in ("", "65535"):
         return False, (_port_range(f"{int(high) + 1}:65535"),)
-    if negated and colon and high == "65535" and low.isdigit():
+    if negated and low != "0" and high == "65535":
         return False, (_port_range(f"0:{int(low) - 1}"),)
     return negated, (text,)
 
@@ -503,6 +503,11 @@ _SPELLINGS["MARK"] = _SPELLINGS["CONNMARK"] = {
 
 # What a rule means when it does not say; iptables-save prints some of them and leaves out others.
 _DEFAULTS = {
+    *(
+        (protocol, port, ("0:65535",))
+        for protocol in ("tcp", "udp", "udplite", "sctp", "dccp")
+        for port in ("--sport", "--dport")
+    ),
     ("", "-p", ("all",)),
     ("", "-s", ("0.0.0.0/0",)),
     ("", "-d", ("0.0.0.0/0",)),
@@ -573,9 +578,10 @@ def _canonical(arguments: Iterable[str]) -> tuple[Option, ...]:
                 groups.append(owner)
             owner[1].append(_spelled(owner[0], negated, name, values))
 
-    found = [groups[0], *(g for g in groups[1:] if g[1] or g[0] != protocol), target]
     return tuple(
-        option for module, options in found for option in _without_defaults(module, options)
+        option
+        for module, options in [*groups, target]
+        for option in _marked(module, _without_defaults(module, options), protocol)
     )
 
 
@@ -605,8 +611,13 @@ def _spelled(module: str, negated: bool, name: str, values: tuple[str, ...]) -> 
 
 
 def _without_defaults(module: str, options: list[Option]) -> list[Option]:
-    """The options of a module, sorted; one that has none left is still a match of its own."""
-
     kept = [o for o in options if o.negated or (module, o.name, o.values) not in _DEFAULTS]
-    named = [Option(module, "", False, ())] if module else []
-    return named + sorted(kept)
+    return sorted(kept)
+
+
+def _marked(module: str, options: list[Option], protocol: str) -> list[Option]:
+    """A module's options after its name, for a match may say something without any."""
+
+    if not module or (module == protocol and not options):
+        return options
+    return [Option(module, "", False, ()), *options]

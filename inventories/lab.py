@@ -25,7 +25,7 @@ _data = {
     "ssh_strict_host_key_checking": "yes",
     "ssh_allow_agent": False,
     "ssh_look_for_keys": False,
-    "cluster_name": "lab",
+    "cluster_name": _name,
     "cluster_subnet": "10.10.0.0/16",
     "service_cluster_ip_range": "10.254.0.0/24",
     "master_ip": _lab["hosts"][0]["ip"],

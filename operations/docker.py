@@ -96,15 +96,13 @@ def docker(
 
 
 @operation()
-def docker0_absent(predict: bool = False) -> Generator[StringCommand, None, None]:
+def docker0_absent() -> Generator[StringCommand, None, None]:
     """
     Remove what docker's own network left: the link docker0 and docker's iptables rules (H5).
 
-    For a docker that is configured with another bridge, or none. Rules stay where docker manages
-    iptables itself, and rules of anybody else always do.
-
-    + predict: whether an earlier operation of this run, as docker's installation, makes docker0:
-      give its ``will_change``
+    For a docker that is configured with another bridge, or none, and was restarted since. One that
+    is configured before it is installed never makes them. Rules stay where docker manages iptables
+    itself, and rules of anybody else always do.
 
     **Example:**
 
@@ -124,7 +122,7 @@ def docker0_absent(predict: bool = False) -> Generator[StringCommand, None, None
         )
         return
     scripts: list[Script | None] = []
-    if state.docker0 or predict:
+    if state.docker0:
         changes.show("link docker0: present → absent")
         text = "[ ! -e /sys/class/net/docker0 ] || ip link delete docker0"
         scripts.append(Script(text, "delete the link docker0"))

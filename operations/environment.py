@@ -22,7 +22,7 @@ from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.script import Script
 from pyinfra_kube.operations.util.templates import render
 
-__all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
+__all__ = ["EnvironmentFile", "changing", "environment_files", "runtime_directory"]
 
 HEADING = "# Kept: what else was set here."
 
@@ -134,6 +134,17 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
     return Script(_FUNCTIONS + "".join(plan.line() for plan in changing), summary)
 
 
+def changing(files: Sequence[EnvironmentFile]) -> list[str]:
+    """
+    Return the paths whose content differs from what is wanted: what reads them must start anew.
+
+    + files: list of ``EnvironmentFile``
+    """
+
+    texts = read(EnvironmentFiles, files={file.path: sorted(file.variables) for file in files})
+    return [file.path for file in files if _content_differs(file, texts.get(file.path))]
+
+
 @operation()
 def runtime_directory(
     path: str = "/run/kubernetes", user: str = "kube", group: str = "kube", mode: str = "750"
@@ -189,14 +200,29 @@ class _Plan:
         return f"environment {shlex.join(words)} <<'.'\n{content}.\n"
 
 
-def _plan(file: EnvironmentFile, state: FileState | None, text: EnvironmentText | None) -> _Plan:
+def _content_differs(file: EnvironmentFile, text: EnvironmentText | None) -> bool:
+    return text is None or text.lines != _after(file, text)[1]
+
+
+def _after(
+    file: EnvironmentFile, text: EnvironmentText | None
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The part of the file that is ours, and its lines with those that the user keeps."""
+
     own = text.own if text else ()
     managed = file.text + (f"\n{HEADING}\n" if own else "")
-    after = (*(("line", line) for line in managed.splitlines()), *(("own", name) for name in own))
+    return managed, (
+        *(("line", line) for line in managed.splitlines()),
+        *(("own", name) for name in own),
+    )
+
+
+def _plan(file: EnvironmentFile, state: FileState | None, text: EnvironmentText | None) -> _Plan:
+    managed, after = _after(file, text)
     reasons = []
     if state is None or state.kind != "file" or text is None:
         reasons.append(f"{state.kind if state else 'absent'} → file")
-    elif text.lines != after:
+    elif _content_differs(file, text):
         reasons.append("content")
     if not reasons and state:
         if int(state.mode, 8) != int(file.mode, 8):

@@ -17,7 +17,7 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.operations.util.script import Script
 
-__all__ = ["Check", "say", "verified"]
+__all__ = ["Check", "agreed", "look", "say", "verified"]
 
 # Seconds between two looks, and between two lines of progress.
 _PAUSE = 2
@@ -104,6 +104,52 @@ def say(text: Callable[[], str]) -> Generator[StringCommand, None, None]:
             logger.info(f"    {line}".rstrip())
     ctx_host.get().noop("it only says something")
     yield from ()
+
+
+@operation()
+def look(at: Callable[[], object] | None) -> Generator[StringCommand, None, None]:
+    """
+    Look at something when its turn has come in a real run; it changes nothing.
+
+    + at: what looks, with ``host.get_fact``, and notes what it saw; ``None`` looks at nothing
+
+    **Example:**
+
+    .. code:: python
+
+        seen = {}
+        verify.look(name="Look", at=lambda: seen.update(links=host.get_fact(Links)))
+    """
+
+    if ctx_state.get().is_executing and at:
+        at()
+    ctx_host.get().noop("it only looks")
+    yield from ()
+
+
+@operation()
+def agreed(findings: Callable[[], tuple[str, bool]]) -> Generator[StringCommand, None, None]:
+    """
+    Print a comparison in a real run, and fail when not all of it agrees (M4).
+
+    + findings: gives the comparison as text, and whether all agrees
+
+    **Example:**
+
+    .. code:: python
+
+        verify.agreed(name="See that leases and hosts agree", findings=compare_them)
+    """
+
+    host = ctx_host.get()
+    if ctx_state.get().is_executing:
+        text, agrees = findings()
+        for line in text.splitlines():
+            logger.info(f"    {line}".rstrip())
+        if not agrees:
+            yield Script("echo 'not all agrees: see the table' >&2; exit 1", summary="disagreement")
+            return
+    host.noop("all agrees, or will be compared in the run")
 
 
 def _wait(checks: Sequence[Check], timeout: int) -> list[Check]:

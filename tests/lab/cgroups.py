@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tests.lab.machine import LabError
@@ -24,16 +26,14 @@ def make(name: str) -> None:
             _copy_cpuset(group)
 
 
-def processes(name: str) -> set[int]:
-    """All that runs in a host, seen from the machine."""
+def processes(name: str) -> list[int]:
+    """All that runs in a host, as the machine numbers it, oldest numbers first."""
     found: set[int] = set()
-    for hierarchy in _hierarchies():
-        for listing in (hierarchy / CONTROL_GROUP / name).rglob("cgroup.procs"):
-            try:
-                found.update(int(pid) for pid in listing.read_text().split())
-            except OSError:
-                continue
-    return found - {0}
+    # A process is in every hierarchy once, so one tells of all.
+    for listing in (next(_hierarchies()) / CONTROL_GROUP / name).rglob("cgroup.procs"):
+        with suppress(OSError):
+            found.update(int(pid) for pid in listing.read_text().split())
+    return sorted(found - {0})
 
 
 def remove(name: str, *, patience: float = 10) -> None:
@@ -57,11 +57,11 @@ def left() -> list[str]:
     return sorted(names)
 
 
-def _hierarchies() -> list[Path]:
-    mounts = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return [
-        Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1].startswith("cgroup")
-    ]
+def _hierarchies() -> Iterator[Path]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[fields.index("-") + 1].startswith("cgroup"):
+            yield Path(fields[4])
 
 
 def _pass_controllers_on(group: Path) -> None:

@@ -103,10 +103,10 @@ class Host:
                 },
             )
 
-    def wait_until_ready(self, *, patience: float = 60) -> None:
-        """Wait until systemd has started all it wants, and sshd answers on the network."""
+    def wait_until_ready(self, *, patience: float = 120) -> None:
+        """Wait until sshd answers on the network, and systemd has started all it wants."""
         deadline = time.monotonic() + patience
-        while not (self._says_running() and self._ssh_answers()):
+        while not (self._ssh_answers() and self._has_started()):
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name} did not get ready in {patience:.0f} s: {self._why()}")
             time.sleep(0.1)
@@ -123,7 +123,7 @@ class Host:
                 for pid in remaining:
                     _kill(pid, signal.SIGKILL)
             if time.monotonic() > deadline:
-                raise LabError(f"{self.name} still runs processes: {sorted(remaining)}")
+                raise LabError(f"{self.name} still runs processes: {remaining}")
             time.sleep(0.02)
         cgroups.remove(self.name)
 
@@ -182,7 +182,7 @@ class Host:
     def free_disk(self) -> None:
         self.exec(["rm", "-f", _FILLER])
 
-    def processes(self) -> set[int]:
+    def processes(self) -> list[int]:
         return cgroups.processes(self.name)
 
     def leader(self) -> int | None:
@@ -207,10 +207,10 @@ class Host:
                 known.write(f"{self.record.ip} {kind} {public}\n")
         return key
 
-    def _says_running(self) -> bool:
+    def _has_started(self) -> bool:
         try:
-            said = self.exec("systemctl is-system-running").stdout.strip()
-        except LabError:
+            said = self.exec("systemctl is-system-running --wait").stdout.strip()
+        except (LabError, subprocess.TimeoutExpired):
             return False
         return said in ("running", "degraded")
 

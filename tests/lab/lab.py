@@ -53,7 +53,7 @@ class Lab:
             release = kubernetes.release() if with_kubernetes else None
             chosen = network.choose()
             try:
-                lab = cls(State(chosen, str(release) if release else None, settings.remember()))
+                lab = cls(State(chosen, str(release) if release else None, settings.change()))
                 lab._open()
                 lab.add(*names, family=family, docker=docker)
             except BaseException:
@@ -173,9 +173,9 @@ class Lab:
             host = self.host(name)
             host.make()
             host.start()
+            host.wait_until_ready()
 
         _each(start, names)
-        _each(lambda name: self.host(name).wait_until_ready(), names)
 
     def _open(self) -> None:
         """Make what hosts need from the start: a network, a key for their doors, a gateway."""
@@ -230,7 +230,7 @@ def _end(name: str) -> None:
             except ProcessLookupError:
                 continue
         if time.monotonic() > deadline:
-            raise LabError(f"{name} still runs processes: {sorted(remaining)}")
+            raise LabError(f"{name} still runs processes: {remaining}")
         time.sleep(0.02)
     cgroups.remove(name)
 

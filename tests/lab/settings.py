@@ -1,10 +1,12 @@
-"""The machine's own settings that hosts might change: remembered, and put back."""
+"""The machine's own settings that a lab changes, or that its hosts might: put back afterwards."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.lab.machine import first_lines
+from tests.lab.places import STATE, all_states
 
 _PROC = Path("/proc/sys")
 
@@ -22,14 +24,33 @@ _MACHINE_WIDE = [
     "vm/swappiness",
 ]
 
+# Each systemd takes several of these, and all hosts' roots are one user to the kernel.
+_RAISED = {"fs/inotify/max_user_instances": 8192}
 
-def remember() -> dict[str, str]:
-    found = first_lines(_PROC / key for key in _MACHINE_WIDE)
+
+def change() -> dict[str, str]:
+    """Make room for many hosts; returns the settings as they were before any lab."""
+    before = _read()
+    for state in _other_labs():
+        before |= json.loads(state.read_text())["settings"]
+    for key, enough in _RAISED.items():
+        if int(before[key]) < enough:
+            (_PROC / key).write_text(str(enough))
+    return before
+
+
+def put_back(before: dict[str, str]) -> None:
+    """Undo what was done to them, once the last lab of this machine goes."""
+    now = _read()
+    for key, value in before.items():
+        if now.get(key) != value and not (key in _RAISED and _other_labs()):
+            (_PROC / key).write_text(value)
+
+
+def _read() -> dict[str, str]:
+    found = first_lines(_PROC / key for key in [*_MACHINE_WIDE, *_RAISED])
     return {str(path.relative_to(_PROC)): value for path, value in found.items()}
 
 
-def put_back(remembered: dict[str, str]) -> None:
-    now = remember()
-    for key, value in remembered.items():
-        if now.get(key) != value:
-            (_PROC / key).write_text(value)
+def _other_labs() -> list[Path]:
+    return [state for state in all_states() if state != STATE]

@@ -300,6 +300,8 @@ def test_routes_over_a_router_are_warned_of() -> None:
     networks = {"m1": ["192.168.10.0/24"], "n1": ["192.168.11.0/24"], "n2": []}
     (warning,) = make_plan(spec_of(), networks=networks).warnings
     assert warning.startswith("m1 shares no network with n1, n2")
+    assert make_plan(spec_of(route_pods=False), networks=networks).warnings == ()
+    assert make_plan(spec_of(network="flannel"), networks=networks).warnings == ()
 
 
 # M1
@@ -380,7 +382,7 @@ def specs(draw: st.DrawFn) -> ClusterSpec:
         raise
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(specs())
 def test_nothing_overlaps(spec: ClusterSpec) -> None:
     plan = make_plan(spec)
@@ -402,7 +404,7 @@ def test_nothing_overlaps(spec: ClusterSpec) -> None:
     assert plan.service_ip != plan.dns_ip
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(specs())
 def test_bridges_and_numbers(spec: ClusterSpec) -> None:
     plan = make_plan(spec)

@@ -479,13 +479,34 @@ def test_each_file_is_closed_from_its_first_byte(
     assert set(seen) == {(0o600, True)}
 
 
-def test_an_open_folder_is_closed(folder: Path) -> None:
+@pytest.mark.parametrize("nodes", [("n1", "n2"), ("n1", "n2", "n3")])
+def test_an_open_folder_is_closed(folder: Path, nodes: tuple[str, ...]) -> None:
     folder.chmod(0o755)
     (folder / "ca.key").chmod(0o644)
     store = CredentialStore(folder)
-    plan_of(store, spec_of())
+    plan_of(store, spec_of(nodes))
     store.save()
     assert modes(folder) == {("d", 0o700), ("f", 0o600)}
+
+
+def save_and_be_killed(folder: Path) -> None:
+    store = CredentialStore(folder)
+    plan_of(store, spec_of(("n1", "n2", "n3")))
+    os.replace = lambda *_: os._exit(9)  # type: ignore[assignment]
+    store.save()
+
+
+def test_what_a_killed_run_left_is_cleared_away(folder: Path) -> None:
+    before = tree(folder)
+    run = multiprocessing.get_context("fork").Process(target=save_and_be_killed, args=(folder,))
+    run.start()
+    run.join()
+    assert run.exitcode == 9
+    (left,) = tree(folder).keys() - before.keys()
+    store = CredentialStore(folder)
+    plan_of(store, spec_of(("n1", "n2", "n3")))
+    assert store.save() == ["tokens.json"]
+    assert left not in tree(folder)
 
 
 def test_a_save_that_dies_anywhere_leaves_a_store_that_mends_itself(

@@ -42,6 +42,12 @@ SPELLINGS = """\
 -A INPUT -p tcp ! --dport :80 -j ACCEPT
 -A INPUT -p tcp -m tcp ! --dport 0:80 -j ACCEPT
 
+-A INPUT -p udp --sport 0: --dport 5 -j ACCEPT
+-A INPUT -p udp -m udp --dport 5 -j ACCEPT
+
+-A INPUT -p tcp --dport :65535 -j ACCEPT
+-A INPUT -p tcp -m tcp -j ACCEPT
+
 -A INPUT -p tcp ! --syn -j ACCEPT
 -A INPUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j ACCEPT
 
@@ -178,7 +184,8 @@ port_ranges = st.one_of(
     ports.map(str),
     st.tuples(ports, ports).map(lambda p: f"{min(p)}:{max(p)}"),
     ports.map("{}:".format),
-    ports.map(":{}".format),
+    # iptables-save forgets the "!" before the range of all ports.
+    st.integers(1, 65534).map(":{}".format),
 )
 marks = st.one_of(
     st.integers(0, 2**32 - 1).map(hex),
@@ -241,7 +248,8 @@ def rule_texts(draw: st.DrawFn) -> str:
         draw(st.one_of(st.just(""), option("--destination", addresses))),
         draw(st.one_of(st.just(""), option("-i", interfaces))),
         draw(transports),
-        *draw(st.lists(matches, max_size=3)),
+        # iptables refuses some modules when they come twice.
+        *draw(st.lists(matches, max_size=3, unique_by=lambda match: match.split()[1])),
         draw(targets),
     ]
     return " ".join(["-A INPUT", *filter(None, draw(st.permutations(parts)))])

@@ -82,6 +82,10 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("master_ip", "fd00::4", "IPv6 is not built here", ""),
     ("master_ip", "127.0.0.1", "loopback", ""),
     ("master_ip", "192.168.10.256", "an IPv4 address", ""),
+    ("flannel_vni", 0, "at least 1", ""),
+    ("flannel_vni", 2**24, "at most 16777215", ""),
+    ("docker_mtu", 575, "at least 576", ""),
+    ("host_mtu", 65536, "at most 65535", ""),
     # Networks
     ("cluster_subnet", "10.10.3.0/16", "without host bits", 'write "10.10.0.0/16"'),
     ("service_cluster_ip_range", "10.0.0.1/16", "without host bits", 'write "10.0.0.0/16"'),
@@ -177,6 +181,34 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
     "more nodes than CIDRs": (
         {"every": {"cluster_subnet": "10.10.0.0/24"}},
         [("cluster_subnet", None, "2 nodes; this one has room for 1", "node_cidr_mask_size = 25")],
+    ),
+    "more nodes than CIDRs, with one bit left": (
+        {"every": {"cluster_subnet": "10.10.0.0/29", "node_cidr_mask_size": 29}},
+        [("cluster_subnet", None, "room for 1", "node_cidr_mask_size = 30, with 1 pods a node")],
+    ),
+    "more nodes than CIDRs of any size": (
+        {"every": {"cluster_subnet": "10.10.0.0/30", "node_cidr_mask_size": 30}},
+        [("cluster_subnet", None, "room for 1", "a larger range")],
+    ),
+    "a whole private range to move to": (
+        {
+            "every": {
+                "cluster_subnet": "18.0.0.0/8",
+                "node_cidr_mask_size": 24,
+                "service_cluster_ip_range": "172.30.0.0/16",
+                "allow_public_ranges": False,
+            }
+        },
+        [("cluster_subnet", None, "private range", 'for example "10.0.0.0/8"')],
+    ),
+    "many hosts among the pods": (
+        {
+            "every": {"cluster_subnet": "192.168.0.0/16"},
+            "groups": {"masters": ["m1"], "nodes": ["n1", "n2", "n3", "n4"]},
+            "n3": {"address": "192.168.10.7"},
+            "n4": {"address": "192.168.10.8"},
+        },
+        [("cluster_subnet", None, "n1 192.168.10.5, n2 192.168.10.6 and 2 more", "")],
     ),
     "more nodes than flannel has shares": (
         {
@@ -345,8 +377,10 @@ def test_required_keys() -> None:
     with pytest.raises(InputError) as error:
         ClusterSpec.from_inventory(GROUPS, {})
     assert [str(problem) for problem in error.value.problems] == [
-        "kubernetes_version is not set; allowed: a value; it has no default",
-        "master_ip is not set; allowed: a value; it has no default",
+        "kubernetes_version is not set; allowed: a release in quotes, such as "
+        '"1.20.2"; there is no default',
+        "master_ip is not set; allowed: the address of the control plane, such as "
+        '"192.168.10.4"; there is no default',
     ]
 
 
@@ -368,6 +402,9 @@ def test_defaults_of_the_smallest_inventory() -> None:
     spec = read()
     assert spec.cluster_dns == "10.0.0.10"
     assert spec.bridge_mtu == 1460
+    assert (spec.secure_port, spec.insecure_port) == (6443, 8080)
+    assert (spec.etcd_client_port, spec.etcd_peer_port) == (2379, 2380)
+    assert (spec.certificate_days, spec.certificate_renew_days) == (365, 30)
     assert spec.flannel_network == spec.cluster_subnet == "10.10.0.0/16"
     assert [host.name for host in spec.hosts] == ["m1", "n1", "n2"]
     assert spec.etcd_members == spec.masters == (spec.host("m1"),)
@@ -388,6 +425,7 @@ FOLLOWS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"network": "flannel", "host_mtu": 9000, "bridge_mtu": 8950}, {"bridge_mtu": 8950}),
     ({"host_mtu": 1400}, {"bridge_mtu": 1400}),
+    ({"max_pods": 253, "flannel_vni": 2**24 - 1}, {"max_pods": 253}),
     ({"network": "flannel", "flannel_network": "18.16.0.0/16"}, {"cluster_subnet": "18.16.0.0/16"}),
     ({"cloud_provider": "unset"}, {"cloud_provider": None}),
     ({"CLUSTER_NAME": "east", "CLUSTER_SUBNET": "10.20.0.0/16"}, {"cluster_name": "east"}),

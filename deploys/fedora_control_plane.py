@@ -1,0 +1,70 @@
+"""
+etcd and the control plane as Fedora's units (F1–F4, F6).
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.control_plane import READS
+from pyinfra_kube.deploys.credentials import master_files
+from pyinfra_kube.deploys.fedora_environment import ETCD, component_files, etcd_file
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.operations import environment, services
+from pyinfra_kube.operations.util.files import changing
+
+# Whom Fedora's units run as.
+GROUP = "kube"
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
+@phase("etcd")
+def run_fedora_etcd() -> None:
+    """Configure and run etcd where it is a member."""
+
+    it = cluster()
+    if it.is_a("etcd"):
+        configured = environment.environment_files(name="Configure etcd", files=[etcd_file(it)])
+        services.services(
+            name="Run etcd",
+            units=[services.Unit("etcd.service", config=[ETCD], restart=configured.will_change)],
+        )
+
+
+@phase("Control plane")
+def run_fedora_control_plane() -> None:
+    """Configure the apiserver, the controller manager and the scheduler, and run them."""
+
+    it = cluster()
+    if not it.is_a("master"):
+        return
+    files = component_files(it, COMPONENTS)
+    configured = {
+        component: environment.changing([files[0], file])
+        for component, file in zip(COMPONENTS, files[1:], strict=True)
+    }
+    reads = {
+        component: [
+            file
+            for file in master_files(it, GROUP)
+            if file.kind == "file" and file.path.endswith(READS[component])
+        ]
+        for component in COMPONENTS
+    }
+    restart = {name: bool(configured[name] or changing(reads[name])) for name in COMPONENTS}
+    environment.environment_files(name="Configure the control plane", files=files)
+    services.services(
+        name="Run the control plane",
+        units=[
+            services.Unit(
+                f"{component}.service",
+                config=[files[0].path, file.path, *(read.path for read in reads[component])],
+                restart=restart[component],
+            )
+            for component, file in zip(COMPONENTS, files[1:], strict=True)
+        ],
+    )
+
+
+if "__name__" not in globals():
+    run_fedora_etcd()
+    run_fedora_control_plane()

@@ -1,0 +1,61 @@
+"""
+Fedora's hosts get ready: packages, kernel settings, names, no other firewall (S3, H1–H4, F5).
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.host_preparation import SYSCTLS, distribution_packages
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.operations import environment, hosts, packages, services, sysctl
+
+# The guide's "iptables-services" is a package; its unit has another name.
+FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
+TESTING = "updates-testing"
+
+
+@phase("Fedora hosts")
+def prepare_fedora_host() -> None:
+    """Install the host's parts, stop firewalls that docker does not get along with."""
+
+    it = cluster()
+    if it.spec.install_packages:
+        packages.packages(
+            name="Install the packages of the host's parts",
+            packages=distribution_packages(parts(it)),
+            enablerepo=TESTING if it.spec.enable_updates_testing else None,
+            rpm_files=it.spec.rpm_files,
+        )
+    services.services(
+        name="Stop other firewalls",
+        units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
+    )
+    sysctl.sysctls(
+        name="Forward packets, and show those of bridges to iptables",
+        settings=SYSCTLS,
+        modules=["br_netfilter"],
+    )
+    if it.spec.manage_hosts:
+        entries = {name: address for name, address in it.plan.addresses.items() if address}
+        hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
+        hosts.reachable(name="See that the hosts reach each other", addresses=entries)
+    if it.is_a("master"):
+        environment.runtime_directory(name="Make the services' folder, at every boot too")
+
+
+def parts(it: Cluster) -> list[str]:
+    """What the current host needs packages for."""
+
+    wanted = {
+        "etcd": it.is_a("etcd"),
+        "control-plane": it.is_a("master"),
+        "node": it.is_a("node"),
+        "docker": it.is_a("node") and not it.observed[it.me.name].foreign_docker,
+        "flannel": it.is_a("node") and it.spec.network == "flannel" and not it.spec.flannel_source,
+        "network-tools": it.is_a("node"),
+    }
+    return [part for part, needed in wanted.items() if needed]
+
+
+if "__name__" not in globals():
+    prepare_fedora_host()

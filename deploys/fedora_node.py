@@ -1,0 +1,119 @@
+"""
+docker, kubelet and kube-proxy as Fedora's units (F8, F9, D1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra_kube.cluster.components import KUBECONFIGS
+from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.credentials import ca_file
+from pyinfra_kube.deploys.fedora_environment import component_files
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.operations import docker, environment, files, images, iptables, services
+from pyinfra_kube.operations.util.files import changing
+
+COMPONENTS = ("kubelet", "kube-proxy")
+
+
+@phase("docker")
+def configure_fedora_docker() -> bool:
+    """
+    Configure docker, and let pods' packets through; running it comes when its network is known.
+
+    Returns whether docker must start anew for it.
+    """
+
+    it = cluster()
+    if not it.is_a("node"):
+        return False
+    options: dict[str, Any] = {
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "default-ipc-mode": "shareable",
+        "insecure-registries": [it.plan.cluster_subnet, *it.spec.insecure_registries],
+    }
+    if it.spec.network == "routes":
+        options["bip"] = it.plan.nodes[it.me.name].bridge_address
+    configured = docker.docker(
+        name="Configure docker",
+        options={**options, **it.spec.docker_options},
+        nofile=it.spec.docker_nofile,
+    )
+    iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
+    return configured.will_change
+
+
+@phase("docker")
+def run_fedora_docker(restart: bool) -> None:
+    """
+    Run docker.
+
+    + restart: whether what was configured in this run needs it
+    """
+
+    it = cluster()
+    if it.is_a("node"):
+        services.services(
+            name="Run docker",
+            units=[services.Unit("docker.service", config=docker.CONFIG, restart=restart)],
+        )
+        docker.working(name="See that docker works")
+
+
+@phase("Node")
+def run_fedora_node() -> None:
+    """Configure kubelet and kube-proxy, and run them."""
+
+    it = cluster()
+    if not it.is_a("node"):
+        return
+    images.images(
+        name="Have the image that holds a pod's network",
+        files={it.release.pause_image: it.artifacts.image("pause") or None},
+    )
+    settings = component_files(it, COMPONENTS)
+    kubeconfigs = {
+        component: files.File(
+            KUBECONFIGS[component],
+            it.credentials.kubeconfig(component, it.me.name),
+            mode="600",
+            secret=True,
+        )
+        for component in COMPONENTS
+    }
+    needs = {
+        "kubelet": [kubeconfigs["kubelet"], ca_file(it)],
+        "kube-proxy": [kubeconfigs["kube-proxy"]],
+    }
+    restart = {
+        component: bool(environment.changing([settings[0], own]) or changing(needs[component]))
+        for component, own in zip(COMPONENTS, settings[1:], strict=True)
+    }
+    folders = [
+        files.File(path.rpartition("/")[0], kind="directory", mode="755")
+        for path in KUBECONFIGS.values()
+        if path.startswith("/var/lib/")
+    ]
+    files.files(name="Set the kubeconfigs of the node", files=[*folders, *kubeconfigs.values()])
+    environment.environment_files(name="Configure the node", files=settings)
+    services.services(
+        name="Run the node",
+        units=[
+            services.Unit(
+                f"{component}.service",
+                config=[
+                    settings[0].path,
+                    own.path,
+                    *(file.path for file in needs[component]),
+                ],
+                restart=restart[component],
+            )
+            for component, own in zip(COMPONENTS, settings[1:], strict=True)
+        ],
+    )
+
+
+if "__name__" not in globals():
+    run_fedora_docker(configure_fedora_docker())
+    run_fedora_node()

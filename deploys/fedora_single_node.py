@@ -1,0 +1,49 @@
+"""
+Kubernetes on Fedora, a master and a node: systemd units from packages, settings in /etc/kubernetes.
+
+    pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.credentials import keep_credentials
+from pyinfra_kube.deploys.fedora_control_plane import (
+    GROUP,
+    run_fedora_control_plane,
+    run_fedora_etcd,
+)
+from pyinfra_kube.deploys.fedora_hosts import prepare_fedora_host
+from pyinfra_kube.deploys.fedora_node import (
+    configure_fedora_docker,
+    run_fedora_docker,
+    run_fedora_node,
+)
+from pyinfra_kube.deploys.fedora_verification import verify_fedora_cluster
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.read_ahead import read_ahead
+
+
+@phase("Kubernetes on Fedora")
+def fedora_single_node() -> None:
+    """Build the cluster that the inventory describes, and see that it works."""
+
+    cluster()
+    read_ahead(build)
+    build()
+
+
+def build() -> None:
+    """The phases, in order."""
+
+    prepare_fedora_host()
+    keep_credentials(GROUP)
+    run_fedora_etcd()
+    run_fedora_control_plane()
+    run_fedora_docker(configure_fedora_docker())
+    run_fedora_node()
+    verify_fedora_cluster()
+
+
+if "__name__" not in globals():
+    fedora_single_node()

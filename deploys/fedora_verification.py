@@ -1,0 +1,101 @@
+"""
+See that Fedora's clusters work: components, leases, containers, nodes (M4, M5, F6, F7, A6).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.cluster.flannel import HostNetwork, compare
+from pyinfra_kube.cluster.flannel import table as agreement
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.flannel import api
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.verification import answers, verify_nodes
+from pyinfra_kube.facts.bridge import Links
+from pyinfra_kube.facts.etcd import EtcdKeys
+from pyinfra_kube.facts.flannel import Flannel, lease_states
+from pyinfra_kube.operations import reach, verify
+
+_MASTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
+@phase("Verification")
+def verify_fedora_cluster() -> None:
+    """Wait for every unit to answer, then for the nodes."""
+
+    it = cluster()
+    components = [*(["etcd"] if it.is_a("etcd") else []), *(_MASTER if it.is_a("master") else [])]
+    components += ["kubelet", "kube-proxy"] if it.is_a("node") else []
+    # An operation of all hosts: nobody looks for nodes before each host is set up.
+    verify.verified(
+        name="See that every part answers",
+        checks=[answers(it, component, "unit") for component in components],
+        timeout=it.spec.verify_timeout,
+    )
+    verify_nodes(it, kubectl="/usr/bin/kubectl")
+
+
+@phase("flannel's verification")
+def verify_flannel() -> None:
+    """Compare leases, devices and docker on all nodes, and let containers reach each other."""
+
+    it = cluster()
+    networks, addresses = it.notes("networks"), it.notes("containers")
+    verify.look(
+        name="Look at the network of each node",
+        at=(lambda: networks.update({it.me.name: _network(it)})) if it.is_a("node") else None,
+    )
+    if it.me.name == it.spec.etcd_members[0].name:
+        verify.agreed(
+            name="See that leases and hosts agree",
+            findings=lambda: _findings(it, networks),
+        )
+    if it.is_a("node"):
+        reach.start(
+            name="Run a container to be reached",
+            addresses=addresses,
+            image=it.release.pause_image,
+            needed=_changed,
+        )
+        reach.reach(name="Reach the containers of all nodes", addresses=addresses)
+        reach.stop(name="Take the container away", addresses=addresses)
+
+
+def _network(it: Cluster) -> HostNetwork:
+    """What the current host has, as it is now."""
+
+    host = ctx_host.get()
+    return HostNetwork(
+        host=it.me.name, links=host.get_fact(Links), subnet=host.get_fact(Flannel).subnet
+    )
+
+
+def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
+    """The comparison as a table, and whether all agrees."""
+
+    spec = it.spec
+    prefix = spec.flannel_etcd_prefix
+    keys = ctx_host.get().get_fact(
+        EtcdKeys,
+        endpoints=[f"http://127.0.0.1:{spec.etcd_client_port}"],
+        prefix=f"{prefix}/",
+        api=api(it),
+    )
+    findings = compare(
+        lease_states(keys, prefix).leases,
+        list(networks.values()),
+        spec.flannel_network,
+        spec.flannel_backend,
+        spec.flannel_vni,
+    )
+    return agreement(findings), all(finding.agrees for finding in findings)
+
+
+def _changed() -> bool:
+    """Whether this run changed anything anywhere: what did not change need not be tried again."""
+
+    operations = (data for host in ctx_state.get().ops.values() for data in host.values())
+    return any(data.operation_meta.executed for data in operations)

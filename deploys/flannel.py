@@ -1,0 +1,120 @@
+"""
+flannel: the network in etcd, flanneld on the nodes, docker on the subnet it got (M1–M3).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pyinfra.api.exceptions import DeployError
+
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.flannel import check_iface, etcd_api
+from pyinfra_kube.deploys.context import Cluster, cluster, explain
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.facts.bridge import Links
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations import binaries, flannel, services
+
+BINARY = "/usr/local/bin/flanneld"
+
+
+@phase("flannel's network")
+def set_flannel_network() -> None:
+    """Set the network in etcd, from the first member (M1)."""
+
+    it = cluster()
+    if it.me.name == it.spec.etcd_members[0].name:
+        spec = it.spec
+        flannel.network_config(
+            name="Set flannel's network in etcd",
+            network=spec.flannel_network,
+            subnet_len=spec.flannel_subnet_len,
+            backend=spec.flannel_backend,
+            vni=spec.flannel_vni,
+            port=spec.flannel_port,
+            endpoints=[f"http://127.0.0.1:{spec.etcd_client_port}"],
+            prefix=spec.flannel_etcd_prefix,
+            api=api(it),
+            allow_network_change=spec.allow_network_change,
+        )
+
+
+@phase("flannel")
+def run_flannel() -> bool:
+    """
+    Run flanneld on nodes (M2).
+
+    Returns whether the node gets another subnet in this run, as far as that can be told.
+    """
+
+    it = cluster()
+    if not it.is_a("node"):
+        return False
+    links = read(Links)
+    problems = check_iface(it.me.name, it.me.flannel_iface, links)
+    if problems:
+        raise DeployError(explain(InputError(problems)))
+    program = None
+    if it.spec.flannel_source:
+        source = [binaries.Binary(BINARY, it.spec.flannel_source)]
+        program = binaries.binaries(name="Install flanneld", binaries=source)
+    reach: dict[str, Any] = {
+        "endpoints": endpoints(it),
+        "prefix": it.spec.flannel_etcd_prefix,
+        "api": api(it),
+    }
+    configured = flannel.flanneld(
+        name="Configure flanneld",
+        iface=it.me.flannel_iface,
+        binary=BINARY if program else None,
+        **reach,
+    )
+    services.services(
+        name="Run flanneld",
+        units=[
+            services.Unit(
+                "flanneld.service",
+                config=[*flannel.CONFIG, *([BINARY] if program else [])],
+                restart=configured.will_change or bool(program and program.will_change),
+            )
+        ],
+    )
+    leased = flannel.lease(
+        name="Have a lease of flannel's network",
+        network=it.spec.flannel_network,
+        backend=it.spec.flannel_backend,
+        vni=it.spec.flannel_vni,
+        **reach,
+    )
+    return leased.will_change
+
+
+@phase("flannel")
+def give_docker_its_subnet(predict: bool) -> None:
+    """
+    Have docker use the subnet that flannel got (M3).
+
+    + predict: whether the node gets another subnet in this run
+    """
+
+    if cluster().is_a("node"):
+        flannel.docker_options(name="Have docker use flannel's subnet", predict=predict)
+
+
+def api(it: Cluster) -> Literal["v2", "v3"]:
+    """The interface of etcd that the cluster's flannel speaks."""
+
+    return etcd_api(it.spec.flannel_version or "")
+
+
+def endpoints(it: Cluster) -> list[str]:
+    """etcd's URLs as nodes reach it."""
+
+    port = it.spec.etcd_client_port
+    return [f"http://{it.plan.addresses[member.name]}:{port}" for member in it.spec.etcd_members]
+
+
+if "__name__" not in globals():
+    set_flannel_network()
+    give_docker_its_subnet(run_flannel())

@@ -1,0 +1,58 @@
+"""
+Kubernetes on Fedora, several nodes: as on one node, with flannel's network between them.
+
+    pyinfra inventories/multinode.py deploys/multinode.py
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.credentials import keep_credentials
+from pyinfra_kube.deploys.fedora_control_plane import (
+    GROUP,
+    run_fedora_control_plane,
+    run_fedora_etcd,
+)
+from pyinfra_kube.deploys.fedora_hosts import prepare_fedora_host
+from pyinfra_kube.deploys.fedora_node import (
+    configure_fedora_docker,
+    run_fedora_docker,
+    run_fedora_node,
+)
+from pyinfra_kube.deploys.fedora_verification import verify_fedora_cluster, verify_flannel
+from pyinfra_kube.deploys.flannel import (
+    give_docker_its_subnet,
+    run_flannel,
+    set_flannel_network,
+)
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.read_ahead import read_ahead
+
+
+@phase("Kubernetes on Fedora")
+def multinode() -> None:
+    """Build the cluster that the inventory describes, and see that it works."""
+
+    cluster()
+    read_ahead(build)
+    build()
+
+
+def build() -> None:
+    """The phases, in order."""
+
+    prepare_fedora_host()
+    keep_credentials(GROUP)
+    run_fedora_etcd()
+    set_flannel_network()
+    run_fedora_control_plane()
+    restart = configure_fedora_docker()
+    give_docker_its_subnet(run_flannel())
+    run_fedora_docker(restart)
+    run_fedora_node()
+    verify_flannel()
+    verify_fedora_cluster()
+
+
+if "__name__" not in globals():
+    multinode()
