@@ -205,7 +205,7 @@ def _observe(state: State, spec: ClusterSpec) -> dict[str, Observation]:
 
     asked = {host.name: gevent.spawn(ask, host) for host in hosts}
     gevent.joinall(list(asked.values()), raise_error=True)
-    return {name: greenlet.value for name, greenlet in asked.items()}
+    return {name: greenlet.get() for name, greenlet in asked.items()}
 
 
 def _has_role(spec: ClusterSpec, host: Host) -> bool:

@@ -1,0 +1,102 @@
+"""Pods to try a cluster with: a small web server on each node, and a service in front of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.e2e.paths import each, eventually, ssh
+from tests.lab import Lab
+from tests.lab.kubernetes import TEST_IMAGE
+
+PORT = 8080
+
+# Each answers with its own name. Not two on one node: the scheduler has to see to that.
+_SERVE = f"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p {PORT} -h /www"
+_WEB: list[dict[str, Any]] = [
+    {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [
+                        {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", _SERVE]}
+                    ],
+                    "affinity": {
+                        "podAntiAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": [
+                                {
+                                    "labelSelector": {"matchLabels": {"app": "web"}},
+                                    "topologyKey": "kubernetes.io/hostname",
+                                }
+                            ]
+                        }
+                    },
+                },
+            },
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
+    },
+]
+
+
+class Kubectl:
+    """kubectl on a master, as root."""
+
+    def __init__(self, lab: Lab, master: str) -> None:
+        self.lab = lab
+        self.master = master
+
+    def __call__(self, words: str, stdin: str = "") -> str:
+        return ssh(self.lab, self.master, f"kubectl {words}", stdin.encode())
+
+    def get(self, what: str) -> Any:
+        found = json.loads(self(f"get {what} --output=json"))
+        return found.get("items", found)
+
+    def ready_nodes(self) -> set[str]:
+        return {node["metadata"]["name"] for node in self.get("nodes") if _is(node, "Ready")}
+
+    def run_web(self, nodes: list[str]) -> dict[str, str]:
+        """Have a web server on each of the nodes; return pod → its address."""
+        assert self.lab.kubernetes
+        image = (self.lab.kubernetes / "test.tar").read_bytes()
+        each(lambda node: ssh(self.lab, node, "docker load", image), nodes)
+        self("apply --filename=-", json.dumps({"apiVersion": "v1", "kind": "List", "items": _WEB}))
+        self(f"scale deployment web --replicas={len(nodes)}")
+        return self.web(len(nodes))
+
+    def web(self, count: int, patience: float = 90) -> dict[str, str]:
+        """Wait until so many of the web servers are ready; return pod → its address."""
+
+        def ready() -> dict[str, str]:
+            pods = {
+                pod["metadata"]["name"]: pod["status"]["podIP"]
+                for pod in self.get("pods --selector=app=web")
+                if _is(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]
+            }
+            return pods if len(pods) == count else {}
+
+        return dict(eventually(ready, patience))
+
+    def fetch(self, pod: str, url: str) -> str:
+        """What a pod gets from an address."""
+        return self(f"exec {pod} -- timeout 5 wget -q -O - {url}").strip()
+
+
+def _is(item: dict[str, Any], condition: str) -> bool:
+    return any(
+        one["type"] == condition and one["status"] == "True"
+        for one in item["status"].get("conditions", [])
+    )
