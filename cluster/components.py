@@ -404,7 +404,7 @@ def _apiserver_settings(spec: ClusterSpec, plan: AddressPlan, me: HostSpec) -> d
     return {
         "apiserver_count": len(spec.masters) if several else None,
         "apiserver_url": f"{spec.apiserver_approach}://{spec.master_ip}:{port}",
-        "basic_auth_file": None,
+        "basic_auth_file": f"{CONFIG_DIR}/basic_auth.csv" if spec.basic_auth else None,
         "cloud_config": CLOUD_CONFIG if spec.cloud_config else None,
         "host_address": address,
         "insecure_address": "127.0.0.1" if https else address,
@@ -431,8 +431,8 @@ def _etcd_settings(
     spec: ClusterSpec, plan: AddressPlan, me: HostSpec, release: Release
 ) -> dict[str, object]:
     members = spec.etcd_members
-    # One member on the only master serves that host alone, so nobody else need reach it.
-    alone = len(members) == 1 and members == spec.masters
+    # One member on the only master serves that host alone, unless flannel asks it from every node.
+    alone = len(members) == 1 and members == spec.masters and spec.network != "flannel"
     known = {
         one.name: "127.0.0.1" if alone else _address(plan, one, spec.master_ip) for one in members
     }

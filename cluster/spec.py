@@ -213,6 +213,7 @@ class ClusterSpec(_Data):
     + allow_privileged: whether pods may be privileged
     + credential_policy: who shares a credential (C4)
     + credential_kind: ``token`` (C3) or ``certificate`` (C2)
+    + basic_auth: whether the administrator may come with a password too, up to 1.18 (C3)
     + credentials_dir: where they are kept on the control machine
     + replace_credentials: whether hosts that hold another CA get new credentials all the same
     + certificate_days, certificate_renew_days: how long one lasts, how long before its end it is
@@ -289,6 +290,7 @@ class ClusterSpec(_Data):
     allow_privileged: bool = True
     credential_policy: Literal["shared", "per_component", "per_node"] = "per_node"
     credential_kind: Literal["token", "certificate"] = "token"
+    basic_auth: bool = False
     credentials_dir: str | None = None
     replace_credentials: bool = False
     certificate_days: Days = 365

@@ -157,9 +157,9 @@ def folder_of(spec: ClusterSpec) -> Path:
 def _make(state: State) -> Cluster:
     spec = read_spec(state)
     release = Release.of(spec.kubernetes_version)
-    problems = release.check_settings(spec.model_dump())
-    if problems:
-        raise InputError(problems)
+    if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
+        allowed = "a file on this machine"
+        raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])
     artifacts = Artifacts.of(spec, release)
     store, book = CredentialStore(folder_of(spec)), AddressBook(folder_of(spec))
     observed = _observe(state, spec)
@@ -172,7 +172,7 @@ def _make(state: State) -> Cluster:
         addresses=_addresses(spec, observed),
     )
     _say(plan.table())
-    credentials = store.plan(spec, plan)
+    credentials = store.plan(spec, plan, basic_auth=spec.basic_auth)
     _check_store(spec, credentials, observed)
     for line in credentials.warnings:
         logger.warning(line)

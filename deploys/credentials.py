@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyinfra_kube.cluster.components import CONFIG_DIR, KUBECONFIGS
+from pyinfra_kube.cluster.components import CLOUD_CONFIG, CONFIG_DIR, KUBECONFIGS
 from pyinfra_kube.cluster.credentials import ON_MASTERS
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.phase import phase
@@ -58,7 +58,7 @@ def master_files(it: Cluster, group: str = "root") -> list[files.File]:
             files.File(path, text) if path.endswith(public) else _secret(path, text, group)
             for path, text in texts.items()
         ),
-        *_cloud_files(it, group),
+        *cloud_files(it, group),
     ]
 
 
@@ -73,13 +73,13 @@ def _secret(path: str, content: str | bytes, group: str) -> files.File:
     return files.File(path, content, mode=mode, group=group, secret=True)
 
 
-def _cloud_files(it: Cluster, group: str) -> list[files.File]:
+def cloud_files(it: Cluster, group: str = "root") -> list[files.File]:
     """The cloud provider's file, which may hold keys (A5)."""
 
     if not it.spec.cloud_config:
         return []
     content = Path(it.spec.cloud_config).expanduser().read_bytes()
-    return [_secret(f"{CONFIG_DIR}/cloud.conf", content, group)]
+    return [_secret(CLOUD_CONFIG, content, group)]
 
 
 def _free(path: str) -> bool:

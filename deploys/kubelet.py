@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
 from pyinfra_kube.deploys.context import Cluster, cluster
-from pyinfra_kube.deploys.credentials import ca_file
+from pyinfra_kube.deploys.credentials import ca_file, cloud_files
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, images, kubelet, services
 from pyinfra_kube.operations.util.files import changing
@@ -60,12 +60,12 @@ def folders(it: Cluster) -> list[files.File]:
 
 
 def kubelet_files(it: Cluster) -> list[files.File]:
-    """The kubeconfig of a node's kubelet; one that stands alone has none."""
+    """What a node's kubelet reads when it starts; one that stands alone reads nothing."""
 
     if not it.is_a("node"):
         return []
     text = it.credentials.kubeconfig("kubelet", it.me.name)
-    return [files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True)]
+    return [files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True), *cloud_files(it)]
 
 
 if "__name__" not in globals():

@@ -44,7 +44,8 @@ _SHORT = {"-H": "host", "-b": "bridge", "-D": "debug", "-l": "log-level", "-s": 
 _SHORT |= {"-g": "data-root", "-G": "group", "-p": "pidfile"}
 _RENAMED = {"graph": "data-root"}
 
-# Asking a docker that is stopped would start it, where systemd keeps its socket open.
+# Asking a docker that is stopped would start it, where systemd keeps its socket open; even
+# "docker --version" asks.
 RUNS = """\
 docker_runs() {
 case "$(systemctl show --property=LoadState,ActiveState docker.service 2>/dev/null)" in
@@ -204,7 +205,7 @@ for path in {paths}; do
 done
 [ -e /sys/class/net/docker0 ] && echo docker0
 if command -v docker >/dev/null 2>&1; then
-echo "client $(docker --version 2>/dev/null)"
+echo "client $(dockerd --version 2>/dev/null || docker --version 2>/dev/null)"
 if docker_runs && info=$(timeout 20 docker info 2>/dev/null); then
 echo running
 printf '%s\\n' "$info" | sed 's/^ */info /'

@@ -99,45 +99,60 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     states = read(Files, paths=list(digests))
     differing = [binary for binary in binaries if not _is(binary, digests, states.get(binary.path))]
     for binary in differing:
-        change = f"{_was(states.get(binary.path))} → {digests[binary.path][:12]}"
-        changes.show(f"{binary.path}: {change} from {binary.source}")
+        changes.show(f"{binary.path}: {_change(binary, digests, states.get(binary.path))}")
     if not differing:
         ctx_host.get().noop(f"{len(binaries)} programs are in place")
         return
 
-    uploads = [binary for binary in differing if not binary.remote]
-    folders = sorted({binary.path.rpartition("/")[0] for binary in differing})
-    beside = {binary.path: _beside(binary.path) for binary in differing}
+    others = [b for b in differing if not _has(b, digests, states.get(b.path))]
+    mended = [binary for binary in differing if binary not in others]
+    uploads = [binary for binary in others if not binary.remote]
+    folders = sorted({binary.path.rpartition("/")[0] for binary in others})
+    beside = {binary.path: _beside(binary.path) for binary in others}
     clear = [shlex.join(["mkdir", "-p", *folders]), shlex.join(["rm", "-f", *beside.values()])]
+    clear = clear if others else []
     if uploads:
         yield Script("\n".join(clear), f"make room in {', '.join(folders)}")
         clear = []
     for binary in uploads:
         yield FileUploadCommand(binary.source, beside[binary.path])
     lines = [_FUNCTIONS.rstrip("\n"), *clear]
-    for binary in differing:
+    for binary in mended:
+        # Its age stays, so that what runs it is not restarted.
+        lines += [f"chown root:root {shlex.quote(binary.path)}"]
+        lines += [shlex.join(["chmod", binary.mode, binary.path])]
+    for binary in others:
         temporary, digest = beside[binary.path], digests[binary.path]
         if binary.remote:
             lines.append(shlex.join(["fetch", temporary, binary.source]))
         lines.append(shlex.join(["install_from", temporary, binary.path, digest, binary.mode]))
-    yield Script("\n".join(lines), f"install {', '.join(beside)}")
+    yield Script("\n".join(lines), f"install {', '.join(b.path for b in differing)}")
+
+
+def _has(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
+    """Whether the right program stands there, whatever its mode and owner."""
+
+    return bool(state and state.kind == "file" and state.sha256 == digests[binary.path])
 
 
 def _is(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
     """Whether the program stands there as wanted."""
 
-    if state is None or state.kind != "file" or state.sha256 != digests[binary.path]:
+    if state is None or not _has(binary, digests, state):
         return False
     return (int(state.mode, 8), state.user) == (int(binary.mode, 8), "root")
+
+
+def _change(binary: Binary, digests: dict[str, str], state: FileState | None) -> str:
+    if state and _has(binary, digests, state):
+        return f"mode {state.mode} of {state.user} → {binary.mode} of root"
+    was = (state.sha256[:12] or state.kind) if state else "absent"
+    return f"{was} → {digests[binary.path][:12]} from {binary.source}"
 
 
 def _beside(path: str) -> str:
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.pyinfra-kube"
-
-
-def _was(state: FileState | None) -> str:
-    return state.sha256[:12] or state.kind if state else "absent"
 
 
 def _digest(binary: Binary) -> str:

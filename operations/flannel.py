@@ -282,7 +282,7 @@ def _outdated(
     addresses = pure.HostNetwork("", links).addresses
     own = [lease for lease in found.leases if lease.public_ip in addresses]
     if not any(IPNetwork(lease.subnet) == IPNetwork(subnet.subnet).cidr for lease in own):
-        return f"etcd has no lease of {subnet.subnet} for this host"
+        return f"etcd has no lease of {IPNetwork(subnet.subnet).cidr} for this host"
     return ""
 
 

@@ -7,11 +7,16 @@ import os
 # A lab of the tests' own, beside the one that a person may have up. Read when the lab is imported.
 os.environ.setdefault("PYINFRA_KUBE_LAB", "test")
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests.lab import Lab, down, held
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run what takes minutes")
+    parser.addoption("--keep", action="store_true", help="leave the lab up, to look at it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,3 +28,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; run with --full"))
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Three blank hosts."""
+    with held():
+        # What --keep left.
+        down()
+        yield Lab.up()
+        if not request.config.getoption("--keep"):
+            down()

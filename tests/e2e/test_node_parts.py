@@ -362,7 +362,7 @@ KUBELET = """
     text = (
         "apiVersion: v1\\nkind: Pod\\nmetadata: {name: part, namespace: kube-system}\\nspec:\\n"
         "  hostNetwork: true\\n  containers:\\n  - name: part\\n    image: lab/test:1\\n"
-        "    command: [sleep, '12345']\\n"
+        "    command: [sh, -c, 'trap exit TERM; while :; do sleep 1; done']\\n"
     )
     static_pods.static_pods(
         name="Run a pod",
@@ -391,6 +391,8 @@ def test_static_pods_are_never_older_than_what_they_read(part: Part) -> None:
         assert second != first
         first = second
 
-    part.sh("cd /etc/kubernetes/manifests && cp part.yaml old.yaml && sed -i s/12345/1/ part.yaml")
+    part.sh(
+        "cd /etc/kubernetes/manifests && cp part.yaml old.yaml && sed -i 's/sleep 1/sleep 2/' part.yaml"
+    )
     assert part.settle(KUBELET) == {"Run a pod"}
     part.sh("systemctl stop kubelet; docker rm -f $(docker ps -aq)")

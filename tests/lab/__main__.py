@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 
 from tests.lab import kubernetes, state
+from tests.lab.families import FAMILIES
 from tests.lab.lab import HOSTS, Lab, down
 from tests.lab.machine import LabError, require_root
 from tests.lab.places import KNOWN_HOSTS
-from tests.lab.roots import FAMILIES
 
 
 def main() -> int:

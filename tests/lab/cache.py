@@ -35,8 +35,7 @@ def kept(kind: str, recipe: str, make: Callable[[Path], None]) -> Path:
     folder = CACHE / f"{kind}.{recipe}"
     if folder.is_dir():
         return folder
-    LOGS.mkdir(parents=True, exist_ok=True)
-    with _alone(kind):
+    with alone(kind):
         # Another run may have made it meanwhile.
         if not folder.is_dir():
             _make(kind, folder, make)
@@ -55,8 +54,9 @@ def _make(kind: str, folder: Path, make: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def _alone(kind: str) -> Iterator[None]:
-    """Two labs share the cache, so only one at a time makes a thing."""
+def alone(kind: str) -> Iterator[None]:
+    """What several labs share, only one of them at a time makes."""
+    LOGS.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{kind}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.lab import cgroups, kubernetes, network, roots, settings, state
+from tests.lab import cgroups, families, kubernetes, network, settings, state
+from tests.lab.cache import alone
 from tests.lab.host import Host
 from tests.lab.machine import LabError, require_root, require_tools, run, say
 from tests.lab.places import DISKS, HERE, KNOWN_HOSTS, RUN, SSH_KEY, SWITCH
@@ -51,9 +52,14 @@ class Lab:
                 raise LabError("The lab is up already. Take it down first: make lab-down")
             require_tools(_TOOLS)
             release = kubernetes.release() if with_kubernetes else None
-            chosen = network.choose()
             try:
-                lab = cls(State(chosen, str(release) if release else None, settings.change()))
+                # Two labs that choose at the same moment must not choose the same network.
+                with alone("network"):
+                    chosen = network.choose()
+                    lab = cls(State(chosen, str(release) if release else None, settings.change()))
+                    RUN.mkdir(mode=0o755)
+                    lab._state.save()
+                    network.make(chosen)
                 lab._open()
                 lab.add(*names, family=family, docker=docker)
             except BaseException:
@@ -92,7 +98,7 @@ class Lab:
     def add(self, *names: str, family: str = "debian", docker: bool = False) -> None:
         """Further hosts, blank and ready."""
         with state.held():
-            base = roots.base(family, docker=docker)
+            base = families.base(family, docker=docker)
             say(f"starting {len(names)} hosts" if len(names) > 1 else f"starting {names[0]}")
             for name in names:
                 if name in self._state.hosts:
@@ -178,10 +184,7 @@ class Lab:
         _each(start, names)
 
     def _open(self) -> None:
-        """Make what hosts need from the start: a network, a key for their doors, a gateway."""
-        RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._state.save()
-        network.make(self.network)
+        """Make what hosts need from the start: a key for their doors, and a gateway."""
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "pyinfra-kube lab", "-f", SSH_KEY)
         KNOWN_HOSTS.touch()
         cgroups.make(_OUTSIDE)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -21,6 +24,11 @@ _NETWORKS = [
 ]
 _CHOICE = "PYINFRA_KUBE_LAB_NETWORK"
 _FIRST_HOST = 10
+
+# Some machines have their package mirrors in such a network, too.
+_NEEDED = ("deb.debian.org", "security.debian.org", "pypi.org", "files.pythonhosted.org")
+_PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+_ADDRESS = re.compile(r"https?://(?:[^@/\s]*@)?([\w.-]+)")
 _NO_WAY_OUT = ("iif", LINK, "prohibit")
 
 
@@ -74,15 +82,36 @@ def choose() -> Network:
 
 
 def _used_networks() -> list[IPv4Network]:
+    """What this machine has an address or a route in, and where it finds names and packages."""
     used = set()
-    for address in json.loads(run("ip", "-json", "-4", "address").stdout):
-        for entry in address["addr_info"]:
+    for link in json.loads(run("ip", "-json", "-4", "address").stdout):
+        for entry in link["addr_info"]:
             used.add(IPv4Network(f"{entry['local']}/{entry['prefixlen']}", strict=False))
-    routes = run("ip", "-json", "-4", "route", "show", "table", "all", "type", "unicast").stdout
+    routes = run("ip", "-json", "-4", "route", "show", "table", "all").stdout
     for route in json.loads(routes or "[]"):
         if route["dst"] != "default":
             used.add(IPv4Network(route["dst"], strict=False))
-    return sorted(used)
+    # Behind the default route nothing tells what is there, so what the machine needs is asked.
+    return sorted(used | {IPv4Network(address) for address in _needed_addresses()})
+
+
+def _needed_addresses() -> set[str]:
+    resolvers = re.findall(r"^nameserver\s+([\d.]+)$", _text("/etc/resolv.conf"), re.MULTILINE)
+    sources = [*Path("/etc/apt/sources.list.d").glob("*"), Path("/etc/apt/sources.list")]
+    apt = [host for path in sources for host in _ADDRESS.findall(_text(path))]
+    proxies = [host for key in _PROXIES for host in _ADDRESS.findall(os.environ.get(key, ""))]
+    found = set(resolvers)
+    for name in {*_NEEDED, *apt, *proxies}:
+        with suppress(OSError):
+            found.update(info[4][0] for info in socket.getaddrinfo(name, None, socket.AF_INET))
+    return {str(address) for address in found}
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def make(network: Network) -> None:

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from tests.lab import modules
 from tests.lab.cache import digest, kept
-from tests.lab.machine import LabError, require_tools, run, run_logged, say
+from tests.lab.machine import require_tools, run, run_logged, say
 from tests.lab.places import HERE, LOGS
-
-FAMILIES = ("debian",)
 
 _SUITE = "bookworm"
 MIRROR = os.environ.get("PYINFRA_KUBE_LAB_MIRROR", "http://deb.debian.org/debian")
@@ -57,10 +55,8 @@ class Base:
     disk: Path
 
 
-def base(family: str, *, docker: bool) -> Base:
-    """The base of a kind of host; made now if the cache has none of this recipe."""
-    if family not in FAMILIES:
-        raise LabError(f"No such family of hosts: {family}. There is: {', '.join(FAMILIES)}.")
+def base(*, docker: bool) -> Base:
+    """The base of Debian hosts; made now if the cache has none of this recipe."""
     server = blank()
     kind, root = "debian", server
     if docker:

@@ -119,9 +119,12 @@ def fake_host(facts: dict[str, Any]) -> Iterator[tuple[Any, list[str], list[str]
     host = state.inventory.get_host("host")
     noops: list[str] = []
     shown: list[str] = []
-    host.get_fact = FactRunner(facts)
-    host.noop = noops.append
-    host.log = lambda message, *_, **__: shown.append(message)
+    for name, stand_in in {
+        "get_fact": FactRunner(facts),
+        "noop": noops.append,
+        "log": lambda message, *_, **__: shown.append(message),
+    }.items():
+        setattr(host, name, stand_in)
     changes._shown.pop(host, None)
     with ctx_state.use(state), ctx_host.use(host):
         yield host, noops, shown

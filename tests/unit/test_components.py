@@ -340,6 +340,8 @@ def test_etcd_on_a_host_of_its_own() -> None:
     assert named("kube-apiserver", spec, "m1")["etcd-servers"] == "http://192.0.2.13:2379"
     etcd = named("etcd", spec, "m2")
     assert etcd["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.13:2379"
+    flannel = named("etcd", spec_of("1.20.2", network="flannel"), "m1")
+    assert flannel["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.10:2379"
     spec = spec_of("1.20.2", etcd_listen_client_urls="http://0.0.0.0:2379")
     assert named("etcd", spec, "m1")["listen-client-urls"] == "http://0.0.0.0:2379"
 

@@ -1,0 +1,52 @@
+"""The labs and the paths that promises are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.promises.settled import Settled
+from tests.e2e.promises.trial import PATHS, Path_, Trial, hosts_for
+from tests.lab import Lab, LabError, held
+
+
+@pytest.fixture(scope="package")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether to try everything, whatever it takes."""
+    return bool(request.config.getoption("--full", default=False))
+
+
+@pytest.fixture(scope="package")
+def figures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Lines that are printed at the end, past pytest's capture."""
+    lines: list[str] = []
+    yield lines
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    for line in lines:
+        reporter.write_line(f"\n{line}")
+
+
+@pytest.fixture(scope="package")
+def lab() -> Iterator[Lab]:
+    with held():
+        try:
+            yield Lab.load()
+        except LabError:
+            yield Lab.up([])
+
+
+@pytest.fixture(scope="package", params=PATHS, ids=lambda path: path.name)
+def trial(
+    request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Trial:
+    """A path whose hosts are there, in whatever state."""
+    path: Path_ = request.param
+    hosts_for(path, lab)
+    return Trial(path, lab, tmp_path_factory.mktemp(path.name) / "site")
+
+
+@pytest.fixture(scope="package")
+def settled(trial: Trial) -> Settled:
+    """The path, run once on blank hosts; whoever changes it settles it again."""
+    return Settled.from_blank(trial)

@@ -1,0 +1,207 @@
+"""
+What a deploy manages, as it told itself while it was prepared; and how that stands on the hosts.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra_kube.facts.images import STAGE
+from pyinfra_kube.facts.sysctl import path as sysctl_path
+from pyinfra_kube.operations.util.files import File
+from tests.e2e.promises.driver import Record, Report
+from tests.e2e.promises.trial import Pair, Trial
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file and the operation that sets it."""
+
+    file: File
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What must start anew when a file changes: a unit or a container, and who restarts it."""
+
+    key: str
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that a deploy manages on the hosts."""
+
+    records: list[Record]
+    files: dict[str, dict[str, Wanted]]
+
+    @classmethod
+    def of(cls, report: Report) -> Catalogue:
+        files: dict[str, dict[str, Wanted]] = {}
+        for host, name, file in report.files:
+            if file.kind != "absent":
+                wanted = Wanted(file, (short(name), host))
+                files.setdefault(host, {}).setdefault(file.path, wanted)
+        return cls(report.records, files)
+
+    def calls(self, operation: str, host: str | None = None) -> Iterator[Record]:
+        """The calls of an operation, as ``bridge.bridge``."""
+        for record in self.records:
+            if record.operation == operation and host in (None, record.host):
+                yield record
+
+    def readers(self, host: str, path: str) -> list[Reader]:
+        """Who reads a file on a host when it starts."""
+        found = []
+        for record in self.calls("services.services", host):
+            for unit in record.arguments["units"]:
+                own = f"/etc/systemd/system/{unit.name}"
+                if path in unit.config or path == own or path.startswith(f"{own}.d/"):
+                    found.append(Reader(f"unit {unit.name}", pair(record)))
+        for record in self.calls("static_pods.static_pods", host):
+            for pod in record.arguments["pods"]:
+                manifest = f"{record.arguments['directory']}/{pod.name}.yaml"
+                if path in pod.config or path == manifest:
+                    found.append(Reader(f"container {pod.name}", pair(record)))
+        return found
+
+
+def pair(record: Record) -> Pair:
+    return short(record.name), record.host
+
+
+def short(name: str) -> str:
+    """An operation's name without the path's own."""
+    return name.partition(" | ")[2]
+
+
+_FUNCTIONS = r"""
+file() {
+  if [ -L "$1" ]; then echo "file $1 link $(readlink "$1")"
+  elif [ -d "$1" ]; then echo "file $1 $(stat -c '%F %a %U:%G' "$1")"
+  elif [ -e "$1" ]; then
+    echo "file $1 $(stat -c '%F %a %U:%G' "$1") $(sha256sum <"$1" | cut -c 1-64)"
+  else echo "file $1 absent"; fi
+}
+link() {
+  [ -e "/sys/class/net/$1" ] || { echo "link $1 absent"; return; }
+  echo "link $1 mtu $(cat "/sys/class/net/$1/mtu") up $(ip -o link show up dev "$1" | wc -l)" \
+    $(ip -o -4 address show dev "$1" | awk '{print $4}')
+}
+unit() {
+  echo "unit $1" $(systemctl show --property=LoadState,ActiveState,UnitFileState -- "$1")
+}
+image() { echo "image $1 $(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo absent)"; }
+pod() {
+  echo "pod $1 $(docker ps --quiet --filter "label=io.kubernetes.container.name=$1" | wc -l)"
+}
+package() { echo "package $1 $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)"; }
+"""
+
+# Everybody's rules and routes, but for those that kube-proxy and kubelet keep by themselves.
+_KERNEL = rf"""
+iptables-save | awk '/^\*/ {{ t = $1 }} /^-A/ && !/KUBE-/ {{ print "rule", t, $0 }}'
+ip -4 route show | sed 's/ linkdown//; s/ *$//; s/^/route /'
+find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker \) -prune -o \
+  \( -name '.*.pyinfra-kube' -o -path {STAGE} -o -path '/tmp/*pyinfra*' \) -printf 'leftover %p\n'
+"""
+
+# What somebody else has on a host, and what tells that it is as it was.
+NEIGHBOURS = r"""
+iptables -w -A INPUT -s 203.0.113.7/32 -j DROP
+iptables -w -t nat -A POSTROUTING -s 203.0.113.8/32 -m comment --comment own -j RETURN
+ip route add blackhole 203.0.113.0/24
+ip link add own0 type dummy
+for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /usr/local/bin; do
+  mkdir -p $folder
+  echo own >$folder/own.txt
+  chmod 640 $folder/own.txt
+done
+echo 'vm.max_map_count = 262144' >/etc/sysctl.d/98-own.conf
+echo '203.0.113.9 somebody' >>/etc/hosts
+docker run --detach --name own --restart always --network none {image} >/dev/null
+"""
+_NEIGHBOURS = r"""
+for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /usr/local/bin; do
+  file $folder/own.txt
+done
+file /etc/sysctl.d/98-own.conf
+file /etc/hosts
+link own0
+docker inspect --format 'container {{.Name}} {{.Id}} {{.State.Running}}' own 2>/dev/null || :
+"""
+
+_NODES = (
+    r"{{range $n := .items}}{{printf \"node %s %s\" .metadata.name .spec.podCIDR}}"
+    r"{{range $k, $v := .metadata.labels}}{{printf \" %s=%s\" $k $v}}{{end}}{{\"\n\"}}{{end}}"
+)
+
+
+def dump(trial: Trial, catalogue: Catalogue) -> dict[str, list[str]]:
+    """How what is managed stands on each host, and what of others is beside it."""
+
+    found = {}
+    for host in trial.hosts:
+        said = trial.execute(host, _script(trial, catalogue, host))
+        found[host] = sorted(line.rstrip() for line in said.splitlines())
+    return found
+
+
+def _script(trial: Trial, catalogue: Catalogue, host: str) -> str:
+    calls = catalogue.calls
+    lines = [_FUNCTIONS, _KERNEL, _NEIGHBOURS]
+    lines += _each("file", catalogue.files.get(host, ()))
+    for record in calls("binaries.binaries", host):
+        lines += _each("file", (binary.path for binary in record.arguments["binaries"]))
+    for record in calls("bridge.bridge", host):
+        lines += _each("link", [record.arguments["bridge"]])
+    lines += ["link docker0"]
+    for record in calls("services.services", host):
+        lines += _each("unit", (unit.name for unit in record.arguments["units"]))
+    for record in calls("images.images", host):
+        lines += _each("image", record.arguments["files"])
+    for record in calls("static_pods.static_pods", host):
+        lines += _each("pod", (pod.name for pod in record.arguments["pods"]))
+    for record in calls("packages.packages", host):
+        lines += _each("package", record.arguments["packages"])
+    for record in calls("sysctl.sysctls", host):
+        lines += [f'echo "sysctl {k} $(cat {sysctl_path(k)})"' for k in record.arguments["settings"]]
+    if host == trial.path.master:
+        lines += [f'{trial.path.kubectl} get nodes --output go-template="{_NODES}"']
+    return "\n".join(lines)
+
+
+def _each(function: str, words: Iterable[Any]) -> list[str]:
+    return [shlex.join([function, str(word)]) for word in words]
+
+
+_STARTS = """
+systemctl show --property=Id,MainPID --type=service --state=active '*' | tr '\\n' ' ' \
+  | sed 's/  /\\n/g' | sed -n 's/MainPID=\\(.*\\) Id=\\(.*\\)/unit \\2 \\1/p;
+s/Id=\\(.*\\) MainPID=\\([^ ]*\\).*/unit \\1 \\2/p'
+command -v docker >/dev/null || exit 0
+docker ps --no-trunc --format 'container {{.Names}} {{.ID}}'
+"""
+_OTHERS = ("systemd-", "user", "dbus", "getty", "console-getty", "apt-", "logrotate", "containerd")
+
+
+def starts(trial: Trial) -> dict[tuple[str, str], str]:
+    """What runs on each host, and by what it is known from the one that ran there before."""
+
+    found = {}
+    for host, said in trial.everywhere(_STARTS).items():
+        for line in said.splitlines():
+            kind, name, identity = line.split()
+            if kind == "unit" and (identity == "0" or name.startswith(_OTHERS)):
+                continue
+            if name.startswith("k8s_"):
+                container, pod, namespace = name.split("_")[1:4]
+                if container == "POD" or namespace != "kube-system":
+                    continue
+                name = container
+            found[host, f"{kind} {name}"] = identity
+    return found

@@ -1,0 +1,224 @@
+"""
+A path on trial: hosts of the lab, an inventory whose settings may change, and runs that are
+watched by :mod:`tests.e2e.promises.driver`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.paths import _COLOR, REPOSITORY, Run, Site, each
+from tests.e2e.promises.driver import ENVIRONMENT, Orders, Report
+from tests.lab import Lab
+
+# An operation's name and a host.
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Path_:
+    """
+    A path, as a row of data.
+
+    + name: of the deploy's file
+    + groups: group → hosts; hosts that no start has but the last are in ``added``
+    + settings: of the inventory, of all hosts
+    + labels: node → its labels
+    + changes: name → settings that are changed on a settled cluster, of all hosts
+    + added: a node that joins later
+    + family, docker: what its hosts are like
+    + kubectl: the administrator's kubectl, on the first master
+    """
+
+    name: str
+    groups: Mapping[str, Sequence[str]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    added: str = ""
+    family: str = "debian"
+    docker: bool = False
+    kubectl: str = "kubectl"
+
+    @property
+    def hosts(self) -> list[str]:
+        return list(dict.fromkeys(name for names in self.groups.values() for name in names))
+
+    @property
+    def master(self) -> str:
+        return self.groups["masters"][0]
+
+
+SCRATCH = Path_(
+    name="scratch",
+    groups={"masters": ["kube-master"], "nodes": ["kube-node-1", "kube-node-2"]},
+    labels={"kube-node-1": {"disk": "ssd"}},
+    changes={
+        "log_level": {"log_level": 3},
+        "docker_nofile": {"docker_nofile": 900_000},
+        "kubelet flag": {"kubelet_flags": {"max-pods": 50}},
+        "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
+        "bridge_mtu": {"bridge_mtu": 1400},
+        "node label": {"labels": {"kube-node-1": {"disk": "hdd", "zone": "a"}}},
+    },
+    added="kube-node-3",
+)
+
+PATHS = [SCRATCH]
+
+
+class Watched(Run):
+    """What a run said, and the report of the one who watched it."""
+
+    report: Report = Report()
+
+    @property
+    def ahead(self) -> set[Pair]:
+        """What it planned to change, once its preparation was over."""
+        return self._pairs(self.report.plan, "hosts_with_change")
+
+    @property
+    def maybe(self) -> set[Pair]:
+        return self._pairs(self.report.plan, "hosts_with_conditional_change")
+
+    @property
+    def made(self) -> set[Pair]:
+        """What it changed."""
+        return self._pairs(self.report.results.get("operations", []), "success")
+
+    @property
+    def failed(self) -> set[Pair]:
+        return self._pairs(self.report.results.get("operations", []), "error")
+
+
+class Trial(Site):
+    """
+    A path's hosts and inventory, and what was done to them.
+
+    + path: which one
+    + lab: where its hosts are
+    + folder: an empty one
+    """
+
+    def __init__(self, path: Path_, lab: Lab, folder: Path) -> None:
+        super().__init__(folder)
+        self.path = path
+        self.lab = lab
+        self.hosts = path.hosts
+        self.groups = {group: list(names) for group, names in path.groups.items()}
+        self.configure()
+
+    def configure(self, **changes: Any) -> None:
+        """Write the inventory anew: the path's settings and these; ``labels`` is by node."""
+
+        labels = changes.pop("labels", self.path.labels)
+        data = {
+            # A busy machine is slow, and nobody's fault.
+            "verify_timeout": 600,
+            "credentials_dir": str(self.folder / "credentials"),
+            **self.path.settings,
+            **changes,
+        }
+        lines = [
+            "from runpy import run_path",
+            f"_lab = run_path({str(REPOSITORY / 'inventories/lab.py')!r})",
+            '_hosts = dict([*_lab["masters"][0], *_lab["nodes"][0]])',
+            f'_data = {{**_lab["masters"][1], **{data!r}}}',
+            f"_labels = {dict(labels)!r}",
+            "_own = lambda n: {**_hosts[n], **({'node_labels': _labels[n]} if n in _labels else {})}",
+        ]
+        lines += [
+            f"{group} = ([(name, _own(name)) for name in {names!r}], _data)"
+            for group, names in self.groups.items()
+        ]
+        self.inventory.write_text("\n".join(lines) + "\n")
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "credentials"
+
+    def blank(self) -> None:
+        """Make the hosts blank."""
+        self.lab.reset(self.hosts)
+
+    def dry(self, *options: str) -> Run:
+        """What pyinfra says it would do."""
+        return self.run("--dry", *options, deploy=self.path.name)
+
+    def plan(self) -> set[Pair]:
+        """What a dry run names; a conditional change is wrong at once."""
+        said = self.dry("--json")
+        assert said.code == 0, said.said
+        assert not said.conditional, said.conditional
+        return said.planned
+
+    def watched(
+        self, *options: str, timeout: float = 900, fine: bool = True, **orders: Any
+    ) -> Watched:
+        """Run it for good, watched."""
+
+        process, report = self.start(*options, **orders)
+        out, said = process.communicate(timeout=timeout)
+        found = Watched(process.returncode, out, _COLOR.sub("", said))
+        if report.exists():
+            object.__setattr__(found, "report", pickle.loads(report.read_bytes()))
+        assert not fine or found.code == 0, found.said[-6000:]
+        return found
+
+    def start(self, *options: str, **orders: Any) -> tuple[subprocess.Popen[str], Path]:
+        """Begin a watched run, in a process group of its own."""
+
+        report = self.folder / f"report-{time.monotonic_ns()}"
+        given = Orders(report=str(report), **orders)
+        driver = "tests.e2e.promises.driver"
+        deploy = REPOSITORY / f"deploys/{self.path.name}.py"
+        process = subprocess.Popen(
+            [sys.executable, "-m", driver, str(self.inventory), str(deploy), *options],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "HOME": str(self.folder / "home"),
+                "PYTHONPATH": str(REPOSITORY),
+                ENVIRONMENT: json.dumps(asdict(given)),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        return process, report
+
+    def execute(self, name: str, command: str, timeout: float = 300) -> str:
+        """Run shell in a host, past its network; it must succeed."""
+
+        done = self.lab.exec(name, command, timeout=timeout)
+        assert done.returncode == 0, (name, command, done.stdout, done.stderr)
+        return done.stdout
+
+    def everywhere(self, command: str) -> dict[str, str]:
+        """The same on every host, at once."""
+
+        said = each(lambda name: self.execute(name, command), self.hosts)
+        return dict(zip(self.hosts, said, strict=True))
+
+
+def hosts_for(path: Path_, lab: Lab) -> None:
+    """Have the lab's hosts that a path needs, whatever others did to them."""
+
+    for name in path.hosts:
+        known = lab.hosts.get(name)
+        if known and (known.family, known.docker) != (path.family, path.docker):
+            lab.remove(name)
+        if name not in lab.hosts:
+            lab.add(name, family=path.family, docker=path.docker)

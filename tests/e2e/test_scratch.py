@@ -1,0 +1,350 @@
+"""
+The scratch path on real hosts, from blank to grown and rebooted.
+
+One cluster for all: each fixture is a step of its life, made from the one before.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from ipaddress import ip_address, ip_network
+from itertools import permutations
+
+import pytest
+import yaml
+
+from pyinfra_kube.operations import nodes
+from tests.e2e.paths import Run, Site, each, eventually, execute, starts, state
+from tests.e2e.pods import PORT, Kubectl
+from tests.lab import Lab
+from tests.lab.lab import HOSTS
+
+pytestmark = pytest.mark.lab
+
+MASTER, *NODES = HOSTS
+NEW = "kube-node-3"
+# Where nobody but us puts files.
+OURS = re.compile(
+    r"/etc/(docker|kubernetes|systemd/system|sysctl\.d|modules-load\.d|logrotate\.d)/"
+    r"|/etc/hosts$|/srv/|/usr/local/|/root/(?!\.kube/cache/)"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site") / "cluster")
+
+
+@pytest.fixture(scope="module")
+def kubectl(lab: Lab) -> Kubectl:
+    return Kubectl(lab, MASTER)
+
+
+# The steps
+
+
+@pytest.fixture(scope="module")
+def blank(lab: Lab, site: Site) -> tuple[dict[str, list[str]], object]:
+    """What hosts and the control machine are before anything."""
+    return state(lab), site.contents()
+
+
+@pytest.fixture(scope="module")
+def diff(blank: object, site: Site) -> Run:
+    return succeeded(site.run("--dry", "--diff"))
+
+
+@pytest.fixture(scope="module")
+def dry(diff: Run, site: Site) -> Run:
+    return succeeded(site.run("--dry", "--json"))
+
+
+@pytest.fixture(scope="module")
+def untouched(dry: Run, lab: Lab, site: Site) -> tuple[dict[str, list[str]], object]:
+    """What they are after the dry runs."""
+    return state(lab), site.contents()
+
+
+@pytest.fixture(scope="module")
+def built(untouched: object, site: Site) -> Run:
+    return succeeded(site.run("-y", "--json", "--diff", "-vvv"))
+
+
+@pytest.fixture(scope="module")
+def web(built: Run, kubectl: Kubectl) -> dict[str, str]:
+    """A web server on each node: pod → address."""
+    return kubectl.run_web(NODES)
+
+
+@pytest.fixture(scope="module")
+def grown(web: object, lab: Lab, site: Site) -> tuple[Run, Run, dict[str, set[str]]]:
+    """One node more: the plan, the run, and what was started anew on the other hosts."""
+    before = {name: starts(lab, name) for name in HOSTS}
+    lab.add(NEW)
+    dry = succeeded(site.run("--dry", "--json"))
+    run = succeeded(site.run("-y", "--json"))
+    after = {name: starts(lab, name) for name in HOSTS}
+    return dry, run, {name: keys(before[name], after[name]) for name in HOSTS}
+
+
+@pytest.fixture(scope="module")
+def rebooted(grown: object, lab: Lab, kubectl: Kubectl) -> None:
+    """Every host at once, with a web server on each node, and nobody who runs anything."""
+    kubectl.run_web([*NODES, NEW])
+    each(lambda name: lab.host(name).reboot(), lab.hosts)
+
+
+def succeeded(run: Run) -> Run:
+    assert run.code == 0, run.said[-8000:]
+    return run
+
+
+def keys(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """What differs between two such tellings."""
+    return {key for key, _ in before.items() ^ after.items()}
+
+
+# Blank hosts
+
+
+def test_dry_run_lists_changes(dry: Run) -> None:
+    assert {host for _, host in dry.planned} == set(HOSTS)
+    assert ("kubelet | Install kubelet", MASTER) in dry.planned
+    assert dry.conditional == set()
+
+
+def test_dry_run_touches_nothing(
+    blank: tuple[object, object], untouched: tuple[object, object], site: Site
+) -> None:
+    assert untouched == blank
+
+
+def test_diff_shows_one_line_for_what_is_no_file(diff: Run) -> None:
+    for host, line in {
+        (MASTER, "sysctl net.ipv4.ip_forward: 0 → 1"),
+        (NODES[0], "bridge cbr0: absent → present"),
+        (NODES[0], "bridge cbr0: address none → 10.10.0.1/24"),
+        (NODES[1], "bridge cbr0: address none → 10.10.1.1/24"),
+        (NODES[0], "package docker.io: absent → installed"),
+        (NODES[0], "kubelet.service: inactive → running"),
+        (MASTER, "image k8s.gcr.io/kube-apiserver:v1.20.2: absent → loaded"),
+        (MASTER, f"node {NODES[0]}: pod CIDR absent → 10.10.0.0/24"),
+    }:
+        assert diff.lines.count((host, line)) == 1, line
+    for start, count in {"iptables nat: absent → -A POSTROUTING ! -d": 2, "route 10.10.": 4}.items():
+        assert sum(text.startswith(start) for _, text in diff.lines) == count, start
+
+
+def test_diff_shows_each_file_as_it_then_stands(diff: Run, built: Run, lab: Lab) -> None:
+    """Certificates differ: those of a dry run are not kept."""
+    for name in HOSTS:
+        shown = {p: t for p, t in diff.new_files(name).items() if not p.endswith((".crt", ".pub"))}
+        for path, text in shown.items():
+            if text:
+                assert execute(lab, name, f"cat {path}") == text.splitlines(), path
+        assert len([text for text in shown.values() if text]) > 8
+    assert "--kubeconfig=/var/lib" in diff.new_files(NODES[0])["/etc/systemd/system/kubelet.service"]
+
+
+def test_diff_names_each_file_that_the_run_writes(
+    diff: Run, built: Run, blank: tuple[dict[str, list[str]], object], lab: Lab
+) -> None:
+    for name, now in state(lab, HOSTS).items():
+        changed = [line.split() for line in now if line not in set(blank[0][name])]
+        paths = {words[1] for words in changed if words[0] == "file" and words[2] == "f"}
+        named = {text.split(":")[0] for host, text in diff.lines if host == name}
+        assert {path for path in paths if OURS.match(path)} <= named
+
+
+def test_no_secret_is_shown(diff: Run, dry: Run, built: Run, site: Site) -> None:
+    for path in ("server.key", "known_tokens.csv", "admin.kubeconfig"):
+        line = f"/srv/kubernetes/{path}: absent → file (content hidden)"
+        assert (MASTER, line) in diff.lines
+    # What a dry run makes up is nowhere to be compared with.
+    text = re.sub(r"-----BEGIN (CERTIFICATE|PUBLIC KEY)-.*?-----END \1-", "", diff.said, flags=re.S)
+    assert "PRIVATE KEY" not in text
+    assert not re.search(r"(?<![\w/+-])(?=\S*[a-z])(?=\S*[A-Z])[A-Za-z0-9]{32}\b", text)
+    secrets = site.secrets()
+    assert len(secrets) > 50
+    for run in (diff, dry, built):
+        assert [one for one in secrets if one in run.said or one in run.out] == []
+
+
+# The cluster
+
+
+def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
+    assert built.changed == dry.planned
+
+
+def test_nodes_are_ready_with_their_pod_cidrs(built: Run, kubectl: Kubectl) -> None:
+    assert kubectl.ready_nodes() == set(NODES)
+    cidrs = {node["metadata"]["name"]: node["spec"]["podCIDR"] for node in kubectl.get("nodes")}
+    assert cidrs == {NODES[0]: "10.10.0.0/24", NODES[1]: "10.10.1.0/24"}
+
+
+def test_the_store_is_closed(built: Run, site: Site) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in site.store.rglob("*.*")}
+    assert site.store.stat().st_mode & 0o777 == 0o700
+    assert {"ca.key", "tokens.json", "addresses.yaml"} <= set(modes)
+    assert set(modes.values()) == {0o600}
+    assert yaml.safe_load((site.store / "addresses.yaml").read_text()) == {
+        NODES[0]: "10.10.0.0/24",
+        NODES[1]: "10.10.1.0/24",
+    }
+
+
+def test_pods_are_in_their_nodes_networks(web: dict[str, str], kubectl: Kubectl) -> None:
+    cidrs = {node["metadata"]["name"]: node["spec"]["podCIDR"] for node in kubectl.get("nodes")}
+    pods = kubectl.get("pods --selector=app=web")
+    assert {pod["spec"]["nodeName"] for pod in pods} == set(NODES)
+    for pod in pods:
+        address = ip_address(pod["status"]["podIP"])
+        assert address in ip_network(cidrs[pod["spec"]["nodeName"]])
+
+
+def test_pods_reach_each_other(web: dict[str, str], kubectl: Kubectl) -> None:
+    for pod, other in permutations(web, 2):
+        assert kubectl.fetch(pod, f"http://{web[other]}:{PORT}/") == other
+
+
+def test_hosts_reach_pods(web: dict[str, str], lab: Lab) -> None:
+    for host in HOSTS:
+        for pod, address in web.items():
+            assert execute(lab, host, f"curl -s -m 5 http://{address}:{PORT}/") == [pod]
+
+
+def test_a_service_leads_to_each_of_its_pods(
+    web: dict[str, str], kubectl: Kubectl, lab: Lab
+) -> None:
+    """Also to the very pod that asks, whose packets turn back on the bridge."""
+    url = f"http://{kubectl.get('service web')['spec']['clusterIP']}/"
+    # By chance one of two: that it is the same all the time is one in a million.
+    loop = f"for i in $(seq 20); do timeout 5 wget -q -O - {url} || exit 1; done"
+    for pod in web:
+        answers = kubectl(f"exec {pod} -- sh -c {shlex.quote(loop)}").split()
+        assert len(answers) == 20
+        assert set(answers) == set(web)
+    for node in NODES:
+        (answer,) = execute(lab, node, f"curl -s -m 5 {url}")
+        assert answer in web
+
+
+def test_pods_reach_the_api(web: dict[str, str], kubectl: Kubectl) -> None:
+    service = kubectl.get("service kubernetes")["spec"]["clusterIP"]
+    assert service == "10.254.0.1"
+    for pod in web:
+        url = f"--no-check-certificate https://{service}/version"
+        assert '"gitVersion"' in kubectl.fetch(pod, url)
+
+
+def test_outside_sees_the_nodes_address(web: dict[str, str], kubectl: Kubectl, lab: Lab) -> None:
+    pods = kubectl.get("pods --selector=app=web")
+    for pod in pods:
+        seen = kubectl.fetch(pod["metadata"]["name"], f"http://{lab.network.outside_address}/")
+        assert seen == lab.hosts[pod["spec"]["nodeName"]].ip
+
+
+def test_the_api_takes_the_manifests(built: Run, kubectl: Kubectl) -> None:
+    folder = "/etc/kubernetes/manifests"
+    names = execute(kubectl.lab, MASTER, f"ls {folder}")
+    assert len(names) == 4
+    for name in names:
+        said = kubectl(f"create --dry-run=server --filename={folder}/{name}")
+        assert "created (server dry run)" in said
+    (line,) = nodes._create(nodes.NodeObject("one-more"))
+    manifest = shlex.split(line)[2]
+    assert "created" in kubectl("create --dry-run=server --filename=-", manifest)
+
+
+# The second run
+
+
+def test_the_second_run_changes_and_restarts_nothing(
+    web: dict[str, str], lab: Lab, site: Site
+) -> None:
+    before = {name: starts(lab, name) for name in HOSTS}
+    assert {"unit docker.service", "unit kubelet.service"} <= set(before[NODES[0]])
+    assert any("kube-apiserver" in key for key in before[MASTER])
+    contents = site.contents()
+    run = succeeded(site.run("-y", "--json"))
+    assert run.changed == set()
+    assert {name: starts(lab, name) for name in HOSTS} == before
+    assert site.contents() == contents
+
+
+def test_nothing_is_planned_after_a_run(web: dict[str, str], site: Site) -> None:
+    dry = succeeded(site.run("--dry", "--json"))
+    assert (dry.planned, dry.conditional) == (set(), set())
+
+
+# One node more
+
+
+def test_a_new_node_changes_of_others_what_must(
+    grown: tuple[Run, Run, dict[str, set[str]]],
+) -> None:
+    dry, run, _ = grown
+    assert run.changed == dry.planned
+    assert dry.conditional == set()
+    everywhere = {
+        (operation, host)
+        for operation in (
+            "Host preparation | Let the hosts know each other",
+            "Pod network | Route to the pods of the other nodes",
+        )
+        for host in HOSTS
+    }
+    # The apiserver reads its tokens when it starts.
+    on_master = {
+        ("Credentials | Keep the credentials on the control machine", MASTER),
+        ("Credentials | Give the master its credentials", MASTER),
+        ("apiserver pod | Run kube-apiserver as a static pod", MASTER),
+        ("Verification | Set the nodes' pod CIDRs and labels", MASTER),
+    }
+    assert {(what, host) for what, host in run.changed if host != NEW} == everywhere | on_master
+
+
+def test_a_new_node_restarts_the_apiserver_only(
+    grown: tuple[Run, Run, dict[str, set[str]]],
+) -> None:
+    _, _, restarted = grown
+    kinds = {
+        name: {re.sub(r"/k8s_([^_]+)_.*", r"\1", key) for key in keys}
+        for name, keys in restarted.items()
+    }
+    assert kinds == {MASTER: {"container kube-apiserver"}, NODES[0]: set(), NODES[1]: set()}
+
+
+def test_a_new_node_is_ready(grown: object, kubectl: Kubectl, lab: Lab) -> None:
+    assert kubectl.ready_nodes() == {*NODES, NEW}
+    pods = kubectl.run_web([*NODES, NEW])
+    for pod, other in permutations(pods, 2):
+        assert kubectl.fetch(pod, f"http://{pods[other]}:{PORT}/") == other
+
+
+# The reboot
+
+
+def test_the_cluster_comes_back_by_itself(rebooted: None, kubectl: Kubectl, lab: Lab) -> None:
+    everybody = {*NODES, NEW}
+    started = time.monotonic()
+
+    def back() -> bool:
+        pods = kubectl.web(len(everybody), patience=0)
+        return kubectl.ready_nodes() == everybody and all(
+            kubectl.fetch(pod, f"http://{pods[other]}:{PORT}/") == other
+            for pod, other in permutations(pods, 2)
+        )
+
+    eventually(back, 180)
+    print(f"back after {time.monotonic() - started:.0f} s")
+    for name in lab.hosts:
+        assert execute(lab, name, "systemctl --failed --no-legend --plain") == []
+
+
+def test_nothing_is_planned_after_a_reboot(rebooted: None, site: Site) -> None:
+    dry = succeeded(site.run("--dry", "--json"))
+    assert (dry.planned, dry.conditional) == (set(), set())

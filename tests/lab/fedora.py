@@ -1,0 +1,200 @@
+"""Fedora-like hosts: the Debian base with dnf and rpm in place of apt, and a repository of RPMs.
+
+The RPMs have Fedora 34's names, file layout and units, and hold real programs: the chosen
+Kubernetes release, and the distribution's etcd, docker and containerd. flanneld is the one that
+FLANNELD_BIN names, or else a stand-in that speaks flannel's protocol with etcd.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from tests.lab import kubernetes, modules, roots
+from tests.lab.cache import digest, kept
+from tests.lab.machine import LabError, require_tools, run, run_logged, say
+from tests.lab.places import HERE, LOGS
+
+_RPMS = HERE / "rpms"
+_STAND_IN = HERE / "flanneld_stand_in"
+_CHOICE = "FLANNELD_BIN"
+
+_TOOLS = {
+    "createrepo_c": "createrepo-c",
+    "dpkg-deb": "dpkg",
+    "rpmbuild": "rpm",
+}
+
+# Beside what a blank server has: the package manager, and what programs in the RPMs link to.
+_MORE = ["dnf", "rpm", "libdevmapper1.02.1", "libseccomp2"]
+
+# Of the distribution, inside the RPMs.
+_PROGRAMS = ["containerd", "docker.io", "etcd-client", "etcd-server", "runc", "tini"]
+
+# What a Fedora host would have from the start, with Debian's content.
+_INSTALLED = "fedora-release"
+
+_OS_RELEASE = """\
+NAME=Fedora
+VERSION="34 (like it, on Debian)"
+ID=fedora
+VERSION_ID=34
+PLATFORM_ID="platform:f34"
+PRETTY_NAME="Fedora 34 (like it, on Debian)"
+"""
+
+# Debian's rpm would keep its database in the user's home.
+_MACROS = "%_dbpath /var/lib/rpm\n"
+
+_DNF = "[main]\ngpgcheck=0\ninstall_weak_deps=False\nbest=True\n"
+
+_REPOSITORIES = """\
+[fedora]
+name=Fedora, as the lab has it
+baseurl=file:///srv/rpms/fedora
+enabled=1
+
+[updates-testing]
+name=Updates of it to be tested
+baseurl=file:///srv/rpms/updates-testing
+enabled=0
+"""
+
+
+def base(*, docker: bool) -> roots.Base:
+    """The base of Fedora-like hosts; made now if the cache has none of this recipe."""
+    packages = repository()
+    root = _root(packages)
+    kind = "fedora"
+    if docker:
+        kind, plain = "fedora-docker", root
+        recipe = digest(plain.name, "docker")
+        root = kept(f"root-{kind}", recipe, lambda it: _make_with_docker(it, plain, packages))
+    modules.load_on_machine()
+    parts = (HERE / "root", HERE / "roots.py")
+    recipe = digest(root.name, modules.KERNEL, modules.present(), *parts)
+    disk = kept(f"disk-{kind}", recipe, lambda folder: roots._make_disk(folder, root))
+    return roots.Base(usr=root / "root/usr", apt=packages, disk=disk / "disk.ext4")
+
+
+def repository() -> Path:
+    """The folder of both repositories, which a host sees as /srv/rpms."""
+    require_tools(_TOOLS)
+    flanneld = _flanneld()
+    release = kubernetes.release()
+    recipe = digest(_RPMS, flanneld, release.name, roots.blank().name)
+    return kept("rpms", recipe, lambda folder: _make_repository(folder, release, flanneld))
+
+
+def _flanneld() -> Path:
+    choice = os.environ.get(_CHOICE)
+    if choice:
+        if not os.access(choice, os.X_OK):
+            raise LabError(f"{_CHOICE}={choice} is no program.")
+        return Path(choice).resolve()
+    return kept("flanneld-stand-in", digest(_STAND_IN), _build_stand_in) / "flanneld"
+
+
+def _build_stand_in(folder: Path) -> None:
+    require_tools({"go": "golang-go"})
+    say("building the stand-in for flanneld")
+    run(
+        *("go", "build", "-ldflags", "-s -w", "-o", folder / "flanneld"),
+        folder=_STAND_IN,
+        environment={
+            **{"GO111MODULE": "off", "GOFLAGS": "", "CGO_ENABLED": "0"},
+            **{"GOCACHE": str(folder / "cache"), "HOME": str(folder)},
+        },
+    )
+    shutil.rmtree(folder / "cache")
+
+
+def _make_repository(folder: Path, release: Path, flanneld: Path) -> None:
+    say("building the RPMs")
+    debian = folder / "debian"
+    for package in _PROGRAMS:
+        (archive,) = (roots.blank() / "apt").glob(f"{package}_*.deb")
+        run("dpkg-deb", "--extract", archive, debian)
+    version = run(flanneld, "--version", check=False)
+    match = re.search(r"\d+(\.\w+)+", version.stdout + version.stderr)
+    words = {
+        "lab_files": _RPMS / "root",
+        "lab_release": release,
+        "lab_version": (release / "version").read_text().strip().removeprefix("v"),
+        "lab_debian": debian,
+        "lab_flanneld": flanneld,
+        "lab_flannel_version": match[0] if match else "0",
+    }
+    for spec in sorted(_RPMS.glob("*.spec")):
+        _build(folder, spec, "fedora", words)
+    # Newer than the other, so that whether it was asked for shows.
+    _build(folder, _RPMS / "etcd.spec", "updates-testing", {**words, "lab_build": "2"})
+    for name in ("fedora", "updates-testing"):
+        run("createrepo_c", "--quiet", "--no-database", folder / name)
+    shutil.rmtree(debian)
+
+
+def _build(folder: Path, spec: Path, repository: str, words: dict[str, str | Path]) -> None:
+    defined = {
+        **words,
+        "_topdir": folder / "work",
+        "_rpmdir": folder / repository,
+        "_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
+        "_dbpath": folder / "work/database",
+    }
+    options = [word for name in defined for word in ("--define", f"{name} {defined[name]}")]
+    run("rpmbuild", "-bb", "--quiet", *options, spec)
+    shutil.rmtree(folder / "work")
+
+
+def _root(packages: Path) -> Path:
+    recipe = digest(roots.blank().name, _MORE, _OS_RELEASE, _DNF, _REPOSITORIES, _MACROS)
+    installed = digest(_RPMS / f"{_INSTALLED}.spec", _RPMS / "common.inc")
+    return kept("root-fedora", digest(recipe, installed), lambda it: _make_root(it, packages))
+
+
+def _make_root(folder: Path, packages: Path) -> None:
+    """The Debian server with dnf in place of apt, and the word that it is Fedora."""
+    log = LOGS / "root-fedora.log"
+    say(f"making a Fedora-like server (log: {log})")
+    root = folder / "root"
+    run("cp", "--archive", roots.blank() / "root", root)
+    (root / "etc/apt/sources.list").write_text(f"deb {roots.MIRROR} {roots._SUITE} main\n")
+    # From outside, where the mirror's name is known.
+    options = {
+        "RootDir": root,
+        "APT::Sandbox::User": "root",
+        "Dir::Cache::pkgcache": "pkgcache.bin",
+        "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
+    }
+    apt = ["apt-get", "--yes", "--quiet", "--no-install-recommends"]
+    apt += [word for name in options for word in ("-o", f"{name}={options[name]}")]
+    run_logged(*apt, "update", log=log, environment=roots._QUIET)
+    run_logged(*apt, "install", "--download-only", *_MORE, log=log, environment=roots._QUIET)
+    install = f"apt-get --yes --no-download --no-install-recommends install {' '.join(_MORE)}"
+    roots._inside(root, packages, f"{install} && dpkg --purge --force-all apt")
+    for folder_of_apt in ("etc/apt", "var/lib/apt", "var/cache/apt"):
+        shutil.rmtree(root / folder_of_apt, ignore_errors=True)
+    for path, text in {
+        "usr/lib/os-release": _OS_RELEASE,
+        "etc/rpm/macros": _MACROS,
+        "etc/dnf/dnf.conf": _DNF,
+        "etc/dnf/vars/releasever": "34\n",
+        "etc/yum.repos.d/lab.repo": _REPOSITORIES,
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    # A host sees the repositories where others see the one of Debian packages.
+    (root / "srv/rpms").symlink_to("apt")
+    (root / "etc/sysconfig").mkdir(exist_ok=True)
+    roots._inside(root, packages, f"dnf --assumeyes --quiet install {_INSTALLED}")
+
+
+def _make_with_docker(folder: Path, plain: Path, packages: Path) -> None:
+    say("installing docker on a copy of the Fedora-like server")
+    root = folder / "root"
+    run("cp", "--archive", plain / "root", root)
+    script = "dnf --assumeyes --quiet install moby-engine && systemctl enable docker"
+    roots._inside(root, packages, script)
