@@ -247,6 +247,7 @@ class ClusterSpec(_Data):
     + verify_timeout: seconds to wait for the cluster to work (A6)
     + open_ports: whether the apiserver's ports are opened (H2)
     + manage_hosts: whether /etc/hosts knows every host (H3)
+    + remove_nodes: the nodes that `deploys/remove_node.py` takes out
     + extra_data_keys: keys of the inventory that are the user's own
     """
 
@@ -336,6 +337,7 @@ class ClusterSpec(_Data):
     open_ports: bool = True
     manage_hosts: bool = True
     extra_data_keys: Strings = ()
+    remove_nodes: Strings = ()
 
     @classmethod
     def from_inventory(cls, groups: Groups, data: Data) -> ClusterSpec:

@@ -14,7 +14,7 @@ from pyinfra_kube.deploys.context import Cluster, cluster, explain
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations import binaries, flannel, services
+from pyinfra_kube.operations import binaries, flannel, services, verify
 
 BINARY = "/usr/local/bin/flanneld"
 
@@ -38,6 +38,8 @@ def set_flannel_network() -> None:
             api=api(it),
             allow_network_change=spec.allow_network_change,
         )
+    # An operation of all hosts: no flanneld asks before the network is there.
+    verify.look(name="Wait until flannel's network is set", at=None)
 
 
 @phase("flannel")

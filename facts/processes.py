@@ -36,7 +36,7 @@ class ProcessState:
 class _Unit:
     """What systemd shows of a unit, and the variables of its environment files."""
 
-    words: list[str] = field(default_factory=list)
+    shown: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
 
 
@@ -80,7 +80,8 @@ echo "process $file"
 tr '\\0\\n' '\\n ' 2>/dev/null < "$file" | sed 's/^/word /'
 done
 for unit in {units}; do
-shown=$(systemctl show --property=Id,LoadState,ExecStart,EnvironmentFiles "$unit" 2>/dev/null)
+echo "of $unit"
+shown=$(systemctl show --property=LoadState,ExecStart,EnvironmentFiles "$unit" 2>/dev/null)
 printf '%s\\n' "$shown" | sed 's/^/unit /'
 used=$(printf '%s\\n' "$shown" | sed -n 's/^ExecStart=//p' | grep -oE '[$][{{]?[A-Za-z_]\\w*' |
 tr -d '${{' | tr '\\n' '|')
@@ -95,27 +96,21 @@ true"""
     def process(self, output: Iterable[str]) -> dict[str, ProcessState]:
         processes: dict[int, list[str]] = {}
         units: dict[str, _Unit] = {}
-        pid = 0
-        shown: dict[str, str] = {}
-        unit = _Unit()
+        pid, unit = 0, _Unit()
         for line in output:
             word, _, rest = line.partition(" ")
+            key, _, value = rest.partition("=")
             if word == "process":
                 pid = int(rest.split("/")[2])
                 processes[pid] = []
             elif word == "word":
                 processes[pid].append(rest)
-            elif word == "variable":
-                name, _, value = rest.partition("=")
-                unit.variables[name] = " ".join(shlex.split(value, comments=True))
+            elif word == "of":
+                unit = units[rest.removesuffix(".service")] = _Unit()
             elif word == "unit":
-                key, _, value = rest.partition("=")
-                if key in shown:
-                    shown = {}
-                shown[key] = value
-                if {"Id", "LoadState"} <= shown.keys() and shown["LoadState"] == "loaded":
-                    unit = units.setdefault(shown["Id"].removesuffix(".service"), _Unit())
-                    unit.words[:] = _exec_start(shown.get("ExecStart", "")) or unit.words
+                unit.shown[key] = value
+            elif word == "variable":
+                unit.variables[key] = " ".join(shlex.split(value, comments=True))
         return {name: _state(name, processes, units.get(name)) for name in self.names}
 
 
@@ -141,8 +136,9 @@ def parse_flags(words: Sequence[str]) -> dict[str, str]:
 
 def _state(name: str, processes: dict[int, list[str]], unit: _Unit | None) -> ProcessState:
     configured = None
-    if unit:
-        configured = parse_flags(_expand(unit.words, unit.variables))
+    if unit and unit.shown.get("LoadState") == "loaded":
+        words = _exec_start(unit.shown.get("ExecStart", ""))
+        configured = parse_flags(_expand(words, unit.variables))
     for pid, words in sorted(processes.items()):
         rest = _arguments(name, words)
         if rest is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
+import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab, LabError, down, held
-from tests.lab.places import CONTROL_GROUP, DISKS, KNOWN_HOSTS, LINK, RUN
+from tests.lab.places import CACHE, CONTROL_GROUP, DISKS, KNOWN_HOSTS, LINK, RUN
 
 pytestmark = pytest.mark.lab
 
@@ -95,6 +98,8 @@ def test_docker_installs_and_runs(lab: Lab) -> None:
         _ssh(lab, NODE, "docker load", stdin=image.read())
     answer = lab.exec(NODE, f"docker run lab/test:1 wget -qO- {lab.network.outside_address}")
     assert answer.stdout.strip() == lab.hosts[NODE].ip
+    lab.reboot(NODE)
+    assert lab.exec(NODE, "docker images -q lab/test:1").stdout != ""
 
 
 def test_reboot_keeps_the_disk_and_the_address_and_nothing_else(lab: Lab) -> None:
@@ -109,7 +114,7 @@ def test_reboot_keeps_the_disk_and_the_address_and_nothing_else(lab: Lab) -> Non
     assert "10.9.9.9" not in lab.exec(NODE, "iptables -S").stdout
     assert lab.exec(NODE, "sysctl -n kernel.panic").stdout != "78\n"
     assert lab.hosts[NODE].ip in lab.exec(NODE, "ip -br address show eth0").stdout
-    assert _ssh(lab, NODE, "systemctl is-active docker").strip() == "active"
+    assert _ssh(lab, NODE, "systemctl is-system-running --wait").strip() == "running"
 
 
 def test_a_host_can_reboot_itself(lab: Lab) -> None:
@@ -175,13 +180,94 @@ def test_a_second_run_is_refused_with_a_reason(lab: Lab) -> None:
         Lab.up(["other"])
     for command in (["up", "other"], ["down"]):
         done = subprocess.run(
-            ["python3", "-m", "tests.lab", *command],
+            [sys.executable, "-m", "tests.lab", *command],
             capture_output=True,
             text=True,
             cwd=_repository(),
         )
         assert done.returncode == 1
         assert f"Another run holds the lab (process {os.getpid()}: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("programs", "version", "images"),
+    [
+        pytest.param(
+            ["kubelet", "kube-apiserver", "kube-scheduler"],
+            "1.25.3",
+            {
+                "kube-apiserver": "registry.k8s.io/kube-apiserver:v1.25.3",
+                "kube-scheduler": "registry.k8s.io/kube-scheduler:v1.25.3",
+                "pause": "registry.k8s.io/pause:3.8",
+            },
+            id="bare binaries",
+        ),
+        pytest.param(
+            ["hyperkube"],
+            "1.3.10",
+            {
+                "hyperkube": "gcr.io/google_containers/hyperkube:v1.3.10",
+                "pause": "gcr.io/google_containers/pause-amd64:3.0",
+            },
+            id="hyperkube",
+        ),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "address"])
+def test_other_binaries(
+    tmp_path: Path, programs: list[str], version: str, images: dict[str, str], packed: bool
+) -> None:
+    cache, folder = tmp_path / "cache", tmp_path / "kubernetes/server/bin"
+    folder.mkdir(parents=True)
+    cache.mkdir()
+    for made in CACHE.glob("root-debian.*/"):
+        (cache / made.name).symlink_to(made)
+    for program in programs:
+        (folder / program).write_text(f"#!/bin/sh\necho Kubernetes v{version}\n")
+        (folder / program).chmod(0o755)
+    with tarfile.open(tmp_path / "release.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "kubernetes", "kubernetes")
+    choice = f"file://{tmp_path}/release.tar.gz" if packed else str(folder)
+    names = {"PYINFRA_KUBE_LAB": "other", "PYINFRA_KUBE_LAB_CACHE": str(cache)}
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.lab", "kubernetes"],
+        capture_output=True,
+        text=True,
+        cwd=_repository(),
+        env={**os.environ, **names, "KUBERNETES_BIN": choice},
+    )
+    assert made.returncode == 0, made.stderr
+    release = Path(made.stdout.strip())
+    assert (release / "version").read_text().strip() == version
+    sums = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=release)
+    assert sums.returncode == 0
+    for name, tag in images.items():
+        with tarfile.open(release / f"{name}.tar") as tar:
+            manifest = tar.extractfile("manifest.json")
+            assert manifest
+            assert json.load(manifest)[0]["RepoTags"] == [tag]
+        assert (release / f"{name}.docker_tag").read_text().strip() == tag.rpartition(":")[2]
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("/nowhere", "KUBERNETES_BIN=/nowhere is neither a folder nor an address."),
+        ("file:///nowhere.tar.gz", "file:///nowhere.tar.gz cannot be fetched"),
+        ("/etc/network", "no binary there says which Kubernetes it is"),
+    ],
+)
+def test_binaries_that_are_none(choice: str, reason: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lab", "kubernetes"],
+        capture_output=True,
+        text=True,
+        cwd=_repository(),
+        env={**os.environ, "PYINFRA_KUBE_LAB": "other", "KUBERNETES_BIN": choice},
+    )
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_inventory_refuses_to_load_while_the_lab_is_down() -> None:

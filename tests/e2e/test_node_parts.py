@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from pyinfra.api import FactBase
 
+from pyinfra_kube.facts.certificates import Certificates
+from pyinfra_kube.facts.nodes import Nodes
+from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.operations import services
 from pyinfra_kube.operations.util.script import Script
 from tests.lab import Lab, down, held
@@ -391,8 +394,129 @@ def test_static_pods_are_never_older_than_what_they_read(part: Part) -> None:
         assert second != first
         first = second
 
-    part.sh(
-        "cd /etc/kubernetes/manifests && cp part.yaml old.yaml && sed -i 's/sleep 1/sleep 2/' part.yaml"
-    )
+    manifests = "cd /etc/kubernetes/manifests"
+    part.sh(f"{manifests} && cp part.yaml old.yaml && sed -i 's/sleep 1/sleep 2/' part.yaml")
     assert part.settle(KUBELET) == {"Run a pod"}
-    part.sh("systemctl stop kubelet; docker rm -f $(docker ps -aq)")
+    part.sh("rm /etc/kubernetes/manifests/part.yaml")
+
+
+CONTROL_PLANE = """
+    from pyinfra_kube.operations import images, kubeconfig, secrets, static_pods
+    from pyinfra_kube.operations.static_pods import Probe, StaticPod, manifest
+    images.images(
+        name="Load the API server",
+        files={"k8s.gcr.io/kube-apiserver:v1.20.2": "RELEASE/kube-apiserver.tar"},
+    )
+    secrets.secret_files(
+        name="Set tokens",
+        files={"/srv/kubernetes/known_tokens.csv": "TOKEN,admin,admin\\n"},
+    )
+    kubeconfig.kubeconfig(
+        name="Set kubeconfig",
+        paths={
+            "/root/part.kubeconfig": (
+                "{apiVersion: v1, kind: Config, current-context: c,"
+                " clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443',"
+                " certificate-authority: /srv/kubernetes/server.crt}}],"
+                " users: [{name: u, user: {token: TOKEN}}],"
+                " contexts: [{name: c, context: {cluster: c, user: u}}]}"
+            )
+        },
+    )
+    read = ["/srv/kubernetes/known_tokens.csv", "/srv/kubernetes/server.crt"]
+    server = [
+        "--etcd-servers=http://127.0.0.1:2379",
+        "--service-cluster-ip-range=10.254.0.0/24",
+        "--token-auth-file=/srv/kubernetes/known_tokens.csv",
+        "--tls-cert-file=/srv/kubernetes/server.crt",
+        "--tls-private-key-file=/srv/kubernetes/server.key",
+        "--service-account-issuer=https://kubernetes",
+        "--service-account-signing-key-file=/srv/kubernetes/server.key",
+        "--service-account-key-file=/srv/kubernetes/server.key",
+    ]
+    static_pods.static_pods(
+        name="Run the control plane",
+        pods=[
+            StaticPod(
+                "etcd",
+                manifest(
+                    "etcd",
+                    image="k8s.gcr.io/etcd:3.4.13-0",
+                    flags=["--data-dir=/var/lib/etcd"],
+                    probe=Probe(port=2379, path="/health"),
+                ),
+            ),
+            StaticPod(
+                "kube-apiserver",
+                manifest(
+                    "kube-apiserver",
+                    image="k8s.gcr.io/kube-apiserver:v1.20.2",
+                    flags=server,
+                    probe=Probe(port=6443, scheme="HTTPS", path=""),
+                ),
+                config=read,
+            ),
+        ],
+    )
+"""
+NODES = """
+    from pyinfra_kube.operations import nodes
+    nodes.node_objects(
+        name="Set nodes",
+        nodes=[
+            nodes.NodeObject(
+                "by-hand", pod_cidr="10.10.1.0/24", labels={"disk": "ssd", "old": None}, create=True
+            ),
+        ],
+        absent=["gone"],
+        kubeconfig="/root/part.kubeconfig",
+    )
+"""
+
+
+def test_a_control_plane_and_its_node_objects(part: Part) -> None:
+    for text in (IMAGES, BINARIES, KUBELET.split("    text = (")[0]):
+        part.run(text)
+    part.sh(
+        "mkdir -p /srv/kubernetes && cd /srv/kubernetes && openssl req -x509 -newkey rsa:2048 "
+        "-nodes -keyout server.key -out server.crt -subj /CN=part/O=lab -days 30 "
+        "-addext subjectAltName=IP:127.0.0.1,DNS:kubernetes 2>/dev/null"
+    )
+    (certificate,) = part.fact(Certificates, paths=["/srv/kubernetes/server.crt", "/none"])[
+        "/srv/kubernetes/server.crt"
+    ]
+    assert certificate.names == ("kubernetes", "127.0.0.1")
+    assert certificate.subject == "O=lab,CN=part"
+
+    assert part.fact(Nodes, kubeconfig="/root/part.kubeconfig").status == "down"
+    assert len(part.settle(CONTROL_PLANE)) == 4
+    kubectl = "kubectl --kubeconfig=/root/part.kubeconfig"
+    part.sh(f"for n in $(seq 90); do {kubectl} get --raw /api && exit; sleep 1; done; exit 1")
+    running = part.fact(Flags, names=["kube-apiserver", "etcd", "kubelet"])
+    assert running["kube-apiserver"].running["token-auth-file"].endswith("known_tokens.csv")
+    assert running["kubelet"].running == running["kubelet"].configured
+
+    gone = '{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gone"}}'
+    part.sh(f"echo '{gone}' | {kubectl} create -f -")
+    assert part.settle(NODES) == {"Set nodes"}
+    state = part.fact(Nodes, kubeconfig="/root/part.kubeconfig")
+    assert state.nodes["by-hand"].pod_cidr == "10.10.1.0/24"
+    assert state.nodes["by-hand"].labels["disk"] == "ssd"
+    part.sh(f"{kubectl} label node by-hand old=1 disk=hdd mine=1 --overwrite")
+    assert part.settle(NODES) == {"Set nodes"}
+    labels = part.fact(Nodes, kubeconfig="/root/part.kubeconfig").nodes["by-hand"].labels
+    assert labels == {"disk": "ssd", "mine": "1"}
+    said = part.fails(NODES.replace("10.10.1.0", "10.10.2.0"))
+    assert "it has 10.10.1.0/24, which cannot become 10.10.2.0/24" in said
+
+    part.sh("echo TOKEN2,other,other >> /srv/kubernetes/known_tokens.csv")
+    assert part.settle(CONTROL_PLANE) == {"Set tokens", "Run the control plane"}
+
+
+def test_no_secret_is_shown(part: Part) -> None:
+    text = CONTROL_PLANE.replace("TOKEN", "n0tToBeSeen")
+    for options in (["--dry", "--diff"], ["-y", "--diff", "-vvv", "--debug-all"]):
+        done = part.pyinfra(text, *options)
+        assert done.returncode == 0, done.stderr
+        assert "content hidden" in done.stdout + done.stderr or "-y" in options
+        assert "n0tToBeSeen" not in done.stdout + done.stderr

@@ -17,13 +17,22 @@ def groups(name: str) -> list[Path]:
 
 
 def make(name: str) -> None:
+    """In each hierarchy a group `host` for it, and one `keeper` for what boots it."""
     for hierarchy in _hierarchies():
         group = hierarchy
         for step in (CONTROL_GROUP, name):
-            _pass_controllers_on(group)
+            _add(group, step)
             group = group / step
-            group.mkdir(exist_ok=True)
-            _copy_cpuset(group)
+        # In the unified hierarchy a group with children holds no process itself.
+        _add(group, "host")
+        _add(group, "keeper")
+
+
+def _add(parent: Path, name: str) -> None:
+    _pass_controllers_on(parent)
+    group = parent / name
+    group.mkdir(exist_ok=True)
+    _copy_cpuset(group)
 
 
 def processes(name: str) -> list[int]:
@@ -45,6 +54,7 @@ def remove(name: str, *, patience: float = 10) -> None:
 def remove_all() -> None:
     for hierarchy in _hierarchies():
         _remove_tree(hierarchy / CONTROL_GROUP, time.monotonic() + 10)
+        _take_controllers_back(hierarchy)
 
 
 def left() -> list[str]:
@@ -70,6 +80,14 @@ def _pass_controllers_on(group: Path) -> None:
     if available.exists():
         wanted = " ".join(f"+{controller}" for controller in available.read_text().split())
         (group / "cgroup.subtree_control").write_text(wanted)
+
+
+def _take_controllers_back(root: Path) -> None:
+    """Where nobody else has a group, nobody wants the controllers either."""
+    passed_on = root / "cgroup.subtree_control"
+    if passed_on.exists() and not any(root.glob("*/")):
+        wanted = " ".join(f"-{controller}" for controller in passed_on.read_text().split())
+        passed_on.write_text(wanted)
 
 
 def _copy_cpuset(group: Path) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.facts.sysctl import path as sysctl_path
 from pyinfra_kube.operations.util.files import File
@@ -147,13 +146,9 @@ def _base64(text: str) -> str:
 # -- Everything else -----------------------------------------------------------------------------
 
 
-def _maker(
-    record: Record, what: str, prefix: str
-) -> Callable[[str, str], Spoil]:
+def _maker(record: Record, what: str, prefix: str) -> Callable[[str, str], Spoil]:
     def make(kind: str, command: str) -> Spoil:
-        return Spoil(
-            record.host, f"{prefix} {kind}", what, command, frozenset({pair(record)})
-        )
+        return Spoil(record.host, f"{prefix} {kind}", what, command, frozenset({pair(record)}))
 
     return make
 
@@ -189,7 +184,7 @@ def _rules(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
         spoil = _maker(record, f"rule {number} of {owner}", "rule")
         find = (
             f"rule=$(iptables-save -t {table} | grep -e '--comment {owner} ' | sed -n {number}p)"
-            f" && rule=${{rule#-A }} && [ -n \"$rule\" ]"
+            f' && rule=${{rule#-A }} && [ -n "$rule" ]'
         )
         iptables = f"iptables -w -t {table}"
         yield spoil("deleted", f"{find} && {iptables} -D $rule")
@@ -361,5 +356,3 @@ def describe(spoiled: Iterable[Spoil]) -> str:
 
 def expected(spoiled: Iterable[Spoil]) -> set[Pair]:
     return {change for spoil in spoiled for change in spoil.changes}
-
-

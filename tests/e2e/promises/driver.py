@@ -28,12 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-import pyinfra.api.operation as pyinfra_operation
 from pyinfra.api import command as pyinfra_command
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra_cli.prints import pretty_op_name
 
 ENVIRONMENT = "PROMISE_ORDERS"
+
+# The package has a function of that name in its place.
+pyinfra_operation: Any = importlib.import_module("pyinfra.api.operation")
 
 
 @dataclass(frozen=True)

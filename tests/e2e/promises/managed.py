@@ -95,7 +95,9 @@ link() {
 unit() {
   echo "unit $1" $(systemctl show --property=LoadState,ActiveState,UnitFileState -- "$1")
 }
-image() { echo "image $1 $(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo absent)"; }
+image() {
+  echo "image $1 $(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo absent)"
+}
 pod() {
   echo "pod $1 $(docker ps --quiet --filter "label=io.kubernetes.container.name=$1" | wc -l)"
 }
@@ -169,7 +171,9 @@ def _script(trial: Trial, catalogue: Catalogue, host: str) -> str:
     for record in calls("packages.packages", host):
         lines += _each("package", record.arguments["packages"])
     for record in calls("sysctl.sysctls", host):
-        lines += [f'echo "sysctl {k} $(cat {sysctl_path(k)})"' for k in record.arguments["settings"]]
+        lines += [
+            f'echo "sysctl {k} $(cat {sysctl_path(k)})"' for k in record.arguments["settings"]
+        ]
     if host == trial.path.master:
         lines += [f'{trial.path.kubectl} get nodes --output go-template="{_NODES}"']
     return "\n".join(lines)
@@ -199,7 +203,7 @@ def starts(trial: Trial) -> dict[tuple[str, str], str]:
             if kind == "unit" and (identity == "0" or name.startswith(_OTHERS)):
                 continue
             if name.startswith("k8s_"):
-                container, pod, namespace = name.split("_")[1:4]
+                container, _, namespace = name.split("_")[1:4]
                 if container == "POD" or namespace != "kube-system":
                     continue
                 name = container

@@ -134,10 +134,10 @@ class Trial(Site):
             '_hosts = dict([*_lab["masters"][0], *_lab["nodes"][0]])',
             f'_data = {{**_lab["masters"][1], **{data!r}}}',
             f"_labels = {dict(labels)!r}",
-            "_own = lambda n: {**_hosts[n], **({'node_labels': _labels[n]} if n in _labels else {})}",
+            "_more = {name: {'node_labels': labels} for name, labels in _labels.items()}",
         ]
         lines += [
-            f"{group} = ([(name, _own(name)) for name in {names!r}], _data)"
+            f"{group} = ([(name, {{**_hosts[name], **_more.get(name, {{}})}}) for name in {names!r}], _data)"
             for group, names in self.groups.items()
         ]
         self.inventory.write_text("\n".join(lines) + "\n")

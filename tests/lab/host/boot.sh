@@ -2,13 +2,17 @@
 # One boot of one host, inside network and mount namespaces made for it alone.
 set -eu
 
+for cgroup in $CGROUPS; do
+    echo 0 >"$cgroup/host/cgroup.procs"
+done
+
 on_switch() { nsenter --net="$SWITCH" "$@"; }
 on_switch ip link delete "$PORT" 2>/dev/null || :
 on_switch ip link add "$PORT" type veth peer name eth0 address "$MAC" netns $$
 on_switch ip link set "$PORT" master switch up
 
-mount -t tmpfs lab /mnt
-disk=/mnt/disk root=/mnt/disk/root
+mount -t tmpfs lab /media
+disk=/media/disk root=/media/disk/root
 mkdir $disk
 # No write barrier: a host that loses power keeps its page cache, for the machine lives on.
 mount -o loop,noatime,nobarrier "$DISK" $disk

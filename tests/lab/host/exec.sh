@@ -5,7 +5,7 @@ leader=$1
 shift
 for cgroup in $CGROUPS; do
     # The unified hierarchy takes processes only in its leaves.
-    echo 0 2>/dev/null >"$cgroup/cgroup.procs" || :
+    echo 0 2>/dev/null >"$cgroup/host/cgroup.procs" || :
 done
 unset CGROUPS
 exec nsenter --target="$leader" --all "$@"

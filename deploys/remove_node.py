@@ -1,0 +1,152 @@
+"""
+Take nodes out of a cluster: their objects, their routes or leases, and what ran on the hosts (F7).
+
+    pyinfra INVENTORY deploys/remove_node.py --data remove_nodes='["kube-node-2"]'
+
+The inventory still has the nodes: take them out of it afterwards.
+"""
+
+from __future__ import annotations
+
+from pyinfra.api.exceptions import DeployError
+
+from pyinfra_kube.cluster.components import KUBECONFIGS
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.flannel import parse_leases
+from pyinfra_kube.deploys import kubelet, proxy
+from pyinfra_kube.deploys.container_runtime import options
+from pyinfra_kube.deploys.context import Cluster, cluster, explain
+from pyinfra_kube.deploys.credentials import ADMIN, ca_file
+from pyinfra_kube.deploys.flannel import api
+from pyinfra_kube.deploys.observations import BRIDGE
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.facts.etcd import EtcdKeys
+from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations import (
+    bridge,
+    docker,
+    etcd,
+    files,
+    iptables,
+    nodes,
+    pods,
+    routes,
+    services,
+)
+from pyinfra_kube.operations.kubelet import UNIT as KUBELET_UNIT
+from pyinfra_kube.operations.proxy import UNIT as PROXY_UNIT
+
+UNITS = ("kubelet.service", "kube-proxy.service")
+
+
+@phase("Remove nodes")
+def remove_nodes() -> None:
+    """Take the nodes that ``remove_nodes`` names out of the cluster; no other is touched."""
+
+    it = cluster()
+    _check(it)
+    if it.is_first_master:
+        nodes.node_objects(
+            name="Delete the nodes' objects",
+            absent=[it.spec.host(name).hostname_override for name in it.spec.remove_nodes],
+            kubectl=_kubectl(),
+            kubeconfig=ADMIN,
+        )
+    if it.spec.network == "flannel" and it.me.name == it.spec.etcd_members[0].name:
+        etcd.keys(
+            name="Delete the nodes' leases",
+            keys=[etcd.Key(path, "", present=False) for path in _leases(it)],
+            endpoints=[_endpoint(it)],
+            api=api(it),
+        )
+    if it.me.name in it.spec.remove_nodes:
+        leave(it)
+    elif it.spec.network == "routes":
+        gone = {it.plan.nodes[name].pod_cidr for name in it.spec.remove_nodes}
+        routes.routes(
+            name="Route to the pods of the other nodes",
+            routes=[
+                routes.Route(pods_, via=via)
+                for pods_, via in it.plan.routes(it.me.name)
+                if pods_ not in gone
+            ],
+        )
+
+
+def leave(it: Cluster) -> None:
+    """Stop and remove what makes the current host a node; docker stays, with its own network."""
+
+    flannel = ["flanneld.service"] if it.spec.network == "flannel" else []
+    services.services(
+        name="Stop the node's parts",
+        units=[services.Unit(name, running=False, enabled=False) for name in (*UNITS, *flannel)],
+    )
+    pods.pods_absent(name="Remove the pods that kubelet left")
+    ours = [KUBELET_UNIT, PROXY_UNIT, kubelet.BINARY, proxy.BINARY]
+    ours += [KUBECONFIGS["kubelet"], KUBECONFIGS["kube-proxy"], ca_file(it).path]
+    files.files(
+        name="Remove the node's files", files=[files.File(path, kind="absent") for path in ours]
+    )
+    iptables.rules(
+        name="Remove the rules of the pods' network",
+        rules=[],
+        owner="kube-forward",
+        present=False,
+    )
+    if it.spec.network == "flannel":
+        return
+    iptables.masquerade(
+        name="Remove the masquerade of the pods' network",
+        cluster_subnet=it.plan.cluster_subnet,
+        present=False,
+    )
+    routes.routes(name="Remove the routes to pods", present=False)
+    configured = docker.docker(
+        name="Give docker its own network again",
+        options=dict.fromkeys(options(), None),
+        nofile=None,
+    )
+    bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
+    services.services(
+        name="Run docker",
+        units=[
+            services.Unit("docker.service", config=docker.CONFIG, restart=configured.will_change)
+        ],
+    )
+
+
+def _check(it: Cluster) -> None:
+    # A master's kubelet runs the control plane.
+    known = [host.name for host in it.spec.nodes if host not in it.spec.masters]
+    wrong = [name for name in it.spec.remove_nodes if name not in known]
+    if wrong or not it.spec.remove_nodes:
+        allowed = f"a list of nodes that are no masters: {', '.join(known)}"
+        fix = """--data remove_nodes='["NODE"]'"""
+        value = list(it.spec.remove_nodes) or None
+        problem = Problem("remove_nodes", value, None, allowed, fix)
+        raise DeployError(explain(InputError([problem])))
+
+
+def _kubectl() -> str:
+    paths = ("/usr/local/bin/kubectl", "/usr/bin/kubectl")
+    found = read(Files, paths=paths, digest=False)
+    return next((path for path in paths if path in found), "kubectl")
+
+
+def _leases(it: Cluster) -> list[str]:
+    """The keys of the leases that the nodes hold."""
+
+    prefix = it.spec.flannel_etcd_prefix
+    found = read(EtcdKeys, endpoints=[_endpoint(it)], prefix=f"{prefix}/", api=api(it))
+    addresses = {it.plan.addresses[name] for name in it.spec.remove_nodes}
+    values = {path: state.value for path, state in found.keys.items()}
+    return [lease.key for lease in parse_leases(values, prefix) if lease.public_ip in addresses]
+
+
+def _endpoint(it: Cluster) -> str:
+    return f"http://127.0.0.1:{it.spec.etcd_client_port}"
+
+
+if "__name__" not in globals():
+    remove_nodes()

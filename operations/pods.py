@@ -1,0 +1,40 @@
+"""
+Manage what kubelet leaves on a host that is no node any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pyinfra.api import StringCommand, operation
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.facts.pods import PodContainers
+from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.script import Script
+
+
+@operation()
+def pods_absent() -> Generator[StringCommand, None, None]:
+    """
+    Remove every container of a pod; other containers stay. For a host whose kubelet is stopped.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import pods
+
+        pods.pods_absent(name="Remove the pods that kubelet left")
+    """
+
+    containers = read(PodContainers)
+    if not containers:
+        ctx_host.get().noop("no container of a pod is left")
+        return
+    changes.show(f"{len(containers)} containers of pods: present → absent")
+    yield Script(
+        f"docker rm --force {' '.join(containers)} >/dev/null",
+        summary=f"remove {len(containers)} containers of pods",
+    )

@@ -1,0 +1,150 @@
+"""The plan is the run: what ``--dry`` names is what changes, and ``--diff`` shows it whole."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from tests.e2e.promises import drift
+from tests.e2e.promises.settled import Settled, catalogue_of
+from tests.e2e.promises.trial import Pair
+
+pytestmark = pytest.mark.lab
+
+
+class Score:
+    """How well a plan told a run."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.wrong: list[str] = []
+
+    def add(self, case: str, planned: set[Pair], made: set[Pair]) -> None:
+        right = len(planned & made)
+        precision = right / len(planned) if planned else 1.0
+        recall = right / len(made) if made else 1.0
+        self.parts.append(f"{case} {precision:.0%}/{recall:.0%} of {len(made)}")
+        self.wrong += [f"{case}: planned, not made: {pair}" for pair in sorted(planned - made)]
+        self.wrong += [f"{case}: made, not planned: {pair}" for pair in sorted(made - planned)]
+
+    def line(self, path: str) -> str:
+        return f"fidelity, {path} (precision/recall of changes): {', '.join(self.parts)}"
+
+
+def _try(settled: Settled, score: Score, case: str) -> None:
+    """Plan, run, compare; and nothing is left to do then."""
+
+    planned = settled.trial.plan()
+    run = settled.trial.watched()
+    assert not run.maybe, run.maybe
+    score.add(case, planned, run.made)
+    left = settled.trial.plan()
+    score.wrong += [f"{case}: left after the run: {pair}" for pair in sorted(left)]
+
+
+def test_plan_is_the_run(settled: Settled, full: bool, figures: list[str]) -> None:
+    trial, score = settled.trial, Score()
+    score.add("blank", settled.planned, settled.run.made)
+    _try(settled, score, "after a run")
+    changes = trial.path.changes if full else {}
+    for name, settings in changes.items():
+        trial.configure(**settings)
+        _try(settled, score, name)
+    if not full:
+        # All at once, for the sample.
+        every = {
+            key: value for found in trial.path.changes.values() for key, value in found.items()
+        }
+        trial.configure(**every)
+        _try(settled, score, "settings changed")
+    trial.configure()
+    _try(settled, score, "and back")
+    seed = int(os.environ.get("PROMISE_SEED", "2016"))
+    found = [s for s in drift.spoils(trial, settled.catalogue) if not s.heavy and s.changes]
+    for number in range(3 if full else 0):
+        for spoil in drift.rounds(drift.draw(found, 6, seed + number), 6)[0]:
+            trial.execute(spoil.host, spoil.command)
+        _try(settled, score, f"drift {seed + number}")
+    figures.append(score.line(trial.path.name))
+    assert not score.wrong, "\n".join(score.wrong)
+    assert not settled.differs()
+
+
+def test_host_added(settled: Settled, full: bool, figures: list[str]) -> None:
+    if not full or not settled.trial.path.added:
+        pytest.skip("with --full only")
+    trial, score = settled.trial, Score()
+    name = trial.path.added
+    trial.lab.add(name, family=trial.path.family, docker=trial.path.docker)
+    try:
+        trial.groups["nodes"].append(name)
+        trial.configure()
+        _try(settled, score, "host added")
+        trial.groups["nodes"].remove(name)
+        trial.configure()
+        _try(settled, score, "host removed")
+    finally:
+        trial.groups = {group: list(names) for group, names in trial.path.groups.items()}
+        trial.configure()
+        trial.lab.remove(name)
+        trial.execute(trial.path.master, f"{trial.path.kubectl} delete node {name} || :")
+    figures.append(score.line(trial.path.name))
+    assert not score.wrong, "\n".join(score.wrong)
+
+
+# A line for each thing of the kernel, before and after.
+_KERNEL = {
+    "bridge.bridge": r"bridge {bridge}: absent → present",
+    "sysctl.sysctls": r"sysctl \S+: \S+ → \S+",
+    "iptables.rules": r"iptables {table}: absent → -A .*",
+    "routes.routes": r"route \S+: absent → via \S+ proto {protocol}",
+}
+
+
+def test_diffs(settled: Settled, figures: list[str]) -> None:
+    """``--dry --diff`` on blank hosts shows every file to come, whole."""
+
+    trial, shown = settled.trial, settled.shown
+    assert settled.untouched, "a dry run changed the control machine"
+    files = hidden = 0
+    wrong = []
+    for host, wanted in settled.catalogue.files.items():
+        new = shown.new_files(host)
+        said = [text for name, text in shown.lines if name == host]
+        for path, item in wanted.items():
+            if item.file.kind != "file":
+                continue
+            if item.file.secret:
+                hidden += 1
+                if f"{path}: absent → file (content hidden)" not in said:
+                    wrong.append(f"{host}: {path}: not announced as hidden")
+                continue
+            files += 1
+            stands = trial.execute(host, f"cat {path}")
+            if [line.rstrip() for line in new.get(path, "").splitlines()] != [
+                line.rstrip() for line in stands.splitlines()
+            ]:
+                wrong.append(f"{host}: {path}: shown was {new.get(path)!r}, stands {stands!r}")
+    lines = 0
+    for operation, pattern in _KERNEL.items():
+        for record in settled.catalogue.calls(operation):
+            text = pattern.format(**record.arguments)
+            said = [t for name, t in shown.lines if name == record.host]
+            found = [line for line in said if re.fullmatch(text, line)]
+            lines += len(found)
+            if not found and record.arguments.get("routes", True):
+                wrong.append(f"{record.host}: no line like {text}")
+    figures.append(
+        f"diffs, {trial.path.name}: {files} files shown whole, {hidden} secret ones hidden, "
+        f"{lines} lines of the kernel's state"
+    )
+    assert not wrong, "\n".join(wrong)
+
+
+def test_catalogue_is_whole(settled: Settled) -> None:
+    """What the blank run wrote is what the settled deploy says that it manages."""
+
+    assert settled.catalogue.files.keys() == set(settled.trial.hosts)
+    assert catalogue_of(settled.trial).files == settled.catalogue.files

@@ -1,0 +1,79 @@
+"""Drift is healed, and only drift."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.e2e.promises import drift, managed
+from tests.e2e.promises.drift import Spoil
+from tests.e2e.promises.settled import Settled
+
+pytestmark = pytest.mark.lab
+
+# Cases of a full run and of a sample; how many are healed by one run.
+_FULL, _SAMPLE, _TOGETHER = 208, 14, 8
+
+
+def test_drift_is_healed(settled: Settled, full: bool, figures: list[str]) -> None:
+    trial = settled.trial
+    seed = int(os.environ.get("PROMISE_SEED", "2016"))
+    count = int(os.environ.get("PROMISE_CASES", _FULL if full else _SAMPLE))
+    found = drift.spoils(trial, settled.catalogue)
+    chosen = found if full else [spoil for spoil in found if not spoil.heavy]
+    drawn = drift.draw(chosen, count, seed)
+    made = drift.rounds(drawn, _TOGETHER)
+    wrong: list[str] = []
+    for number, together in enumerate(made, 1):
+        problems = _heal(settled, together)
+        print(f"round {number}/{len(made)}: {drift.describe(together)}: {problems or 'healed'}")
+        wrong += [f"{drift.describe(together)}\n    {problem}" for problem in problems]
+    kinds = Counter(spoil.kind for spoil in drawn)
+    figures.append(
+        f"drift, {trial.path.name}: seed {seed}, {len(drawn)} cases of {len(found)} possible, "
+        f"{len(kinds)} kinds, {len(made)} runs, {len(wrong)} problems"
+    )
+    assert not wrong, "\n".join(wrong)
+
+
+def _heal(settled: Settled, together: list[Spoil]) -> list[str]:
+    """Spoil, run, and say what is not as it should be."""
+
+    trial = settled.trial
+    before = managed.starts(trial)
+    problems = []
+    for spoil in together:
+        done = trial.lab.exec(spoil.host, spoil.command)
+        if done.returncode:
+            problems.append(f"could not spoil {spoil}: {done.stdout}{done.stderr}")
+    run = trial.watched(fine=False)
+    if run.code:
+        problems.append(f"the run failed: {sorted(run.failed)}: {run.said[-3000:]}")
+    wanted = drift.expected(together)
+    problems += [f"changed, though nothing was wrong: {pair}" for pair in run.made - wanted]
+    problems += [f"did not change: {pair}" for pair in wanted - run.made]
+    problems += [f"planned, not made: {pair}" for pair in run.ahead - run.made]
+    problems += [f"made, not planned: {pair}" for pair in run.made - run.ahead]
+    problems += [f"conditional: {pair}" for pair in run.maybe]
+    for host in {spoil.host for spoil in together}:
+        trial.execute(host, "rm -rf /root/drift-*")
+    problems += [f"after the run: {line}" for line in settled.differs()]
+    problems += _restarts(before, managed.starts(trial), together)
+    left = trial.dry("--json")
+    problems += [f"left to do: {pair}" for pair in left.planned | left.conditional]
+    if left.planned:
+        trial.watched(fine=False)
+    return problems
+
+
+def _restarts(
+    before: dict[tuple[str, str], str], after: dict[tuple[str, str], str], together: list[Spoil]
+) -> list[str]:
+    anew = {key for key, identity in after.items() if before.get(key) != identity}
+    must = {(spoil.host, key) for spoil in together for key in spoil.restarts}
+    may = {key for spoil in together for key in spoil.may_restart(after)}
+    return [f"was not restarted: {key}" for key in must - anew] + [
+        f"was restarted for nothing: {key}" for key in anew - may
+    ]
