@@ -122,7 +122,7 @@ APISERVER = (
 )
 
 CONTROLLER_MANAGER = (
-    Row("master", "{insecure_address}:{insecure_port}", "1.2-1.19"),
+    Row("master", "http://{insecure_address}:{insecure_port}", "1.2-1.19"),
     Row("kubeconfig", KUBECONFIGS["kube-controller-manager"], "1.20-"),
     Row("authentication-kubeconfig", KUBECONFIGS["kube-controller-manager"], "1.20-"),
     Row("authorization-kubeconfig", KUBECONFIGS["kube-controller-manager"], "1.20-"),
@@ -144,7 +144,7 @@ CONTROLLER_MANAGER = (
 )
 
 SCHEDULER = (
-    Row("master", "{insecure_address}:{insecure_port}", "1.2-1.19"),
+    Row("master", "http://{insecure_address}:{insecure_port}", "1.2-1.19"),
     Row("kubeconfig", KUBECONFIGS["kube-scheduler"], "1.20-"),
     Row("authentication-kubeconfig", KUBECONFIGS["kube-scheduler"], "1.20-"),
     Row("authorization-kubeconfig", KUBECONFIGS["kube-scheduler"], "1.20-"),
@@ -281,7 +281,7 @@ def command_line(
 
     ```
     >>> command_line("kube-scheduler", Release.of("1.3.10"), context, {"algorithm-provider": "x"})
-    ['--master=127.0.0.1:8080', '--address=127.0.0.1', … '--algorithm-provider=x']
+    ['--master=http://127.0.0.1:8080', '--address=127.0.0.1', … '--algorithm-provider=x']
     ```
     """
     etcd = str(context["etcd_version"]) if component == "etcd" else None

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -191,7 +192,8 @@ class Credentials:
         if self.spec.apiserver_approach == "https":
             cluster["certificate-authority-data"] = _base64(self.ca_cert)
             user = self._secret_of(who)
-        return _kubeconfig(self.spec.cluster_name, cluster, who.user, user)
+        names = self.spec.cluster_name, who.user
+        return _kubeconfig(*names, tuple(cluster.items()), tuple(user.items()))
 
     def master_files(self) -> dict[str, str]:
         """
@@ -521,8 +523,12 @@ def _server(spec: ClusterSpec, component: str) -> str:
     return f"{spec.apiserver_approach}://{host}:{port}"
 
 
+@cache
 def _kubeconfig(
-    name: str, cluster: Mapping[str, str], user_name: str, user: Mapping[str, str]
+    name: str,
+    user_name: str,
+    cluster: tuple[tuple[str, str], ...],
+    user: tuple[tuple[str, str], ...],
 ) -> str:
     context = {"cluster": name, "user": user_name} if user else {"cluster": name}
     config: dict[str, Any] = {

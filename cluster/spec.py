@@ -442,7 +442,8 @@ def _missing_group(group: str, groups: Groups) -> Problem:
     allowed = f"a group with at least one host, here or as {' or '.join(GROUPS[group][1:])}"
     if any(name in groups for name in GROUPS[group]):
         return Problem(group, [], None, allowed)
-    return Problem(group, None, None, allowed, _did_you_mean(group, groups))
+    near = _nearest(group, groups)
+    return Problem(group, None, None, allowed, f"rename the group {near}" if near else None)
 
 
 def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
@@ -594,9 +595,14 @@ def _right_type(kind: str, value: object, allowed: str) -> str | None:
 
 
 def _did_you_mean(word: str, words: Iterable[str]) -> str | None:
+    near = _nearest(word, words)
+    return f"did you mean {near}?" if near else None
+
+
+def _nearest(word: str, words: Iterable[str]) -> str | None:
     known = {one.lower(): one for one in words}
     near = get_close_matches(word.lower(), known, 1)
-    return f"did you mean {known[near[0]]}?" if near else None
+    return known[near[0]] if near else None
 
 
 def _our_name(key: str) -> str:

@@ -38,5 +38,6 @@ class AddressBook:
 
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.path.with_name(".addresses.yaml")
+        temporary.touch(mode=0o600)
         temporary.write_text(yaml.safe_dump(dict(addresses)))
         os.replace(temporary, self.path)

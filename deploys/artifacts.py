@@ -5,7 +5,6 @@ Where binaries and images come from (S1, S2): the release's own site, a mirror, 
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.operations.util.digest import sha256_of
 
 RELEASE_SITE = "https://dl.k8s.io"
 
@@ -75,7 +75,7 @@ class Artifacts:
         path = _find(self.source, name)
         if not path:
             raise InputError([Problem("kubernetes_source", self.source, None, f"has {name}")])
-        digest = _digest(path)
+        digest = sha256_of(str(path))
         if self.digests.get(name, digest) != digest:
             raise InputError(
                 [Problem(f"kubernetes_sha256.{name}", digest, None, self.digests[name])]
@@ -104,15 +104,6 @@ def _listed(folder: str) -> dict[str, str]:
     sums = _find(folder, "SHA256SUMS")
     found = re.findall(r"^([0-9a-f]{64})[ *]+(\S+)$", sums.read_text() if sums else "", re.M)
     return {Path(name).name: digest for digest, name in found}
-
-
-@functools.cache
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @functools.cache

@@ -31,6 +31,7 @@ class FlannelState:
     + docker: the variables that it wrote for docker
     + docker_start: the command line of docker's unit, variables unexpanded; empty for no docker
     + docker_words: the command line of the docker that runs; empty where none does
+    + docker_follows: whether docker's unit requires flannel's, and so restarts along with it
     """
 
     version: str | None = None
@@ -39,6 +40,7 @@ class FlannelState:
     docker: dict[str, str] = field(default_factory=dict)
     docker_start: str = ""
     docker_words: tuple[str, ...] = ()
+    docker_follows: bool = False
 
 
 class Flannel(FactBase[FlannelState]):
@@ -57,6 +59,7 @@ class Flannel(FactBase[FlannelState]):
             docker={"DOCKER_NETWORK_OPTIONS": "--bip=18.16.29.1/24 --ip-masq=true --mtu=1450"},
             docker_start="/usr/bin/dockerd -H fd:// $OPTIONS $DOCKER_NETWORK_OPTIONS",
             docker_words=("/usr/bin/dockerd", "-H", "fd://", "--bip=18.16.29.1/24"),
+            docker_follows=True,
         )
     """
 
@@ -80,8 +83,9 @@ fi
 [ ! -r {subnet} ] || sed 's/^/subnet /' {subnet}
 [ ! -r {docker} ] || sed 's/^/docker /' {docker}
 systemctl is-active --quiet flanneld.service 2>/dev/null && echo running
-if shown=$(systemctl show --property=ExecStart,MainPID docker.service 2>/dev/null); then
+if shown=$(systemctl show --property=ExecStart,MainPID,Requires docker.service 2>/dev/null); then
 printf '%s\\n' "$shown" | sed -n 's/^ExecStart=.*argv\\[\\]=\\(.*\\) ; ignore_errors=.*/start \\1/p'
+printf '%s\\n' "$shown" | sed -n 's/^Requires=.*flanneld[.]service.*/follows/p'
 pid=$(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p')
 if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/cmdline" ]; then
 tr '\\0' '\\n' < "/proc/$pid/cmdline" | sed 's/^/word /'
@@ -104,6 +108,7 @@ true"""
             docker=variables("\n".join(lines.get("docker", []))),
             docker_start="".join(lines.get("start", [])),
             docker_words=tuple(lines.get("word", [])),
+            docker_follows="follows" in lines,
         )
 
 

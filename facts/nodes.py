@@ -96,8 +96,8 @@ class Nodes(FactBase[NodeStates]):
         words = kubectl_words(kubectl, kubeconfig, server)
         return (
             f"if ! command -v {shlex.quote(kubectl)} >/dev/null 2>&1; then echo 'status missing'\n"
-            # Nowhere to keep what it learns: who only looks leaves nothing behind.
-            f"elif shown=$(HOME=/dev/null timeout 20 {words} get nodes --output=json 2>&1); "
+            # In /proc it cannot keep what it learns: who only looks leaves nothing behind.
+            f"elif shown=$(HOME=/proc timeout 20 {words} get nodes --output=json 2>&1); "
             "then echo 'status ok'; printf '%s\\n' \"$shown\"\n"
             "else echo 'status down'; printf '%s\\n' \"$shown\" | tail -n 1\nfi"
         )

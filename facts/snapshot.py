@@ -239,8 +239,8 @@ def _memory() -> _Memory:
 
 def _identity() -> str:
     host = _host()
-    given: dict[str, Any] = dict(host.current_op_global_arguments or {})
-    arguments, _ = pop_global_arguments(ctx_state.get(), host, given)
+    given: Any = host.current_op_global_arguments
+    arguments = given or pop_global_arguments(ctx_state.get(), host, {})[0]
     return repr([arguments.get(key) for key in _IDENTITY_KEYS])
 
 

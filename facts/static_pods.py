@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from pyinfra.api import FactBase
 from typing_extensions import override
 
 from pyinfra_kube.facts.docker import RUNS
-from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
+from pyinfra_kube.facts.times import NOW, Clock
 
 _INSPECT = (
     "{{.Id}} {{.Name}} {{.State.Running}} {{.State.Pid}} {{.State.StartedAt}} "
@@ -57,14 +57,12 @@ class StaticPodStates:
     + now: the host's time, seconds since the epoch
     + manifests: SHA-256 by path
     + containers: of all pods on the host
-    + mtimes: when each existing configuration file last changed
     """
 
     runtime: Literal["docker", "cri", "missing", "down"] = "missing"
     now: float = 0.0
     manifests: dict[str, str] = field(default_factory=dict)
     containers: list[PodContainer] = field(default_factory=list)
-    mtimes: dict[str, float] = field(default_factory=dict)
 
     def of(self, pod: str, namespace: str = "kube-system") -> list[PodContainer]:
         """Return the containers of one static pod, newest first (A1 to A4)."""
@@ -82,7 +80,6 @@ class StaticPods(FactBase[StaticPodStates]):
     Returns the manifests in kubelet's directory and the containers of the host's pods.
 
     + directory: kubelet's manifest directory
-    + config: files that the pods read, to compare their age
     + runtime: ``docker``, or ``cri`` for crictl
 
     .. code:: python
@@ -110,7 +107,6 @@ class StaticPods(FactBase[StaticPodStates]):
     def command(
         self,
         directory: str = "/etc/kubernetes/manifests",
-        config: Sequence[str] = (),
         runtime: Literal["docker", "cri"] = "docker",
     ) -> str:
         # kubelet reads every file of its directory but those whose name begins with a dot.
@@ -119,14 +115,12 @@ class StaticPods(FactBase[StaticPodStates]):
             "-exec sha256sum {} + 2>/dev/null"
         )
         containers = _DOCKER if runtime == "docker" else _CRI
-        mtimes = mtimes_command(config) if config else "true"
-        return f"{manifests}\n{containers}\n{NOW}\n{mtimes}"
+        return f"{manifests}\n{containers}\n{NOW}"
 
     @override
     def process(self, output: Iterable[str]) -> StaticPodStates:
         runtime: Literal["docker", "cri", "missing", "down"] = "missing"
         manifests: dict[str, str] = {}
-        mtimes: dict[str, float] = {}
         inspected: list[str] = []
         crictl: list[str] = []
         stats: dict[str, str] = {}
@@ -145,9 +139,6 @@ class StaticPods(FactBase[StaticPodStates]):
                 stats[rest.split()[0]] = rest
             elif word == "now":
                 clock = Clock.parse(line)
-            elif line.startswith("mtime\t"):
-                path, mtime = parse_mtime(line)
-                mtimes[path] = mtime
         containers = [_docker_container(line, stats, clock) for line in inspected]
         containers += _cri_containers("".join(crictl))
         return StaticPodStates(
@@ -155,7 +146,6 @@ class StaticPods(FactBase[StaticPodStates]):
             clock.now,
             manifests,
             [item for item in containers if item.container != "POD"],
-            mtimes,
         )
 
 

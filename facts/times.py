@@ -8,8 +8,11 @@ counted back from now; both sides of "started before its configuration changed" 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from pyinfra.api import FactBase
+from typing_extensions import override
 
 # A process that starts to be read is as old as now: no uptime is needed, which containers fake.
 NOW = 'echo "now $(date +%s.%N) $(cat /proc/self/stat)"'
@@ -48,6 +51,29 @@ class Clock:
         """Return when the kernel's clock stood at so many seconds."""
 
         return round(self.now - self.ticks / _TICKS_PER_SECOND + seconds, 3)
+
+
+class Mtimes(FactBase[dict[str, float]]):
+    """
+    Returns when files last changed, in seconds since the epoch; links are followed, and what does
+    not exist is left out.
+
+    + paths: absolute paths
+
+    .. code:: python
+
+        {"/srv/kubernetes/ca.crt": 1700000000.25}
+    """
+
+    default = dict
+
+    @override
+    def command(self, paths: Sequence[str]) -> str:
+        return mtimes_command(paths) if paths else "true"
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, float]:
+        return dict(parse_mtime(line) for line in output)
 
 
 def mtimes_command(paths: Sequence[str], more: str = "") -> str:

@@ -17,8 +17,6 @@ try:
 except FileNotFoundError:
     raise InventoryError("The lab is down. Bring it up: make lab-up") from None
 
-_kubernetes = Path(_lab["kubernetes"] or "/nonexistent")
-
 _data = {
     "ssh_user": "root",
     "ssh_known_hosts_file": _lab["known_hosts"],
@@ -29,9 +27,12 @@ _data = {
     "cluster_subnet": "10.10.0.0/16",
     "service_cluster_ip_range": "10.254.0.0/24",
     "master_ip": _lab["hosts"][0]["ip"],
-    "kubernetes_version": (_kubernetes / "version").read_text().strip(),
-    "kubernetes_source": str(_kubernetes),
 }
+
+# A lab of hosts only has none.
+if _lab["kubernetes"]:
+    _data["kubernetes_version"] = (Path(_lab["kubernetes"]) / "version").read_text().strip()
+    _data["kubernetes_source"] = _lab["kubernetes"]
 
 _hosts = [
     (host["name"], {"ssh_hostname": host["ip"], "ssh_key": host["ssh_key"]})

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 
-from pyinfra.api import FunctionCommand, operation
+from pyinfra.api import FunctionCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.operation import operation
 
 
 @operation()

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Literal
 
-from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.docker import (
@@ -25,6 +25,7 @@ from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.iptables import remove_docker_rules
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script, join
 from pyinfra_kube.operations.util.templates import render

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import OperationValueError, StringCommand, operation
+from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.environment import AWK, EnvironmentFiles, EnvironmentText
@@ -19,6 +19,7 @@ from pyinfra_kube.facts.files import Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 from pyinfra_kube.operations.util.templates import render
 

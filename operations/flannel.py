@@ -6,10 +6,10 @@ that a host got (M3).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from netaddr import IPNetwork
-from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.cluster import flannel as pure
@@ -29,6 +29,7 @@ from pyinfra_kube.operations import etcd
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script, join
 from pyinfra_kube.operations.util.templates import render
 
@@ -61,8 +62,8 @@ def network_config(
     Set flannel's network in etcd, only when it means something else than what is there (M1).
 
     While hosts have leases of another range, or of subnets of another length, it refuses: their
-    pods would lose their network. With ``allow_network_change`` those leases go as well, and
-    ``lease`` on the nodes gets them new ones.
+    pods would lose their network. With ``allow_network_change`` it is set nevertheless, and
+    ``lease`` on the nodes gets them new leases.
 
     + network: the range of all nodes' subnets; one that is not public
     + subnet_len: the length of one node's subnet
@@ -89,16 +90,11 @@ def network_config(
 
     config = pure.network_config(network, subnet_len, backend, vni, port)
     found = _etcd(endpoints, prefix, api, ca, cert, key)
-    going: list[pure.Lease] = []
-    if found.leases and found.config and not pure.same_range(found.config, config):
-        if not allow_network_change:
-            raise OperationError(_refusal(found, config, prefix))
-        going = list(found.leases)
+    another = found.config and not pure.same_range(found.config, config)
+    if found.leases and another and not allow_network_change:
+        raise OperationError(_refusal(found, config, prefix))
     yield from etcd.keys._inner(
-        keys=[
-            etcd.Key(f"{prefix}/config", config, json=True),
-            *(etcd.Key(lease.key, present=False) for lease in going),
-        ],
+        keys=[etcd.Key(f"{prefix}/config", config, json=True)],
         endpoints=endpoints,
         api=api,
         ca=ca,
@@ -227,7 +223,8 @@ def lease(
 ) -> Generator[StringCommand, None, None]:
     """
     Restart a running flanneld whose lease is not, or no longer, one of the network as it is
-    configured: it gets another then. For after ``services``, which starts it.
+    configured: it gets another then, and the old one goes. Docker restarts with it, for its unit
+    requires flannel's. For after ``services``, which starts flanneld.
 
     + network: the range of all nodes' subnets
     + endpoints: etcd's URLs, as this host reaches it
@@ -250,15 +247,48 @@ def lease(
     """
 
     state = read(Flannel)
-    reason = ""
+    script = None
     if state.running and state.subnet:
+        links = read(Links)
         found = _etcd(endpoints, prefix, api, ca, cert, key)
-        reason = _outdated(state.subnet, found, read(Links), network, backend, vni)
-    if reason:
-        changes.show(f"flanneld.service: restarted: {reason}")
-        yield Script("systemctl restart flanneld.service", "restart flanneld.service")
+        reason = _outdated(state.subnet, found, links, network, backend, vni)
+        addresses = pure.HostNetwork("", links).addresses
+        own = [lease for lease in found.leases if lease.public_ip in addresses]
+        stale = [etcd.Key(lease.key, present=False) for lease in pure.stale_leases(own, network)]
+        reach = (endpoints, api, ca, cert, key)
+        if reason or stale:
+            changes.show(f"flanneld.service: restarted: {reason or 'it has an old lease too'}")
+            script = _renewal(etcd.keys._inner(stale, *reach) if stale else ())
+    if script:
+        yield script
     else:
         ctx_host.get().noop("flanneld's lease is of the network that is configured")
+
+
+def _renewal(removal: Iterable[object]) -> Script:
+    """
+    Restart flanneld, and remove its old leases between: other hosts forget the device of a lease
+    that goes, and would forget the same device of one that came before that.
+    """
+
+    scripts = [script for script in removal if isinstance(script, Script)]
+    text = _STOP + "".join(script.text for script in scripts) + _START
+    return Script(text, "; ".join(["restart flanneld.service", *(s.summary for s in scripts)]))
+
+
+# What systemd stops along with flanneld comes up again, whatever happens between.
+_STOP = """\
+along=
+for unit in docker.service kubelet.service; do
+  if systemctl is-active --quiet $unit; then along="$along $unit"; fi
+done
+trap 'systemctl start flanneld.service $along' EXIT
+systemctl stop flanneld.service
+"""
+_START = """\
+trap - EXIT
+systemctl start flanneld.service $along
+"""
 
 
 def _outdated(
@@ -302,7 +332,7 @@ def docker_options(
 
     + bridge: docker's bridge
     + predict: whether an earlier operation of this run gets flannel another subnet: give the
-      ``will_change`` of ``lease``
+      ``will_change`` of ``lease``; it counts where docker does not restart along with flanneld
 
     **Example:**
 
@@ -324,7 +354,7 @@ def docker_options(
     )
     scripts = [plan_files([File(DOCKER_DROP_IN, text)])]
     reason = _stale(state, read(Links).get(bridge), bridge)
-    if not reason and predict and not ctx_state.get().is_executing:
+    if not reason and predict and not (state.docker_follows or ctx_state.get().is_executing):
         reason = "flannel gets another subnet"
     if reason:
         changes.show(f"docker.service: restarted: {reason}")

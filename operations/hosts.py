@@ -8,13 +8,14 @@ import re
 from collections.abc import Generator, Mapping
 
 from netaddr import AddrFormatError, IPAddress
-from pyinfra.api import OperationError, OperationValueError, StringCommand, operation
+from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.operation import operation
 
 PATH = "/etc/hosts"
 

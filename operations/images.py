@@ -12,13 +12,14 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import FileUploadCommand, OperationError, operation
+from pyinfra.api import FileUploadCommand, OperationError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.images import STAGE, Images
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.digest import sha256_of
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
 _FUNCTIONS = """\

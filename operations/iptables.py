@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 
 from netaddr import AddrFormatError, IPNetwork
-from pyinfra.api import OperationError, OperationValueError, StringCommand, operation
+from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.persist import boot_unit, plan_unit
 from pyinfra_kube.operations.util.script import Script, join
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.templates import render
 
 UNIT = "/etc/systemd/system/kubelet.service"

@@ -9,12 +9,13 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.nodes import Node, Nodes, kubectl_words
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 
@@ -100,7 +101,7 @@ def node_objects(
             return
     lines: list[str] = []
     for node in nodes:
-        lines += _set(node, states.nodes.get(node.name), states.status == "ok", wait)
+        lines += _set(node, states.nodes.get(node.name), wait)
     for name in absent:
         if name in states.nodes:
             changes.show(f"node {name}: present → absent")
@@ -114,10 +115,10 @@ def node_objects(
     yield Script(head + "\n".join(lines), f"set nodes {', '.join(changed)}")
 
 
-def _set(wanted: NodeObject, found: Node | None, known: bool, wait: int) -> list[str]:
+def _set(wanted: NodeObject, found: Node | None, wait: int) -> list[str]:
     lines = []
     if found is None:
-        lines = _create(wanted) if wanted.create and known else _await(wanted, wait)
+        lines = _create(wanted) if wanted.create else _await(wanted, wait)
         found = Node(wanted.name)
     if wanted.pod_cidr and found.pod_cidr != wanted.pod_cidr:
         lines += _pod_cidr(wanted)
@@ -142,7 +143,8 @@ def _create(wanted: NodeObject) -> list[str]:
         "metadata": {"name": wanted.name},
         "spec": {"externalID": wanted.name},
     }
-    return [f"printf %s {shlex.quote(json.dumps(manifest))} | kubectl_ create -f -"]
+    text, name = shlex.quote(json.dumps(manifest)), shlex.quote(wanted.name)
+    return [f"kubectl_ get node {name} >/dev/null 2>&1 || printf %s {text} | kubectl_ create -f -"]
 
 
 def _await(wanted: NodeObject, wait: int) -> list[str]:

@@ -12,13 +12,14 @@ import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import FileUploadCommand, OperationError, OperationValueError, operation
+from pyinfra.api import FileUploadCommand, OperationError, OperationValueError
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.packages import Manager, Packages, PackageStates
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")

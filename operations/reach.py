@@ -7,9 +7,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Generator, MutableMapping
 
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
 NAME = "pyinfra-kube-reach"

@@ -8,12 +8,13 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from netaddr import AddrFormatError, IPAddress, IPNetwork
-from pyinfra.api import OperationValueError, StringCommand, operation
+from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts import routes as facts
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.persist import boot_unit, plan_unit
 from pyinfra_kube.operations.util.script import Script, join
 

@@ -8,12 +8,13 @@ import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.services import Units, UnitState, UnitStates
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 

@@ -4,20 +4,23 @@ Manage static pods: the manifests that kubelet runs by itself, without an API se
 
 from __future__ import annotations
 
+import functools
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
 import yaml
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodStates
+from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script, join
 from pyinfra_kube.operations.util.templates import render
 
@@ -206,7 +209,8 @@ def static_pods(
     """
 
     config = list(dict.fromkeys(path for pod in pods for path in pod.config))
-    states = read(StaticPods, directory=directory, config=config, runtime=runtime)
+    mtimes = read(Mtimes, paths=config) if config else {}
+    states = read(StaticPods, directory=directory, runtime=runtime)
     wanted = {pod.name: File(f"{directory}/{pod.name}.yaml", pod.manifest, "600") for pod in pods}
     unwanted = [
         File(path, kind="absent")
@@ -221,7 +225,8 @@ def static_pods(
         if states.manifests.get(wanted[pod.name].path) == wanted[pod.name].sha256
     ]
     names = [*wanted, *(PurePosixPath(path).stem for path in states.manifests)]
-    script = join([plan_files([*unwanted, *wanted.values()]), _restarts(settled, names, states)])
+    files = plan_files([*unwanted, *wanted.values()])
+    script = join([files, _restarts(settled, names, states, mtimes)])
     if script:
         yield script
     else:
@@ -229,7 +234,10 @@ def static_pods(
 
 
 def _restarts(
-    pods: Sequence[StaticPod], names: Sequence[str], states: StaticPodStates
+    pods: Sequence[StaticPod],
+    names: Sequence[str],
+    states: StaticPodStates,
+    mtimes: Mapping[str, float],
 ) -> Script | None:
     """The script that ends containers older than what they read."""
 
@@ -237,11 +245,11 @@ def _restarts(
     touch: list[str] = []
     for pod in pods:
         for container in _containers(pod, names, states):
-            newer = [path for path in pod.config if states.mtimes.get(path, 0) > container.started]
+            newer = [path for path in pod.config if mtimes.get(path, 0) > container.started]
             if not newer and not pod.restart:
                 continue
             stale.append(container)
-            touch += [path for path in newer if states.mtimes[path] > states.now]
+            touch += [path for path in newer if mtimes[path] > states.now]
             why = "what it reads changes"
             if newer:
                 why = f"{', '.join(newer)} changed after it started"
@@ -273,6 +281,7 @@ def _containers(
     ]
 
 
+@functools.cache
 def _names(text: str) -> tuple[dict[str, str], list[str]]:
     """A manifest's metadata and the names of its containers."""
 

@@ -8,13 +8,14 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 
 from pyinfra import logger
-from pyinfra.api import OperationValueError, StringCommand, operation
+from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.facts.sysctl import Modules, Setting, Sysctls, SysctlSettings, path
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script, join
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import gevent
 from pyinfra import logger
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Check", "agreed", "look", "say", "verified"]

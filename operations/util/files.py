@@ -13,6 +13,7 @@ from typing import Literal
 
 from pyinfra.operations.util.files import generate_color_diff
 
+from pyinfra_kube.cluster import pki
 from pyinfra_kube.facts.files import FileContents, Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
@@ -98,7 +99,8 @@ def plan_files(files: Sequence[File]) -> Script | None:
     """
     Return the script that makes the paths as wanted, or ``None`` where they are so already.
 
-    Shows the whole difference of each with ``--diff``; of a secret only that it changes.
+    Shows the whole difference of each with ``--diff``; of a secret only that it changes, of a
+    certificate what it says.
 
     + files: how each path is wanted, directories before what lies in them
     """
@@ -184,8 +186,28 @@ def _diff(file: File, state: FileState | None, before: bytes) -> str:
         old, new = before.decode(), file.data.decode()
     except UnicodeDecodeError:
         return f"{title} (binary, {len(file.data)} bytes)"
+    said = _readable(old), _readable(new)
+    # Two certificates may say the same.
+    old, new = said if said[0] != said[1] else (old, new)
     lines = generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True))
     return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])
+
+
+def _readable(text: str) -> str:
+    """What a certificate says, in place of its letters; any other text as it is."""
+
+    if not text.startswith("-----BEGIN CERTIFICATE-----"):
+        return text
+    try:
+        said = pki.read(text)
+    except ValueError:
+        return text
+    lines = [
+        f"certificate of {', '.join([said.common_name, *said.organizations])}",
+        f"issued by {said.issuer}, ends {said.not_after:%Y-%m-%d}",
+        *([f"for {', '.join(sorted(said.names))}"] if said.names else []),
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def changing(files: Sequence[File]) -> list[str]:

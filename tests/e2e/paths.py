@@ -32,7 +32,11 @@ _INVENTORY = """\
 from runpy import run_path
 
 _lab = run_path({lab!r})
-_hosts = dict([*_lab["masters"][0], *_lab["nodes"][0]])
+_own = {own!r}
+_hosts = {{
+    name: {{**data, **_own.get(name, {{}})}}
+    for name, data in [*_lab["masters"][0], *_lab["nodes"][0]]
+}}
 _data = {{**_lab["masters"][1], **{settings!r}}}
 """
 _GROUP = """\
@@ -102,6 +106,7 @@ class Site:
     + folder: an empty one
     + settings: data of the inventory, over that of inventories/lab.py
     + groups: group → hosts; by default the masters and the nodes that the lab has at that time
+    + own: host → data of its own
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class Site:
         folder: Path,
         settings: Mapping[str, Any] | None = None,
         groups: Mapping[str, list[str]] | None = None,
+        own: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.folder = folder
         self.inventory = folder / "inventory.py"
@@ -116,7 +122,7 @@ class Site:
             group: f"[name for name, _ in _lab[{group!r}][0]]" for group in ("masters", "nodes")
         }
         lab = str(REPOSITORY / "inventories/lab.py")
-        text = _INVENTORY.format(lab=lab, settings=dict(settings or {}))
+        text = _INVENTORY.format(lab=lab, settings=dict(settings or {}), own=dict(own or {}))
         text += "".join(_GROUP.format(group=group, names=names[group]) for group in names)
         (folder / "home").mkdir(parents=True)
         self.inventory.write_text(text)
@@ -233,7 +239,7 @@ def ssh(lab: Lab, name: str, command: str, stdin: bytes = b"") -> str:
 
 def each(do: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
     """The same for several hosts, at once."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with ThreadPoolExecutor(max_workers=4) as pool:
         return list(pool.map(do, names))
 
 

@@ -229,15 +229,15 @@ def test_other_binaries(
         tar.add(tmp_path / "kubernetes", "kubernetes")
     choice = f"file://{tmp_path}/release.tar.gz" if packed else str(folder)
     names = {"PYINFRA_KUBE_LAB": "other", "PYINFRA_KUBE_LAB_CACHE": str(cache)}
-    made = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "tests.lab", "kubernetes"],
         capture_output=True,
         text=True,
         cwd=_repository(),
         env={**os.environ, **names, "KUBERNETES_BIN": choice},
     )
-    assert made.returncode == 0, made.stderr
-    release = Path(made.stdout.strip())
+    assert done.returncode == 0, done.stderr
+    release = Path(done.stdout.strip())
     assert (release / "version").read_text().strip() == version
     sums = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=release)
     assert sums.returncode == 0
@@ -307,27 +307,23 @@ def _settings() -> list[str]:
 
 
 def _marks(lab: Lab) -> list[str]:
-    """What tells this lab's things on the machine: names, addresses, namespaces."""
-    spaces = {
-        _link(Path(f"/proc/{process}/ns/{kind}"))
-        for name in lab.hosts
-        for process in lab.host(name).processes()
-        for kind in ("net", "mnt", "pid")
-    } - {_link(Path(f"/proc/self/ns/{kind}")) for kind in ("net", "mnt", "pid")}
+    """What tells this lab's things on the machine: names, addresses, processes.
+
+    A namespace lives only by its processes and by mounts, and both are looked for.
+    """
+    processes = [_process(pid) for name in lab.hosts for pid in lab.host(name).processes()]
     addresses = str(lab.network.control).rpartition(".")[0] + "."
-    return [LINK, CONTROL_GROUP, str(RUN), str(DISKS), addresses, *sorted(spaces - {""})]
+    return [LINK, CONTROL_GROUP, str(RUN), str(DISKS), addresses, *filter(None, processes)]
 
 
 def _traces(marks: list[str]) -> list[str]:
     """Everything on the machine that bears one of these marks."""
-    own = str(os.getpid())
-    processes = [path for path in Path("/proc").glob("[0-9]*") if path.name != own]
     everything = [
         *Path("/proc/self/mountinfo").read_text().splitlines(),
         *map(str, Path("/sys/fs/cgroup").glob("*/*")),
         *map(str, Path("/run").glob("*")),
-        *(str(path) for path in DISKS.parent.glob("*")),
-        *(_link(path / "ns" / kind) for path in processes for kind in ("net", "mnt", "pid")),
+        *map(str, DISKS.parent.glob("*")),
+        *(_process(int(path.name)) for path in Path("/proc").glob("[0-9]*")),
         *_lines("ip -o link"),
         *_lines("ip route show table all"),
         *_lines("ip rule"),
@@ -336,9 +332,10 @@ def _traces(marks: list[str]) -> list[str]:
     return [line for line in everything if any(mark in line for mark in marks)]
 
 
-def _link(path: Path) -> str:
+def _process(pid: int) -> str:
+    """A process by its number and the moment of its start: numbers come again."""
     try:
-        return os.readlink(path)
+        return f"process {pid} {Path(f'/proc/{pid}/stat').read_text().split()[-31]}"
     except OSError:
         return ""
 

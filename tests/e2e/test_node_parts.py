@@ -44,10 +44,9 @@ class Part:
 
     def pyinfra(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
         self.deploy.write_text(textwrap.dedent(text).replace("RELEASE", str(self.release)))
-        command = [Path(sys.executable).with_name("pyinfra"), "inventories/lab.py", self.deploy]
-        return subprocess.run(
-            [*command, *options], capture_output=True, text=True, cwd=REPOSITORY, check=False
-        )
+        pyinfra = str(Path(sys.executable).with_name("pyinfra"))
+        command = [pyinfra, "inventories/lab.py", str(self.deploy), *options]
+        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
 
     def plan(self, text: str) -> set[str]:
         """The operations that a dry run announces."""

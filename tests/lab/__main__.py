@@ -52,9 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     command("down", "take the lab away", lambda _: down())
     command("status", "say what is up", _status)
     command("kubernetes", "make the Kubernetes to install, and say where it is", _kubernetes)
-    reset = command(
-        "reset", "make hosts blank again", lambda it: Lab.load().reset(it.names or None)
-    )
+    reset = command("reset", "make hosts blank again", _reset)
     reset.add_argument("names", nargs="*")
     run = command("exec", "run a command in a host", _exec)
     run.add_argument("name")
@@ -92,9 +90,12 @@ def _up(arguments: argparse.Namespace) -> None:
 def _is_up(arguments: argparse.Namespace) -> bool:
     """Whether a lab is up already, and it is the very one that is asked for."""
     found = state.load()
-    hosts = found.hosts.values() if found else ()
-    there = {(host.name, host.family, host.docker) for host in hosts}
-    return there == {(name, arguments.family, arguments.docker) for name in arguments.names}
+    if not found:
+        return False
+    there = {(host.name, host.family, host.docker) for host in found.hosts.values()}
+    asked = {(name, arguments.family, arguments.docker) for name in arguments.names}
+    release = None if arguments.hosts_only else str(kubernetes.release())
+    return (there, found.kubernetes) == (asked, release)
 
 
 def _reset(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.machine import say
+from tests.lab.machine import folders, say
 from tests.lab.places import CACHE, LOGS, all_states
 
 
@@ -43,7 +43,7 @@ def kept(kind: str, recipe: str, make: Callable[[Path], None]) -> Path:
 
 
 def _make(kind: str, folder: Path, make: Callable[[Path], None]) -> None:
-    for older in CACHE.glob(f"{kind}.*/"):
+    for older in folders(CACHE, f"{kind}.*"):
         # Hosts that run now may stand on an older one.
         if older.suffix == ".part" or not all_states():
             shutil.rmtree(older)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tests.lab.machine import LabError
+from tests.lab.machine import LabError, folders
 from tests.lab.places import CONTROL_GROUP
 
 
@@ -59,12 +59,8 @@ def remove_all() -> None:
 
 def left() -> list[str]:
     """Names of the hosts that have groups."""
-    names = {
-        group.name
-        for hierarchy in _hierarchies()
-        for group in (hierarchy / CONTROL_GROUP).glob("*/")
-    }
-    return sorted(names)
+    groups = (folders(hierarchy / CONTROL_GROUP) for hierarchy in _hierarchies())
+    return sorted({group.name for found in groups for group in found})
 
 
 def _hierarchies() -> Iterator[Path]:
@@ -85,7 +81,7 @@ def _pass_controllers_on(group: Path) -> None:
 def _take_controllers_back(root: Path) -> None:
     """Where nobody else has a group, nobody wants the controllers either."""
     passed_on = root / "cgroup.subtree_control"
-    if passed_on.exists() and not any(root.glob("*/")):
+    if passed_on.exists() and not folders(root):
         wanted = " ".join(f"-{controller}" for controller in passed_on.read_text().split())
         passed_on.write_text(wanted)
 
@@ -98,8 +94,8 @@ def _copy_cpuset(group: Path) -> None:
 
 
 def _remove_tree(group: Path, deadline: float) -> None:
-    folders = [path for path in group.rglob("*/") if path.is_dir()]
-    for folder in [*sorted(folders, key=lambda path: -len(path.parts)), group]:
+    inner = (path for path in group.rglob("*") if path.is_dir())
+    for folder in [*sorted(inner, key=lambda path: -len(path.parts)), group]:
         while folder.is_dir():
             try:
                 folder.rmdir()

@@ -19,8 +19,6 @@ from tests.lab.network import Network
 from tests.lab.places import DISKS, HERE, KNOWN_HOSTS, RUN, SSH_KEY, SWITCH
 from tests.lab.state import HostRecord
 
-# systemd's own signal for an orderly power-off of a container.
-_POWER_OFF = signal.SIGRTMIN + 4
 _FILLER = "/var/lib/lab-filler"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -52,7 +50,9 @@ class Host:
     def make(self) -> None:
         """A blank disk, and the few files that tell this host from another."""
         DISKS.mkdir(parents=True, exist_ok=True)
-        run("cp", "--sparse=always", self.record.blank_disk, self._disk)
+        # A new file: the kernel may not have let go of the old one yet.
+        copy = ("cp", "--sparse=always", "--remove-destination")
+        run(*copy, self.record.blank_disk, self._disk)
         identity = self._folder / "identity"
         key = self._ssh_host_key()
         files = {
@@ -126,16 +126,6 @@ class Host:
                 raise LabError(f"{self.name} still runs processes: {remaining}")
             time.sleep(0.02)
         cgroups.remove(self.name)
-
-    def shut_down(self, *, patience: float = 30) -> None:
-        """An orderly power-off."""
-        leader = self.leader()
-        if leader:
-            _kill(leader, _POWER_OFF)
-        deadline = time.monotonic() + patience
-        while self.processes() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.power_off()
 
     def reboot(self) -> None:
         """As `systemctl reboot` in the host; returns when it is ready again."""

@@ -27,9 +27,9 @@ TEST_IMAGE = "lab/test:1"
 
 _CHOICE = "KUBERNETES_BIN"
 _CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-_ON_HOSTS = ("kubelet", "kube-proxy", "kubectl")
 
 _BUILD_TOOLS = {
+    "/usr/include/stdio.h": "libc6-dev",
     "dpkg-source": "dpkg-dev",
     "gcc": "gcc",
     "go": "golang-go",
@@ -39,7 +39,7 @@ _BUILD_TOOLS = {
 }
 
 # What a sandbox's process does: nothing, until it is told to end.
-_PAUSE = ("sh", "-c", "trap 'exit 0' INT TERM; while :; do sleep 86400 & wait $!; done")
+_PAUSE = ("sh", "-c", "trap 'exit 0' INT TERM; while :; do /bin/busybox sleep 86400 & wait $!; done")
 
 # The source of one fixed Debian release, whatever the machine itself takes its packages from.
 _SOURCES = "deb-src [signed-by={key}] {mirror} bookworm main\n"

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab import cgroups, families, kubernetes, network, settings, state
 from tests.lab.cache import alone
 from tests.lab.host import Host
 from tests.lab.machine import LabError, require_root, require_tools, run, say
-from tests.lab.places import DISKS, HERE, KNOWN_HOSTS, RUN, SSH_KEY, SWITCH
+from tests.lab.places import DISKS, HERE, KNOWN_HOSTS, NAME, RUN, SSH_KEY, SWITCH
 from tests.lab.state import HostRecord, State
 
 HOSTS = ("kube-master", "kube-node-1", "kube-node-2")
@@ -47,25 +49,24 @@ class Lab:
     ) -> Lab:
         """Make hosts, ready to be used."""
         require_root()
+        if not re.fullmatch("[a-z0-9]{1,7}", NAME):
+            raise LabError(f"PYINFRA_KUBE_LAB={NAME}: a name has 1 to 7 small letters or digits.")
         with state.held():
             if state.load():
                 raise LabError("The lab is up already. Take it down first: make lab-down")
             require_tools(_TOOLS)
             release = kubernetes.release() if with_kubernetes else None
-            try:
-                # Two labs that choose at the same moment must not choose the same network.
-                with alone("network"):
-                    chosen = network.choose()
-                    lab = cls(State(chosen, str(release) if release else None, settings.change()))
-                    RUN.mkdir(mode=0o755)
-                    lab._state.save()
+            # Two labs that choose at the same moment must not choose the same network.
+            with alone("network"):
+                chosen = network.choose()
+                lab = cls(State(chosen, str(release) if release else None, settings.change()))
+                RUN.mkdir(mode=0o755, exist_ok=True)
+                lab._state.save()
+                with _down_if_it_fails():
                     network.make(chosen)
+            with _down_if_it_fails():
                 lab._open()
                 lab.add(*names, family=family, docker=docker)
-            except BaseException:
-                say("that failed; taking down what there is of the lab")
-                down()
-                raise
             return lab
 
     @classmethod
@@ -101,8 +102,7 @@ class Lab:
             base = families.base(family, docker=docker)
             say(f"starting {len(names)} hosts" if len(names) > 1 else f"starting {names[0]}")
             for name in names:
-                if name in self._state.hosts:
-                    raise LabError(f"There is a host named {name} already.")
+                self._check_new(name)
                 taken = {record.address for record in self._state.hosts.values()}
                 address = self._state.network.free_address(taken)
                 self._state.hosts[name] = HostRecord(
@@ -174,6 +174,12 @@ class Lab:
         with state.held():
             self.host(name).free_disk()
 
+    def _check_new(self, name: str) -> None:
+        if name in self._state.hosts:
+            raise LabError(f"There is a host named {name} already.")
+        if not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) or name == _OUTSIDE:
+            raise LabError(f"{name} cannot be the name of a host.")
+
     def _start_blank(self, names: Iterable[str]) -> None:
         def start(name: str) -> None:
             host = self.host(name)
@@ -189,7 +195,7 @@ class Lab:
         KNOWN_HOSTS.touch()
         cgroups.make(_OUTSIDE)
         with (RUN / "outside.log").open("wb") as log:
-            outside = subprocess.Popen(
+            subprocess.Popen(
                 ["unshare", "--net", HERE / "host/outside.sh"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -204,8 +210,6 @@ class Lab:
                     "PYTHON": sys.executable,
                 },
             )
-        self._state.outside_pid = outside.pid
-        self._state.save()
 
 
 def down() -> None:
@@ -216,11 +220,23 @@ def down() -> None:
         for name in cgroups.left():
             _end(name)
         cgroups.remove_all()
-        network.remove(found.network if found else None)
+        # Without a state nothing tells whether a link of this name is the lab's.
         if found:
+            network.remove(found.network)
             settings.put_back(found.settings)
+        network.remove_switch()
         shutil.rmtree(DISKS, ignore_errors=True)
         shutil.rmtree(RUN, ignore_errors=True)
+
+
+@contextmanager
+def _down_if_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        say("that failed; taking down what there is of the lab")
+        down()
+        raise
 
 
 def _end(name: str) -> None:

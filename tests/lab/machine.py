@@ -90,8 +90,8 @@ def require_root() -> None:
 
 
 def require_tools(tools: Mapping[str, str]) -> None:
-    """Install the Debian packages of the tools ({tool: package}) that are missing."""
-    missing = sorted({package for tool, package in tools.items() if not shutil.which(tool)})
+    """Install the Debian packages of the tools or files ({tool: package}) that are missing."""
+    missing = sorted({package for tool, package in tools.items() if not _is_there(tool)})
     if not missing:
         return
     if not shutil.which("apt-get"):
@@ -102,6 +102,15 @@ def require_tools(tools: Mapping[str, str]) -> None:
     if run(*install, check=False, environment=quiet).returncode != 0:
         run("apt-get", "update")
         run(*install, environment=quiet)
+
+
+def _is_there(tool: str) -> bool:
+    return Path(tool).exists() if tool.startswith("/") else bool(shutil.which(tool))
+
+
+def folders(parent: Path, pattern: str = "*") -> list[Path]:
+    """The folders, and only them, that match."""
+    return sorted(path for path in parent.glob(pattern) if path.is_dir())
 
 
 def first_lines(paths: Iterable[Path]) -> dict[Path, str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-from contextlib import suppress
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -60,7 +60,12 @@ class Network:
 
 
 def choose() -> Network:
-    """The first of the documentation networks that nobody uses here, or the one asked for."""
+    """The first of the networks that nobody uses here, or the one asked for."""
+    if Path(f"/sys/class/net/{LINK}").exists():
+        raise LabError(
+            f"Somebody else here has a network link named {LINK}. "
+            "Give this lab another name: PYINFRA_KUBE_LAB=other"
+        )
     used = _used_networks()
     free = [network for network in _NETWORKS if not any(map(network.overlaps, used))]
     asked = os.environ.get(_CHOICE)
@@ -100,11 +105,18 @@ def _needed_addresses() -> set[str]:
     sources = [*Path("/etc/apt/sources.list.d").glob("*"), Path("/etc/apt/sources.list")]
     apt = [host for path in sources for host in _ADDRESS.findall(_text(path))]
     proxies = [host for key in _PROXIES for host in _ADDRESS.findall(os.environ.get(key, ""))]
-    found = set(resolvers)
-    for name in {*_NEEDED, *apt, *proxies}:
-        with suppress(OSError):
-            found.update(info[4][0] for info in socket.getaddrinfo(name, None, socket.AF_INET))
-    return {str(address) for address in found}
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(_addresses, {*_NEEDED, *apt, *proxies})
+    return {*resolvers, *(address for addresses in found for address in addresses)}
+
+
+def _addresses(name: str) -> list[str]:
+    """What a name stands for; nothing when that takes long, as on a machine without a network."""
+    try:
+        lines = run("getent", "ahostsv4", name, check=False, timeout=3).stdout.splitlines()
+    except subprocess.TimeoutExpired:
+        return []
+    return [line.split()[0] for line in lines]
 
 
 def _text(path: str | Path) -> str:
@@ -116,30 +128,13 @@ def _text(path: str | Path) -> str:
 
 def make(network: Network) -> None:
     """Lay the switch and the control side's cable."""
-    if Path(f"/sys/class/net/{LINK}").exists():
-        raise LabError(
-            f"A network link named {LINK} exists, but no lab is up. "
-            "If an earlier run left it: make lab-down."
-        )
     SWITCH.touch()
     # Held by a file, not by a process: it lives until the file is unmounted.
     run("unshare", f"--net={SWITCH}", "true")
-    on_switch("ip", "link", "add", "switch", "type", "bridge")
-    on_switch("ip", "link", "set", "switch", "up")
-    on_switch(
-        "ip",
-        "link",
-        "add",
-        "control",
-        "type",
-        "veth",
-        "peer",
-        "name",
-        LINK,
-        "netns",
-        str(os.getpid()),
-    )
-    on_switch("ip", "link", "set", "control", "master", "switch", "up")
+    on_switch("ip link add switch type bridge")
+    on_switch("ip link set switch up")
+    on_switch(f"ip link add control type veth peer name {LINK} netns {os.getpid()}")
+    on_switch("ip link set control master switch up")
     ipv6 = Path(f"/proc/sys/net/ipv6/conf/{LINK}/disable_ipv6")
     if ipv6.exists():
         ipv6.write_text("1")
@@ -151,19 +146,21 @@ def make(network: Network) -> None:
     run("ip", "route", "add", "unreachable", str(network.hosts), "metric", "4278198272")
 
 
-def remove(network: Network | None) -> None:
-    """Take everything away that `make` laid, whatever of it is there."""
+def remove(network: Network) -> None:
+    """Take away what `make` laid, whatever of it is there."""
     if Path(f"/sys/class/net/{LINK}").exists():
         run("ip", "link", "delete", LINK, check=False)
     run("ip", "rule", "delete", *_NO_WAY_OUT, check=False)
-    if network:
-        run("ip", "route", "delete", "unreachable", str(network.hosts), check=False)
+    run("ip", "route", "delete", "unreachable", str(network.hosts), check=False)
+
+
+def remove_switch() -> None:
     while SWITCH.exists() and run("umount", SWITCH, check=False).returncode == 0:
         pass
 
 
-def on_switch(*command: str) -> None:
-    run("nsenter", f"--net={SWITCH}", *command)
+def on_switch(command: str) -> None:
+    run("nsenter", f"--net={SWITCH}", *command.split())
 
 
 def port(address: IPv4Address) -> str:
@@ -177,8 +174,8 @@ def mac(address: IPv4Address) -> str:
 
 
 def cut(address: IPv4Address) -> None:
-    on_switch("ip", "link", "set", port(address), "down")
+    on_switch(f"ip link set {port(address)} down")
 
 
 def mend(address: IPv4Address) -> None:
-    on_switch("ip", "link", "set", port(address), "up")
+    on_switch(f"ip link set {port(address)} up")

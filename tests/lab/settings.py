@@ -34,7 +34,7 @@ def change() -> dict[str, str]:
     for state in _other_labs():
         before |= json.loads(state.read_text())["settings"]
     for key, enough in _RAISED.items():
-        if int(before[key]) < enough:
+        if int(before.get(key, enough)) < enough:
             (_PROC / key).write_text(str(enough))
     return before
 

@@ -44,7 +44,6 @@ class State:
     # The machine's settings as they were, to be put back.
     settings: dict[str, str]
     hosts: dict[str, HostRecord] = field(default_factory=dict)
-    outside_pid: int = 0
 
     def save(self) -> None:
         text = json.dumps(
@@ -54,7 +53,6 @@ class State:
                 "gateway": str(self.network.gateway),
                 "outside_network": str(self.network.outside),
                 "outside": str(self.network.outside_address),
-                "outside_pid": self.outside_pid,
                 "known_hosts": str(KNOWN_HOSTS),
                 "kubernetes": self.kubernetes,
                 "settings": self.settings,
@@ -80,7 +78,6 @@ def load() -> State | None:
         kubernetes=found["kubernetes"],
         settings=found["settings"],
         hosts={host["name"]: HostRecord(**host) for host in found["hosts"]},
-        outside_pid=found["outside_pid"],
     )
 
 

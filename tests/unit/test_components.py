@@ -85,7 +85,7 @@ EXACT_1_3 = {
         --v=2
     """,
     ("kube-controller-manager", "m1"): """
-        --master=127.0.0.1:8080
+        --master=http://127.0.0.1:8080
         --address=127.0.0.1
         --cluster-name=kubernetes
         --cluster-cidr=10.10.0.0/16
@@ -98,7 +98,7 @@ EXACT_1_3 = {
         --v=2
     """,
     ("kube-scheduler", "m1"): """
-        --master=127.0.0.1:8080
+        --master=http://127.0.0.1:8080
         --address=127.0.0.1
         --leader-elect=false
         --logtostderr=true

@@ -263,7 +263,7 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
     "missing groups": (
         {"groups": {"mastres": ["m1"]}},
         [
-            ("masters", None, "control_plane", "did you mean mastres?"),
+            ("masters", None, "control_plane", "rename the group mastres"),
             ("nodes", None, "minions", ""),
         ],
     ),

@@ -113,11 +113,14 @@ find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker \) -prune -o 
 """
 
 # What somebody else has on a host, and what tells that it is as it was.
-NEIGHBOURS = r"""
+KERNEL_NEIGHBOURS = r"""
+set -e
 iptables -w -A INPUT -s 203.0.113.7/32 -j DROP
 iptables -w -t nat -A POSTROUTING -s 203.0.113.8/32 -m comment --comment own -j RETURN
 ip route add blackhole 203.0.113.0/24
-ip link add own0 type dummy
+ip link add own0 type bridge
+"""
+NEIGHBOURS = r"""
 for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /usr/local/bin; do
   mkdir -p $folder
   echo own >$folder/own.txt
@@ -137,23 +140,22 @@ link own0
 docker inspect --format 'container {{.Name}} {{.Id}} {{.State.Running}}' own 2>/dev/null || :
 """
 
-_NODES = (
-    r"{{range $n := .items}}{{printf \"node %s %s\" .metadata.name .spec.podCIDR}}"
-    r"{{range $k, $v := .metadata.labels}}{{printf \" %s=%s\" $k $v}}{{end}}{{\"\n\"}}{{end}}"
-)
+_NODES = """\
+{{range $n := .items}}node {{.metadata.name}} {{.spec.podCIDR}}\
+{{range $k, $v := .metadata.labels}} {{$k}}={{$v}}{{end}}{{"\\n"}}{{end}}"""
 
 
-def dump(trial: Trial, catalogue: Catalogue) -> dict[str, list[str]]:
+def dump(trial: Trial, catalogue: Catalogue, *, api: bool = True) -> dict[str, list[str]]:
     """How what is managed stands on each host, and what of others is beside it."""
 
     found = {}
     for host in trial.hosts:
-        said = trial.execute(host, _script(trial, catalogue, host))
+        said = trial.execute(host, _script(trial, catalogue, host, api))
         found[host] = sorted(line.rstrip() for line in said.splitlines())
     return found
 
 
-def _script(trial: Trial, catalogue: Catalogue, host: str) -> str:
+def _script(trial: Trial, catalogue: Catalogue, host: str, api: bool) -> str:
     calls = catalogue.calls
     lines = [_FUNCTIONS, _KERNEL, _NEIGHBOURS]
     lines += _each("file", catalogue.files.get(host, ()))
@@ -174,8 +176,10 @@ def _script(trial: Trial, catalogue: Catalogue, host: str) -> str:
         lines += [
             f'echo "sysctl {k} $(cat {sysctl_path(k)})"' for k in record.arguments["settings"]
         ]
-    if host == trial.path.master:
-        lines += [f'{trial.path.kubectl} get nodes --output go-template="{_NODES}"']
+    if host == trial.path.master and api:
+        template = shlex.quote(f"go-template={_NODES}")
+        lines += [f"{trial.path.kubectl} get nodes --output {template} || echo node unknown"]
+    lines.append(":")
     return "\n".join(lines)
 
 
@@ -183,10 +187,51 @@ def _each(function: str, words: Iterable[Any]) -> list[str]:
     return [shlex.join([function, str(word)]) for word in words]
 
 
-_STARTS = """
-systemctl show --property=Id,MainPID --type=service --state=active '*' | tr '\\n' ' ' \
-  | sed 's/  /\\n/g' | sed -n 's/MainPID=\\(.*\\) Id=\\(.*\\)/unit \\2 \\1/p;
-s/Id=\\(.*\\) MainPID=\\([^ ]*\\).*/unit \\1 \\2/p'
+def stale(trial: Trial, catalogue: Catalogue) -> list[str]:
+    """Units and containers that are older than what they read when they start."""
+
+    found = []
+    for host in trial.hosts:
+        lines = [_AGES]
+        for record in catalogue.calls("services.services", host):
+            for unit in record.arguments["units"]:
+                own = [f"/etc/systemd/system/{unit.name}", f"/etc/systemd/system/{unit.name}.d"]
+                lines.append(shlex.join(["unit", unit.name, *own, *unit.config]))
+        for record in catalogue.calls("static_pods.static_pods", host):
+            for pod in record.arguments["pods"]:
+                lines.append(shlex.join(["pod", pod.name, *pod.config]))
+        said = trial.execute(host, "\n".join(lines))
+        found += [f"{host}: {line}" for line in said.splitlines()]
+    return found
+
+
+# Whole seconds are all that both sides have.
+_AGES = r"""
+older() {
+  name=$1 start=$2
+  shift 2
+  for path; do
+    [ ! -e "$path" ] || [ "$(stat -c %Y "$path")" -le "$start" ] || echo "$name is older than $path"
+  done
+}
+unit() {
+  name=$1
+  shift
+  start=$(systemctl show --timestamp=unix --property=ExecMainStartTimestamp --value -- "$name")
+  older "$name" "${start#@}" "$@"
+}
+pod() {
+  name=$1
+  shift
+  id=$(docker ps --quiet --filter "label=io.kubernetes.container.name=$name")
+  older "$name" "$(date -d "$(docker inspect --format '{{.State.StartedAt}}' "$id")" +%s)" "$@"
+}
+"""
+
+_STARTS = r"""
+systemctl show --property=Id,MainPID --type=service --state=active '*' \
+  | awk -F= '{ found[$1] = $2 } !$1 || /^$/ { show() } END { show() }
+    function show() { if (found["Id"]) print "unit", found["Id"], found["MainPID"]; delete found }'
 command -v docker >/dev/null || exit 0
 docker ps --no-trunc --format 'container {{.Names}} {{.ID}}'
 """

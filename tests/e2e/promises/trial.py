@@ -68,7 +68,7 @@ SCRATCH = Path_(
         "kubelet flag": {"kubelet_flags": {"max-pods": 50}},
         "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
         "bridge_mtu": {"bridge_mtu": 1400},
-        "node label": {"labels": {"kube-node-1": {"disk": "hdd", "zone": "a"}}},
+        "node label": {"labels": {"kube-node-1": {"disk": "hdd"}}},
     },
     added="kube-node-3",
 )
@@ -135,9 +135,10 @@ class Trial(Site):
             f'_data = {{**_lab["masters"][1], **{data!r}}}',
             f"_labels = {dict(labels)!r}",
             "_more = {name: {'node_labels': labels} for name, labels in _labels.items()}",
+            "_host = lambda name: (name, {**_hosts[name], **_more.get(name, {})})",
         ]
         lines += [
-            f"{group} = ([(name, {{**_hosts[name], **_more.get(name, {{}})}}) for name in {names!r}], _data)"
+            f"{group} = ([_host(name) for name in {names!r}], _data)"
             for group, names in self.groups.items()
         ]
         self.inventory.write_text("\n".join(lines) + "\n")

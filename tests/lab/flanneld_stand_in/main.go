@@ -57,12 +57,15 @@ type lease struct {
 	PublicIP    string
 	BackendType string
 	BackendData *backendData `json:",omitempty"`
+	// When it was last set or renewed.
+	index uint64
 }
 
 type node struct {
-	Key   string
-	Value string
-	Nodes []node
+	Key           string
+	Value         string
+	ModifiedIndex uint64
+	Nodes         []node
 }
 
 type answer struct {
@@ -242,6 +245,7 @@ func leases() (map[string]lease, string, error) {
 		var one lease
 		name := strings.Replace(filepath.Base(item.Key), "-", "/", 1)
 		if _, _, err := net.ParseCIDR(name); err == nil && json.Unmarshal([]byte(item.Value), &one) == nil {
+			one.index = item.ModifiedIndex
 			all[name] = one
 		}
 	}
@@ -338,13 +342,14 @@ func (d *daemon) watch() {
 		}
 		delete(all, d.subnet.String())
 		for name, one := range d.peers {
-			if !same(all[name], one) {
+			if other, there := all[name]; !there || !same(other, one) {
 				d.setPeer(name, one, false)
 				delete(d.peers, name)
 			}
 		}
 		for name, one := range all {
-			if _, known := d.peers[name]; !known && one.BackendType == d.own.BackendType {
+			// One that is renewed is set again: a lease that went may have had the same device.
+			if known := d.peers[name]; known.index != one.index && one.BackendType == d.own.BackendType {
 				d.setPeer(name, one, true)
 				d.peers[name] = one
 			}

@@ -14,6 +14,10 @@ on_switch ip link set "$PORT" master switch up
 mount -t tmpfs lab /media
 disk=/media/disk root=/media/disk/root
 mkdir $disk
+# The kernel lets go of a disk a moment after the last life ended; mounted twice it would break.
+while losetup --associated "$DISK" | grep -q .; do
+    sleep 0.05
+done
 # No write barrier: a host that loses power keeps its page cache, for the machine lives on.
 mount -o loop,noatime,nobarrier "$DISK" $disk
 

@@ -1,0 +1,168 @@
+"""
+`make bench`: what a run costs, beside a playbook for the same resources; writes
+docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+
+# A lab of the bench's own. Read when the lab is imported.
+os.environ["PYINFRA_KUBE_LAB"] = os.environ.get("PYINFRA_KUBE_BENCH_LAB", "bench")
+
+from tests.bench import ansible, ours, report
+from tests.bench.report import Growth, Pair, Result
+from tests.bench.timed import Door, doors
+from tests.e2e.paths import REPOSITORY, Site
+from tests.lab.lab import Lab, down
+from tests.lab.machine import say
+
+_PAGE = REPOSITORY / "docs/performance.md"
+_DISTANCES = (0, 50)
+_KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="of each kind; the middle one counts")
+    parser.add_argument("--hosts", type=int, nargs="*", default=[1, 10, 30, 60], help="light ones")
+    parser.add_argument("--skip-ansible", action="store_true", help="only our own growth")
+    arguments = parser.parse_args()
+
+    ours.compile_all()
+    result = Result(ansible="" if arguments.skip_ansible else ansible.install())
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        if not arguments.skip_ansible:
+            _with_lab(None, lambda lab: _compare(lab, Path(folder), arguments.runs, result))
+        names = [f"light-{number}" for number in range(1, max(arguments.hosts, default=0) + 1)]
+        if names:
+            _with_lab(names, lambda lab: _grow(lab, Path(folder), arguments.hosts, result))
+    text = report.page(result)
+    print(text)
+    if not arguments.skip_ansible:
+        _PAGE.write_text(text)
+
+
+def _with_lab(names: list[str] | None, do: Callable[[Lab], None]) -> None:
+    try:
+        do(Lab.up(names) if names else Lab.up())
+    finally:
+        down()
+
+
+def _compare(lab: Lab, folder: Path, runs: int, result: Result) -> None:
+    """Our scratch path and the playbook, on the same hosts by turns."""
+
+    settings = {"credentials_dir": str(folder / "store")}
+    playbook: ansible.Playbook | None = None
+    for distance in _DISTANCES:
+        with doors(lab, distance, folder) as there:
+            addresses = {name: record.ip for name, record in lab.hosts.items()}
+            site = ours.site(folder / f"site-{distance}", there, settings, addresses=addresses)
+            say(f"{distance} ms: first run of ours")
+            first = ours.run(site, ours.SCRATCH)
+            playbook = playbook or _playbook(folder, site)
+            lab.reset()
+            ansible.prepare(lab, lab.hosts)
+            say(f"{distance} ms: first run of the playbook")
+            result.add(Pair("first run", distance, [first], [playbook.run(there)]))
+            left = ours.run(site, ours.SCRATCH, "--dry").said
+            result.differences = sorted({*result.differences, *left.splitlines()})
+            ours.run(site, ours.SCRATCH)
+            _by_turns(site, playbook, there, distance, runs, result)
+            if not distance:
+                _count_trips(site, playbook, there, result)
+        lab.reset()
+
+
+def _playbook(folder: Path, site: Site) -> ansible.Playbook:
+    """Ask the deploy what it wants, and write it down for the playbook."""
+
+    written = folder / "report"
+    environment = {
+        **os.environ,
+        "PROMISE_ORDERS": f'{{"report": "{written}"}}',
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    scratch = (site.inventory, ours.SCRATCH)
+    for module, *words in (
+        ("tests.e2e.promises.driver", *scratch, "--dry"),
+        ("tests.bench.wanted", written, folder / "playbook"),
+    ):
+        subprocess.run(
+            [sys.executable, "-m", module, *map(str, words)],
+            cwd=site.folder,
+            env=environment,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+    return ansible.Playbook(folder / "playbook")
+
+
+def _by_turns(
+    site: Site,
+    playbook: ansible.Playbook,
+    there: Mapping[str, Door],
+    distance: int,
+    runs: int,
+    result: Result,
+) -> None:
+    for kind, mine, theirs in _KINDS:
+        pair = Pair(kind, distance, [], [])
+        for number in range(runs):
+            say(f"{distance} ms: {kind} {number + 1}")
+            pair.ours.append(ours.run(site, ours.SCRATCH, *mine))
+            pair.theirs.append(playbook.run(there, *theirs))
+        result.add(pair)
+
+
+def _count_trips(
+    site: Site, playbook: ansible.Playbook, there: Mapping[str, Door], result: Result
+) -> None:
+    for kind, mine, theirs in _KINDS:
+        counted = ours.count(site, ours.SCRATCH, *mine), playbook.run(there, "-vvv", *theirs)
+        result.trips[kind] = (max(counted[0].trips.values()), max(counted[1].trips.values()))
+
+
+def _grow(lab: Lab, folder: Path, numbers: list[int], result: Result) -> None:
+    """A light deploy on more and more hosts, and on one with more and more files."""
+
+    with doors(lab, 0, folder) as there:
+        for number in numbers:
+            say(f"{number} light hosts")
+            names = list(there)[:number]
+            result.growth.append(_light(folder / f"light-{number}", there, names, 20))
+        for files in (200, 1000):
+            say(f"{files} files on a host")
+            result.size.append(
+                (files, _light(folder / f"files-{files}", there, list(there)[:1], files))
+            )
+
+
+def _light(folder: Path, there: Mapping[str, Door], names: list[str], files: int) -> Growth:
+    site = ours.site(folder, there, {"bench_files": files}, {"light": names})
+    first = ours.run(site, ours.LIGHT)
+    noop = [ours.run(site, ours.LIGHT) for _ in range(3)]
+    dry = [ours.run(site, ours.LIGHT, "--dry") for _ in range(3)]
+    if any(run.changed for run in [*noop, *dry]):
+        raise RuntimeError(f"a run after the first one changes something: {noop[0].said}")
+    counted = ours.count(site, ours.LIGHT), ours.count(site, ours.LIGHT, "--dry")
+    return Growth(
+        len(names),
+        first.seconds,
+        median(run.seconds for run in noop),
+        median(run.seconds for run in dry),
+        *(max(one.trips.values()) for one in counted),
+    )
+
+
+if __name__ == "__main__":
+    main()

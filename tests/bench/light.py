@@ -1,0 +1,55 @@
+"""
+A deploy of a few of our operations that needs no docker, for any number of hosts and files.
+
+    pyinfra INVENTORY tests/bench/light.py --data bench_files=20
+"""
+
+from __future__ import annotations
+
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.read_ahead import read_ahead
+from pyinfra_kube.operations import files, hosts, iptables, routes, services, sysctl
+
+_UNIT = "bench-light.service"
+_SERVICE = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+
+
+@phase("Light")
+def light() -> None:
+    read_ahead(build)
+    build()
+
+
+def build() -> None:
+    """Files, kernel settings, names, rules, routes and a unit."""
+
+    data = ctx_host.get().data
+    number = int(data.get("bench_files", 20))
+    names = {host.name: host.data.ssh_hostname for host in ctx_state.get().inventory}
+    folder = files.File("/etc/bench", kind="directory", mode="755")
+    unit = files.File(f"/etc/systemd/system/{_UNIT}", _SERVICE)
+    some = [files.File(f"/etc/bench/{n}.conf", f"value = {n}\n") for n in range(number)]
+    files.files(name="Files", files=[folder, *some])
+    unit_file = files.files(name="Unit file", files=[unit])
+    sysctl.sysctls(name="Kernel settings", settings={"net.ipv4.ip_forward": 1})
+    hosts.hosts(name="Names", entries=names)
+    iptables.rules(
+        name="Rules",
+        rules=[f"-A FORWARD -d 10.77.{n}.0/24 -j ACCEPT" for n in range(number // 4)],
+        owner="bench-light",
+    )
+    # Nobody needs to be there.
+    gateway = f"{data.ssh_hostname.rpartition('.')[0]}.254"
+    routes.routes(
+        name="Routes",
+        routes=[routes.Route(f"10.78.{n}.0/24", via=gateway) for n in range(number // 4)],
+    )
+    services.services(
+        name="Unit", units=[services.Unit(_UNIT, restart=bool(unit_file.will_change))]
+    )
+
+
+if "__name__" not in globals():
+    light()

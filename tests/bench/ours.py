@@ -1,0 +1,105 @@
+"""Our side: pyinfra in a folder, timed or counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.bench.timed import Door, Timed
+from tests.e2e.paths import REPOSITORY, Site
+
+LIGHT = Path(__file__).with_name("light.py")
+SCRATCH = REPOSITORY / "deploys/scratch.py"
+
+
+def compile_all() -> None:
+    """Compile our modules, as an installation from a package does (and did for Ansible)."""
+
+    folders = ("cluster", "facts", "operations", "templates", "deploys", "package")
+    paths = [str(REPOSITORY / name) for name in folders]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *paths], check=True)
+
+
+def site(
+    folder: Path,
+    doors: Mapping[str, Door],
+    settings: Mapping[str, Any],
+    groups: Mapping[str, list[str]] | None = None,
+    addresses: Mapping[str, str] | None = None,
+) -> Site:
+    """
+    An inventory that reaches hosts through doors.
+
+    + settings: of all hosts
+    + groups: group → hosts; by default masters and nodes
+    + addresses: host → the address that others know it by, where its door has another
+    """
+
+    own = {
+        name: {
+            "ssh_hostname": door.address,
+            "ssh_port": door.port,
+            **({"address": addresses[name]} if addresses else {}),
+        }
+        for name, door in doors.items()
+    }
+    known = next(iter(doors.values())).known_hosts
+    return Site(folder, {"ssh_known_hosts_file": known, **settings}, groups, own)
+
+
+def run(site: Site, deploy: Path, *options: str) -> Timed:
+    """
+    Run a deploy.
+
+    + options: of pyinfra, as ``--dry``
+    """
+
+    command = [Path(sys.executable).with_name("pyinfra")]
+    return _run(command, site, deploy, *options)
+
+
+def count(site: Site, deploy: Path, *options: str) -> Timed:
+    """Run a deploy, and count what is sent to each host."""
+
+    return _run([sys.executable, "-m", "tests.bench.counted"], site, deploy, *options)
+
+
+def _run(command: list[Any], site: Site, deploy: Path, *options: str) -> Timed:
+    counts = site.folder / "counts.json"
+    options = options if "--dry" in options else (*options, "-y")
+    path = f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}"
+    start = time.monotonic()
+    done = subprocess.run(
+        [*command, site.inventory, deploy, "--json", *options],
+        cwd=site.folder,
+        env={**os.environ, "BENCH_COUNTS": str(counts), "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.monotonic() - start
+    if done.returncode:
+        raise RuntimeError(f"pyinfra {deploy.name} {options}:\n{done.stderr[-4000:]}")
+    document = json.loads(done.stdout)
+    if "--dry" in options:
+        keys = ("hosts_with_change", "hosts_with_conditional_change")
+        changes = [
+            f"{host}: {operation['name']}"
+            for operation in document["plan"]
+            for key in keys
+            for host in operation[key]
+        ]
+    else:
+        changes = [
+            f"{host}: {operation['name']}"
+            for operation in document["results"]["operations"]
+            for host in operation["success"]
+        ]
+    trips = json.loads(counts.read_text()) if counts.exists() else {}
+    return Timed(seconds, len(changes), trips, "\n".join(changes))

@@ -1,0 +1,151 @@
+"""The page that a bench writes: ratios, and the machine that they were measured on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from tests.bench.timed import Timed
+
+_PAGE = """\
+# What a run costs
+
+Written by `make bench`; ratios are what counts, for seconds are those of the machine. {machine}.
+Ours is pyinfra {pyinfra}, theirs ansible-core {ansible} with pipelining, ControlPersist and a fork
+a host.
+
+## The scratch path beside a playbook
+
+Three hosts, a master and two nodes. The playbook (`tests/bench/playbook.yml`) sets the same
+resources with Ansible's own modules; its files, rules, units, images and checks are taken from our
+deploy itself. No-op and dry runs were made by turns on the hosts that the playbook had built, and
+found nothing to change; the middle one of {runs} counts. Round trip time is added by a relay that
+holds each packet back, for both sides alike.
+
+| run | added round trip time | ours | playbook | ratio |
+|---|---|---|---|---|
+{pairs}
+
+After the playbook built the cluster, our own run found {differences}.
+
+A no-op run of ours sends {trips[0]} commands and transfers to the busiest host, a dry run
+{trips[2]}; the playbook {trips[1]} and {trips[3]} (`--check`).
+
+Less for the playbook: it starts a component again only for what it changed itself, compares
+images by name, and does not look at rules and routes that should not be. Its hosts got Python
+before the clock ran.
+
+## More hosts
+
+A deploy of 20 files, kernel settings, names of all hosts, 5 rules, 5 routes and a unit.
+
+| hosts | first run | no-op run | dry run | round trips a host, no-op / dry |
+|---|---|---|---|---|
+{growth}
+
+## More files, rules and routes
+
+The same on one host. A quarter as many rules, and as many routes.
+
+| files | first run | no-op run | dry run | round trips, no-op / dry |
+|---|---|---|---|---|
+{size}
+
+## Where the time goes
+
+{parts}
+"""
+
+_PARTS = """\
+pyinfra reads what a host has once to prepare and once more to execute. A deploy of ours is
+rehearsed first, so each of these is one command to each host (`deploys/read_ahead.py`), plus one
+that looks before anything is planned. What remains is Python's start with pyinfra and paramiko,
+and on the hosts the digests of the Kubernetes binaries and docker's answers.
+"""
+
+
+@dataclass
+class Pair:
+    """Runs of one kind on both sides."""
+
+    kind: str
+    distance: int
+    ours: list[Timed]
+    theirs: list[Timed]
+
+
+@dataclass
+class Growth:
+    """Runs of the light deploy: seconds, and round trips of the busiest host."""
+
+    hosts: int
+    first: float
+    noop: float
+    dry: float
+    noop_trips: int
+    dry_trips: int
+
+
+@dataclass
+class Result:
+    """All that was measured."""
+
+    ansible: str
+    pairs: list[Pair] = field(default_factory=list)
+    trips: dict[str, tuple[int, int]] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
+    size: list[tuple[int, Growth]] = field(default_factory=list)
+
+    def add(self, pair: Pair) -> None:
+        for run in [*pair.ours, *pair.theirs]:
+            if pair.kind != "first run" and run.changed:
+                raise RuntimeError(f"a {pair.kind} changes something:\n{run.said}")
+        self.pairs.append(pair)
+
+
+def page(result: Result) -> str:
+    trips = [*result.trips.get("no-op run", (0, 0)), *result.trips.get("dry run", (0, 0))]
+    found = "; ".join(result.differences)
+    return _PAGE.format(
+        machine=_machine(),
+        pyinfra=version("pyinfra"),
+        ansible=result.ansible,
+        runs=max((len(pair.ours) for pair in result.pairs), default=0),
+        pairs="\n".join(_row(pair) for pair in result.pairs),
+        differences=f"this to change: {found}" if found else "nothing to change",
+        trips=trips,
+        growth="\n".join(f"| {g.hosts} {_cells(g)}" for g in result.growth),
+        size="\n".join(f"| {files} {_cells(g)}" for files, g in result.size),
+        parts=_PARTS.rstrip("\n"),
+    )
+
+
+def _row(pair: Pair) -> str:
+    ours = median(run.seconds for run in pair.ours)
+    theirs = median(run.seconds for run in pair.theirs)
+    ratio = f"**{theirs / ours:.1f}**"
+    return f"| {pair.kind} | {pair.distance} ms | {ours:.1f} s | {theirs:.1f} s | {ratio} |"
+
+
+def _cells(growth: Growth) -> str:
+    seconds = " | ".join(f"{n:.1f} s" for n in (growth.first, growth.noop, growth.dry))
+    return f"| {seconds} | {growth.noop_trips} / {growth.dry_trips} |"
+
+
+def _machine() -> str:
+    """The machine in one line."""
+
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown processor",
+    )
+    load = os.getloadavg()[0]
+    return f"This one has {os.cpu_count()} cores ({model}), shared by all hosts; load {load:.1f}"

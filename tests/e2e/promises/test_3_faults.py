@@ -1,0 +1,265 @@
+"""A run may die anywhere: the next one ends in the same state as one that nothing disturbed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.promises import managed
+from tests.e2e.promises.managed import Catalogue
+from tests.e2e.promises.settled import Settled, catalogue_of, differences
+from tests.e2e.promises.trial import Trial
+
+pytestmark = pytest.mark.lab
+
+State = dict[str, list[str]]
+
+# Kills between two states of a settled cluster, and on the way from blank hosts.
+_FULL, _FULL_BLANK, _SAMPLE = 30, 12, 3
+
+
+@dataclass
+class Goal:
+    """
+    Where a run shall end.
+
+    + settings: of the inventory
+    + catalogue: what is managed then
+    + state: how it stands when nothing disturbed the run
+    + commands: what an undisturbed run executed on its way there
+    """
+
+    settings: dict[str, Any]
+    catalogue: Catalogue
+    state: State
+    commands: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _goals(settled: Settled) -> tuple[Goal, Goal]:
+    """The settled state, and another one, each reached from the other by undisturbed runs."""
+
+    trial = settled.trial
+    every = {key: one[key] for one in trial.path.changes.values() for key in one}
+    trial.configure(**every)
+    there = trial.watched()
+    other = Goal(every, catalogue_of(trial), {}, there.report.commands)
+    other.state = managed.dump(trial, other.catalogue)
+    trial.configure()
+    back = trial.watched()
+    home = Goal({}, settled.catalogue, settled.state, back.report.commands)
+    return home, other
+
+
+def _spread(count: int, among: int) -> list[int]:
+    """So many numbers from 1 on, evenly."""
+    count = min(count, among)
+    return [1 + round(number * (among - 1) / max(1, count - 1)) for number in range(count)]
+
+
+def _lost_restart(commands: list[tuple[str, str]]) -> int:
+    """The command after which docker has a new configuration and was not restarted."""
+    numbers = [
+        n for n, (_, summary) in enumerate(commands, 1) if "/etc/systemd/system/docker" in summary
+    ]
+    return numbers[-1] if numbers else 1
+
+
+def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
+    """Kills on the way from one state to another and back."""
+
+    trial = settled.trial
+    home, other = _goals(settled)
+    among = min(len(home.commands), len(other.commands))
+    count = int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE))
+    places = [_lost_restart(other.commands), *_spread(count, among)]
+    problems: list[str] = []
+    start, goal = home, other
+    for turn, place in enumerate(places):
+        # Half of them strike in the middle of a command.
+        delay = 0.1 if turn % 2 else -1.0
+        trial.configure(**goal.settings)
+        process, _ = trial.start(at=place, delay=delay)
+        process.communicate(timeout=900)
+        what = f"killed {'in' if delay > 0 else 'after'} command {place} of {among}"
+        assert process.returncode == -9, what
+        problems += _torn(trial, start.state, goal, what)
+        problems += _converges(trial, goal, what)
+        start, goal = goal, start
+    trial.configure()
+    trial.watched()
+    figures.append(
+        f"faults, {trial.path.name}: {len(places)} runs between two states killed, "
+        f"of {among} commands each, {len(problems)} problems"
+    )
+    assert not problems, "\n".join(problems)
+    assert not settled.differs()
+
+
+def _torn(trial: Trial, before: State, goal: Goal, what: str) -> list[str]:
+    """Files that are neither as they were nor as they shall be."""
+
+    time.sleep(3)
+    now = managed.dump(trial, goal.catalogue, api=False)
+    return [
+        f"{what}: half-written on {host}: {line}"
+        for host, lines in now.items()
+        for line in lines
+        if line.startswith("file ") and line not in before[host] and line not in goal.state[host]
+    ]
+
+
+def _converges(trial: Trial, goal: Goal, what: str) -> list[str]:
+    """Run again: the state, every restart, and nothing left to do."""
+
+    run = trial.watched(fine=False)
+    if run.code:
+        return [f"{what}: the next run failed: {sorted(run.failed)}: {run.said[-3000:]}"]
+    problems = [f"{what}: {line}" for line in differences(trial, goal.catalogue, goal.state)]
+    problems += [f"{what}: stale: {line}" for line in managed.stale(trial, goal.catalogue)]
+    problems += [f"{what}: left to do: {pair}" for pair in trial.plan()]
+    return problems
+
+
+# -- What happens to hosts -----------------------------------------------------------------------
+
+
+def _cut(trial: Trial, host: str) -> None:
+    trial.lab.cut(host)
+    time.sleep(5)
+    trial.lab.mend(host)
+
+
+def _reboot(trial: Trial, host: str) -> None:
+    trial.lab.reboot(host)
+    trial.execute(host, managed.KERNEL_NEIGHBOURS)
+
+
+_HARM: dict[str, Callable[[Trial, str], None]] = {
+    "rebooted": _reboot,
+    "network cut": _cut,
+    "disk full": lambda trial, host: trial.lab.fill_disk(host),
+}
+
+
+@pytest.mark.parametrize("harm", _HARM)
+def test_host_is_harmed(settled: Settled, full: bool, figures: list[str], harm: str) -> None:
+    """In the middle of a run that does a lot, something happens to a host."""
+
+    if not full and harm != "disk full":
+        pytest.skip("with --full only")
+    trial = settled.trial
+    problems = []
+    for number in _spread(3 if full else 1, 25):
+        _spoil_much(settled)
+        problems += _harmed(settled, harm, 4 + number)
+    figures.append(f"faults, {trial.path.name}: {harm}: {len(problems)} problems")
+    assert not problems, "\n".join(problems)
+
+
+def _spoil_much(settled: Settled) -> None:
+    """Have a run write files, upload, and restart."""
+
+    trial = settled.trial
+    for host, files in settled.catalogue.files.items():
+        paths = [path for path in files if "kubelet" in path or "/etc/sysctl.d" in path]
+        trial.execute(host, "rm -f " + " ".join(p for p in paths if files[p].file.kind == "file"))
+        binaries = list(settled.catalogue.calls("binaries.binaries", host))
+        paths = [binary.path for record in binaries for binary in record.arguments["binaries"]]
+        trial.execute(host, "rm -f " + " ".join(paths))
+
+
+def _harmed(settled: Settled, harm: str, place: int) -> list[str]:
+    trial = settled.trial
+    reached, go = (trial.folder / f"{name}-{time.monotonic_ns()}" for name in ("reached", "go"))
+    process, _ = trial.start(at=place, what="hold", delay=0.0, reached=str(reached), go=str(go))
+    while not reached.exists() and process.poll() is None:
+        time.sleep(0.2)
+    host = reached.read_text() if reached.exists() else trial.path.master
+    what = f"{host} {harm} at command {place}"
+    _HARM[harm](trial, host)
+    go.touch()
+    try:
+        process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+    if harm == "disk full":
+        trial.lab.free_disk(host)
+    goal = Goal({}, settled.catalogue, settled.state)
+    return _torn(trial, _or_absent(settled), goal, what) + _converges(trial, goal, what)
+
+
+def _or_absent(settled: Settled) -> State:
+    """Each file as it stands, or not there."""
+
+    found = {}
+    for host, lines in settled.state.items():
+        paths = [line.split()[1] for line in lines if line.startswith("file ")]
+        found[host] = [*lines, *(f"file {path} absent" for path in paths)]
+    return found
+
+
+def test_upload_is_cut_off(settled: Settled, full: bool, figures: list[str]) -> None:
+    """The control machine dies while it uploads a program."""
+
+    trial = settled.trial
+    goal = Goal({}, settled.catalogue, settled.state)
+    problems: list[str] = []
+    delays = (0.05, 0.3, 1.0) if full else (0.3,)
+    for delay in delays:
+        _spoil_much(settled)
+        process, _ = trial.start(at=1, kind="upload", delay=delay)
+        process.communicate(timeout=900)
+        assert process.returncode == -9
+        what = f"killed {delay} s after an upload began"
+        problems += _torn(trial, _or_absent(settled), goal, what) + _converges(trial, goal, what)
+    figures.append(
+        f"faults, {trial.path.name}: {len(delays)} uploads cut off, {len(problems)} problems"
+    )
+    assert not problems, "\n".join(problems)
+
+
+# -- From blank hosts ----------------------------------------------------------------------------
+
+
+def test_killed_on_blank_hosts(settled: Settled, full: bool, figures: list[str]) -> None:
+    """The same from the start, with the credentials kept so that states can be compared."""
+
+    if not full:
+        pytest.skip("with --full only")
+    trial = settled.trial
+    kept = trial.folder / "kept"
+    shutil.copytree(trial.store, kept)
+    trial.blank()
+    first = trial.watched()
+    goal = Goal({}, settled.catalogue, managed.dump(trial, settled.catalogue))
+    goal.commands = first.report.commands
+    count = int(os.environ.get("PROMISE_BLANK_KILLS", _FULL_BLANK))
+    problems: list[str] = []
+    places = _spread(count, len(goal.commands))
+    for turn, place in enumerate(places):
+        trial.blank()
+        _restore(trial.store, kept)
+        before = managed.dump(trial, goal.catalogue, api=False)
+        process, _ = trial.start(at=place, delay=0.1 if turn % 2 else -1.0)
+        process.communicate(timeout=900)
+        what = f"blank hosts, killed at command {place} of {len(goal.commands)}"
+        problems += _torn(trial, before, goal, what) + _converges(trial, goal, what)
+    figures.append(
+        f"faults, {trial.path.name}: {len(places)} runs on blank hosts killed, of "
+        f"{len(goal.commands)} commands each, {len(problems)} problems"
+    )
+    assert not problems, "\n".join(problems)
+
+
+def _restore(store: Path, kept: Path) -> None:
+    shutil.rmtree(store)
+    shutil.copytree(kept, store)
