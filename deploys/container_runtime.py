@@ -19,16 +19,12 @@ def run_docker() -> None:
     """Configure docker, install it where there is none, run it, and remove its own network."""
 
     it = cluster()
-    configured = docker.docker(
-        name="Configure docker", options=options(), nofile=it.spec.docker_nofile
-    )
+    docker.docker(name="Configure docker", options=options(), nofile=it.spec.docker_nofile)
     if it.spec.install_packages and not it.observed[it.me.name].foreign_docker:
         packages.packages(name="Install docker", packages=distribution_packages(["docker"]))
     services.services(
         name="Run docker",
-        units=[
-            services.Unit("docker.service", config=docker.CONFIG, restart=configured.will_change)
-        ],
+        units=[services.Unit("docker.service", config=docker.CONFIG)],
     )
     docker.docker0_absent(name="Remove docker's own network")
     docker.working(name="See that docker works")

@@ -10,7 +10,6 @@ from pyinfra_kube.deploys.credentials import master_files
 from pyinfra_kube.deploys.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import environment, services
-from pyinfra_kube.operations.util.files import changing
 
 # Whom Fedora's units run as.
 GROUP = "kube"
@@ -23,10 +22,10 @@ def run_fedora_etcd() -> None:
 
     it = cluster()
     if it.is_a("etcd"):
-        configured = environment.environment_files(name="Configure etcd", files=[etcd_file(it)])
+        environment.environment_files(name="Configure etcd", files=[etcd_file(it)])
         services.services(
             name="Run etcd",
-            units=[services.Unit("etcd.service", config=[ETCD], restart=configured.will_change)],
+            units=[services.Unit("etcd.service", config=[ETCD])],
         )
 
 
@@ -38,10 +37,6 @@ def run_fedora_control_plane() -> None:
     if not it.is_a("master"):
         return
     files = component_files(it, COMPONENTS)
-    configured = {
-        component: environment.changing([files[0], file])
-        for component, file in zip(COMPONENTS, files[1:], strict=True)
-    }
     reads = {
         component: [
             file
@@ -50,7 +45,6 @@ def run_fedora_control_plane() -> None:
         ]
         for component in COMPONENTS
     }
-    restart = {name: bool(configured[name] or changing(reads[name])) for name in COMPONENTS}
     environment.environment_files(name="Configure the control plane", files=files)
     services.services(
         name="Run the control plane",
@@ -58,7 +52,6 @@ def run_fedora_control_plane() -> None:
             services.Unit(
                 f"{component}.service",
                 config=[files[0].path, file.path, *(read.path for read in reads[component])],
-                restart=restart[component],
             )
             for component, file in zip(COMPONENTS, files[1:], strict=True)
         ],

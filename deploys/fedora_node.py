@@ -12,22 +12,19 @@ from pyinfra_kube.deploys.credentials import ca_file
 from pyinfra_kube.deploys.fedora_environment import component_files
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
-from pyinfra_kube.operations.util.files import changing
 
 COMPONENTS = ("kubelet", "kube-proxy")
 
 
 @phase("docker")
-def configure_fedora_docker() -> bool:
+def configure_fedora_docker() -> None:
     """
     Configure docker, and let pods' packets through; running it comes when its network is known.
-
-    Returns whether docker must start anew for it.
     """
 
     it = cluster()
     if not it.is_a("node"):
-        return False
+        return
     options: dict[str, Any] = {
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "default-ipc-mode": "shareable",
@@ -35,28 +32,23 @@ def configure_fedora_docker() -> bool:
     }
     if it.spec.network == "routes":
         options["bip"] = it.plan.nodes[it.me.name].bridge_address
-    configured = docker.docker(
+    docker.docker(
         name="Configure docker",
         options={**options, **it.spec.docker_options},
         nofile=it.spec.docker_nofile,
     )
     iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
-    return configured.will_change
 
 
 @phase("docker")
-def run_fedora_docker(restart: bool) -> None:
-    """
-    Run docker.
-
-    + restart: whether what was configured in this run needs it
-    """
+def run_fedora_docker() -> None:
+    """Run docker."""
 
     it = cluster()
     if it.is_a("node"):
         services.services(
             name="Run docker",
-            units=[services.Unit("docker.service", config=docker.CONFIG, restart=restart)],
+            units=[services.Unit("docker.service", config=docker.CONFIG)],
         )
         docker.working(name="See that docker works")
 
@@ -86,10 +78,6 @@ def run_fedora_node() -> None:
         "kubelet": [kubeconfigs["kubelet"], ca_file(it)],
         "kube-proxy": [kubeconfigs["kube-proxy"]],
     }
-    restart = {
-        component: bool(environment.changing([settings[0], own]) or changing(needs[component]))
-        for component, own in zip(COMPONENTS, settings[1:], strict=True)
-    }
     folders = [
         files.File(path.rpartition("/")[0], kind="directory", mode="755")
         for path in KUBECONFIGS.values()
@@ -107,7 +95,6 @@ def run_fedora_node() -> None:
                     own.path,
                     *(file.path for file in needs[component]),
                 ],
-                restart=restart[component],
             )
             for component, own in zip(COMPONENTS, settings[1:], strict=True)
         ],
@@ -115,5 +102,6 @@ def run_fedora_node() -> None:
 
 
 if "__name__" not in globals():
-    run_fedora_docker(configure_fedora_docker())
+    configure_fedora_docker()
+    run_fedora_docker()
     run_fedora_node()

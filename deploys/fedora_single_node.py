@@ -40,7 +40,8 @@ def build() -> None:
     keep_credentials(GROUP)
     run_fedora_etcd()
     run_fedora_control_plane()
-    run_fedora_docker(configure_fedora_docker())
+    configure_fedora_docker()
+    run_fedora_docker()
     run_fedora_node()
     verify_fedora_cluster()
 

@@ -57,30 +57,24 @@ def run_flannel() -> bool:
     problems = check_iface(it.me.name, it.me.flannel_iface, links)
     if problems:
         raise DeployError(explain(InputError(problems)))
-    program = None
+    own = [BINARY] if it.spec.flannel_source else []
     if it.spec.flannel_source:
         source = [binaries.Binary(BINARY, it.spec.flannel_source)]
-        program = binaries.binaries(name="Install flanneld", binaries=source)
+        binaries.binaries(name="Install flanneld", binaries=source)
     reach: dict[str, Any] = {
         "endpoints": endpoints(it),
         "prefix": it.spec.flannel_etcd_prefix,
         "api": api(it),
     }
-    configured = flannel.flanneld(
+    flannel.flanneld(
         name="Configure flanneld",
         iface=it.me.flannel_iface,
-        binary=BINARY if program else None,
+        binary=BINARY if own else None,
         **reach,
     )
     services.services(
         name="Run flanneld",
-        units=[
-            services.Unit(
-                "flanneld.service",
-                config=[*flannel.CONFIG, *([BINARY] if program else [])],
-                restart=configured.will_change or bool(program and program.will_change),
-            )
-        ],
+        units=[services.Unit("flanneld.service", config=[*flannel.CONFIG, *own])],
     )
     leased = flannel.lease(
         name="Have a lease of flannel's network",

@@ -9,7 +9,6 @@ from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.credentials import ca_file, cloud_files
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, images, kubelet, services
-from pyinfra_kube.operations.util.files import changing
 
 BINARY = "/usr/local/bin/kubelet"
 
@@ -20,18 +19,15 @@ def run_kubelet() -> None:
 
     it = cluster()
     source, digest = it.artifacts.binary("kubelet")
-    program = binaries.binaries(
-        name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)]
-    )
+    binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
     pause = it.release.pause_image
     images.images(
         name="Have the image that holds a pod's network",
         files={pause: it.artifacts.image("pause") or None},
     )
     read_files = kubelet_files(it)
-    restart = bool(changing([*read_files, ca_file(it)]))
     files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(it), *read_files])
-    unit = kubelet.kubelet(
+    kubelet.kubelet(
         name="Set kubelet's unit",
         flags=command_line("kubelet", it.release, it.settings(), it.spec.kubelet_flags),
         binary=BINARY,
@@ -43,7 +39,6 @@ def run_kubelet() -> None:
             services.Unit(
                 "kubelet.service",
                 config=[BINARY, *(file.path for file in read_files), ca_file(it).path],
-                restart=restart or program.will_change or unit.will_change,
             )
         ],
     )

@@ -25,7 +25,10 @@ def set_up_pod_network() -> None:
                 mtu=it.spec.bridge_mtu,
             )
         iptables.masquerade(
-            name="Masquerade what leaves the cluster", cluster_subnet=it.plan.cluster_subnet
+            name="Masquerade what leaves the cluster",
+            cluster_subnet=it.plan.cluster_subnet,
+            # A kubelet that sets up the bridge sets the same rule itself.
+            present=it.spec.bridge_approach == "manual",
         )
         iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
     routes.routes(

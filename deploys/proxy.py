@@ -8,7 +8,6 @@ from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, proxy, services
-from pyinfra_kube.operations.util.files import changing
 
 BINARY = "/usr/local/bin/kube-proxy"
 
@@ -21,29 +20,20 @@ def run_proxy() -> None:
     if not it.is_a("node"):
         return
     source, digest = it.artifacts.binary("kube-proxy")
-    program = binaries.binaries(
-        name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)]
-    )
+    binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
     path = KUBECONFIGS["kube-proxy"]
     text = it.credentials.kubeconfig("kube-proxy", it.me.name)
     kubeconfig = files.File(path, text, mode="600", secret=True)
-    restart = bool(changing([kubeconfig]))
     folder = files.File(path.rpartition("/")[0], kind="directory", mode="700")
     files.files(name="Set kube-proxy's kubeconfig", files=[folder, kubeconfig])
-    unit = proxy.proxy(
+    proxy.proxy(
         name="Set kube-proxy's unit",
         flags=command_line("kube-proxy", it.release, it.settings(), it.spec.proxy_flags),
         binary=BINARY,
     )
     services.services(
         name="Run kube-proxy",
-        units=[
-            services.Unit(
-                "kube-proxy.service",
-                config=[BINARY, path],
-                restart=restart or program.will_change or unit.will_change,
-            )
-        ],
+        units=[services.Unit("kube-proxy.service", config=[BINARY, path])],
     )
 
 

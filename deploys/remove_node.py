@@ -102,7 +102,7 @@ def leave(it: Cluster) -> None:
         present=False,
     )
     routes.routes(name="Remove the routes to pods", present=False)
-    configured = docker.docker(
+    docker.docker(
         name="Give docker its own network again",
         options=dict.fromkeys(options(), None),
         nofile=None,
@@ -110,9 +110,7 @@ def leave(it: Cluster) -> None:
     bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
     services.services(
         name="Run docker",
-        units=[
-            services.Unit("docker.service", config=docker.CONFIG, restart=configured.will_change)
-        ],
+        units=[services.Unit("docker.service", config=docker.CONFIG)],
     )
 
 

@@ -20,6 +20,7 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.facts.files import Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.coming import announce
 from pyinfra_kube.operations.util.digest import sha256_of
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
@@ -106,6 +107,7 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         return
 
     others = [b for b in differing if not _has(b, digests, states.get(b.path))]
+    announce(binary.path for binary in others)
     mended = [binary for binary in differing if binary not in others]
     uploads = [binary for binary in others if not binary.remote]
     folders = sorted({binary.path.rpartition("/")[0] for binary in others})

@@ -60,7 +60,7 @@ def docker(
 
         from pyinfra_kube.operations import docker, services
 
-        configured = docker.docker(
+        docker.docker(
             name="Configure docker",
             options={
                 "bridge": "cbr0",
@@ -71,11 +71,7 @@ def docker(
         )
         services.services(
             name="Run docker",
-            units=[
-                services.Unit(
-                    "docker.service", config=docker.CONFIG, restart=configured.will_change
-                ),
-            ],
+            units=[services.Unit("docker.service", config=docker.CONFIG)],
         )
     """
 

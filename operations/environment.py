@@ -18,6 +18,7 @@ from pyinfra_kube.facts.environment import AWK, EnvironmentFiles, EnvironmentTex
 from pyinfra_kube.facts.files import Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.coming import announce
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
@@ -129,6 +130,7 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
     changing = [plan for plan in plans if plan.reasons]
     if not changing:
         return None
+    announce(file.path for file in files if _content_differs(file, texts.get(file.path)))
     for plan in changing:
         changes.show(plan.shown())
     summary = "set " + ", ".join(plan.file.path for plan in changing)

@@ -158,18 +158,14 @@ def flanneld(
 
         from pyinfra_kube.operations import flannel, services
 
-        flanneld = flannel.flanneld(
+        flannel.flanneld(
             name="Set flanneld's options",
             endpoints=["http://fed-master:2379"],
             iface="eth1",
         )
         services.services(
             name="Run flanneld",
-            units=[
-                services.Unit(
-                    "flanneld.service", config=flannel.CONFIG, restart=flanneld.will_change
-                ),
-            ],
+            units=[services.Unit("flanneld.service", config=flannel.CONFIG)],
         )
     """
 

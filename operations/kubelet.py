@@ -43,7 +43,7 @@ def kubelet(
 
         from pyinfra_kube.operations import kubelet, services
 
-        unit = kubelet.kubelet(
+        kubelet.kubelet(
             name="Set up kubelet",
             flags=[
                 "--api-servers=http://192.0.2.10:8080",
@@ -53,7 +53,7 @@ def kubelet(
         )
         services.services(
             name="Run kubelet",
-            units=[services.Unit("kubelet.service", restart=unit.will_change)],
+            units=[services.Unit("kubelet.service")],
         )
     """
 

@@ -41,13 +41,13 @@ def proxy(
 
         from pyinfra_kube.operations import proxy, services
 
-        unit = proxy.proxy(
+        proxy.proxy(
             name="Set up kube-proxy",
             flags=["--master=http://192.0.2.10:8080", "--v=2"],
         )
         services.services(
             name="Run kube-proxy",
-            units=[services.Unit("kube-proxy.service", restart=unit.will_change)],
+            units=[services.Unit("kube-proxy.service")],
         )
     """
 

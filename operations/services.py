@@ -14,6 +14,7 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.facts.services import Units, UnitState, UnitStates
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.coming import coming
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
@@ -72,15 +73,14 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
     """
     Set the state of any number of units, stops first, then starts in the order given (N7, H4).
 
-    A unit is restarted when it started before one of its files last changed, so that a restart
-    that an earlier run did not live to make is made by the next one. Restarting only for what
-    this run changes would lose it. What is already fresh is not touched. A unit that is not
+    A unit is restarted when an operation of this run gives one of its files another content, or
+    when it started before one of them last changed, so that a restart that an earlier run did not
+    live to make is made by the next one. What is already fresh is not touched. A unit that is not
     installed is as good as stopped, disabled and unmasked.
 
     Fails with the last lines of its journal when a unit does not stay up.
 
-    + units: list of ``Unit``; ``restart=other.will_change`` there predicts in a dry run what a
-      file that is yet to be written will cause
+    + units: list of ``Unit``
 
     **Example:**
 
@@ -168,7 +168,7 @@ _DISABLED = ("disabled", "enabled-runtime", "linked", "linked-runtime", "bad")
 def _staleness(unit: Unit, state: UnitState, mtimes: dict[str, float]) -> str:
     """Why a running unit must be restarted; empty when it need not."""
 
-    if unit.restart:
+    if unit.restart or any(_is_read(path, unit, state) for path in coming()):
         return "its configuration changes"
     if state.reload_needed:
         return "its unit file changed"
@@ -176,6 +176,11 @@ def _staleness(unit: Unit, state: UnitState, mtimes: dict[str, float]) -> str:
         return ""
     newer = [path for path in _reads(unit, state) if mtimes.get(path, 0.0) > state.started]
     return f"{', '.join(newer)} changed after it started" if newer else ""
+
+
+def _is_read(path: str, unit: Unit, state: UnitState) -> bool:
+    own = f"/etc/systemd/system/{unit.name}"
+    return path in (own, *_reads(unit, state)) or path.startswith(f"{own}.d/")
 
 
 def _reads(unit: Unit, state: UnitState) -> list[str]:

@@ -17,6 +17,7 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.facts.files import FileContents, Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.coming import announce
 from pyinfra_kube.operations.util.script import Script
 
 # A file appears under its name only when it is whole, right and owned as wanted; the temporary
@@ -109,6 +110,7 @@ def plan_files(files: Sequence[File]) -> Script | None:
     changing = [file for file in files if _differences(file, states.get(file.path))]
     if not changing:
         return None
+    announce(f.path for f in changing if _content_differs(f, states.get(f.path)))
     _show(changing, states)
     lines = [_line(file, states.get(file.path)) for file in changing]
     summary = "set " + ", ".join(file.path for file in changing)
@@ -136,6 +138,12 @@ def _differences(file: File, state: FileState | None) -> list[str]:
     if (state.user, state.group) != (file.user, file.group):
         found.append(f"owner {state.user}:{state.group} → {file.user}:{file.group}")
     return found
+
+
+def _content_differs(file: File, state: FileState | None) -> bool:
+    """Whether more than mode and owner differs."""
+
+    return not all(d.startswith(("mode ", "owner ")) for d in _differences(file, state))
 
 
 def _line(file: File, state: FileState | None) -> str:

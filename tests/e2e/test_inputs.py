@@ -221,7 +221,7 @@ def test_http(plans: dict[str, Run], lab: Lab) -> None:
     assert f"--insecure-bind-address={address}" in files[f"{MANIFESTS}/kube-apiserver.yaml"]
     assert "--insecure-port=8080" in files[f"{MANIFESTS}/kube-apiserver.yaml"]
     for component in ("kube-controller-manager", "kube-scheduler"):
-        assert f"--master={address}:8080" in files[f"{MANIFESTS}/{component}.yaml"]
+        assert f"--master=http://{address}:8080" in files[f"{MANIFESTS}/{component}.yaml"]
     assert f"--master=http://{address}:8080" in run.new_files(NODES[0])[PROXY]
     assert any("--dport 8080 -j ACCEPT" in text for _, text in run.lines)
 

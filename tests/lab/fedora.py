@@ -151,7 +151,7 @@ def _build(folder: Path, spec: Path, repository: str, words: dict[str, str | Pat
 
 def _root(packages: Path) -> Path:
     recipe = digest(roots.blank().name, _MORE, _OS_RELEASE, _DNF, _REPOSITORIES, _MACROS)
-    installed = digest(_RPMS / f"{_INSTALLED}.spec", _RPMS / "common.inc")
+    installed = digest(_RPMS / f"{_INSTALLED}.spec", _RPMS / "common.inc", _dnf(_INSTALLED))
     return kept("root-fedora", digest(recipe, installed), lambda it: _make_root(it, packages))
 
 
@@ -189,12 +189,16 @@ def _make_root(folder: Path, packages: Path) -> None:
     # A host sees the repositories where others see the one of Debian packages.
     (root / "srv/rpms").symlink_to("apt")
     (root / "etc/sysconfig").mkdir(exist_ok=True)
-    roots._inside(root, packages, f"dnf --assumeyes --quiet install {_INSTALLED}")
+    roots._inside(root, packages, _dnf(_INSTALLED))
 
 
 def _make_with_docker(folder: Path, plain: Path, packages: Path) -> None:
     say("installing docker on a copy of the Fedora-like server")
     root = folder / "root"
     run("cp", "--archive", plain / "root", root)
-    script = "dnf --assumeyes --quiet install moby-engine && systemctl enable docker"
-    roots._inside(root, packages, script)
+    roots._inside(root, packages, f"{_dnf('moby-engine')} && systemctl enable docker")
+
+
+def _dnf(package: str) -> str:
+    # A root outlives the repository, so it keeps nothing of what that lists.
+    return f"dnf --assumeyes --quiet install {package} && dnf --quiet clean all"

@@ -274,7 +274,7 @@ def test_plain_http_as_the_seed_has_it() -> None:
     assert apiserver["insecure-bind-address"] == apiserver["advertise-address"] == "192.0.2.10"
     assert apiserver["token-auth-file"] == "/dev/null"
     assert not {"client-ca-file", "basic-auth-file", "cluster-name", "address"} & apiserver.keys()
-    assert named("kube-controller-manager", spec, "m1")["master"] == "192.0.2.10:8080"
+    assert named("kube-controller-manager", spec, "m1")["master"] == "http://192.0.2.10:8080"
     kubelet = named("kubelet", spec, "n1")
     assert kubelet["api-servers"] == "http://192.0.2.10:8080"
     assert "kubeconfig" not in kubelet

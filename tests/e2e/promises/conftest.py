@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def figures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Lines that are printed at the end, past pytest's capture."""
     lines: list[str] = []
     yield lines
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
     for line in lines:
         reporter.write_line(f"\n{line}")
 

@@ -126,6 +126,9 @@ def _edit(file: File) -> str:
         edit = f"""sed -i 's/"ip-masq": false/"ip-masq": true/' {path}"""
     elif file.path.endswith((".yaml", ".service")) and b"--v=" in file.data:
         edit = f"sed -i 's/--v=[0-9]*/--v=4/' {path}"
+    elif file.path.startswith(("/etc/kubernetes/", "/etc/sysconfig", "/etc/etcd/")):
+        # Where a user's own variables stay, only one of ours is drift.
+        edit = f"sed -i '0,/=/s/=/=drift/' {path}"
     else:
         return f"echo '# drift' >> {path}"
     return f"cp {path} /root/before && {edit} && ! cmp -s /root/before {path}; rm /root/before"
@@ -260,7 +263,8 @@ def _packages(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
     for name in record.arguments["packages"]:
         if not name.startswith(("docker", "containerd", "moby")):
             spoil = _maker(record, name, "package")
-            remove = f"dpkg --force-depends --remove {name} >/dev/null 2>&1"
+            dpkg = f"dpkg --force-depends --remove {name} >/dev/null 2>&1"
+            remove = f"if command -v dpkg >/dev/null; then {dpkg}; else rpm -e --nodeps {name}; fi"
             yield spoil("removed", remove)
 
 

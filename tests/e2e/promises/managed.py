@@ -46,6 +46,9 @@ class Catalogue:
             if file.kind != "absent":
                 wanted = Wanted(file, (short(name), host))
                 files.setdefault(host, {}).setdefault(file.path, wanted)
+        for record in report.records:
+            for file in _environment_files(record):
+                files.setdefault(record.host, {})[file.path] = Wanted(file, pair(record))
         return cls(report.records, files)
 
     def calls(self, operation: str, host: str | None = None) -> Iterator[Record]:
@@ -68,6 +71,15 @@ class Catalogue:
                 if path in pod.config or path == manifest:
                     found.append(Reader(f"container {pod.name}", pair(record)))
         return found
+
+
+def _environment_files(record: Record) -> list[File]:
+    if record.operation != "environment.environment_files":
+        return []
+    return [
+        File(file.path, file.text, file.mode, file.user, file.group)
+        for file in record.arguments["files"]
+    ]
 
 
 def pair(record: Record) -> Pair:
@@ -101,7 +113,9 @@ image() {
 pod() {
   echo "pod $1 $(docker ps --quiet --filter "label=io.kubernetes.container.name=$1" | wc -l)"
 }
-package() { echo "package $1 $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)"; }
+package() {
+  echo "package $1 $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null || rpm -q "$1")"
+}
 """
 
 # Everybody's rules and routes, but for those that kube-proxy and kubelet keep by themselves.
@@ -115,9 +129,9 @@ find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker \) -prune -o 
 # What somebody else has on a host, and what tells that it is as it was.
 KERNEL_NEIGHBOURS = r"""
 set -e
-iptables -w -A INPUT -s 203.0.113.7/32 -j DROP
-iptables -w -t nat -A POSTROUTING -s 203.0.113.8/32 -m comment --comment own -j RETURN
-ip route add blackhole 203.0.113.0/24
+iptables -w -A INPUT -s 100.127.9.7/32 -j DROP
+iptables -w -t nat -A POSTROUTING -s 100.127.9.8/32 -m comment --comment own -j RETURN
+ip route add blackhole 100.127.9.0/24
 ip link add own0 type bridge
 """
 NEIGHBOURS = r"""
@@ -127,7 +141,7 @@ for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /u
   chmod 640 $folder/own.txt
 done
 echo 'vm.max_map_count = 262144' >/etc/sysctl.d/98-own.conf
-echo '203.0.113.9 somebody' >>/etc/hosts
+echo '100.127.9.9 somebody' >>/etc/hosts
 docker run --detach --name own --restart always --network none {image} >/dev/null
 """
 _NEIGHBOURS = r"""

@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class Sampler:
     + folders: host → folders whose files' modes are noted
     """
 
-    def __init__(self, trial: Trial, folders: dict[str, Iterable[str]] | None = None) -> None:
+    def __init__(self, trial: Trial, folders: Mapping[str, Iterable[str]] | None = None) -> None:
         self.seen = Seen()
         self._stop = threading.Event()
         roots = [trial.folder]

@@ -100,7 +100,9 @@ def catalogue_of(trial: Trial) -> Catalogue:
 
 
 def _image(catalogue: Catalogue, host: str) -> str:
-    names = [n for r in catalogue.calls("images.images", host) for n in r.arguments["files"]]
+    names: list[str] = [
+        n for r in catalogue.calls("images.images", host) for n in r.arguments["files"]
+    ]
     return next((name for name in names if "pause" in name), names[0])
 
 

@@ -28,7 +28,10 @@ def test_drift_is_healed(settled: Settled, full: bool, figures: list[str]) -> No
     wrong: list[str] = []
     for number, together in enumerate(made, 1):
         problems = _heal(settled, together)
-        print(f"round {number}/{len(made)}: {drift.describe(together)}: {problems or 'healed'}")
+        print(
+            f"\nround {number}/{len(made)}: {drift.describe(together)}: {problems or 'healed'}",
+            flush=True,
+        )
         wrong += [f"{drift.describe(together)}\n    {problem}" for problem in problems]
     kinds = Counter(spoil.kind for spoil in drawn)
     figures.append(
@@ -62,6 +65,8 @@ def _heal(settled: Settled, together: list[Spoil]) -> list[str]:
     problems += [f"after the run: {line}" for line in settled.differs()]
     problems += _restarts(before, managed.starts(trial), together)
     left = trial.dry("--json")
+    if left.code:
+        return [*problems, f"the dry run after it failed: {left.said[-3000:]}"]
     problems += [f"left to do: {pair}" for pair in left.planned | left.conditional]
     if left.planned:
         trial.watched(fine=False)
