@@ -85,7 +85,9 @@ class Cluster:
 
     @property
     def new_addresses(self) -> list[str]:
-        """One line for each node whose pod CIDR is not written down yet."""
+        """One line for each node whose pod CIDR is not written down yet; leases say flannel's."""
+        if self.spec.network == "flannel":
+            return []
         known = self.book.read()
         return [
             f"addresses.yaml: {node.name} has {node.pod_cidr}"
@@ -96,7 +98,8 @@ class Cluster:
     def keep(self) -> None:
         """Write credentials and addresses on the control machine."""
         self.store.save()
-        self.book.write({node.name: node.pod_cidr for node in self.plan.nodes.values()})
+        if self.new_addresses:
+            self.book.write({node.name: node.pod_cidr for node in self.plan.nodes.values()})
 
     @property
     def keeper(self) -> bool:
@@ -166,7 +169,7 @@ def _make(state: State) -> Cluster:
     _check_master(spec, observed)
     plan = make_plan(
         spec,
-        carried={name: seen.pod_cidr for name, seen in observed.items() if seen.pod_cidr},
+        carried=_carried(spec, observed, book.read()),
         remembered=book.read(),
         networks={name: seen.networks for name, seen in observed.items()},
         addresses=_addresses(spec, observed),
@@ -177,6 +180,20 @@ def _make(state: State) -> Cluster:
     for line in credentials.warnings:
         logger.warning(line)
     return Cluster(spec, release, plan, store, book, credentials, artifacts, observed)
+
+
+def _carried(
+    spec: ClusterSpec, observed: Mapping[str, Observation], remembered: Mapping[str, str]
+) -> dict[str, str]:
+    """
+    The pod CIDR that each host carries. A bridge whose address is not what was written down when
+    it was made has drifted; flannel alone gives others later.
+    """
+
+    carried = {name: seen.pod_cidr for name, seen in observed.items() if seen.pod_cidr}
+    if spec.network == "flannel":
+        return carried
+    return {name: remembered.get(name, cidr) for name, cidr in carried.items()}
 
 
 def _check_store(

@@ -10,6 +10,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.cluster.flannel import HostNetwork, compare
 from pyinfra_kube.cluster.flannel import table as agreement
+from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.flannel import api
 from pyinfra_kube.deploys.phase import phase
@@ -27,15 +28,28 @@ def verify_fedora_cluster() -> None:
     """Wait for every unit to answer, then for the nodes."""
 
     it = cluster()
-    components = [*(["etcd"] if it.is_a("etcd") else []), *(_MASTER if it.is_a("master") else [])]
-    components += ["kubelet", "kube-proxy"] if it.is_a("node") else []
     # An operation of all hosts: nobody looks for nodes before each host is set up.
     verify.verified(
         name="See that every part answers",
-        checks=[answers(it, component, "unit") for component in components],
+        checks=[answers(it, part, "unit") for part in _parts(it.me)],
         timeout=it.spec.verify_timeout,
     )
-    verify_nodes(it, kubectl="/usr/bin/kubectl")
+    flannel = ["flanneld"] if it.spec.network == "flannel" else []
+    verify_nodes(
+        it,
+        lambda host: [*(["docker", *flannel] if "node" in host.roles else []), *_parts(host)],
+        kubectl="/usr/bin/kubectl",
+    )
+
+
+def _parts(host: HostSpec) -> list[str]:
+    """The components on a host."""
+
+    return [
+        *(["etcd"] if "etcd" in host.roles else []),
+        *(_MASTER if "master" in host.roles else []),
+        *(["kubelet", "kube-proxy"] if "node" in host.roles else []),
+    ]
 
 
 @phase("flannel's verification")

@@ -5,14 +5,19 @@ See that the cluster works (A6): components answer, nodes register and are Ready
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 
+from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import probe
+from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
 from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.facts.nodes import Nodes
+from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import nodes, verify
 
 _MASTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -28,14 +33,17 @@ def verify_cluster() -> None:
     verify.verified(
         name="See that every part answers", checks=checks(it), timeout=it.spec.verify_timeout
     )
-    verify_nodes(it)
+    verify_nodes(it, runs)
 
 
-def verify_nodes(it: Cluster, kubectl: str = KUBECTL) -> None:
+def verify_nodes(
+    it: Cluster, runs: Callable[[HostSpec], list[str]], kubectl: str = KUBECTL
+) -> None:
     """
     Wait for nodes to register, give them what the plan says, wait until they are Ready.
 
     + it: the cluster
+    + runs: what runs on a host, for the table at the end
     + kubectl: the program on masters
     """
 
@@ -50,19 +58,7 @@ def verify_nodes(it: Cluster, kubectl: str = KUBECTL) -> None:
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
-            nodes=[
-                nodes.NodeObject(
-                    host.hostname_override,
-                    # flannel's leases say who has which subnet.
-                    pod_cidr=it.plan.nodes[host.name].pod_cidr
-                    if it.spec.network == "routes"
-                    else "",
-                    labels=dict(host.node_labels),
-                    create=manual,
-                )
-                for host in it.spec.nodes
-                if host.name in _active()
-            ],
+            nodes=_node_objects(it, manual, kubectl),
             kubectl=kubectl,
             kubeconfig=ADMIN,
         )
@@ -72,7 +68,40 @@ def verify_nodes(it: Cluster, kubectl: str = KUBECTL) -> None:
             timeout=it.spec.verify_timeout,
         )
     if it.keeper:
-        verify.say(name="What runs where", text=lambda: table(it))
+        verify.say(name="What runs where", text=lambda: table(it, runs))
+
+
+def runs(host: HostSpec) -> list[str]:
+    """What runs on a host of this path."""
+
+    return [
+        "docker",
+        "kubelet",
+        *(["kube-proxy"] if "node" in host.roles else []),
+        *(["etcd"] if "etcd" in host.roles else []),
+        *(_MASTER if "master" in host.roles else []),
+    ]
+
+
+def _node_objects(it: Cluster, manual: bool, kubectl: str) -> list[nodes.NodeObject]:
+    """
+    What kubelet does not say of its node when it registers: the pod CIDR, and labels that came
+    later.
+    """
+
+    known = read(Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="").nodes
+    objects = [
+        nodes.NodeObject(
+            host.hostname_override,
+            # flannel's leases say who has which subnet.
+            pod_cidr=it.plan.nodes[host.name].pod_cidr if it.spec.network == "routes" else "",
+            labels=dict(host.node_labels) if manual or host.hostname_override in known else {},
+            create=manual,
+        )
+        for host in it.spec.nodes
+        if host.name in _active()
+    ]
+    return [one for one in objects if one.pod_cidr or one.labels or one.create]
 
 
 def checks(it: Cluster) -> list[verify.Check]:
@@ -141,33 +170,39 @@ def _active() -> set[str]:
     return {host.name for host in ctx_state.get().activated_hosts}
 
 
-def table(it: Cluster) -> str:
-    """What runs where, for people."""
+def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
+    """
+    What runs where, for people.
+
+    + it: the cluster
+    + runs: what runs on a host
+    """
 
     failed = {host.name for host in ctx_state.get().failed_hosts}
     rows = [("HOST", "ADDRESS", "RUNS", "POD CIDR")]
-    for host in it.spec.hosts:
-        if host.name not in _active():
-            continue
-        runs = ["docker", "kubelet"]
-        runs += ["kube-proxy"] if "node" in host.roles else []
-        runs += ["etcd"] if "etcd" in host.roles else []
-        runs += _MASTER if "master" in host.roles else []
-        node = it.plan.nodes.get(host.name)
-        rows.append(
-            (
-                host.name,
-                it.plan.addresses[host.name] or "",
-                "failed, see above" if host.name in failed else ", ".join(runs),
-                node.pod_cidr if node else "-",
-            )
+    rows += [
+        (
+            host.name,
+            it.plan.addresses[host.name] or "",
+            "failed, see above" if host.name in failed else ", ".join(runs(host)),
+            _pod_cidr(it, host.name),
         )
+        for host in it.spec.hosts
+        if host.name in _active()
+    ]
     widths = [max(len(row[index]) for row in rows) for index in range(4)]
     lines = ["  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
     url = f"{it.spec.apiserver_approach}://{it.spec.master_ip}"
     port = it.spec.secure_port if url.startswith("https") else it.spec.insecure_port
     master = it.spec.masters[0].name
     return "\n".join([*lines, "", f"API: {url}:{port}; on {master}, kubectl works as root."])
+
+
+def _pod_cidr(it: Cluster, host: str) -> str:
+    leased = it.notes("networks").get(host)
+    if leased and leased.subnet:
+        return str(IPNetwork(leased.subnet.subnet).cidr)
+    return it.plan.nodes[host].pod_cidr if host in it.plan.nodes else "-"
 
 
 if "__name__" not in globals():

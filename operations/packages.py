@@ -75,13 +75,14 @@ def packages(
     if not lacking and not wanted:
         ctx_host.get().noop(f"{len(names)} packages are installed")
         return
-    repositories = [enablerepo] if isinstance(enablerepo, str) else list(enablerepo or ())
+    repositories = enablerepo.split() if isinstance(enablerepo, str) else list(enablerepo or ())
     _check_manager(states, repositories, rpm_files)
 
     for package in lacking:
         changes.show(f"package {package}: absent → installed")
     for file in wanted:
-        changes.show(f"package {file.name}: {states.versions.get(file.name)} → {file.version}")
+        found = states.versions.get(file.name, "absent")
+        changes.show(f"package {file.name}: {found} → {file.version}")
     uploads = [file for file in wanted if not file.url]
     for file in uploads:
         yield FileUploadCommand(file.source, file.path)

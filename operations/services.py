@@ -151,7 +151,7 @@ def _plan(unit: Unit, states: UnitStates) -> _Plan:
 def _installation(unit: Unit, state: UnitState) -> Generator[tuple[str, str], None, None]:
     """The steps about the unit file's state: masked, enabled."""
 
-    masked = state.enabled.startswith("masked") or state.load == "masked"
+    masked = _masked(state)
     if unit.masked is False and masked and (unit.running or unit.enabled):
         yield "unmask", "masked → unmasked"
     if unit.masked and not masked:
@@ -162,6 +162,10 @@ def _installation(unit: Unit, state: UnitState) -> Generator[tuple[str, str], No
         yield "disable", f"{state.enabled} → disabled"
 
 
+def _masked(state: UnitState) -> bool:
+    return state.enabled.startswith("masked") or state.load == "masked"
+
+
 _DISABLED = ("disabled", "enabled-runtime", "linked", "linked-runtime", "bad")
 
 
@@ -170,7 +174,8 @@ def _staleness(unit: Unit, state: UnitState, mtimes: dict[str, float]) -> str:
 
     if unit.restart or any(_is_read(path, unit, state) for path in coming()):
         return "its configuration changes"
-    if state.reload_needed:
+    # A mask hides the unit file that it started with, which is there again without the mask.
+    if state.reload_needed and not _masked(state):
         return "its unit file changed"
     if state.started is None:
         return ""

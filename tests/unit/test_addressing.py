@@ -20,6 +20,8 @@ from pyinfra_kube.cluster.addressing import (
 )
 from pyinfra_kube.cluster.errors import InputError, Problem, Wrong
 from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.context import _carried
+from pyinfra_kube.deploys.observations import Observation
 
 
 def spec_of(
@@ -459,3 +461,14 @@ def test_a_network_is_read_as_it_is_written_or_not_at_all(octets: list[int], len
     if '"' in fix:
         better = fix.split('"')[1]
         assert str(parse_network(better)) == better != text
+
+
+def test_a_bridge_with_another_address_than_written_down_has_drifted() -> None:
+    seen = {
+        "n1": Observation([], "", [], "10.99.0.0/24", "", "", ""),
+        "n2": Observation([], "", [], "10.10.7.0/24", "", "", ""),
+    }
+    carried = _carried(spec_of(), seen, {"n1": "10.10.4.0/24"})
+    assert carried == {"n1": "10.10.4.0/24", "n2": "10.10.7.0/24"}
+    plan = make_plan(spec_of(), carried=carried, remembered={"n1": "10.10.4.0/24"})
+    assert cidrs(plan) == carried

@@ -188,7 +188,7 @@ class Trial(Site):
             env={
                 **os.environ,
                 "HOME": str(self.folder / "home"),
-                "PYTHONPATH": str(REPOSITORY),
+                "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
                 ENVIRONMENT: json.dumps(asdict(given)),
             },
             stdin=subprocess.DEVNULL,
