@@ -8,7 +8,7 @@ FOLDERS := cluster facts operations templates deploys
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
-	$(BIN)/python -m tests.lab exec kube-master -- kubectl get nodes -o wide
+	$(BIN)/python -m tests.show
 
 lab-up: .venv/installed
 	$(BIN)/python -m tests.lab up

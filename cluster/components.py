@@ -197,8 +197,8 @@ KUBELET = (
     Row("cni-bin-dir", "{cni_bin_dir}", "1.7-1.23", KUBELET_BRIDGE),
     # Without it the kubelet masquerades nothing that goes to 10.0.0.0/8.
     Row("non-masquerade-cidr", "{cluster_subnet}", "1.2-1.23", KUBELET_BRIDGE),
-    Row("hairpin-mode", "promiscuous-bridge", "1.2-1.23", KUBELET_BRIDGE),
-    Row("hairpin-mode", "hairpin-veth", "1.2-1.23", {**NODE, "kubelet_bridge": False}),
+    # So that a pod reaches itself through its service; a promiscuous bridge loses such packets.
+    Row("hairpin-mode", "hairpin-veth", "1.2-1.23", NODE),
     Row("cloud-provider", "{cloud_provider}"),
     # Their default looks for a cloud by itself, and would take the node's name from it.
     Row("cloud-provider", "", "1.3-1.9", {"cloud_provider": None}),

@@ -20,11 +20,8 @@ from tests.e2e.promises.driver import Record, Report
 _WANTS = "/multi-user.target.wants/"
 _PLAYBOOK = Path(__file__).with_name("playbook.yml")
 
-# Directories that our operations make as they write what lies in them.
-_PARENTS = [
-    {"path": path, "mode": "0755", "group": "root"}
-    for path in ("/etc/docker", "/etc/systemd/system/docker.service.d")
-]
+# Folders that every host has. Others are made by our operations as they write what lies in them.
+_THERE = {"/etc/systemd/system", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/logrotate.d"}
 
 # Operations whose paths the playbook has tasks of its own for.
 _ELSEWHERE = ("Let the hosts know each other",)
@@ -51,7 +48,7 @@ def main(report: Path, folder: Path) -> None:
 def _of_files(folder: Path, files: dict[str, tuple[str, File]]) -> dict[str, Any]:
     """Directories, links, units, and by phase files, with their content written down here."""
 
-    found: dict[str, Any] = {"directories": [*_PARENTS], "links": [], "boot_units": []}
+    found: dict[str, Any] = {"directories": [], "links": [], "boot_units": []}
     found |= {"files": {}, "manifests": []}
     for phase, file in files.values():
         owned = {"path": file.path, "mode": f"0{file.mode}", "group": file.group}
@@ -68,6 +65,9 @@ def _of_files(folder: Path, files: dict[str, tuple[str, File]]) -> dict[str, Any
             where = "manifests" if phase.endswith(" pod") else ""
             group = found[where] if where else found["files"].setdefault(phase, [])
             group.append({**owned, "from": str(source)})
+    parents = {path.rpartition("/")[0] for path, (_, file) in files.items() if file.kind == "file"}
+    for path in sorted(parents - _THERE - {one["path"] for one in found["directories"]}):
+        found["directories"].append({"path": path, "mode": "0755", "group": "root"})
     return found
 
 

@@ -172,6 +172,12 @@ class Site:
         return found
 
 
+def succeeded(run: Run) -> Run:
+    """The run, if it succeeded."""
+    assert run.code == 0, run.said[-8000:]
+    return run
+
+
 # What a host is: files and their dates, packages, links, routes, rules, settings, units. What a
 # login leaves behind is in /run and /var/log.
 _STATE = r"""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+from itertools import permutations
 from typing import Any
 
-from tests.e2e.paths import each, eventually, ssh
+from tests.e2e.paths import each, eventually, execute, ssh
 from tests.lab import Lab
 from tests.lab.kubernetes import TEST_IMAGE
 
@@ -93,6 +95,31 @@ class Kubectl:
     def fetch(self, pod: str, url: str) -> str:
         """What a pod gets from an address."""
         return self(f"exec {pod} -- timeout 5 wget -q -O - {url}").strip()
+
+    def see_pods_reach_pods(self, pods: dict[str, str]) -> None:
+        """Each of these pods (pod → address) gets an answer from each of the others."""
+        for pod, other in permutations(pods, 2):
+            assert self.fetch(pod, f"http://{pods[other]}:{PORT}/") == other
+
+    def see_a_service_lead_to_pods(self, pods: dict[str, str]) -> None:
+        """Also to the very pod that asks, whose packets turn back on the bridge."""
+        url = f"http://{self.get('service web')['spec']['clusterIP']}/"
+        # One of them by chance; that one never comes is less likely than one in a thousand.
+        loop = f"for i in $(seq 20); do timeout 5 wget -q -O - {url} || exit 1; done"
+        for pod in pods:
+            answers = self(f"exec {pod} -- sh -c {shlex.quote(loop)}").split()
+            assert len(answers) == 20
+            assert set(answers) == set(pods)
+        for pod in self.get("pods --selector=app=web"):
+            (answer,) = execute(self.lab, pod["spec"]["nodeName"], f"curl -s -m 5 {url}")
+            assert answer in pods
+
+    def see_pods_leave_as_their_nodes(self) -> None:
+        """Who is outside of the cluster sees the address of the pod's node."""
+        for pod in self.get("pods --selector=app=web"):
+            url = f"http://{self.lab.network.outside_address}/"
+            seen = self.fetch(pod["metadata"]["name"], url)
+            assert seen == self.lab.hosts[pod["spec"]["nodeName"]].ip
 
 
 def _is(item: dict[str, Any], condition: str) -> bool:

@@ -10,13 +10,12 @@ import re
 import shlex
 import time
 from ipaddress import ip_address, ip_network
-from itertools import permutations
 
 import pytest
 import yaml
 
 from pyinfra_kube.operations import nodes
-from tests.e2e.paths import Run, Site, each, eventually, execute, starts, state
+from tests.e2e.paths import Run, Site, each, eventually, execute, starts, state, succeeded
 from tests.e2e.pods import PORT, Kubectl
 from tests.lab import Lab
 from tests.lab.lab import HOSTS
@@ -95,11 +94,6 @@ def rebooted(grown: object, lab: Lab, kubectl: Kubectl) -> None:
     """Every host at once, with a web server on each node, and nobody who runs anything."""
     kubectl.run_web([*NODES, NEW])
     each(lambda name: lab.host(name).reboot(), lab.hosts)
-
-
-def succeeded(run: Run) -> Run:
-    assert run.code == 0, run.said[-8000:]
-    return run
 
 
 def keys(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -216,8 +210,7 @@ def test_pods_are_in_their_nodes_networks(web: dict[str, str], kubectl: Kubectl)
 
 
 def test_pods_reach_each_other(web: dict[str, str], kubectl: Kubectl) -> None:
-    for pod, other in permutations(web, 2):
-        assert kubectl.fetch(pod, f"http://{web[other]}:{PORT}/") == other
+    kubectl.see_pods_reach_pods(web)
 
 
 def test_hosts_reach_pods(web: dict[str, str], lab: Lab) -> None:
@@ -226,20 +219,8 @@ def test_hosts_reach_pods(web: dict[str, str], lab: Lab) -> None:
             assert execute(lab, host, f"curl -s -m 5 http://{address}:{PORT}/") == [pod]
 
 
-def test_a_service_leads_to_each_of_its_pods(
-    web: dict[str, str], kubectl: Kubectl, lab: Lab
-) -> None:
-    """Also to the very pod that asks, whose packets turn back on the bridge."""
-    url = f"http://{kubectl.get('service web')['spec']['clusterIP']}/"
-    # By chance one of two: that it is the same all the time is one in a million.
-    loop = f"for i in $(seq 20); do timeout 5 wget -q -O - {url} || exit 1; done"
-    for pod in web:
-        answers = kubectl(f"exec {pod} -- sh -c {shlex.quote(loop)}").split()
-        assert len(answers) == 20
-        assert set(answers) == set(web)
-    for node in NODES:
-        (answer,) = execute(lab, node, f"curl -s -m 5 {url}")
-        assert answer in web
+def test_a_service_leads_to_each_of_its_pods(web: dict[str, str], kubectl: Kubectl) -> None:
+    kubectl.see_a_service_lead_to_pods(web)
 
 
 def test_pods_reach_the_api(web: dict[str, str], kubectl: Kubectl) -> None:
@@ -250,11 +231,8 @@ def test_pods_reach_the_api(web: dict[str, str], kubectl: Kubectl) -> None:
         assert '"gitVersion"' in kubectl.fetch(pod, url)
 
 
-def test_outside_sees_the_nodes_address(web: dict[str, str], kubectl: Kubectl, lab: Lab) -> None:
-    pods = kubectl.get("pods --selector=app=web")
-    for pod in pods:
-        seen = kubectl.fetch(pod["metadata"]["name"], f"http://{lab.network.outside_address}/")
-        assert seen == lab.hosts[pod["spec"]["nodeName"]].ip
+def test_outside_sees_the_nodes_address(web: dict[str, str], kubectl: Kubectl) -> None:
+    kubectl.see_pods_leave_as_their_nodes()
 
 
 def test_the_api_takes_the_manifests(built: Run, kubectl: Kubectl) -> None:
@@ -333,9 +311,7 @@ def test_a_new_node_restarts_the_apiserver_only(
 
 def test_a_new_node_is_ready(grown: object, kubectl: Kubectl, lab: Lab) -> None:
     assert kubectl.ready_nodes() == {*NODES, NEW}
-    pods = kubectl.run_web([*NODES, NEW])
-    for pod, other in permutations(pods, 2):
-        assert kubectl.fetch(pod, f"http://{pods[other]}:{PORT}/") == other
+    kubectl.see_pods_reach_pods(kubectl.run_web([*NODES, NEW]))
 
 
 # The reboot
@@ -346,11 +322,8 @@ def test_the_cluster_comes_back_by_itself(rebooted: None, kubectl: Kubectl, lab:
     started = time.monotonic()
 
     def back() -> bool:
-        pods = kubectl.web(len(everybody), patience=0)
-        return kubectl.ready_nodes() == everybody and all(
-            kubectl.fetch(pod, f"http://{pods[other]}:{PORT}/") == other
-            for pod, other in permutations(pods, 2)
-        )
+        kubectl.see_pods_reach_pods(kubectl.web(len(everybody), patience=0))
+        return kubectl.ready_nodes() == everybody
 
     eventually(back, 180)
     print(f"back after {time.monotonic() - started:.0f} s")

@@ -131,7 +131,7 @@ class Host:
         """As `systemctl reboot` in the host; returns when it is ready again."""
         before = self.leader()
         self.exec("systemctl reboot")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while self.leader() in (None, before):
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name} did not reboot: {self._why()}")

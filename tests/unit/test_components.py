@@ -141,7 +141,7 @@ EXACT_1_3 = {
         --pod-cidr=10.10.0.0/24
         --reconcile-cidr=false
         --non-masquerade-cidr=10.10.0.0/16
-        --hairpin-mode=promiscuous-bridge
+        --hairpin-mode=hairpin-veth
         --cloud-provider=
         --logtostderr=true
         --v=2
@@ -249,7 +249,7 @@ EXACT_1_20 = {
         --network-plugin=kubenet
         --cni-bin-dir=/opt/cni/bin
         --non-masquerade-cidr=10.10.0.0/16
-        --hairpin-mode=promiscuous-bridge
+        --hairpin-mode=hairpin-veth
         --logtostderr=true
         --v=2
     """,

@@ -42,6 +42,12 @@ class Needles:
         self._windows = {w for secret in self.secrets for w in _windows(_spellings(secret), 1)}
         self._windows -= {window for text in public for window in _windows([text], 1)}
 
+    @property
+    def patterns(self) -> list[str]:
+        """Lines for grep, none of which has a part in common with a public text."""
+        first = [secret[:40] for secret in self.secrets]
+        return [text for text in first if self._windows.issuperset(_windows([text], 1))]
+
     def find(self, text: str) -> list[str]:
         """The first parts of secrets that a text has."""
         return [w for w in _windows([text, "".join(text.split())], 1) if w in self._windows][:3]
@@ -64,6 +70,7 @@ def _spellings(secret: str) -> list[str]:
 def test_secrets_stay_hidden(settled: Settled, full: bool, figures: list[str]) -> None:
     trial = settled.trial
     needles = _needles(settled)
+    _would_find(needles)
     outputs = {
         "blank: --dry --diff -vvv": settled.shown.out + settled.shown.said,
         "blank: a run with -vvv --debug-all": settled.run.out + settled.run.said,
@@ -100,6 +107,16 @@ def test_secrets_stay_hidden(settled: Settled, full: bool, figures: list[str]) -
     )
     assert not found + wrong_modes + left
     assert not settled.differs()
+
+
+def _would_find(needles: Needles) -> None:
+    """What is looked for is found in the middle of a text, and encoded."""
+
+    assert len(needles.patterns) > 10
+    for secret in needles.patterns:
+        encoded = base64.encodebytes(f"some,{secret},more".encode()).decode()
+        assert needles.find(f"some {secret}, more"), secret[:4]
+        assert needles.find(f"text {encoded}"), secret[:4]
 
 
 def _needles(settled: Settled) -> Needles:
@@ -151,7 +168,7 @@ def _left_on_hosts(settled: Settled, needles: Needles) -> list[str]:
     """Files with a secret that should not have it."""
 
     trial, allowed = settled.trial, _secret_files(settled)
-    patterns = "\n".join(secret[:40] for secret in needles.secrets)
+    patterns = "\n".join(needles.patterns)
     command = (
         "umask 077; cat >/root/patterns <<'.'\n" + patterns + "\n.\n"
         "grep -rlFaf /root/patterns --devices=skip --exclude=patterns --exclude-dir=proc "
@@ -169,7 +186,7 @@ def _left_on_hosts(settled: Settled, needles: Needles) -> list[str]:
 def _left_here(trial: Trial, needles: Needles) -> list[str]:
     """Temporary files of the control machine."""
 
-    patterns = "\n".join(secret[:40] for secret in needles.secrets)
+    patterns = "\n".join(needles.patterns)
     places = [str(path) for path in trial.folder.iterdir() if _may_not_know(trial, path)]
     places += [str(path) for path in Path("/tmp").iterdir() if "pyinfra" in path.name]
     words = ["grep", "-rlFaf", "/dev/stdin", "--devices=skip", *places, os.devnull]

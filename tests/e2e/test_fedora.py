@@ -1,0 +1,245 @@
+"""
+Fedora's paths on real hosts that are like Fedora: real dnf, RPMs, systemd; from blank to rebooted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.paths import Run, Site, each, eventually, execute, starts
+from tests.e2e.pods import Kubectl
+from tests.lab import Lab, down, held
+
+pytestmark = pytest.mark.lab
+
+MASTER, *NODES = "fed-master", "fed-node-1", "fed-node-2"
+NEW = "fed-node-3"
+# The guide's own numbers.
+GUIDE = {"network": "flannel", "cluster_subnet": "18.16.0.0/16", "flannel_subnet_len": 24}
+PREFIX = "http://127.0.0.1:2379/v2/keys/coreos.com/network"
+
+
+def succeeded(run: Run) -> Run:
+    assert run.code == 0, run.said[-8000:]
+    return run
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    with held():
+        down()
+        yield Lab.up([MASTER, *NODES], family="fedora")
+        if not request.config.getoption("--keep"):
+            down()
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("multinode") / "cluster", GUIDE)
+
+
+@pytest.fixture(scope="module")
+def kubectl(lab: Lab) -> Kubectl:
+    return Kubectl(lab, MASTER)
+
+
+def deploy(site: Site, *options: str, name: str = "multinode") -> Run:
+    return succeeded(site.run(*options, deploy=name))
+
+
+def all_starts(lab: Lab, names: list[str]) -> dict[str, dict[str, str]]:
+    return {name: starts(lab, name) for name in names}
+
+
+def restarted(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {key for key in before if after.get(key) != before[key]}
+
+
+def leases(lab: Lab) -> dict[str, str]:
+    """Public address → key of its lease."""
+    answer = json.loads("".join(execute(lab, MASTER, f"curl -s {PREFIX}/subnets")))
+    found = answer["node"].get("nodes", [])
+    return {json.loads(node["value"])["PublicIP"]: node["key"] for node in found}
+
+
+# Multi-node
+
+
+@pytest.fixture(scope="module")
+def dry(site: Site) -> Run:
+    shown = deploy(site, "--dry", "--diff")
+    assert "/etc/kubernetes/config" in shown.said
+    assert 'KUBE_LOG_LEVEL="--v=2"' in shown.said or "KUBE_LOG_LEVEL=--v=2" in shown.said
+    assert "is public" in shown.said
+    assert not site.store.exists()
+    return deploy(site, "--dry", "--json")
+
+
+@pytest.fixture(scope="module")
+def built(dry: Run, site: Site) -> Run:
+    return deploy(site, "-y", "--json")
+
+
+def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
+    assert not dry.conditional
+    assert dry.planned == built.changed
+
+
+def test_what_the_guide_says_stands_there(built: Run, lab: Lab) -> None:
+    config = json.loads("".join(execute(lab, MASTER, f"curl -s {PREFIX}/config")))
+    assert json.loads(config["node"]["value"]) == {
+        "Network": "18.16.0.0/16",
+        "SubnetLen": 24,
+        "Backend": {"Type": "vxlan", "VNI": 1},
+    }
+    sysconfig = "\n".join(execute(lab, NODES[0], "cat /etc/sysconfig/flanneld"))
+    address = lab.hosts[MASTER].ip
+    assert f"FLANNEL_ETCD=http://{address}:2379" in sysconfig.replace('"', "")
+    assert "FLANNEL_ETCD_KEY=/coreos.com/network" in sysconfig.replace('"', "")
+    subnet = dict(line.split("=") for line in execute(lab, NODES[0], "cat /run/flannel/subnet.env"))
+    assert subnet["FLANNEL_SUBNET"].startswith("18.16.")
+    assert subnet["FLANNEL_MTU"] == "1450"
+    assert subnet["FLANNEL_IPMASQ"] == "false"
+
+
+def test_pods_reach_each_other_and_a_service(built: Run, kubectl: Kubectl) -> None:
+    assert kubectl.ready_nodes() == set(NODES)
+    pods = kubectl.run_web(NODES)
+    _all_reach_all(kubectl, pods)
+
+
+def _all_reach_all(kubectl: Kubectl, pods: dict[str, str]) -> None:
+    for pod in pods:
+        for other, address in pods.items():
+            assert kubectl.fetch(pod, f"http://{address}:8080/") == other
+    service = kubectl.get("service web")["spec"]["clusterIP"]
+    eventually(lambda: kubectl.fetch(next(iter(pods)), f"http://{service}/") in pods)
+
+
+def test_a_second_run_changes_nothing(built: Run, lab: Lab, site: Site) -> None:
+    before = all_starts(lab, [MASTER, *NODES])
+    assert deploy(site, "-y", "--json").changed == set()
+    assert all_starts(lab, [MASTER, *NODES]) == before
+    again = deploy(site, "--dry", "--json")
+    assert (again.planned, again.conditional) == (set(), set())
+
+
+def test_a_new_subnet_restarts_docker_there_alone(
+    built: Run, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
+    key = leases(lab)[lab.hosts[NODES[0]].ip]
+    before = all_starts(lab, [MASTER, *NODES])
+    execute(lab, MASTER, f"curl -s -X DELETE {PREFIX.partition('/coreos')[0]}{key}")
+    # flanneld ends when its lease is gone, and systemd starts it, and docker after it, anew.
+    eventually(lambda: leases(lab).get(lab.hosts[NODES[0]].ip, key) != key, patience=120)
+    eventually(lambda: _docker_follows(lab, NODES[0]), patience=60)
+    deploy(site, "-y", "--json")
+    after = all_starts(lab, [MASTER, *NODES])
+    assert "unit docker.service" in restarted(before[NODES[0]], after[NODES[0]])
+    for name in (MASTER, NODES[1]):
+        assert restarted(before[name], after[name]) == set()
+    eventually(lambda: kubectl.ready_nodes() == set(NODES))
+    _all_reach_all(kubectl, kubectl.web(len(NODES)))
+    assert deploy(site, "-y", "--json").changed == set()
+
+
+def _docker_follows(lab: Lab, name: str) -> bool:
+    found = execute(
+        lab,
+        name,
+        ". /run/flannel/subnet.env; systemctl is-active docker; "
+        'ip -4 -o address show dev docker0 | grep -cF " $FLANNEL_SUBNET " || true',
+    )
+    return found == ["active", "1"]
+
+
+def test_docker_off_its_subnet_is_restarted_once(built: Run, lab: Lab, site: Site) -> None:
+    execute(
+        lab, NODES[1], "ip address flush dev docker0 && ip address add 10.99.0.1/24 dev docker0"
+    )
+    before = all_starts(lab, [MASTER, *NODES])
+    dry = deploy(site, "--dry", "--json")
+    run = deploy(site, "-y", "--json")
+    assert dry.planned == run.changed == {("flannel | Have docker use flannel's subnet", NODES[1])}
+    after = all_starts(lab, [MASTER, *NODES])
+    assert "unit docker.service" in restarted(before[NODES[1]], after[NODES[1]])
+    for name in (MASTER, NODES[0]):
+        assert restarted(before[name], after[name]) == set()
+    assert _docker_follows(lab, NODES[1])
+
+
+@pytest.fixture(scope="module")
+def grown(built: Run, lab: Lab, site: Site) -> tuple[Run, dict[str, set[str]]]:
+    before = all_starts(lab, NODES)
+    lab.add(NEW, family="fedora")
+    dry = deploy(site, "--dry", "--json")
+    run = deploy(site, "-y", "--json")
+    assert dry.planned == run.changed
+    after = all_starts(lab, NODES)
+    return run, {name: restarted(before[name], after[name]) for name in NODES}
+
+
+def test_a_new_node_changes_no_other(
+    grown: tuple[Run, dict[str, set[str]]], kubectl: Kubectl
+) -> None:
+    run, others = grown
+    assert kubectl.ready_nodes() == {*NODES, NEW}
+    assert others == {name: set() for name in NODES}
+    changed = {operation for operation, host in run.changed if host in NODES}
+    assert changed == {"Fedora hosts | Let the hosts know each other"}
+
+
+def test_a_removed_node_leaves_and_comes_back(
+    grown: object, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
+    before = all_starts(lab, NODES)
+    options = ("--data", f'remove_nodes=["{NEW}"]')
+    dry = deploy(site, "--dry", "--json", *options, name="remove_node")
+    run = deploy(site, "-y", "--json", *options, name="remove_node")
+    assert dry.planned == run.changed
+    assert kubectl.ready_nodes() == set(NODES)
+    assert NEW not in {node["metadata"]["name"] for node in kubectl.get("nodes")}
+    assert lab.hosts[NEW].ip not in leases(lab)
+    after = all_starts(lab, NODES)
+    assert all(restarted(before[name], after[name]) == set() for name in NODES)
+    deploy(site, "-y", "--json")
+    assert kubectl.ready_nodes() == {*NODES, NEW}
+
+
+def test_a_reboot_changes_nothing(grown: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
+    each(lambda name: lab.host(name).reboot(), lab.hosts)
+    eventually(lambda: kubectl.ready_nodes() == {*NODES, NEW}, patience=180)
+    again = deploy(site, "--dry", "--json")
+    assert (again.planned, again.conditional) == (set(), set())
+    kubectl("delete pods --all --grace-period=0 --force --wait=false")
+    _all_reach_all(kubectl, kubectl.web(len(NODES), patience=180))
+
+
+# Single node
+
+
+def test_single_node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in (NEW, NODES[1]):
+        if name in lab.hosts:
+            lab.remove(name)
+    lab.reset([MASTER, NODES[0]])
+    site = Site(tmp_path_factory.mktemp("single") / "cluster")
+    kubectl = Kubectl(lab, MASTER)
+
+    dry = deploy(site, "--dry", "--json", name="fedora_single_node")
+    run = deploy(site, "-y", "--json", name="fedora_single_node")
+    assert (dry.planned, dry.conditional) == (run.changed, set())
+    assert kubectl.ready_nodes() == {NODES[0]}
+    _all_reach_all(kubectl, kubectl.run_web([NODES[0]]))
+
+    before = all_starts(lab, [MASTER, NODES[0]])
+    assert deploy(site, "-y", "--json", name="fedora_single_node").changed == set()
+    assert all_starts(lab, [MASTER, NODES[0]]) == before
+
+    each(lambda name: lab.host(name).reboot(), lab.hosts)
+    eventually(lambda: kubectl.ready_nodes() == {NODES[0]}, patience=180)
+    again = deploy(site, "--dry", "--json", name="fedora_single_node")
+    assert (again.planned, again.conditional) == (set(), set())

@@ -1,0 +1,98 @@
+"""
+The scratch path with its other choices: one certificate for all, kubenet's bridge, a master that
+is a node too, and a member of etcd on each host.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.paths import Run, Site, each, eventually, execute, starts, succeeded
+from tests.e2e.pods import Kubectl
+from tests.lab import Lab
+from tests.lab.lab import HOSTS
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+MASTER = HOSTS[0]
+SETTINGS = {
+    "credential_kind": "certificate",
+    "credential_policy": "shared",
+    "bridge_approach": "kubelet",
+    "log_to_host": True,
+}
+GROUPS = {"masters": [MASTER], "nodes": list(HOSTS), "etcd": list(HOSTS)}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site") / "cluster", SETTINGS, GROUPS)
+
+
+@pytest.fixture(scope="module")
+def kubectl(lab: Lab) -> Kubectl:
+    return Kubectl(lab, MASTER)
+
+
+@pytest.fixture(scope="module")
+def built(lab: Lab, site: Site) -> tuple[Run, Run]:
+    dry = succeeded(site.run("--dry", "--json"))
+    return dry, succeeded(site.run("-y", "--json"))
+
+
+@pytest.fixture(scope="module")
+def web(built: object, kubectl: Kubectl) -> dict[str, str]:
+    return kubectl.run_web(list(HOSTS))
+
+
+@pytest.fixture(scope="module")
+def rebooted(web: object, lab: Lab) -> None:
+    each(lambda name: lab.host(name).reboot(), HOSTS)
+
+
+def test_the_plan_is_the_run(built: tuple[Run, Run]) -> None:
+    dry, run = built
+    assert run.changed == dry.planned
+    assert dry.conditional == set()
+
+
+def test_nodes_are_ready(built: object, kubectl: Kubectl) -> None:
+    assert kubectl.ready_nodes() == set(HOSTS)
+
+
+def test_etcd_has_three_members(built: object, lab: Lab) -> None:
+    ask = "docker exec $(docker ps -q -f label=io.kubernetes.container.name=etcd) etcdctl"
+    for name in HOSTS:
+        members = execute(lab, name, f"ETCDCTL_API=3 {ask} member list")
+        assert len([line for line in members if "started" in line]) == 3
+
+
+def test_no_token_is_anywhere(built: object, lab: Lab, site: Site) -> None:
+    assert not list(site.store.glob("tokens.json"))
+    for name in HOSTS:
+        assert execute(lab, name, "grep -l token: /var/lib/*/kubeconfig || true") == []
+
+
+def test_pods(web: dict[str, str], kubectl: Kubectl) -> None:
+    kubectl.see_pods_reach_pods(web)
+    kubectl.see_a_service_lead_to_pods(web)
+    kubectl.see_pods_leave_as_their_nodes()
+
+
+def test_the_second_run_changes_and_restarts_nothing(web: object, lab: Lab, site: Site) -> None:
+    before = {name: starts(lab, name) for name in HOSTS}
+    assert succeeded(site.run("-y", "--json")).changed == set()
+    assert {name: starts(lab, name) for name in HOSTS} == before
+
+
+def test_the_cluster_comes_back_by_itself(rebooted: None, kubectl: Kubectl) -> None:
+    def back() -> bool:
+        kubectl.see_pods_reach_pods(kubectl.web(len(HOSTS), patience=0))
+        return kubectl.ready_nodes() == set(HOSTS)
+
+    eventually(back, 180)
+
+
+def test_nothing_is_planned_after_a_reboot(rebooted: None, site: Site) -> None:
+    dry = succeeded(site.run("--dry", "--json"))
+    assert (dry.planned, dry.conditional) == (set(), set())

@@ -1,0 +1,97 @@
+"""
+Show that the lab's cluster works: its nodes, a pod on each, each answering the other and a service.
+
+    python -m tests.show
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from tests.e2e.paths import each, eventually, ssh
+from tests.lab import Lab
+from tests.lab.kubernetes import TEST_IMAGE
+from tests.lab.machine import LabError
+
+PORT = 8080
+LABELS = {"app": "show"}
+
+
+def _pod(node: str) -> dict[str, Any]:
+    # Bare, and placed by hand: every release knows such pods.
+    serve = f"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p {PORT} -h /www"
+    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", serve]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"show-{node}", "labels": LABELS},
+        "spec": {"nodeName": node, "containers": [container], "terminationGracePeriodSeconds": 0},
+    }
+
+
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "show"},
+    "spec": {"selector": LABELS, "ports": [{"port": 80, "targetPort": PORT}]},
+}
+
+
+class Cluster:
+    """The lab's cluster, through kubectl on its master."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.master = next(name for name in lab.hosts if "master" in name)
+        self.nodes = [name for name in lab.hosts if name != self.master]
+
+    def kubectl(self, words: str, stdin: str = "") -> str:
+        return ssh(self.lab, self.master, f"kubectl {words}", stdin.encode())
+
+    def start(self) -> None:
+        """Run a web server on each node, and a service in front of them."""
+        image = (self.lab.kubernetes / "test.tar").read_bytes() if self.lab.kubernetes else b""
+        each(lambda node: ssh(self.lab, node, "docker load", image), self.nodes)
+        items = [*map(_pod, self.nodes), SERVICE]
+        listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        self.kubectl("apply -f -", listed)
+
+    def addresses(self) -> dict[str, str]:
+        """Pod → address, once all are ready."""
+
+        def ready() -> dict[str, str]:
+            items = json.loads(self.kubectl("get pods --selector=app=show -o json"))["items"]
+            running = [pod for pod in items if pod["status"].get("phase") == "Running"]
+            found = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in running}
+            return found if len(found) == len(self.nodes) else {}
+
+        return dict(eventually(ready, 120))
+
+    def fetch(self, pod: str, url: str) -> str:
+        words = f"exec {pod} -- timeout 5 wget -q -O - {url}"
+        return eventually(lambda: self.kubectl(words).strip(), 60)  # type: ignore[no-any-return]
+
+
+def main() -> int:
+    cluster = Cluster(Lab.load())
+    cluster.start()
+    addresses = cluster.addresses()
+    print(cluster.kubectl("get nodes -o wide"))
+    print(cluster.kubectl("get pods -o wide"))
+    for pod in addresses:
+        for other, address in addresses.items():
+            if other != pod:
+                print(f"{pod} asks {address}: {cluster.fetch(pod, f'http://{address}:{PORT}/')}")
+    service = json.loads(cluster.kubectl("get service show -o json"))["spec"]["clusterIP"]
+    for pod in addresses:
+        print(f"{pod} asks the service {service}: {cluster.fetch(pod, f'http://{service}/')}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (LabError, AssertionError) as error:
+        sys.exit(f"the cluster does not work: {error}")
