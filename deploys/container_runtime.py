@@ -13,6 +13,9 @@ from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.pod_network import needs_bridge
 from pyinfra_kube.operations import docker, packages, services
 
+# Without its proxy docker lets a pod reach itself through a service.
+HAIRPIN = {"userland-proxy": False}
+
 
 @phase("Container runtime")
 def run_docker() -> None:
@@ -46,6 +49,7 @@ def options() -> dict[str, Any]:
     }
     if it.is_a("node"):
         wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
+        wanted |= HAIRPIN
         # Only then docker lets a pod's packets turn back: it reaches itself through its service.
         wanted["userland-proxy"] = False
     return {**wanted, **it.spec.docker_options}

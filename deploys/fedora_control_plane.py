@@ -9,7 +9,8 @@ from pyinfra_kube.deploys.control_plane import READS
 from pyinfra_kube.deploys.credentials import master_files
 from pyinfra_kube.deploys.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.operations import environment, services
+from pyinfra_kube.deploys.verification import answers
+from pyinfra_kube.operations import environment, services, verify
 
 # Whom Fedora's units run as.
 GROUP = "kube"
@@ -45,17 +46,22 @@ def run_fedora_control_plane() -> None:
         ]
         for component in COMPONENTS
     }
+    units = {
+        component: services.Unit(
+            f"{component}.service",
+            config=[files[0].path, file.path, *(read.path for read in reads[component])],
+        )
+        for component, file in zip(COMPONENTS, files[1:], strict=True)
+    }
     environment.environment_files(name="Configure the control plane", files=files)
-    services.services(
-        name="Run the control plane",
-        units=[
-            services.Unit(
-                f"{component}.service",
-                config=[files[0].path, file.path, *(read.path for read in reads[component])],
-            )
-            for component, file in zip(COMPONENTS, files[1:], strict=True)
-        ],
+    services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])
+    # The others end, again and again, until it answers.
+    verify.verified(
+        name="See that the apiserver answers",
+        checks=[answers(it, "kube-apiserver", "unit")],
+        timeout=it.spec.verify_timeout,
     )
+    services.services(name="Run what asks the apiserver", units=list(units.values()))
 
 
 if "__name__" not in globals():

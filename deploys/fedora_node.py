@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyinfra_kube.cluster.components import KUBECONFIGS
+from pyinfra_kube.deploys.container_runtime import HAIRPIN
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.credentials import ca_file
 from pyinfra_kube.deploys.fedora_environment import component_files
@@ -28,6 +29,7 @@ def configure_fedora_docker() -> None:
     options: dict[str, Any] = {
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "default-ipc-mode": "shareable",
+        **HAIRPIN,
         "insecure-registries": [it.plan.cluster_subnet, *it.spec.insecure_registries],
     }
     if it.spec.network == "routes":

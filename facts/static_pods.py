@@ -156,9 +156,9 @@ elif ! docker_runs || ! ids=$(timeout 20 docker ps --all --quiet --no-trunc \
 --filter label=io.kubernetes.pod.name 2>/dev/null); then echo 'runtime down'
 else
 echo 'runtime docker'
-[ -z "$ids" ] || timeout 20 docker inspect --format 'container {_INSPECT}' $ids 2>/dev/null
-for pid in $([ -z "$ids" ] || timeout 20 docker inspect --format '{{{{.State.Pid}}}}' $ids \
-2>/dev/null); do
+shown=$([ -z "$ids" ] || timeout 20 docker inspect --format 'container {_INSPECT}' $ids 2>/dev/null)
+printf '%s\\n' "$shown"
+for pid in $(printf '%s\\n' "$shown" | cut -d ' ' -f 5); do
 [ "$pid" = 0 ] || echo "stat $(cat /proc/$pid/stat 2>/dev/null)"
 done
 fi"""

@@ -15,6 +15,10 @@ from pyinfra_kube.operations.util.templates import render
 
 UNIT = "/etc/systemd/system/kubelet.service"
 
+# The second are those that a component names itself, as kube-apiserver.HOST.root.log.INFO.DATE.1;
+# what was turned over, and ends in .gz, is none of them.
+LOGS = ("/var/log/kube*.log", "/var/log/kube*.log.*[0-9]", "/var/log/etcd*.log")
+
 
 @operation()
 def kubelet(
@@ -75,7 +79,7 @@ def kubelet(
 
 @operation()
 def log_rotation(
-    paths: Sequence[str] = ("/var/log/kube*.log", "/var/log/etcd*.log"),
+    paths: Sequence[str] = LOGS,
     size: str = "100M",
     keep: int = 5,
 ) -> Generator[StringCommand, None, None]:

@@ -73,6 +73,15 @@ def test_no_token_is_anywhere(built: object, lab: Lab, site: Site) -> None:
         assert execute(lab, name, "grep -l token: /var/lib/*/kubeconfig || true") == []
 
 
+def test_logs_on_the_host_are_turned_over(built: object, lab: Lab) -> None:
+    turn = "logrotate --force /etc/logrotate.d/kubernetes && ls /var/log"
+    for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        log = f"{component}.{MASTER}.root.log.INFO"
+        names = [name for name in execute(lab, MASTER, f"{turn}") if name.startswith(log)]
+        assert any(name.endswith(".1.gz") for name in names), names
+        assert not any(".gz." in name for name in names), names
+
+
 def test_pods(web: dict[str, str], kubectl: Kubectl) -> None:
     kubectl.see_pods_reach_pods(web)
     kubectl.see_a_service_lead_to_pods(web)
