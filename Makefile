@@ -38,8 +38,8 @@ clean:
 # The packages as they are imported, for the tools that read folders.
 .PHONY: .links
 .links:
-	@rm -rf .links && mkdir -p .links/pyinfra_kube
-	@cp -s $(CURDIR)/package/* .links/pyinfra_kube/
+	@rm -rf .links && mkdir .links
+	@cp -rs $(CURDIR)/package .links/pyinfra_kube
 	@for folder in $(FOLDERS); do cp -rs $(CURDIR)/$$folder .links/pyinfra_kube/; done
 
 .venv/installed: pyproject.toml

@@ -4,8 +4,10 @@ Read all that a deploy will ask of a host in one round trip, before it asks.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
 
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.context import ctx_host, ctx_state
@@ -36,11 +38,24 @@ def read_ahead(body: Callable[[], object]) -> None:
             build()
     """
 
+    _name_module(body.__code__.co_filename)
     for _ in range(_REHEARSALS):
         with rehearsal(), _undone(), suppress(PyinfraError):
             body()
         if not catch_up():
             return
+
+
+def _name_module(file: str) -> None:
+    """
+    Make a module of an executed deploy file. For each operation pyinfra asks which modules the
+    call stack is in, and Python looks through all there are for a file that is none.
+    """
+
+    name = f"deploy file {file}"
+    if name not in sys.modules:
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__file__ = file
 
 
 @contextmanager

@@ -8,4 +8,4 @@ for cgroup in $CGROUPS; do
     echo 0 2>/dev/null >"$cgroup/host/cgroup.procs" || :
 done
 unset CGROUPS
-exec nsenter --target="$leader" --all "$@"
+exec nsenter --target="$leader" --all --root "$@"
