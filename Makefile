@@ -19,9 +19,9 @@ lab-down: .venv/installed
 check: .venv/installed .links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy .links/pyinfra_kube tests inventories
+	$(BIN)/mypy .links/pyinfra_kube
 	PYTHONPATH=.links $(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n auto tests/unit
 
 test: check
 	$(BIN)/pytest -v --durations=20 tests/e2e

@@ -39,7 +39,11 @@ _BUILD_TOOLS = {
 }
 
 # What a sandbox's process does: nothing, until it is told to end.
-_PAUSE = ("sh", "-c", "trap 'exit 0' INT TERM; while :; do /bin/busybox sleep 86400 & wait $!; done")
+_PAUSE = (
+    "sh",
+    "-c",
+    "trap 'exit 0' INT TERM; while :; do /bin/busybox sleep 86400 & wait $!; done",
+)
 
 # The source of one fixed Debian release, whatever the machine itself takes its packages from.
 _SOURCES = "deb-src [signed-by={key}] {mirror} bookworm main\n"

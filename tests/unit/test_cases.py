@@ -32,7 +32,7 @@ def test_operation(path: Path) -> None:
     case = harness.load(path)
     module, operation = harness.find(path, "operations")
     if "error" in case:
-        with pytest.raises(Exception, match=".") as failure:
+        with pytest.raises(Exception, match=r".") as failure:
             harness.run(
                 operation, harness.build(module, case.get("args", {})), case.get("facts", {})
             )

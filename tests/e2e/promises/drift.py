@@ -131,7 +131,7 @@ def _edit(file: File) -> str:
         edit = f"sed -i '0,/=/s/=/=drift/' {path}"
     else:
         return f"echo '# drift' >> {path}"
-    return f"cp {path} /root/before && {edit} && ! cmp -s /root/before {path}; done=$?; rm /root/before; exit $done"
+    return f"cp {path} /root/before && {edit} && ! cmp -s /root/before {path}; done=$?; rm /root/before; exit $done"  # noqa: E501
 
 
 def _certificates() -> dict[str, str]:

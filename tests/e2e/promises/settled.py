@@ -39,7 +39,7 @@ class Settled:
 
         keep = os.environ.get("PROMISE_DEV")
         if keep and os.path.exists(keep):
-            old = pickle.load(open(keep, "rb"))
+            old = pickle.load(open(keep, "rb"))  # noqa: SIM115
             for name in ("folder", "inventory"):
                 setattr(trial, name, getattr(old.trial, name))
             old.trial = trial
@@ -58,7 +58,7 @@ class Settled:
         state = managed.dump(trial, catalogue)
         it = cls(trial, planned, shown, run, sampler.seen, untouched, catalogue, state)
         if keep:
-            pickle.dump(it, open(keep, "wb"))
+            pickle.dump(it, open(keep, "wb"))  # noqa: SIM115
         return it
 
     def differs(self) -> list[str]:
