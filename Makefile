@@ -21,7 +21,7 @@ check: .venv/installed .links
 	$(BIN)/ruff check .
 	$(BIN)/mypy .links/pyinfra_kube
 	PYTHONPATH=.links $(BIN)/lint-imports
-	$(BIN)/pytest -q -n auto tests/unit
+	$(BIN)/pytest -q tests/unit
 
 test: check
 	$(BIN)/pytest -v --durations=20 tests/e2e

@@ -42,6 +42,10 @@ _data = {{**_lab["masters"][1], **{settings!r}}}
 _GROUP = """\
 {group} = ([(name, _hosts[name]) for name in {names}], _data)
 """
+_GROUPS_OF_LAB = """\
+masters = ([(name, _hosts[name]) for name, _ in _lab["masters"][0]], _data)
+nodes = ([(name, _hosts[name]) for name, _ in _lab["nodes"][0]], _data)
+"""
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _LINE = re.compile(r"^ {4}\[(?P<host>[^]]+)\] (?P<text>.*)$", re.M)
 _NEW_FILE = re.compile(r"(?P<path>/\S+): absent → file$")
@@ -118,12 +122,10 @@ class Site:
     ) -> None:
         self.folder = folder
         self.inventory = folder / "inventory.py"
-        names = groups or {
-            group: f"[name for name, _ in _lab[{group!r}][0]]" for group in ("masters", "nodes")
-        }
         lab = str(REPOSITORY / "inventories/lab.py")
         text = _INVENTORY.format(lab=lab, settings=dict(settings or {}), own=dict(own or {}))
-        text += "".join(_GROUP.format(group=group, names=names[group]) for group in names)
+        named = [_GROUP.format(group=group, names=names) for group, names in (groups or {}).items()]
+        text += "".join(named) or _GROUPS_OF_LAB
         (folder / "home").mkdir(parents=True)
         self.inventory.write_text(text)
 

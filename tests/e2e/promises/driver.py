@@ -109,21 +109,22 @@ def _record(report: Report) -> None:
 
     pyinfra_operation._wrap_operation = watched
 
-    from pyinfra_kube import operations
-    from pyinfra_kube.operations.util import files, persist
-
-    plan_files = files.plan_files
+    operations = importlib.import_module("pyinfra_kube.operations")
+    names = [module.name for module in pkgutil.iter_modules(operations.__path__)]
+    names += ["util.files", "util.persist"]
+    modules: list[Any] = [
+        importlib.import_module(f"pyinfra_kube.operations.{name}") for name in names
+    ]
+    plan_files = importlib.import_module("pyinfra_kube.operations.util.files").plan_files
 
     def noted(wanted: Any) -> Any:
         if _preparing():
             report.files += [(ctx_host.get().name, _name(), file) for file in wanted]
         return plan_files(wanted)
 
-    names = [module.name for module in pkgutil.iter_modules(operations.__path__)]
-    modules = [importlib.import_module(f"pyinfra_kube.operations.{name}") for name in names]
-    for module in [*modules, files, persist]:
+    for module in modules:
         if getattr(module, "plan_files", None) is plan_files:
-            module.plan_files = noted  # type: ignore[attr-defined]
+            module.plan_files = noted
 
 
 def _noting(function: Callable[..., Any], report: Report) -> Callable[..., Any]:
@@ -229,8 +230,7 @@ def _confirm(report: Report) -> None:
 
 
 def _write(report: Report, path: Path) -> None:
-    from pyinfra_kube.deploys import context
-
+    context = importlib.import_module("pyinfra_kube.deploys.context")
     for found in context._clusters.values():
         if not isinstance(found, Exception):
             report.secrets = found.credentials.secrets()

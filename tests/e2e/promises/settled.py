@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tests.e2e.paths import Run, eventually
 from tests.e2e.promises import managed
 from tests.e2e.promises.managed import Catalogue
 from tests.e2e.promises.sampler import Sampler, Seen
 from tests.e2e.promises.trial import Pair, Trial, Watched
+
+
+@dataclass
+class Goal:
+    """
+    Where a run shall end.
+
+    + settings: of the inventory
+    + catalogue: what is managed then
+    + state: how it stands when nothing disturbed the run
+    + commands: how many an undisturbed run executes on its way there, by host and summary
+    """
+
+    settings: dict[str, Any]
+    catalogue: Catalogue
+    state: dict[str, list[str]]
+    commands: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -20,6 +38,7 @@ class Settled:
     + shown: what a dry run with ``--diff`` said there
     + run: the run that followed
     + seen: what was sampled on all machines meanwhile
+    + other: another state of the hosts, with every setting of the path's ``changes`` changed
     + untouched: whether the dry runs left the control machine as it was
     """
 
@@ -31,6 +50,7 @@ class Settled:
     untouched: bool
     catalogue: Catalogue
     state: dict[str, list[str]]
+    other: Goal | None = None
 
     @classmethod
     def from_blank(cls, trial: Trial) -> Settled:
@@ -60,6 +80,17 @@ class Settled:
         if keep:
             pickle.dump(it, open(keep, "wb"))  # noqa: SIM115
         return it
+
+    @property
+    def home(self) -> Goal:
+        return Goal({}, self.catalogue, self.state)
+
+    def reach_other(self, run: Watched, settings: dict[str, Any]) -> Goal:
+        """Remember what an undisturbed run with other settings made of the hosts."""
+        catalogue = catalogue_of(self.trial)
+        state = managed.dump(self.trial, catalogue)
+        self.other = Goal(settings, catalogue, state, run.report.commands)
+        return self.other
 
     def differs(self) -> list[str]:
         """How the hosts differ from the settled state."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.promises import drift
 from tests.e2e.promises.settled import Settled, catalogue_of
-from tests.e2e.promises.trial import Pair
+from tests.e2e.promises.trial import Pair, Watched
 
 pytestmark = pytest.mark.lab
 
@@ -33,7 +33,7 @@ class Score:
         return f"fidelity, {path} (precision/recall of changes): {', '.join(self.parts)}"
 
 
-def _try(settled: Settled, score: Score, case: str) -> None:
+def _try(settled: Settled, score: Score, case: str) -> Watched:
     """Plan, run, compare; and nothing is left to do then."""
 
     planned = settled.trial.plan()
@@ -42,6 +42,7 @@ def _try(settled: Settled, score: Score, case: str) -> None:
     score.add(case, planned, run.made)
     left = settled.trial.plan()
     score.wrong += [f"{case}: left after the run: {pair}" for pair in sorted(left)]
+    return run
 
 
 def test_plan_is_the_run(settled: Settled, full: bool, figures: list[str]) -> None:
@@ -52,13 +53,9 @@ def test_plan_is_the_run(settled: Settled, full: bool, figures: list[str]) -> No
     for name, settings in changes.items():
         trial.configure(**settings)
         _try(settled, score, name)
-    if not full:
-        # All at once, for the sample.
-        every = {
-            key: value for found in trial.path.changes.values() for key, value in found.items()
-        }
-        trial.configure(**every)
-        _try(settled, score, "settings changed")
+    every = trial.path.every_change
+    trial.configure(**every)
+    settled.reach_other(_try(settled, score, "settings changed"), every)
     trial.configure()
     _try(settled, score, "and back")
     seed = int(os.environ.get("PROMISE_SEED", "2016"))

@@ -7,15 +7,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.promises import managed
-from tests.e2e.promises.managed import Catalogue
-from tests.e2e.promises.settled import Settled, catalogue_of, differences
+from tests.e2e.promises.settled import Goal, Settled, differences
 from tests.e2e.promises.trial import Trial
 
 pytestmark = pytest.mark.lab
@@ -23,39 +20,21 @@ pytestmark = pytest.mark.lab
 State = dict[str, list[str]]
 
 # Kills between two states of a settled cluster, and on the way from blank hosts.
-_FULL, _FULL_BLANK, _SAMPLE = 30, 12, 3
+_FULL, _FULL_BLANK, _SAMPLE = 22, 24, 2
 
 
-@dataclass
-class Goal:
-    """
-    Where a run shall end.
+def _other(settled: Settled) -> Goal:
+    """Another state of the hosts, reached by an undisturbed run; the hosts are settled again."""
 
-    + settings: of the inventory
-    + catalogue: what is managed then
-    + state: how it stands when nothing disturbed the run
-    + commands: what an undisturbed run executed on its way there
-    """
-
-    settings: dict[str, Any]
-    catalogue: Catalogue
-    state: State
-    commands: list[tuple[str, str]] = field(default_factory=list)
-
-
-def _goals(settled: Settled) -> tuple[Goal, Goal]:
-    """The settled state, and another one, each reached from the other by undisturbed runs."""
-
-    trial = settled.trial
-    every = {key: one[key] for one in trial.path.changes.values() for key in one}
-    trial.configure(**every)
-    there = trial.watched()
-    other = Goal(every, catalogue_of(trial), {}, there.report.commands)
-    other.state = managed.dump(trial, other.catalogue)
-    trial.configure()
-    back = trial.watched()
-    home = Goal({}, settled.catalogue, settled.state, back.report.commands)
-    return home, other
+    if not settled.other:
+        trial = settled.trial
+        every = trial.path.every_change
+        trial.configure(**every)
+        settled.reach_other(trial.watched(), every)
+        trial.configure()
+        trial.watched()
+    assert settled.other
+    return settled.other
 
 
 def _spread(count: int, among: int) -> list[int]:
@@ -76,8 +55,8 @@ def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
     """Kills on the way from one state to another and back."""
 
     trial = settled.trial
-    home, other = _goals(settled)
-    among = min(len(home.commands), len(other.commands))
+    home, other = settled.home, _other(settled)
+    among = len(other.commands)
     count = int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE))
     places = [_lost_restart(other.commands), *_spread(count, among)]
     problems: list[str] = []
@@ -153,7 +132,7 @@ _HARM: dict[str, Callable[[Trial, str], None]] = {
 def test_host_is_harmed(settled: Settled, full: bool, figures: list[str], harm: str) -> None:
     """In the middle of a run that does a lot, something happens to a host."""
 
-    if not full and harm != "disk full":
+    if not full:
         pytest.skip("with --full only")
     trial = settled.trial
     problems = []
@@ -193,7 +172,7 @@ def _harmed(settled: Settled, harm: str, place: int) -> list[str]:
         process.communicate()
     if harm == "disk full":
         trial.lab.free_disk(host)
-    goal = Goal({}, settled.catalogue, settled.state)
+    goal = settled.home
     return _torn(trial, _or_absent(settled), goal, what) + _converges(trial, goal, what)
 
 
@@ -211,7 +190,7 @@ def test_upload_is_cut_off(settled: Settled, full: bool, figures: list[str]) -> 
     """The control machine dies while it uploads a program."""
 
     trial = settled.trial
-    goal = Goal({}, settled.catalogue, settled.state)
+    goal = settled.home
     problems: list[str] = []
     delays = (0.05, 0.3, 1.0) if full else (0.3,)
     for delay in delays:
@@ -240,8 +219,8 @@ def test_killed_on_blank_hosts(settled: Settled, full: bool, figures: list[str])
     shutil.copytree(trial.store, kept)
     trial.blank()
     first = trial.watched()
-    goal = Goal({}, settled.catalogue, managed.dump(trial, settled.catalogue))
-    goal.commands = first.report.commands
+    state = managed.dump(trial, settled.catalogue)
+    goal = Goal({}, settled.catalogue, state, first.report.commands)
     count = int(os.environ.get("PROMISE_BLANK_KILLS", _FULL_BLANK))
     problems: list[str] = []
     places = _spread(count, len(goal.commands))

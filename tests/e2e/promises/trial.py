@@ -50,6 +50,11 @@ class Path_:
     kubectl: str = "kubectl"
 
     @property
+    def every_change(self) -> dict[str, Any]:
+        """All of the changes at once."""
+        return {key: one[key] for one in self.changes.values() for key in one}
+
+    @property
     def hosts(self) -> list[str]:
         return list(dict.fromkeys(name for names in self.groups.values() for name in names))
 
