@@ -33,6 +33,7 @@ from pyinfra_kube.operations import (
     pods,
     routes,
     services,
+    verify,
 )
 from pyinfra_kube.operations.kubelet import UNIT as KUBELET_UNIT
 from pyinfra_kube.operations.proxy import UNIT as PROXY_UNIT
@@ -53,13 +54,6 @@ def remove_nodes() -> None:
             kubectl=_kubectl(),
             kubeconfig=ADMIN,
         )
-    if it.spec.network == "flannel" and it.me.name == it.spec.etcd_members[0].name:
-        etcd.keys(
-            name="Delete the nodes' leases",
-            keys=[etcd.Key(path, "", present=False) for path in _leases(it)],
-            endpoints=[_endpoint(it)],
-            api=api(it),
-        )
     if it.me.name in it.spec.remove_nodes:
         leave(it)
     elif it.spec.network == "routes":
@@ -71,6 +65,15 @@ def remove_nodes() -> None:
                 for pods_, via in it.plan.routes(it.me.name)
                 if pods_ not in gone
             ],
+        )
+    # An operation of all hosts: a flanneld that still runs would take another lease.
+    verify.look(name="Wait until the nodes have stopped", at=None)
+    if it.spec.network == "flannel" and it.me.name == it.spec.etcd_members[0].name:
+        etcd.keys(
+            name="Delete the nodes' leases",
+            keys=[etcd.Key(path, "", present=False) for path in _leases(it)],
+            endpoints=[_endpoint(it)],
+            api=api(it),
         )
 
 
