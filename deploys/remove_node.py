@@ -47,13 +47,6 @@ def remove_nodes() -> None:
 
     it = cluster()
     _check(it)
-    if it.is_first_master:
-        nodes.node_objects(
-            name="Delete the nodes' objects",
-            absent=[it.spec.host(name).hostname_override for name in it.spec.remove_nodes],
-            kubectl=_kubectl(),
-            kubeconfig=ADMIN,
-        )
     if it.me.name in it.spec.remove_nodes:
         leave(it)
     elif it.spec.network == "routes":
@@ -66,8 +59,15 @@ def remove_nodes() -> None:
                 if pods_ not in gone
             ],
         )
-    # An operation of all hosts: a flanneld that still runs would take another lease.
+    # An operation of all hosts: what still runs would register, or take a lease, again.
     verify.look(name="Wait until the nodes have stopped", at=None)
+    if it.is_first_master:
+        nodes.node_objects(
+            name="Delete the nodes' objects",
+            absent=[it.spec.host(name).hostname_override for name in it.spec.remove_nodes],
+            kubectl=_kubectl(),
+            kubeconfig=ADMIN,
+        )
     if it.spec.network == "flannel" and it.me.name == it.spec.etcd_members[0].name:
         etcd.keys(
             name="Delete the nodes' leases",
