@@ -17,6 +17,8 @@ import pytest
 from tests.lab import Lab, LabError, down, held
 from tests.lab.places import CACHE, CONTROL_GROUP, DISKS, KNOWN_HOSTS, LINK, RUN
 
+PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
+
 pytestmark = pytest.mark.lab
 
 MASTER, NODE = "kube-master", "kube-node-1"
@@ -43,7 +45,7 @@ def test_hosts_boot_whole(lab: Lab) -> None:
 
 
 def test_ssh_and_the_inventory_reach_every_host(lab: Lab) -> None:
-    pyinfra = ["pyinfra", "-y", "inventories/lab.py", "exec", "--", "hostname"]
+    pyinfra = [PYINFRA, "-y", "inventories/lab.py", "exec", "--", "hostname"]
     done = subprocess.run(pyinfra, capture_output=True, text=True, cwd=_repository())
     assert done.returncode == 0, done.stderr
     for name in lab.hosts:
@@ -272,7 +274,7 @@ def test_binaries_that_are_none(choice: str, reason: str) -> None:
 
 def test_inventory_refuses_to_load_while_the_lab_is_down() -> None:
     done = subprocess.run(
-        ["pyinfra", "inventories/lab.py", "exec", "--", "true"],
+        [PYINFRA, "inventories/lab.py", "exec", "--", "true"],
         capture_output=True,
         text=True,
         cwd=_repository(),

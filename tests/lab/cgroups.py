@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,10 +39,11 @@ def _add(parent: Path, name: str) -> None:
 def processes(name: str) -> list[int]:
     """All that runs in a host, as the machine numbers it, oldest numbers first."""
     found: set[int] = set()
-    # A process is in every hierarchy once, so one tells of all.
-    for listing in (next(_hierarchies()) / CONTROL_GROUP / name).rglob("cgroup.procs"):
+    # A process is in every hierarchy once, so one tells of all; groups come and go meanwhile.
+    for folder, _, _ in os.walk(next(_hierarchies()) / CONTROL_GROUP / name):
         with suppress(OSError):
-            found.update(int(pid) for pid in listing.read_text().split())
+            listing = Path(folder, "cgroup.procs").read_text()
+            found.update(int(pid) for pid in listing.split())
     return sorted(found - {0})
 
 
