@@ -24,6 +24,7 @@ from pyinfra_kube.facts.iptables import Rule, Rules
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.operations import bridge, hosts, iptables, routes, sysctl
 from pyinfra_kube.operations.util.script import Script
+from tests.lab.machine import require_tools
 from tests.unit.harness import fake_host
 from tests.unit.test_iptables_rules import rule_texts
 
@@ -42,10 +43,10 @@ class Kernel:
         self.tools = folder / "tools"
         shutil.copytree("/etc", self.etc, symlinks=True, ignore_dangling_symlinks=True)
         self.tools.mkdir()
+        require_tools({"iptables-nft": "iptables"})
         for tool in ("", "-save", "-restore"):
             path = shutil.which(f"iptables-{backend}{tool}")
-            if path is None:
-                pytest.skip(f"no iptables-{backend}{tool}")
+            assert path, f"iptables has no {backend}{tool} here"
             (self.tools / f"iptables{tool}").symlink_to(path)
         self._add()
 

@@ -256,7 +256,7 @@ def test_other_binaries(
     [
         ("/nowhere", "KUBERNETES_BIN=/nowhere is neither a folder nor an address."),
         ("file:///nowhere.tar.gz", "file:///nowhere.tar.gz cannot be fetched"),
-        ("/etc/network", "no binary there says which Kubernetes it is"),
+        ("/etc/ssl", "no binary there says which Kubernetes it is"),
     ],
 )
 def test_binaries_that_are_none(choice: str, reason: str) -> None:
