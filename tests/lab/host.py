@@ -125,6 +125,7 @@ class Host:
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name} still runs processes: {remaining}")
             time.sleep(0.02)
+        network.unplug(self.record.address)
         cgroups.remove(self.name)
 
     def reboot(self) -> None:
