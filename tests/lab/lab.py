@@ -66,7 +66,8 @@ class Lab:
                     network.make(chosen)
             with _down_if_it_fails():
                 lab._open()
-                lab.add(*names, family=family, docker=docker)
+                if names:
+                    lab.add(*names, family=family, docker=docker)
             return lab
 
     @classmethod

@@ -78,7 +78,32 @@ SCRATCH = Path_(
     added="kube-node-3",
 )
 
-PATHS = [SCRATCH]
+_FEDORA_CHANGES: dict[str, dict[str, Any]] = {
+    "log_level": {"log_level": 3},
+    "kubelet flag": {"kubelet_flags": {"max-pods": 50}},
+    "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
+    "node label": {"labels": {"fed-node-1": {"disk": "hdd"}}},
+}
+
+SINGLE_NODE = Path_(
+    name="fedora_single_node",
+    groups={"masters": ["fed-master"], "nodes": ["fed-node-1"]},
+    labels={"fed-node-1": {"disk": "ssd"}},
+    changes=_FEDORA_CHANGES,
+    family="fedora",
+)
+
+MULTINODE = Path_(
+    name="multinode",
+    groups={"masters": ["fed-master"], "nodes": ["fed-node-1", "fed-node-2"]},
+    settings={"network": "flannel", "flannel_network": "10.16.0.0/16"},
+    labels={"fed-node-1": {"disk": "ssd"}},
+    changes=_FEDORA_CHANGES,
+    added="fed-node-3",
+    family="fedora",
+)
+
+PATHS = [SCRATCH, SINGLE_NODE, MULTINODE]
 
 
 class Watched(Run):
