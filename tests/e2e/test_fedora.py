@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.paths import Run, Site, each, eventually, execute, starts
+from tests.e2e.paths import REPOSITORY, Run, Site, each, eventually, execute, starts
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
+from tests.lab.places import KNOWN_HOSTS
 
 pytestmark = pytest.mark.lab
 
@@ -52,6 +54,13 @@ def deploy(site: Site, *options: str, name: str = "multinode") -> Run:
 
 def all_starts(lab: Lab, names: list[str]) -> dict[str, dict[str, str]]:
     return {name: starts(lab, name) for name in names}
+
+
+def stands(lab: Lab) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """The files of each host's settings with their dates, and when what runs was started."""
+    find = "find /etc /usr /run/flannel -xdev -printf '%p %m %T@ %l\\n' | sort"
+    names = [MASTER, *NODES]
+    return {name: (execute(lab, name, find), starts(lab, name)) for name in names}
 
 
 def restarted(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -171,6 +180,83 @@ def test_docker_off_its_subnet_is_restarted_once(built: Run, lab: Lab, site: Sit
     assert _docker_follows(lab, NODES[1])
 
 
+def test_an_interface_that_no_host_has_is_refused(built: Run, lab: Lab, site: Site) -> None:
+    before = stands(lab), site.contents()
+    run = site.run("-y", "--data", "flannel_iface=eth9", deploy="multinode")
+    assert run.code != 0
+    for name in NODES:
+        assert f"{name}: flannel_iface = 'eth9'; allowed: " in run.said
+    assert "no host was touched" in run.said
+    assert (stands(lab), site.contents()) == before
+
+
+def test_etcd_out_of_a_nodes_reach_is_said_early(built: Run, lab: Lab, site: Site) -> None:
+    before = site.contents()
+    rule = f"INPUT -s {lab.hosts[NODES[0]].ip} -p tcp --dport 2379 -j REJECT"
+    execute(lab, MASTER, f"iptables -w -I {rule}")
+    try:
+        seen = stands(lab)
+        run = site.run("-y", deploy="multinode")
+        assert run.code != 0
+        url = f"http://{lab.hosts[MASTER].ip}:2379"
+        assert f"etcd at {url} does not answer this host" in run.said
+        assert (stands(lab), site.contents()) == (seen, before)
+    finally:
+        execute(lab, MASTER, f"iptables -w -D {rule}")
+    assert deploy(site, "-y", "--json").changed == set()
+
+
+_ANSIBLE = """\
+[masters]
+{master}
+
+[etcd:children]
+masters
+
+[nodes]
+{nodes}
+
+[all:vars]
+ansible_ssh_user=root
+"""
+_GROUP_VARS = """\
+cluster_name: cluster.local
+kube_version: {version}
+kube_service_addresses: 10.254.0.0/24
+dns_server: "{{{{ kube_service_addresses | ipaddr('net') | ipaddr(10) | ipaddr('address') }}}}"
+networking: flannel
+flannel_subnet: 18.16.0.0
+flannel_prefix: 16
+flannel_host_prefix: 24
+"""
+
+
+def test_an_ansible_inventory_that_says_the_same_plans_nothing(
+    built: Run, lab: Lab, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert lab.kubernetes
+    line = "{0} ansible_host={1.ip} ansible_ssh_private_key_file={1.ssh_key}"
+    nodes = "\n".join(line.format(name, lab.hosts[name]) for name in NODES)
+    text = _ANSIBLE.format(master=line.format(MASTER, lab.hosts[MASTER]), nodes=nodes)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "hosts").write_text(text)
+    version = (lab.kubernetes / "version").read_text().strip()
+    (tmp_path / "group_vars/all.yml").write_text(_GROUP_VARS.format(version=version))
+    monkeypatch.setenv("ANSIBLE_INVENTORY", str(tmp_path / "hosts"))
+    # What the playbooks had no variable for.
+    ours = {
+        "ssh_known_hosts_file": KNOWN_HOSTS,
+        "ssh_strict_host_key_checking": "yes",
+        "credentials_dir": site.store,
+        "kubernetes_source": lab.kubernetes,
+        "flannel_etcd_prefix": "/coreos.com/network",
+    }
+    data = [word for key, value in ours.items() for word in ("--data", f"{key}={value}")]
+    files = (REPOSITORY / "inventories/ansible.py", REPOSITORY / "deploys/multinode.py")
+    run = succeeded(site.pyinfra(*files, "--dry", "--json", *data))
+    assert (run.planned, run.conditional) == (set(), set())
+
+
 @pytest.fixture(scope="module")
 def grown(built: Run, lab: Lab, site: Site) -> tuple[Run, dict[str, set[str]]]:
     before = all_starts(lab, NODES)
@@ -209,7 +295,6 @@ def test_a_removed_node_leaves_and_comes_back(
     assert kubectl.ready_nodes() == {*NODES, NEW}
 
 
-@pytest.mark.slow
 def test_a_reboot_changes_nothing(grown: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
     each(lambda name: lab.host(name).reboot(), lab.hosts)
     eventually(lambda: kubectl.ready_nodes() == {*NODES, NEW}, patience=180)
