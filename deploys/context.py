@@ -26,6 +26,7 @@ from pyinfra_kube.cluster.credentials import (
     compare_with_hosts,
 )
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.flannel import check_iface
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip
 from pyinfra_kube.deploys.address_book import AddressBook
@@ -167,6 +168,7 @@ def _make(state: State) -> Cluster:
     store, book = CredentialStore(folder_of(spec)), AddressBook(folder_of(spec))
     observed = _observe(state, spec)
     _check_master(spec, observed)
+    _check_ifaces(spec, observed)
     plan = make_plan(
         spec,
         carried=_carried(spec, observed, book.read()),
@@ -247,6 +249,17 @@ def _check_master(spec: ClusterSpec, observed: Mapping[str, Observation]) -> Non
         )
         if problems:
             raise InputError(problems)
+
+
+def _check_ifaces(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+    seen = [(host, observed[host.name]) for host in spec.nodes if host.name in observed]
+    problems = [
+        problem
+        for host, found in seen
+        for problem in check_iface(host.name, host.flannel_iface, found.links)
+    ]
+    if spec.network == "flannel" and problems:
+        raise InputError(problems)
 
 
 def _inventory_folder() -> Path:

@@ -6,14 +6,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pyinfra.api.exceptions import DeployError
-
-from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.cluster.flannel import check_iface, etcd_api
-from pyinfra_kube.deploys.context import Cluster, cluster, explain
+from pyinfra_kube.cluster.flannel import etcd_api
+from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.facts.bridge import Links
-from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import binaries, flannel, services, verify
 
 BINARY = "/usr/local/bin/flanneld"
@@ -53,10 +48,6 @@ def run_flannel() -> bool:
     it = cluster()
     if not it.is_a("node"):
         return False
-    links = read(Links)
-    problems = check_iface(it.me.name, it.me.flannel_iface, links)
-    if problems:
-        raise DeployError(explain(InputError(problems)))
     own = [BINARY] if it.spec.flannel_source else []
     if it.spec.flannel_source:
         source = [binaries.Binary(BINARY, it.spec.flannel_source)]

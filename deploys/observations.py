@@ -42,6 +42,7 @@ class Observation:
     + system, release: the distribution's name and number, as ``debian`` and ``12``
     + foreign_docker: whether docker is there, and not from the distribution's package
     + settings: what components' command lines must know of it
+    + links: its network devices, by name
     """
 
     addresses: list[str]
@@ -53,6 +54,7 @@ class Observation:
     release: str
     foreign_docker: bool = False
     settings: dict[str, object] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
 
 
 def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
@@ -89,6 +91,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         and _DPKG_DOCKER not in programs
         and not packages.versions,
         settings={"cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin")},
+        links=links,
     )
 
 

@@ -13,44 +13,35 @@ from tests.lab.kubernetes import TEST_IMAGE
 
 PORT = 8080
 
-# Each answers with its own name. Not two on one node: the scheduler has to see to that.
+# Each answers with its own name.
 _SERVE = f"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p {PORT} -h /www"
-_WEB: list[dict[str, Any]] = [
-    {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web"},
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [
-                        {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", _SERVE]}
-                    ],
-                    "affinity": {
-                        "podAntiAffinity": {
-                            "requiredDuringSchedulingIgnoredDuringExecution": [
-                                {
-                                    "labelSelector": {"matchLabels": {"app": "web"}},
-                                    "topologyKey": "kubernetes.io/hostname",
-                                }
-                            ]
-                        }
-                    },
-                },
-            },
-        },
-    },
-    {
+_SERVICE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web"},
+    "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
+}
+
+
+def _web(node: str) -> dict[str, Any]:
+    """One on a node, in words that every release from 1.2 on knows."""
+    labels = {"app": "web", "on": node}
+    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", _SERVE]}
+    pod = {
+        "terminationGracePeriodSeconds": 0,
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        "containers": [{**container, "imagePullPolicy": "IfNotPresent"}],
+    }
+    return {
         "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "web"},
-        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": PORT}]},
-    },
-]
+        "kind": "ReplicationController",
+        "metadata": {"name": f"web-{node}"},
+        "spec": {
+            "replicas": 1,
+            "selector": labels,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
 
 
 class Kubectl:
@@ -75,8 +66,8 @@ class Kubectl:
         assert self.lab.kubernetes
         image = (self.lab.kubernetes / "test.tar").read_bytes()
         each(lambda node: ssh(self.lab, node, "docker load", image), nodes)
-        self("apply --filename=-", json.dumps({"apiVersion": "v1", "kind": "List", "items": _WEB}))
-        self(f"scale deployment web --replicas={len(nodes)}")
+        items = [*map(_web, nodes), _SERVICE]
+        self("apply --filename=-", json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         return self.web(len(nodes))
 
     def web(self, count: int, patience: float = 90) -> dict[str, str]:

@@ -167,8 +167,11 @@ def _images(folder: Path, chosen: Release) -> Iterator[tuple[str, Image]]:
     if chosen.hyperkube_image and (folder / "hyperkube").exists():
         files = {"/hyperkube": folder / "hyperkube", **busybox}
         yield "hyperkube", Image([chosen.hyperkube_image], files, shell)
-    etcd = _with_libraries(_etcd_programs(folder, parts))
-    yield "etcd", Image([chosen.etcd_image], {**etcd, **busybox}, shell)
+    programs = _etcd_programs(folder, parts)
+    etcd_version = run(programs["/usr/local/bin/etcd"], "--version").stdout.split()[2]
+    (folder / "etcd_version").write_text(f"{etcd_version}\n")
+    name = f"{chosen.etcd_image.rpartition(':')[0]}:{etcd_version}"
+    yield "etcd", Image([name], {**_with_libraries(programs), **busybox}, shell)
     if (folder / "pause").exists():
         pause = {"/pause": folder / "pause"}
         yield "pause", Image([chosen.pause_image], pause, entrypoint=["/pause"])
