@@ -31,8 +31,10 @@ _data = {
 
 # A lab of hosts only has none.
 if _lab["kubernetes"]:
-    _data["kubernetes_version"] = (Path(_lab["kubernetes"]) / "version").read_text().strip()
     _data["kubernetes_source"] = _lab["kubernetes"]
+    # etcd's may be the distribution's, which is another than the release came with.
+    for _key, _file in {"kubernetes_version": "version", "etcd_version": "etcd_version"}.items():
+        _data[_key] = (Path(_lab["kubernetes"]) / _file).read_text().strip()
 
 _hosts = [
     (host["name"], {"ssh_hostname": host["ip"], "ssh_key": host["ssh_key"]})

@@ -295,6 +295,7 @@ def test_a_removed_node_leaves_and_comes_back(
     assert kubectl.ready_nodes() == {*NODES, NEW}
 
 
+@pytest.mark.slow
 def test_a_reboot_changes_nothing(grown: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
     each(lambda name: lab.host(name).reboot(), lab.hosts)
     eventually(lambda: kubectl.ready_nodes() == {*NODES, NEW}, patience=180)
