@@ -10,8 +10,6 @@ from pyinfra_kube.cluster.components import CLOUD_CONFIG, CONFIG_DIR, KUBECONFIG
 from pyinfra_kube.cluster.credentials import ON_MASTERS
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.facts.files import Files
-from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import control, files
 
 ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
@@ -38,9 +36,10 @@ def keep_credentials(group: str = "root") -> None:
         files.files(name="Give the master its credentials", files=master_files(it, group))
     else:
         files.files(name="Give the host the cluster's CA", files=[ca_file(it)])
-    if it.is_a("master") and _free(KUBECTL):
-        link = files.File(KUBECTL, kind="link", target=ADMIN)
-        folder = files.File(str(Path(KUBECTL).parent), kind="directory", mode="700")
+    if it.is_a("master"):
+        link = files.File(KUBECTL, kind="link", target=ADMIN, if_absent=True)
+        parent = str(Path(KUBECTL).parent)
+        folder = files.File(parent, kind="directory", mode="700", if_absent=True)
         files.files(name="Let root use kubectl", files=[folder, link])
 
 
@@ -80,13 +79,6 @@ def cloud_files(it: Cluster, group: str = "root") -> list[files.File]:
         return []
     content = Path(it.spec.cloud_config).expanduser().read_bytes()
     return [_secret(CLOUD_CONFIG, content, group)]
-
-
-def _free(path: str) -> bool:
-    """Whether nothing of somebody else's stands there."""
-
-    state = read(Files, paths=[path]).get(path)
-    return state is None or (state.kind == "link" and state.target == ADMIN)
 
 
 if "__name__" not in globals():

@@ -4,6 +4,7 @@ Container images that a host holds.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from pyinfra_kube.facts.docker import RUNS
 
 # Where images wait to be loaded; one fixed place, so that a killed run's leavings are found.
 STAGE = "/var/tmp/pyinfra-kube-images"
+# Where docker keeps its images' names, whichever way it stores layers.
+_KEPT = "/var/lib/docker/image/*/repositories.json"
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class ImageStates:
     What :class:`Images` returns.
 
     + runtime: ``docker``, ``missing`` where it is not installed, ``down`` where it does not answer
-    + ids: image id by name with tag, as ``{"k8s.gcr.io/pause:3.2": "sha256:80d28b…"}``
+    + ids: image id by name with tag, as ``{"k8s.gcr.io/pause:3.2": "sha256:80d28b…"}``; of a docker
+      that is down, as it keeps them in its default folder
     + staged: whether an earlier run left uploaded images behind
     """
 
@@ -54,7 +58,9 @@ class Images(FactBase[ImageStates]):
 [ -e {shlex.quote(STAGE)} ] && echo staged
 if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
 elif ! docker_runs || ! shown=$(timeout 30 docker images --no-trunc 2>/dev/null)
-then echo 'runtime down'
+then
+  echo 'runtime down'
+  cat {_KEPT} 2>/dev/null && echo
 else echo 'runtime docker'; printf '%s\\n' "$shown" | sed 1d
 fi"""
 
@@ -70,6 +76,20 @@ fi"""
             elif words[:1] == ["runtime"]:
                 runtime = "docker" if words[1] == "docker" else "down"
                 runtime = "missing" if words[1] == "missing" else runtime
+            elif line.startswith("{"):
+                ids |= _kept(line)
             elif len(words) > 2 and "<none>" not in words[:2]:
                 ids[f"{words[0]}:{words[1]}"] = words[2]
         return ImageStates(runtime, ids, staged)
+
+
+def _kept(text: str) -> dict[str, str]:
+    """The names in docker's own file, those by digest left out."""
+
+    repositories: dict[str, dict[str, str]] = json.loads(text)["Repositories"]
+    return {
+        name: found
+        for names in repositories.values()
+        for name, found in names.items()
+        if "@" not in name
+    }

@@ -66,6 +66,7 @@ class File:
     + secret: never show the content, only that it changes
     + kind: ``file``, ``directory``, ``link`` or ``absent`` (an emptied directory goes too)
     + target: where a ``link`` points
+    + if_absent: leave whatever stands there already
     """
 
     path: str
@@ -76,6 +77,7 @@ class File:
     secret: bool = False
     kind: Literal["file", "directory", "link", "absent"] = "file"
     target: str = ""
+    if_absent: bool = False
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or self.path.rstrip("/") != self.path:
@@ -124,6 +126,8 @@ def _differences(file: File, state: FileState | None) -> list[str]:
         return ["present → absent"] if state else []
     if state is None:
         return [f"absent → {file.kind}"]
+    if file.if_absent:
+        return []
     if file.kind == "directory" and state.kind == "link" and state.points_at == "directory":
         return []
     if state.kind != file.kind:
@@ -230,5 +234,8 @@ def changing(files: Sequence[File]) -> list[str]:
         file.path
         for file in files
         if file.kind == "file"
-        and (file.path not in states or states[file.path].sha256 != file.sha256)
+        and (
+            file.path not in states
+            or (not file.if_absent and states[file.path].sha256 != file.sha256)
+        )
     ]

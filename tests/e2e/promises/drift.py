@@ -9,7 +9,7 @@ import base64
 import random
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from pyinfra_kube.cluster import pki
@@ -26,6 +26,8 @@ _CONSEQUENCES = {
     "container kube-apiserver": ("kube-controller-manager", "kube-scheduler"),
 }
 
+_BELOW_API = ("docker.service", "etcd.service", "kube-apiserver.service")
+
 
 @dataclass(frozen=True)
 class Spoil:
@@ -36,6 +38,7 @@ class Spoil:
     + command: shell that does it
     + changes: the operations that must change, and no others
     + restarts: the units and containers that must start anew
+    + hides: operations whose subject cannot be read meanwhile, so that a plan may name them
     + heavy: whether it stops what others need, so that nothing else goes wrong on that host
     """
 
@@ -45,6 +48,7 @@ class Spoil:
     command: str
     changes: frozenset[Pair]
     restarts: frozenset[str] = frozenset()
+    hides: frozenset[Pair] = frozenset()
 
     @property
     def heavy(self) -> bool:
@@ -94,6 +98,11 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
         changes, restarts = anew if content else (frozenset({wanted.pair}), frozenset[str]())
         return Spoil(host, f"{file.kind} {kind}", file.path, command, changes, restarts)
 
+    if file.if_absent:
+        # Whatever else stands there is somebody's own.
+        if file.kind == "link":
+            yield spoil("missing", f"rm {path}")
+        return
     if file.kind == "link":
         yield spoil("points elsewhere", f"ln -sfn /dev/null {path}")
         yield spoil("missing", f"rm {path}")
@@ -161,11 +170,17 @@ def _binaries(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]
         readers = catalogue.readers(record.host, binary.path)
         changes, restarts = _with(pair(record), readers)
         path, other = binary.path, f"{binary.path}.other"
-        replace = f"cp {path} {other} && echo >> {other} && mv {other} {path}"
-        for kind, command in {"content": replace, "missing": f"rm {path}"}.items():
-            yield Spoil(record.host, f"binary {kind}", path, command, changes, restarts)
+        damage = f"cp {path} {other} && echo >> {other} && mv {other} {path}"
+        hides = _objects(catalogue) if path.endswith("kubectl") else frozenset[Pair]()
+        for kind, command in {"content": damage, "missing": f"rm {path}"}.items():
+            yield Spoil(record.host, f"binary {kind}", path, command, changes, restarts, hides)
         spoil = _maker(record, path, "binary")
         yield spoil("mode", f"chmod 700 {path}")
+
+
+def _objects(catalogue: Catalogue) -> frozenset[Pair]:
+    """Operations on what only the API can tell."""
+    return frozenset(pair(record) for record in catalogue.calls("nodes.node_objects"))
 
 
 def _bridge(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
@@ -204,8 +219,8 @@ def _routes(trial: Trial, _: Catalogue, record: Record) -> Iterator[Spoil]:
         yield spoil("deleted", f"ip route del {route.destination} proto {protocol}")
         other = f"ip route replace {route.destination} via {gateway} proto {protocol}"
         yield spoil("changed", other)
-    spoil = _maker(record, "route 10.99.0.0/24", "route")
-    yield spoil("of ours left over", f"ip route add 10.99.0.0/24 via {gateway} proto {protocol}")
+    spoil = _maker(record, "route 10.98.0.0/24", "route")
+    yield spoil("of ours left over", f"ip route add 10.98.0.0/24 via {gateway} proto {protocol}")
 
 
 def _sysctls(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
@@ -214,14 +229,16 @@ def _sysctls(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
         yield spoil("changed", f"echo 0 > {sysctl_path(key)}")
 
 
-def _services(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _services(trial: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
     for unit in record.arguments["units"]:
         if not unit.running:
             continue
         changes, key = frozenset({pair(record)}), frozenset({f"unit {unit.name}"})
         socket = "docker.socket " if unit.name == "docker.service" else ""
         stop = f"systemctl stop {socket}{unit.name}"
-        yield Spoil(record.host, "unit stopped", unit.name, stop, changes, key)
+        ends_api = record.host == trial.path.master and unit.name in _BELOW_API
+        hides = _objects(catalogue) if ends_api else frozenset[Pair]()
+        yield Spoil(record.host, "unit stopped", unit.name, stop, changes, key, hides)
         yield Spoil(
             record.host, "unit disabled", unit.name, f"systemctl disable -q {unit.name}", changes
         )
@@ -232,7 +249,7 @@ def _services(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
             )
 
 
-def _pods(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _pods(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
     for pod in record.arguments["pods"]:
         find = f"docker ps --quiet --filter label=io.kubernetes.container.name={pod.name}"
         yield Spoil(
@@ -243,6 +260,7 @@ def _pods(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
             # kubelet starts it again, nobody else.
             frozenset(),
             frozenset({f"container {pod.name}"}),
+            _objects(catalogue) if pod.name in ("etcd", "kube-apiserver") else frozenset(),
         )
 
 
@@ -259,13 +277,15 @@ def _hosts(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
     yield spoil("line missing", f"sed -i '{begin}{{n;d}}' /etc/hosts")
 
 
-def _packages(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _packages(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
     for name in record.arguments["packages"]:
         if not name.startswith(("docker", "containerd", "moby")):
             spoil = _maker(record, name, "package")
             dpkg = f"dpkg --force-depends --remove {name} >/dev/null 2>&1"
             remove = f"if command -v dpkg >/dev/null; then {dpkg}; else rpm -e --nodeps {name}; fi"
-            yield spoil("removed", remove)
+            rules = catalogue.calls("iptables.rules", record.host)
+            hides = frozenset(pair(r) for r in rules) if name == "iptables" else frozenset[Pair]()
+            yield replace(spoil("removed", remove), hides=hides)
 
 
 def _docker0(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:

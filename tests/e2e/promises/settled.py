@@ -54,17 +54,7 @@ class Settled:
 
     @classmethod
     def from_blank(cls, trial: Trial) -> Settled:
-        import os
-        import pickle
 
-        keep = os.environ.get("PROMISE_DEV")
-        if keep and os.path.exists(keep):
-            old = pickle.load(open(keep, "rb"))  # noqa: SIM115
-            for name in ("folder", "inventory"):
-                setattr(trial, name, getattr(old.trial, name))
-            old.trial = trial
-            trial.configure()
-            return old
         trial.blank()
         before = _kept(trial)
         planned = trial.plan()
@@ -76,10 +66,7 @@ class Settled:
         image = _image(catalogue, trial.path.master)
         trial.everywhere(managed.KERNEL_NEIGHBOURS + managed.NEIGHBOURS.replace("{image}", image))
         state = managed.dump(trial, catalogue)
-        it = cls(trial, planned, shown, run, sampler.seen, untouched, catalogue, state)
-        if keep:
-            pickle.dump(it, open(keep, "wb"))  # noqa: SIM115
-        return it
+        return cls(trial, planned, shown, run, sampler.seen, untouched, catalogue, state)
 
     @property
     def home(self) -> Goal:

@@ -57,7 +57,8 @@ def _heal(settled: Settled, together: list[Spoil]) -> list[str]:
     wanted = drift.expected(together)
     problems += [f"changed, though nothing was wrong: {pair}" for pair in run.made - wanted]
     problems += [f"did not change: {pair}" for pair in wanted - run.made]
-    problems += [f"planned, not made: {pair}" for pair in run.ahead - run.made]
+    hidden = {pair for spoil in together for pair in spoil.hides}
+    problems += [f"planned, not made: {pair}" for pair in run.ahead - run.made - hidden]
     problems += [f"made, not planned: {pair}" for pair in run.made - run.ahead]
     problems += [f"conditional: {pair}" for pair in run.maybe]
     for host in {spoil.host for spoil in together}:
