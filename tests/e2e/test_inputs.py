@@ -62,7 +62,12 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["kubernetes_version = '1.99.0'", "allowed: a release of 1.2", "nearest known: 1.35, 1.36"],
     ),
     "flag that the release lacks": (
-        {"settings": {"kubelet_flags": {"api-servers": "http://192.0.2.1"}}},
+        {
+            "settings": {
+                "kubernetes_version": "1.20.2",
+                "kubelet_flags": {"api-servers": "http://192.0.2.1"},
+            }
+        },
         ["kubelet_flags = 'api-servers'", "a flag of kubelet 1.20", "fix: use --kubeconfig"],
     ),
     "unknown key": (

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyinfra_kube.cluster.releases import Release
 from tests.lab import cgroups, families, kubernetes, network, settings, state
 from tests.lab.cache import alone
 from tests.lab.host import Host
@@ -90,6 +91,13 @@ class Lab:
     def kubernetes(self) -> Path | None:
         """The folder of the release's binaries and images."""
         return Path(self._state.kubernetes) if self._state.kubernetes else None
+
+    @property
+    def release(self) -> Release:
+        """The release of these binaries."""
+        if not self.kubernetes:
+            raise LabError("This lab has no Kubernetes.")
+        return Release.of((self.kubernetes / "version").read_text().strip())
 
     def host(self, name: str) -> Host:
         record = self._state.hosts.get(name)
