@@ -12,7 +12,7 @@ from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.credentials import master_files
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, images, static_pods
-from pyinfra_kube.operations.util.files import changing
+from pyinfra_kube.operations.hosts import PATH as HOSTS
 
 Component = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
 
@@ -77,12 +77,13 @@ def run_scheduler() -> None:
 def _run(it: Cluster, component: Component, flags: Mapping[str, Any]) -> None:
     image, archive = _image(it, component)
     images.images(name=f"Have the image of {component}", files={image: archive or None})
-    reads = [f for f in master_files(it) if f.kind == "file" and f.path.endswith(READS[component])]
+    own = [f.path for f in master_files(it) if f.kind == "file"]
+    reads = [path for path in own if path.endswith(READS[component])]
+    reads += [mount.path for mount in mounts(it, component)]
     pod = static_pods.StaticPod(
         component,
         manifest=manifest(it, component, flags),
-        config=[file.path for file in reads],
-        restart=bool(changing(reads)) if reads else False,
+        config=reads,
     )
     static_pods.static_pods(
         name=f"Run {component} as a static pod", pods=[pod], directory=it.spec.manifest_dir
@@ -112,9 +113,24 @@ def manifest(it: Cluster, component: Component, flags: Mapping[str, Any]) -> str
             host=asked.host,
         ),
         credentials_dir="" if component == "etcd" else "/srv/kubernetes",
+        mounts=mounts(it, component),
         data_dir=it.spec.etcd_data_dir,
         log_dir=it.spec.log_to_host and component != "etcd",
     )
+
+
+def mounts(it: Cluster, component: Component) -> list[static_pods.Mount]:
+    """
+    Give what a component must see of the host beside its folders.
+
+    + it: the cluster
+    + component: which one
+    """
+
+    # An apiserver that cannot be told to go by address finds nodes by name (docker's own copy of
+    # the file is as old as the pod).
+    by_name = not it.release.has_flag(component, "kubelet-preferred-address-types")
+    return [static_pods.Mount(HOSTS)] if component == "kube-apiserver" and by_name else []
 
 
 def _image(it: Cluster, component: Component) -> tuple[str, str]:

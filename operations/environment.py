@@ -24,7 +24,7 @@ from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 from pyinfra_kube.operations.util.templates import render
 
-__all__ = ["EnvironmentFile", "changing", "environment_files", "runtime_directory"]
+__all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
 
 HEADING = "# Kept: what else was set here."
 
@@ -135,17 +135,6 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
         changes.show(plan.shown())
     summary = "set " + ", ".join(plan.file.path for plan in changing)
     return Script(_FUNCTIONS + "".join(plan.line() for plan in changing), summary)
-
-
-def changing(files: Sequence[EnvironmentFile]) -> list[str]:
-    """
-    Return the paths whose content differs from what is wanted: what reads them must start anew.
-
-    + files: list of ``EnvironmentFile``
-    """
-
-    texts = read(EnvironmentFiles, files={file.path: sorted(file.variables) for file in files})
-    return [file.path for file in files if _content_differs(file, texts.get(file.path))]
 
 
 @operation()

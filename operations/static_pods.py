@@ -19,6 +19,7 @@ from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodStates
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.coming import coming
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script, join
@@ -246,7 +247,8 @@ def _restarts(
     for pod in pods:
         for container in _containers(pod, names, states):
             newer = [path for path in pod.config if mtimes.get(path, 0) > container.started]
-            if not newer and not pod.restart:
+            comes = pod.restart or not coming().isdisjoint(pod.config)
+            if not newer and not comes:
                 continue
             stale.append(container)
             touch += [path for path in newer if mtimes[path] > states.now]

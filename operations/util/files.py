@@ -220,22 +220,3 @@ def _readable(text: str) -> str:
         *([f"for {', '.join(sorted(said.names))}"] if said.names else []),
     ]
     return "".join(f"{line}\n" for line in lines)
-
-
-def changing(files: Sequence[File]) -> list[str]:
-    """
-    Return the paths whose content differs from what is wanted: what reads them must start anew.
-
-    + files: how each path is wanted
-    """
-
-    states = read(Files, paths=[file.path for file in files])
-    return [
-        file.path
-        for file in files
-        if file.kind == "file"
-        and (
-            file.path not in states
-            or (not file.if_absent and states[file.path].sha256 != file.sha256)
-        )
-    ]

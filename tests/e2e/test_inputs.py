@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["kubernetes_version = 1.2;", 'allowed: a release in quotes, such as "1.20.2"', '"1.20.x"'],
     ),
     "approach that the release lacks": (
-        {"settings": {"apiserver_approach": "http"}},
+        {"settings": {"kubernetes_version": "1.20.2", "apiserver_approach": "http"}},
         ["apiserver_approach = 'http'", "1.20", "https"],
     ),
     "several things": (

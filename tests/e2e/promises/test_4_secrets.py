@@ -138,7 +138,7 @@ def _failing_run(trial: Trial, path: str) -> str:
     trial.execute(trial.path.master, f"mkdir {path} && touch {path}/other")
     run = trial.watched("--diff", "-vvv", "--debug-all", fine=False)
     trial.execute(trial.path.master, f"rm -r {path}")
-    assert run.failed, run.said[-2000:]
+    assert run.failed, (path, run.code, run.said[:6000])
     return run.out + run.said
 
 
