@@ -72,6 +72,7 @@ def run_flannel() -> bool:
         network=it.spec.flannel_network,
         backend=it.spec.flannel_backend,
         vni=it.spec.flannel_vni,
+        port=it.spec.flannel_port,
         **reach,
     )
     return leased.will_change

@@ -26,6 +26,7 @@ class Link:
     + addresses: IPv4 addresses with their prefix length, the primary one first
     + up: whether it is set up (a bridge without members is up and has no carrier)
     + master: the bridge or bond that it belongs to
+    + port: the UDP port of a ``vxlan``
     """
 
     name: str
@@ -35,6 +36,7 @@ class Link:
     addresses: tuple[str, ...]
     up: bool
     master: str | None
+    port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,10 @@ def bridges(links: dict[str, Link]) -> dict[str, Bridge]:
 
 
 def _link(data: dict[str, Any]) -> Link:
+    info = data.get("linkinfo", {})
     return Link(
         name=data["ifname"],
-        kind=data.get("linkinfo", {}).get("info_kind", ""),
+        kind=info.get("info_kind", ""),
         mtu=data["mtu"],
         mac=data.get("address", ""),
         addresses=tuple(
@@ -131,4 +134,5 @@ def _link(data: dict[str, Any]) -> Link:
         ),
         up="UP" in data.get("flags", []),
         master=data.get("master"),
+        port=info.get("info_data", {}).get("port"),
     )

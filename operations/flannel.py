@@ -212,6 +212,7 @@ def lease(
     prefix: str = PREFIX,
     backend: Backend = "vxlan",
     vni: int = 1,
+    port: int | None = None,
     api: Api = "v2",
     ca: str = "",
     cert: str = "",
@@ -219,13 +220,14 @@ def lease(
 ) -> Generator[StringCommand, None, None]:
     """
     Restart a running flanneld whose lease is not, or no longer, one of the network as it is
-    configured: it gets another then, and the old one goes. Docker restarts with it, for its unit
-    requires flannel's. For after ``services``, which starts flanneld.
+    configured: it gets another then, and the old one goes, with the devices and routes of another
+    backend. Docker restarts with it, for its unit requires flannel's. For after ``services``,
+    which starts flanneld.
 
     + network: the range of all nodes' subnets
     + endpoints: etcd's URLs, as this host reaches it
     + prefix: the key under which flannel's keys are
-    + backend, vni: as configured
+    + backend, vni, port: as configured; the port by default the backend's own
     + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on
     + ca, cert, key: files on the host, for TLS
 
@@ -247,33 +249,47 @@ def lease(
     if state.running and state.subnet:
         links = read(Links)
         found = _etcd(endpoints, prefix, api, ca, cert, key)
-        reason = _outdated(state.subnet, found, links, network, backend, vni)
+        device = pure.device_of(backend, vni)
+        reason = (
+            _outside(state.subnet, network)
+            or _wrong_device(device, links, port or pure.PORTS.get(backend))
+            or _wrong_lease(state.subnet, found, links, backend, device)
+        )
         addresses = pure.HostNetwork("", links).addresses
         own = [lease for lease in found.leases if lease.public_ip in addresses]
         stale = [etcd.Key(lease.key, present=False) for lease in pure.stale_leases(own, network)]
         reach = (endpoints, api, ca, cert, key)
         if reason or stale:
             changes.show(f"flanneld.service: restarted: {reason or 'it has an old lease too'}")
-            script = _renewal(etcd.keys._inner(stale, *reach) if stale else ())
+            removal = etcd.keys._inner(stale, *reach) if stale else ()
+            script = _renewal(removal, state.subnet.network or network, device or "none")
     if script:
         yield script
     else:
         ctx_host.get().noop("flanneld's lease is of the network that is configured")
 
 
-def _renewal(removal: Iterable[object]) -> Script:
+def _renewal(removal: Iterable[object], network: str, device: str) -> Script:
     """
     Restart flanneld, and remove its old leases between: other hosts forget the device of a lease
     that goes, and would forget the same device of one that came before that.
     """
 
     scripts = [script for script in removal if isinstance(script, Script)]
-    text = _STOP + "".join(script.text for script in scripts) + _START
+    clear = f"clear_others {device} {network}\n"
+    text = _STOP + clear + "".join(script.text for script in scripts) + _START
     return Script(text, "; ".join(["restart flanneld.service", *(s.summary for s in scripts)]))
 
 
 # What systemd stops along with flanneld comes up again, whatever happens between.
+# Its routes and the devices that it no longer uses would lead packets the old way.
 _STOP = """\
+clear_others() {
+  for path in /sys/class/net/flannel0 /sys/class/net/flannel.[0-9]*; do
+    if [ -e "$path" ] && [ "${path##*/}" != "$1" ]; then ip link delete dev "${path##*/}"; fi
+  done
+  ip -4 route flush root "$2" proto boot
+}
 along=
 for unit in docker.service kubelet.service; do
   if systemctl is-active --quiet $unit; then along="$along $unit"; fi
@@ -287,28 +303,51 @@ systemctl start flanneld.service $along
 """
 
 
-def _outdated(
+def _outside(subnet: pure.SubnetEnv, network: str) -> str:
+    """Why a subnet is none of the network; empty when it is one."""
+
+    inside = IPNetwork(subnet.subnet) in IPNetwork(network)
+    if inside and subnet.network in (None, network):
+        return ""
+    return f"its subnet {subnet.subnet} is not of {network}"
+
+
+def _wrong_device(device: str | None, links: dict[str, Link], port: int | None) -> str:
+    """Why the backend's device is another than configured; empty when it is that one."""
+
+    if not device:
+        return ""
+    if device not in links:
+        return f"it has no {device}"
+    if links[device].port not in (None, port):
+        return f"{device} is on port {links[device].port}"
+    return ""
+
+
+def _wrong_lease(
     subnet: pure.SubnetEnv,
     found: LeaseStates,
     links: dict[str, Link],
-    network: str,
     backend: Backend,
-    vni: int,
+    device: str | None,
 ) -> str:
-    """Why flanneld must get another lease; empty when it need not."""
+    """Why the lease in etcd is not the one of this flanneld; empty when it is, or none knows."""
 
-    inside = IPNetwork(subnet.subnet) in IPNetwork(network)
-    if not inside or subnet.network not in (None, network):
-        return f"its subnet {subnet.subnet} is not of {network}"
-    device = pure.device_of(backend, vni)
-    if device and device not in links:
-        return f"it has no {device}"
     if found.status != "ok":
         return ""
+    cidr = IPNetwork(subnet.subnet).cidr
     addresses = pure.HostNetwork("", links).addresses
-    own = [lease for lease in found.leases if lease.public_ip in addresses]
-    if not any(IPNetwork(lease.subnet) == IPNetwork(subnet.subnet).cidr for lease in own):
-        return f"etcd has no lease of {IPNetwork(subnet.subnet).cidr} for this host"
+    own = [
+        lease
+        for lease in found.leases
+        if lease.public_ip in addresses and IPNetwork(lease.subnet) == cidr
+    ]
+    if not own:
+        return f"etcd has no lease of {cidr} for this host"
+    if own[0].backend != backend:
+        return f"its lease is of {own[0].backend}"
+    if device and own[0].vtep_mac not in ("", links[device].mac):
+        return f"its lease is of another device than {device}"
     return ""
 
 

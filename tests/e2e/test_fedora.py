@@ -140,7 +140,11 @@ def test_a_new_subnet_restarts_docker_there_alone(
 ) -> None:
     key = leases(lab)[lab.hosts[NODES[0]].ip]
     before = all_starts(lab, [MASTER, *NODES])
-    execute(lab, MASTER, f"curl -s -X DELETE {PREFIX.partition('/coreos')[0]}{key}")
+    url = f"{PREFIX.partition('/coreos')[0]}{key}"
+    # flanneld would take the same one again, were it not somebody else's meanwhile.
+    other = """{"PublicIP": "192.0.2.99"}"""
+    take = f"curl -s -X PUT -d ttl=600 --data-urlencode 'value={other}' {url}"
+    execute(lab, MASTER, f"curl -s -X DELETE {url} && {take}")
     # flanneld ends when its lease is gone, and systemd starts it, and docker after it, anew.
     eventually(lambda: leases(lab).get(lab.hosts[NODES[0]].ip, key) != key, patience=120)
     eventually(lambda: _docker_follows(lab, NODES[0]), patience=60)
@@ -152,6 +156,7 @@ def test_a_new_subnet_restarts_docker_there_alone(
     eventually(lambda: kubectl.ready_nodes() == set(NODES))
     _all_reach_all(kubectl, kubectl.web(len(NODES)))
     assert deploy(site, "-y", "--json").changed == set()
+    execute(lab, MASTER, f"curl -s -X DELETE {url}")
 
 
 def _docker_follows(lab: Lab, name: str) -> bool:
@@ -194,7 +199,7 @@ WRONG = {
     "two nodes of one name": (["hostname_override=one"], "hostname_override = 'one'"),
     "a network smaller than a subnet": (
         ["cluster_subnet=18.16.0.0/25"],
-        "cluster_subnet = '18.16.0.0/25'",
+        "flannel_subnet_len = 24; allowed: from 27 to 30",
     ),
     "subnets larger than the network": (["flannel_subnet_len=12"], "flannel_subnet_len = "),
     "an unknown backend": (["flannel_backend=gre"], "flannel_backend = 'gre'"),

@@ -176,7 +176,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "a token a component": {"settings": {"credential_policy": "per_component"}},
     # The last release that has it. What is installed does not matter to the plan.
     "http": {"settings": {"apiserver_approach": "http", "kubernetes_version": "1.19.16"}},
-    "kubenet": {"settings": {"bridge_approach": "kubelet"}},
+    "kubenet": {"settings": {"bridge_approach": "kubelet", "kubernetes_version": "1.20.2"}},
     # The seed's own time.
     "1.3": {
         "settings": {
