@@ -156,12 +156,16 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
     memory.asked[key] = (identity, subject)
     if memory.rehearsing:
         return cast(T, memory.values.get(key, fact().default()))
-    if key not in memory.values:
-        if memory.changes == (True, 0):
-            _fetch(memory, identity, [s for i, s in memory.asked.values() if i == identity])
-        if key not in memory.values:
-            memory.values[key] = _host().get_fact(fact, **arguments)
+    if key not in memory.values and memory.changes == (True, 0):
+        _fetch(memory, identity, [s for i, s in memory.asked.values() if i == identity])
+    if key not in memory.values or (memory.changes[0] and _silent(memory.values[key])):
+        memory.values[key] = _host().get_fact(fact, **arguments)
     return cast(T, memory.values[key])
+
+
+def _silent(value: object) -> bool:
+    """Whether a service did not answer; while a run goes on, it may begin to."""
+    return getattr(value, "status", "") == "down"
 
 
 def expect(subjects: Iterable[Subject]) -> None:
