@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.paths import Run, Site, each, eventually, execute, starts
+from tests.e2e.paths import REPOSITORY, Run, Site, each, eventually, execute, starts
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
+from tests.lab.places import KNOWN_HOSTS, NAME
 
 pytestmark = pytest.mark.lab
 
@@ -141,7 +143,8 @@ def test_a_new_subnet_restarts_docker_there_alone(
     key = leases(lab)[lab.hosts[NODES[0]].ip]
     before = all_starts(lab, [MASTER, *NODES])
     url = f"{PREFIX.partition('/coreos')[0]}{key}"
-    # flanneld would take the same one again, were it not somebody else's meanwhile.
+    # flanneld would take the one that it remembers, or by chance the same one.
+    execute(lab, NODES[0], "rm /run/flannel/subnet.env")
     other = """{"PublicIP": "192.0.2.99"}"""
     take = f"curl -s -X PUT -d ttl=600 --data-urlencode 'value={other}' {url}"
     execute(lab, MASTER, f"curl -s -X DELETE {url} && {take}")
@@ -281,6 +284,59 @@ def test_etcd_out_of_a_nodes_reach_is_said_early(built: Run, lab: Lab, site: Sit
     finally:
         execute(lab, MASTER, f"iptables -w -D {rule}")
     assert deploy(site, "-y", "--json").changed == set()
+
+
+_ANSIBLE = """\
+[masters]
+{master}
+
+[etcd:children]
+masters
+
+[nodes]
+{nodes}
+
+[all:vars]
+ansible_ssh_user=root
+"""
+_GROUP_VARS = """\
+cluster_name: cluster.local
+kube_version: {version}
+kube_service_addresses: 10.254.0.0/24
+dns_server: "{{{{ kube_service_addresses | ipaddr('net') | ipaddr(10) | ipaddr('address') }}}}"
+networking: flannel
+flannel_subnet: 18.16.0.0
+flannel_prefix: 16
+flannel_host_prefix: 24
+"""
+
+
+def test_an_ansible_inventory_that_says_the_same_plans_nothing(
+    built: Run, lab: Lab, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert lab.kubernetes
+    line = "{0} ansible_host={1.ip} ansible_ssh_private_key_file={1.ssh_key}"
+    nodes = "\n".join(line.format(name, lab.hosts[name]) for name in NODES)
+    text = _ANSIBLE.format(master=line.format(MASTER, lab.hosts[MASTER]), nodes=nodes)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "hosts").write_text(text)
+    version = (lab.kubernetes / "version").read_text().strip()
+    (tmp_path / "group_vars/all.yml").write_text(_GROUP_VARS.format(version=version))
+    monkeypatch.setenv("ANSIBLE_INVENTORY", str(tmp_path / "hosts"))
+    # What the playbooks had no variable for.
+    ours = {
+        "ssh_known_hosts_file": KNOWN_HOSTS,
+        "ssh_strict_host_key_checking": "yes",
+        "credentials_dir": site.store,
+        "kubernetes_source": lab.kubernetes,
+        "flannel_etcd_prefix": "/coreos.com/network",
+        "cluster_name": NAME,
+        "etcd_version": (lab.kubernetes / "etcd_version").read_text().strip(),
+    }
+    data = [word for key, value in ours.items() for word in ("--data", f"{key}={value}")]
+    files = (REPOSITORY / "inventories/ansible.py", REPOSITORY / "deploys/multinode.py")
+    run = succeeded(site.pyinfra(*files, "--dry", "--json", *data))
+    assert (run.planned, run.conditional) == (set(), set())
 
 
 @pytest.fixture(scope="module")
