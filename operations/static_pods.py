@@ -27,35 +27,47 @@ from pyinfra_kube.operations.util.templates import render
 
 __all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
 
-# kubelet starts what has ended; starting it ourselves could make two of it.
+# kubelet starts what has ended; starting it ourselves could make two of it. It takes an end for a
+# crash and lets the next one wait, up to five minutes, but not for what has been removed.
 _FUNCTIONS = {
     "docker": """\
-end() { docker stop -t 30 "$@" >/dev/null; }
-running() {
-  docker ps --quiet --no-trunc --filter "label=io.kubernetes.pod.name=$1" \\
-    --filter "label=io.kubernetes.container.name=$2"
+containers() {
+  pod=$1 container=$2
+  shift 2
+  docker ps --quiet --no-trunc --filter "label=io.kubernetes.pod.name=$pod" \\
+    --filter "label=io.kubernetes.container.name=$container" "$@"
 }
+end() { docker stop -t 30 "$@" >/dev/null; }
+forget() { containers "$1" "$2" --all --filter status=exited | xargs -r docker rm >/dev/null || :; }
 logs() { docker logs --tail 20 "$1"; }
 """,
     "cri": """\
-end() { crictl stop --timeout 30 "$@" >/dev/null; }
-running() {
-  crictl ps --quiet --no-trunc --label "io.kubernetes.pod.name=$1" \\
-    --label "io.kubernetes.container.name=$2"
+containers() {
+  pod=$1 container=$2
+  shift 2
+  crictl ps --quiet --no-trunc --label "io.kubernetes.pod.name=$pod" \\
+    --label "io.kubernetes.container.name=$container" "$@"
 }
+end() { crictl stop --timeout 30 "$@" >/dev/null; }
+forget() { containers "$1" "$2" --all --state Exited | xargs -r crictl rm >/dev/null || :; }
 logs() { crictl logs --tail 20 "$1"; }
 """,
 }
 _AGAIN = """\
 again() {
+  forget "$1" "$2"
   waited=0
   while [ "$waited" -lt 60 ]; do
-    now=$(running "$1" "$2")
+    now=$(containers "$1" "$2")
     if [ -n "$now" ] && [ "$now" != "$3" ]; then return; fi
     sleep 1
     waited=$((waited + 1))
   done
-  { echo "kubelet did not start $2 of $1 again in 60 s; its log ended with:"; logs "$3"; } >&2
+  {
+    echo "kubelet did not start $2 of $1 again in 60 s; see journalctl --unit=kubelet.service"
+    last=$(containers "$1" "$2" --all | head -n 1)
+    [ -z "$last" ] || logs "$last"
+  } >&2
   exit 1
 }
 """

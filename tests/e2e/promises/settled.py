@@ -63,7 +63,7 @@ class Settled:
         with Sampler(trial) as sampler:
             run = trial.watched("-vvv", "--debug-all")
         catalogue = catalogue_of(trial)
-        image = _image(catalogue, trial.path.master)
+        image = _image(catalogue)
         trial.everywhere(managed.KERNEL_NEIGHBOURS + managed.NEIGHBOURS.replace("{image}", image))
         state = managed.dump(trial, catalogue)
         return cls(trial, planned, shown, run, sampler.seen, untouched, catalogue, state)
@@ -117,11 +117,10 @@ def catalogue_of(trial: Trial) -> Catalogue:
     return Catalogue.of(run.report)
 
 
-def _image(catalogue: Catalogue, host: str) -> str:
-    names: list[str] = [
-        n for r in catalogue.calls("images.images", host) for n in r.arguments["files"]
-    ]
-    return next((name for name in names if "pause" in name), names[0])
+def _image(catalogue: Catalogue) -> str:
+    """An image that every docker of the path has."""
+    names: list[str] = [n for r in catalogue.calls("images.images") for n in r.arguments["files"]]
+    return next(name for name in names if "pause" in name)
 
 
 def _kept(trial: Trial) -> dict[str, tuple[str, int, str]]:
