@@ -140,7 +140,8 @@ def _create(wanted: NodeObject) -> list[str]:
     manifest = {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": wanted.name},
+        # As kubelet labels a node that it registers itself.
+        "metadata": {"name": wanted.name, "labels": {"kubernetes.io/hostname": wanted.name}},
         "spec": {"externalID": wanted.name},
     }
     text, name = shlex.quote(json.dumps(manifest)), shlex.quote(wanted.name)
