@@ -24,7 +24,7 @@ check: .venv/installed .links
 	$(BIN)/pytest -q tests/unit
 
 test: check
-	$(BIN)/pytest -v --durations=20 --ignore=tests/e2e/promises tests/e2e
+	$(BIN)/pytest -v --durations=20 tests/e2e
 
 promises: .venv/installed
 	$(BIN)/pytest -v --full tests/e2e/promises

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.promises.settled import Settled
-from tests.e2e.promises.trial import PATHS, Path_, Trial, hosts_for
-from tests.lab import Lab, LabError, held
+from tests.e2e.promises.trial import PATHS, SINGLE_NODE, Path_, Trial, hosts_for
+from tests.lab import Lab, down, held
 
 
 @pytest.fixture(scope="package")
@@ -29,20 +29,26 @@ def figures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="package")
-def lab() -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Without hosts at first: each path brings its own."""
     with held():
-        try:
-            yield Lab.load()
-        except LabError:
-            yield Lab.up([])
+        down()
+        yield Lab.up([])
+        if not request.config.getoption("--keep"):
+            down()
 
 
 @pytest.fixture(scope="package", params=PATHS, ids=lambda path: path.name)
 def trial(
-    request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    lab: Lab,
+    full: bool,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Trial:
     """A path whose hosts are there, in whatever state."""
     path: Path_ = request.param
+    if path is SINGLE_NODE and not full:
+        pytest.skip("with --full only: it has the parts of the multi-node path")
     hosts_for(path, lab)
     return Trial(path, lab, tmp_path_factory.mktemp(path.name) / "site")
 

@@ -245,8 +245,10 @@ class Trial(Site):
 
 
 def hosts_for(path: Path_, lab: Lab) -> None:
-    """Have the lab's hosts that a path needs, whatever others did to them."""
+    """Have the lab's hosts that a path needs, whatever others did to them, and no others."""
 
+    for name in set(lab.hosts) - set(path.hosts):
+        lab.remove(name)
     for name in path.hosts:
         known = lab.hosts.get(name)
         if known and (known.family, known.docker) != (path.family, path.docker):
