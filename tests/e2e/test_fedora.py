@@ -151,6 +151,7 @@ def test_a_new_subnet_restarts_docker_there_alone(
     # flanneld ends when its lease is gone, and systemd starts it, and docker after it, anew.
     eventually(lambda: leases(lab).get(lab.hosts[NODES[0]].ip, key) != key, patience=120)
     eventually(lambda: _docker_follows(lab, NODES[0]), patience=60)
+    execute(lab, MASTER, f"curl -s -X DELETE {url}")
     deploy(site, "-y", "--json")
     after = all_starts(lab, [MASTER, *NODES])
     assert "unit docker.service" in restarted(before[NODES[0]], after[NODES[0]])
@@ -159,7 +160,6 @@ def test_a_new_subnet_restarts_docker_there_alone(
     eventually(lambda: kubectl.ready_nodes() == set(NODES))
     _all_reach_all(kubectl, kubectl.web(len(NODES)))
     assert deploy(site, "-y", "--json").changed == set()
-    execute(lab, MASTER, f"curl -s -X DELETE {url}")
 
 
 def _docker_follows(lab: Lab, name: str) -> bool:

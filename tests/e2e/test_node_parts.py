@@ -513,7 +513,7 @@ def test_a_control_plane_and_its_node_objects(part_1_20: Part) -> None:
     part.sh(f"{kubectl} label node by-hand old=1 disk=hdd mine=1 --overwrite")
     assert part.settle(NODES) == {"Set nodes"}
     labels = part.fact(Nodes, kubeconfig="/root/part.kubeconfig").nodes["by-hand"].labels
-    assert labels == {"disk": "ssd", "mine": "1"}
+    assert labels == {"disk": "ssd", "mine": "1", "kubernetes.io/hostname": "by-hand"}
     said = part.fails(NODES.replace("10.10.1.0", "10.10.2.0"))
     assert "it has 10.10.1.0/24, which cannot become 10.10.2.0/24" in said
 
