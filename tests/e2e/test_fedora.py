@@ -335,8 +335,8 @@ def test_an_ansible_inventory_that_says_the_same_plans_nothing(
     }
     data = [word for key, value in ours.items() for word in ("--data", f"{key}={value}")]
     files = (REPOSITORY / "inventories/ansible.py", REPOSITORY / "deploys/multinode.py")
-    run = succeeded(site.pyinfra(*files, "--dry", "--json", *data))
-    assert (run.planned, run.conditional) == (set(), set())
+    run = succeeded(site.pyinfra(*files, "--dry", "--diff", "--json", *data))
+    assert (run.planned, run.conditional) == (set(), set()), run.said
 
 
 @pytest.fixture(scope="module")
