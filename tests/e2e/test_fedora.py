@@ -303,6 +303,7 @@ _GROUP_VARS = """\
 cluster_name: cluster.local
 kube_version: {version}
 kube_service_addresses: 10.254.0.0/24
+kube_master_api_port: 6443
 dns_server: "{{{{ kube_service_addresses | ipaddr('net') | ipaddr(10) | ipaddr('address') }}}}"
 networking: flannel
 flannel_subnet: 18.16.0.0
