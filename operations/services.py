@@ -25,8 +25,14 @@ __all__ = ["Unit", "services"]
 # process that it had before.
 _FUNCTIONS = """\
 main_pid() { systemctl show --property=MainPID -- "$1"; }
+# A program of Kubernetes that refuses a flag says so between all its flags and all its stacks.
+last_words() {
+  journalctl --no-pager --quiet --output=cat --lines=2000 --unit="$1" |
+    grep -vE '^[[:space:]]|^$|^(goroutine|created by) |^[^ ]+[(][^ ]*(, [^ ]+)*[)]$' |
+    tail --lines=20
+}
 give_up() {
-  { echo "$1 $2"; journalctl --no-pager --quiet --lines=20 --unit="$1"; } >&2 || true
+  { echo "$1 $2"; last_words "$1"; } >&2 || true
   exit 1
 }
 start() {
