@@ -5,7 +5,6 @@ Manage the environment files of packages, and what goes with them (F2–F5, F8, 
 from __future__ import annotations
 
 import base64
-import difflib
 import hashlib
 import shlex
 from collections.abc import Generator, Mapping, Sequence
@@ -130,7 +129,7 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
     changing = [plan for plan in plans if plan.reasons]
     if not changing:
         return None
-    announce(file.path for file in files if _content_differs(file, texts.get(file.path)))
+    announce(plan.file.path for plan in changing if plan.anew)
     for plan in changing:
         changes.show(plan.shown())
     summary = "set " + ", ".join(plan.file.path for plan in changing)
@@ -180,12 +179,20 @@ class _Plan:
     after: tuple[str, ...]
     managed: str
 
+    @property
+    def anew(self) -> bool:
+        """Whether the file is written: its time tells readers whether its content changed."""
+        return not all(reason.startswith(("mode ", "owner ")) for reason in self.reasons)
+
     def shown(self) -> str:
-        lines = difflib.unified_diff(self.before, self.after, lineterm="", n=2)
-        return "\n".join([f"{self.file.path}: {', '.join(self.reasons)}", *list(lines)[2:]])
+        title = f"{self.file.path}: {', '.join(self.reasons)}"
+        return changes.text(title, self.before, self.after)
 
     def line(self) -> str:
         file, data = self.file, self.managed.encode()
+        if not self.anew:
+            owner, path = shlex.quote(f"{file.user}:{file.group}"), shlex.quote(file.path)
+            return f"chown {owner} {path}\nchmod {file.mode} {path}\n"
         content = base64.encodebytes(data).decode()
         digest = hashlib.sha256(data).hexdigest()
         words = [file.path, file.mode, file.user, file.group, digest, " ".join(file.variables)]

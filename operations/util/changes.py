@@ -1,14 +1,16 @@
 """
-What ``--diff`` shows of things that are not files: one line each, before and after.
+What ``--diff`` shows: of a text its lines, of anything else one line, before and after.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.context import ctx_host, ctx_state
+from pyinfra.operations.util.files import generate_color_diff
 
 from pyinfra_kube.facts.snapshot import rehearsing
 
@@ -35,3 +37,15 @@ def show(text: str) -> None:
     shown.add(text)
     for line in text.splitlines() or [""]:
         host.log(line, logger.info)
+
+
+def text(title: str, before: Sequence[str], after: Sequence[str]) -> str:
+    """
+    Return a title, and below it how the lines of a text differ.
+
+    + title: as ``"/etc/hosts: content"``
+    + before, after: lines
+    """
+
+    lines = generate_color_diff(list(before), list(after))
+    return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pyinfra.operations.util.files import generate_color_diff
-
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.facts.files import FileContents, Files, FileState
 from pyinfra_kube.facts.snapshot import read
@@ -201,8 +199,8 @@ def _diff(file: File, state: FileState | None, before: bytes) -> str:
     said = _readable(old), _readable(new)
     # Two certificates may say the same.
     old, new = said if said[0] != said[1] else (old, new)
-    lines = generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True))
-    return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])
+    # With their ends, for a last line may lack one.
+    return changes.text(title, old.splitlines(keepends=True), new.splitlines(keepends=True))
 
 
 def _readable(text: str) -> str:

@@ -183,7 +183,7 @@ def test_what_a_user_set_stays_and_is_never_shown(tmp_path: Path) -> None:
     noops, shown = set_files(wanted)
     assert not noops
     assert "HTTP_PROXY=(kept, value hidden)" in "\n".join(shown)
-    assert '-KUBE_PROXY_ARGS="--old"' in shown
+    assert '  - KUBE_PROXY_ARGS="--old"' in shown
     assert not re.search("geheim", "\n".join(shown))
     text = path.read_text()
     assert text.startswith("# Settings of kube-proxy")
@@ -198,6 +198,9 @@ def test_what_a_user_set_stays_and_is_never_shown(tmp_path: Path) -> None:
 
     path.chmod(0o600)
     assert f"{path}: mode 600 → 644" in set_files(wanted)[1]
+    assert path.stat().st_mode & 0o777 == 0o644
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert path.read_text() == text
 
 

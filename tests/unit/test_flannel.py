@@ -218,5 +218,5 @@ def test_flanneld_on_a_blank_host() -> None:
         "/etc/systemd/system/flanneld.service"
     )
     text = "\n".join(shown)
-    assert '+FLANNEL_ETCD="http://fed-master:2379"' in text
+    assert '  + FLANNEL_ETCD="http://fed-master:2379"' in text
     assert "ExecStart=/opt/flannel/flanneld -etcd-endpoints=" in text
