@@ -28,6 +28,9 @@ _CONSEQUENCES = {
 
 _BELOW_API = ("docker.service", "etcd.service", "kube-apiserver.service")
 
+# What others on its host, or the one who makes a drift, cannot do without.
+_HEAVY = {"unit flanneld.service", *(f"unit {name}" for name in _BELOW_API), *_CONSEQUENCES}
+
 
 @dataclass(frozen=True)
 class Spoil:
@@ -38,6 +41,7 @@ class Spoil:
     + command: shell that does it
     + changes: the operations that must change, and no others
     + restarts: the units and containers that must start anew
+    + takes: the units that systemd stops with those, for they require them
     + hides: operations whose subject cannot be read meanwhile, so that a plan may name them
     + heavy: whether it stops what others need, so that nothing else goes wrong on that host
     """
@@ -48,12 +52,12 @@ class Spoil:
     command: str
     changes: frozenset[Pair]
     restarts: frozenset[str] = frozenset()
+    takes: frozenset[str] = frozenset()
     hides: frozenset[Pair] = frozenset()
 
     @property
     def heavy(self) -> bool:
-        heavy = {"unit docker.service", *_CONSEQUENCES}
-        return bool(self.restarts & heavy) or "docker" in self.kind
+        return bool(self.restarts & _HEAVY) or "docker" in self.kind
 
     def __str__(self) -> str:
         return f"{self.host}: {self.what}: {self.kind}"
@@ -61,10 +65,11 @@ class Spoil:
     def may_restart(self, running: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """What may start anew besides: what cannot live without what must."""
 
-        allowed = {(self.host, key) for key in self.restarts}
-        after = {name for key in self.restarts for name in _CONSEQUENCES.get(key, ())}
+        own = self.restarts | self.takes
+        allowed = {(self.host, key) for key in own}
+        after = {name for key in own for name in _CONSEQUENCES.get(key, ())}
         for host, key in running:
-            if "unit docker.service" in self.restarts and host == self.host:
+            if "unit docker.service" in own and host == self.host:
                 allowed |= {(host, key)} if key.startswith("container") else set()
                 after |= set(_CONSEQUENCES["container etcd"])
             if key.removeprefix("container ") in after:
@@ -83,7 +88,32 @@ def spoils(trial: Trial, catalogue: Catalogue) -> list[Spoil]:
         make = _KINDS.get(record.operation)
         if make:
             found += make(trial, catalogue, record)
+    required = _required(trial, catalogue)
+    return [
+        replace(spoil, takes=frozenset(_along(spoil.restarts, required[spoil.host])))
+        for spoil in found
+    ]
+
+
+def _required(trial: Trial, catalogue: Catalogue) -> dict[str, dict[str, list[str]]]:
+    """By host and unit, the managed units that require it, as systemd there says."""
+
+    found: dict[str, dict[str, list[str]]] = {host: {} for host in trial.hosts}
+    for record in catalogue.calls("services.services"):
+        for unit in record.arguments["units"]:
+            show = f"systemctl show --property=RequiredBy --value -- {shlex.quote(unit.name)}"
+            said = trial.execute(record.host, show)
+            found[record.host][f"unit {unit.name}"] = [f"unit {name}" for name in said.split()]
     return found
+
+
+def _along(keys: Iterable[str], required: dict[str, list[str]]) -> Iterator[str]:
+    """The units that are stopped with others."""
+
+    for key in keys:
+        others = [other for other in required.get(key, ()) if other in required]
+        yield from others
+        yield from _along(others, required)
 
 
 # -- Files ---------------------------------------------------------------------------------------
@@ -229,16 +259,45 @@ def _sysctls(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
         yield spoil("changed", f"echo 0 > {sysctl_path(key)}")
 
 
+def _run_by(catalogue: Catalogue, host: str, keys: Iterable[str]) -> frozenset[Pair]:
+    """The operations that run units."""
+
+    return frozenset(
+        pair(record)
+        for record in catalogue.calls("services.services", host)
+        if not {f"unit {unit.name}" for unit in record.arguments["units"]}.isdisjoint(keys)
+    )
+
+
+def _hidden(trial: Trial, catalogue: Catalogue, host: str, keys: Iterable[str]) -> frozenset[Pair]:
+    """The operations whose subject cannot be read while units of a host do not run."""
+
+    below = {f"unit {name}" for name in _BELOW_API}
+    if host != trial.path.master or below.isdisjoint(keys):
+        return frozenset()
+    in_etcd = ("etcd.keys", "flannel.network_config", "flannel.lease")
+    keys_ = [record for name in in_etcd for record in catalogue.calls(name)]
+    return _objects(catalogue) | {pair(record) for record in keys_}
+
+
 def _services(trial: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
+    required = _required(trial, catalogue)[record.host]
     for unit in record.arguments["units"]:
         if not unit.running:
             continue
-        changes, key = frozenset({pair(record)}), frozenset({f"unit {unit.name}"})
-        socket = "docker.socket " if unit.name == "docker.service" else ""
-        stop = f"systemctl stop {socket}{unit.name}"
-        ends_api = record.host == trial.path.master and unit.name in _BELOW_API
-        hides = _objects(catalogue) if ends_api else frozenset[Pair]()
-        yield Spoil(record.host, "unit stopped", unit.name, stop, changes, key, hides)
+        changes, key = frozenset({pair(record)}), f"unit {unit.name}"
+        ended = {key, *_along([key], required)}
+        # Its socket would start it again.
+        socket = "docker.socket " if "unit docker.service" in ended else ""
+        yield Spoil(
+            record.host,
+            "unit stopped",
+            unit.name,
+            f"systemctl stop {socket}{unit.name}",
+            changes | _run_by(catalogue, record.host, ended),
+            frozenset(ended),
+            hides=_hidden(trial, catalogue, record.host, ended),
+        )
         yield Spoil(
             record.host, "unit disabled", unit.name, f"systemctl disable -q {unit.name}", changes
         )
@@ -277,15 +336,40 @@ def _hosts(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
     yield spoil("line missing", f"sed -i '{begin}{{n;d}}' /etc/hosts")
 
 
-def _packages(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
+def _packages(trial: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
+    rpm = trial.path.family == "fedora"
+    remove = "rpm -e --nodeps" if rpm else "dpkg --force-depends --remove"
     for name in record.arguments["packages"]:
-        if not name.startswith(("docker", "containerd", "moby")):
-            spoil = _maker(record, name, "package")
-            dpkg = f"dpkg --force-depends --remove {name} >/dev/null 2>&1"
-            remove = f"if command -v dpkg >/dev/null; then {dpkg}; else rpm -e --nodeps {name}; fi"
-            rules = catalogue.calls("iptables.rules", record.host)
-            hides = frozenset(pair(r) for r in rules) if name == "iptables" else frozenset[Pair]()
-            yield replace(spoil("removed", remove), hides=hides)
+        if name.startswith(("docker", "containerd", "moby")):
+            continue
+        held = trial.execute(record.host, f"rpm -ql {name} || :").split() if rpm else []
+        if rpm and "/" not in "".join(held):
+            # Some of what the hosts have came with none of rpm's packages.
+            continue
+        spoil = _maker(record, name, "package")("removed", f"{remove} {name} >/dev/null 2>&1")
+        yield _with_files(trial, catalogue, spoil, held)
+
+
+def _with_files(trial: Trial, catalogue: Catalogue, spoil: Spoil, paths: Iterable[str]) -> Spoil:
+    """What goes wrong when files go with what they belong to."""
+
+    host, name = spoil.host, spoil.what
+    units = {path.rpartition("/")[2] for path in paths if path.endswith(".service")}
+    ended = {f"unit {unit}" for unit in units}
+    ended |= {reader.key for path in paths for reader in catalogue.readers(host, path)}
+    ended |= set(_along(ended, _required(trial, catalogue)[host]))
+    own = {wanted.pair for path, wanted in catalogue.files[host].items() if path in set(paths)}
+    hides = _hidden(trial, catalogue, host, ended)
+    if name == "iptables":
+        hides |= {pair(record) for record in catalogue.calls("iptables.rules", host)}
+    if "/usr/bin/kubectl" in paths:
+        hides |= _objects(catalogue)
+    return replace(
+        spoil,
+        changes=spoil.changes | own | _run_by(catalogue, host, ended),
+        restarts=frozenset(ended),
+        hides=hides,
+    )
 
 
 def _docker0(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
