@@ -50,8 +50,6 @@ def options() -> dict[str, Any]:
     if it.is_a("node"):
         wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
         wanted |= HAIRPIN
-        # Only then docker lets a pod's packets turn back: it reaches itself through its service.
-        wanted["userland-proxy"] = False
     return {**wanted, **it.spec.docker_options}
 
 
