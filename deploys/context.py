@@ -15,7 +15,6 @@ import gevent
 from gevent.lock import RLock
 from pyinfra import logger
 from pyinfra.api import Host, State
-from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 
 from pyinfra_kube.cluster.addressing import AddressPlan, make_plan
@@ -110,7 +109,7 @@ class Cluster:
         return next(h.name for h in self.spec.hosts if h.name in hosts) == self.me.name
 
 
-_clusters: WeakKeyDictionary[State, Cluster | Exception] = WeakKeyDictionary()
+_clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
 _lock = RLock()
 
 
@@ -118,7 +117,7 @@ def cluster() -> Cluster:
     """
     Return the cluster of this run, made when the first host asks.
 
-    Raises ``DeployError`` with every problem of the inventory, before any host has run a command.
+    Raises ``InputError`` with every problem of the inventory, before any host has run a command.
     """
 
     state: State = ctx_state.get()
@@ -127,11 +126,27 @@ def cluster() -> Cluster:
             try:
                 _clusters[state] = _make(state)
             except InputError as error:
-                _clusters[state] = DeployError(explain(error))
+                _clusters[state] = error
         known = _clusters[state]
-    if isinstance(known, Exception):
+    if isinstance(known, InputError):
         raise known
     return known
+
+
+def cluster_on(network: str, instead: str) -> Cluster:
+    """
+    Return the cluster of this run, for a path that builds one kind of network.
+
+    + network: that kind
+    + instead: the path that builds the other
+
+    Raises ``InputError``.
+    """
+
+    it = cluster()
+    if it.spec.network != network:
+        raise InputError([Problem("network", it.spec.network, None, network, f"use {instead}")])
+    return it
 
 
 def read_spec(state: State) -> ClusterSpec:
@@ -140,15 +155,6 @@ def read_spec(state: State) -> ClusterSpec:
     groups = {name: [host.name for host in hosts] for name, hosts in state.inventory.groups.items()}
     data: dict[str, dict[str, Any]] = {host.name: host.data.dict() for host in state.inventory}
     return ClusterSpec.from_inventory(groups, data)
-
-
-def explain(error: InputError) -> str:
-    """Every problem of an input, for people."""
-
-    count = len(error.problems)
-    title = "One thing is" if count == 1 else f"{count} things are"
-    lines = [f"{title} wrong with the inventory; no host was touched:"]
-    return "\n".join([*lines, *(f"  {problem}" for problem in error.problems)])
 
 
 def folder_of(spec: ClusterSpec) -> Path:
@@ -161,6 +167,9 @@ def folder_of(spec: ClusterSpec) -> Path:
 def _make(state: State) -> Cluster:
     spec = read_spec(state)
     release = Release.of(spec.kubernetes_version)
+    if release.container_runtime != "docker":
+        allowed = "a release whose kubelet runs containers with docker: up to 1.23"
+        raise InputError([Problem("kubernetes_version", release.version, None, allowed)])
     if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
         allowed = "a file on this machine"
         raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])

@@ -6,7 +6,8 @@ Kubernetes on Fedora, a master and a node: systemd units from packages, settings
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.deploys.context import cluster_on
 from pyinfra_kube.deploys.credentials import keep_credentials
 from pyinfra_kube.deploys.fedora_control_plane import (
     GROUP,
@@ -23,12 +24,18 @@ from pyinfra_kube.deploys.fedora_verification import verify_fedora_cluster
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.read_ahead import read_ahead
 
+SEVERAL = "deploys/multinode.py"
+
 
 @phase("Kubernetes on Fedora")
 def fedora_single_node() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
-    cluster()
+    nodes = [node.name for node in cluster_on("routes", instead=SEVERAL).spec.nodes]
+    if len(nodes) > 1:
+        allowed = "one node: nothing would lead packets to the pods of another"
+        fix = f'use {SEVERAL}, with network = "flannel"'
+        raise InputError([Problem("nodes", nodes, None, allowed, fix)])
     read_ahead(build)
     build()
 

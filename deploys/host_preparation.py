@@ -4,11 +4,8 @@ Hosts get ready: packages, kernel settings, names, the apiserver's port (H1–H3
 
 from __future__ import annotations
 
-from pyinfra.api.exceptions import DeployError
-
-from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.packages import packages_for
-from pyinfra_kube.deploys.context import cluster, explain
+from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import hosts, iptables, packages, sysctl
 
@@ -63,10 +60,7 @@ def distribution_packages(parts: list[str]) -> list[str]:
 
     it = cluster()
     here = it.observed[it.me.name]
-    try:
-        return packages_for(parts, here.system, here.release, it.spec.kubernetes_version)
-    except InputError as error:
-        raise DeployError(explain(error)) from None
+    return packages_for(parts, here.system, here.release, it.spec.kubernetes_version)
 
 
 if "__name__" not in globals():

@@ -6,7 +6,7 @@ Kubernetes on Fedora, several nodes: as on one node, with flannel's network betw
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.context import cluster_on
 from pyinfra_kube.deploys.credentials import keep_credentials
 from pyinfra_kube.deploys.fedora_control_plane import (
     GROUP,
@@ -33,7 +33,7 @@ from pyinfra_kube.deploys.read_ahead import read_ahead
 def multinode() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
-    cluster()
+    cluster_on("flannel", instead="deploys/fedora_single_node.py")
     read_ahead(build)
     build()
 

@@ -1,13 +1,17 @@
 """
-A phase of a deploy: pyinfra's ``deploy`` with the types of what it decorates.
+A phase of a deploy: pyinfra's ``deploy``, which says wrong input as people read it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
 from pyinfra.api.deploy import deploy
+from pyinfra.api.exceptions import DeployError
+
+from pyinfra_kube.cluster.errors import InputError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -15,9 +19,29 @@ R = TypeVar("R")
 
 def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
-    Give the name of a function's phase to every operation that it calls.
+    Give the name of a function's phase to every operation that it calls, and every problem of an
+    ``InputError`` to its reader.
 
     + name: what stands before the operations' names
     """
 
-    return cast("Callable[[Callable[P, R]], Callable[P, R]]", deploy(name))
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except InputError as error:
+                raise DeployError(explain(error)) from None
+
+        return cast("Callable[P, R]", deploy(name)(call))
+
+    return decorate
+
+
+def explain(error: InputError) -> str:
+    """Every problem of an input, for people."""
+
+    count = len(error.problems)
+    title = "One thing is" if count == 1 else f"{count} things are"
+    lines = [f"{title} wrong with the inventory; no host was touched:"]
+    return "\n".join([*lines, *(f"  {problem}" for problem in error.problems)])

@@ -8,14 +8,12 @@ The inventory still has the nodes: take them out of it afterwards.
 
 from __future__ import annotations
 
-from pyinfra.api.exceptions import DeployError
-
 from pyinfra_kube.cluster.components import KUBECONFIGS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.flannel import parse_leases
 from pyinfra_kube.deploys import kubelet, proxy
 from pyinfra_kube.deploys.container_runtime import options
-from pyinfra_kube.deploys.context import Cluster, cluster, explain
+from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.credentials import ADMIN, ca_file
 from pyinfra_kube.deploys.flannel import api
 from pyinfra_kube.deploys.observations import BRIDGE
@@ -125,8 +123,7 @@ def _check(it: Cluster) -> None:
         allowed = f"a list of nodes that are no masters: {', '.join(known)}"
         fix = """--data remove_nodes='["NODE"]'"""
         value = list(it.spec.remove_nodes) or None
-        problem = Problem("remove_nodes", value, None, allowed, fix)
-        raise DeployError(explain(InputError([problem])))
+        raise InputError([Problem("remove_nodes", value, None, allowed, fix)])
 
 
 def _kubectl() -> str:

@@ -8,7 +8,7 @@ static pods, certificates and tokens of its own.
 from __future__ import annotations
 
 from pyinfra_kube.deploys.container_runtime import run_docker
-from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.context import cluster_on
 from pyinfra_kube.deploys.control_plane import (
     run_apiserver,
     run_controller_manager,
@@ -29,7 +29,7 @@ from pyinfra_kube.deploys.verification import verify_cluster
 def scratch() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
-    cluster()
+    cluster_on("routes", instead="deploys/multinode.py")
     read_ahead(build)
     build()
 
