@@ -39,8 +39,12 @@ def test_what_a_path_cannot_build(
     groups = {"masters": (["m"], {}), "nodes": (["n1", "n2"], {})}
     state = State(Inventory((hosts, common), **groups), Config())
     host = state.inventory.get_host("m")
-    with ctx_state.use(state), ctx_host.use(host), ctx_config.use(Config()):
-        with pytest.raises(DeployError) as error:
-            path()
+    with (
+        ctx_state.use(state),
+        ctx_host.use(host),
+        ctx_config.use(Config()),
+        pytest.raises(DeployError) as error,
+    ):
+        path()
     assert said in str(error.value)
     assert "no host was touched" in str(error.value)
