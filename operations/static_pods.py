@@ -78,6 +78,8 @@ _CPU = {
     "kube-controller-manager": "200m",
     "kube-scheduler": "100m",
 }
+# They call a cloud provider's API, and must know whose certificate to trust there.
+_ASK_CLOUDS = ("kube-apiserver", "kube-controller-manager")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Mount:
-    """A directory or file of the host that a pod sees under the same path."""
+    """
+    A directory or file of the host that a pod sees under the same path.
+
+    + path: absolute
+    + read_only: whether the pod may only read it
+    """
 
     path: str
     read_only: bool = True
@@ -167,19 +174,23 @@ def manifest(
         )
     """
 
-    values: dict[str, Any] = {"data_dir": data_dir} if component == "etcd" else {}
+    volumes = {
+        "data": Mount(data_dir if component == "etcd" else "", read_only=False),
+        "srvkube": Mount(credentials_dir),
+        "etcssl": Mount("/etc/ssl" if component in _ASK_CLOUDS else ""),
+        "logs": Mount("/var/log" if log_dir or log_file else "", read_only=False),
+        **{f"mount-{number}": mount for number, mount in enumerate(mounts, 1)},
+    }
     return render(
-        f"etc/kubernetes/manifests/{component}.yaml.j2",
+        "etc/kubernetes/manifests/component.yaml.j2",
+        component=component,
         image=image,
         command=[*(command or [component]), *flags],
         probe=probe,
-        mounts=list(mounts),
-        credentials_dir=credentials_dir,
+        volumes={name: mount for name, mount in volumes.items() if mount.path},
         log_file=log_file,
-        log_dir=log_dir or bool(log_file),
         cpu=cpu or _CPU[component],
         priority_class=priority_class,
-        **values,
     )
 
 
