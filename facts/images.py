@@ -60,7 +60,7 @@ if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
 elif ! docker_runs || ! shown=$(timeout 30 docker images --no-trunc 2>/dev/null)
 then
   echo 'runtime down'
-  cat {_KEPT} 2>/dev/null && echo
+  if cat {_KEPT} 2>/dev/null; then echo; fi
 else echo 'runtime docker'; printf '%s\\n' "$shown" | sed 1d
 fi"""
 
