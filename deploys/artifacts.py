@@ -4,23 +4,25 @@ Where binaries and images come from (S1, S2): the release's own site, a mirror, 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.operations.util.digest import sha256_of
+from pyinfra_kube.operations.util.digest import published_sha256, sha256_of
 
 RELEASE_SITE = "https://dl.k8s.io"
 
 # Where a folder may have its files: flat, or as a release's own archive.
 _PLACES = ("", "server/bin", "kubernetes/server/bin")
+
+_FOLDERS = {
+    "kubernetes_source": "a URL, or a folder that is there",
+    "image_source": "a folder that is there",
+}
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,22 @@ class Artifacts:
         """
 
         source = spec.kubernetes_source or RELEASE_SITE
-        if "://" not in source and not Path(source).expanduser().is_dir():
-            raise InputError(
-                [Problem("kubernetes_source", source, None, "a URL, or a folder that is there")]
-            )
-        if "://" in source:
+        remote = "://" in source
+        folders = {
+            "kubernetes_source": None if remote else source,
+            "image_source": spec.image_source,
+        }
+        problems = [
+            Problem(key, folder, None, _FOLDERS[key])
+            for key, folder in folders.items()
+            if folder and not Path(folder).expanduser().is_dir()
+        ]
+        if problems:
+            raise InputError(problems)
+        if remote:
             source = f"{source.rstrip('/')}/v{release.version}/bin/linux/amd64"
-            images = spec.image_source or ""
-        else:
-            source = str(Path(source).expanduser())
-            images = spec.image_source or source
-        listed = {} if "://" in source else _listed(source)
+        images = spec.image_source or ("" if remote else source)
+        listed = {} if remote else _listed(source)
         return cls(source, images, {**listed, **spec.kubernetes_sha256})
 
     def binary(self, name: str) -> tuple[str, str]:
@@ -71,15 +78,18 @@ class Artifacts:
 
         if "://" in self.source:
             url = f"{self.source}/{name}"
-            return url, self.digests.get(name) or _published(url)
+            return url, self.digests.get(name) or _published(name, url)
         path = _find(self.source, name)
         if not path:
-            raise InputError([Problem("kubernetes_source", self.source, None, f"has {name}")])
-        digest = sha256_of(str(path))
-        if self.digests.get(name, digest) != digest:
             raise InputError(
-                [Problem(f"kubernetes_sha256.{name}", digest, None, self.digests[name])]
+                [Problem("kubernetes_source", self.source, None, f"a folder with {name} in it")]
             )
+        digest = sha256_of(str(path))
+        vouched = self.digests.get(name, digest)
+        if vouched != digest:
+            allowed = f"the digest of {path}, {digest}"
+            fix = "take that file anew from where the digest is from"
+            raise InputError([Problem(f"kubernetes_sha256.{name}", vouched, None, allowed, fix)])
         return str(path), digest
 
     def image(self, component: str) -> str:
@@ -106,27 +116,10 @@ def _listed(folder: str) -> dict[str, str]:
     return {Path(name).name: digest for digest, name in found}
 
 
-@functools.cache
-def _published(url: str) -> str:
-    """The digest that the release publishes beside its file."""
-
+def _published(name: str, url: str) -> str:
     try:
-        with urlopen(f"{url}.sha256", timeout=30) as answer:
-            text = str(answer.read(200).decode())
-    except (URLError, TimeoutError, ValueError) as error:
-        text = str(error)
-    found = re.match(r"[0-9a-f]{64}\b", text)
-    if not found:
-        name = url.rsplit("/", 1)[1]
-        raise InputError(
-            [
-                Problem(
-                    f"kubernetes_sha256.{name}",
-                    None,
-                    None,
-                    f"a SHA-256 digest; {url}.sha256 gave none ({text.strip()[:80]})",
-                    "give the digest, or a kubernetes_source that is within reach",
-                )
-            ]
-        )
-    return found[0]
+        return published_sha256(url)
+    except ValueError as error:
+        allowed = f"a SHA-256 digest; {error}"
+        fix = "give the digest, or a kubernetes_source that is within reach"
+        raise InputError([Problem(f"kubernetes_sha256.{name}", None, None, allowed, fix)]) from None

@@ -150,11 +150,19 @@ def cluster_on(network: str, instead: str) -> Cluster:
 
 
 def read_spec(state: State) -> ClusterSpec:
-    """Read the spec from an inventory; no host is asked. Raises ``InputError``."""
+    """
+    Read the spec from an inventory; no host is asked. Raises ``InputError``.
+
+    + state: pyinfra's, with the inventory
+    """
 
     groups = {name: [host.name for host in hosts] for name, hosts in state.inventory.groups.items()}
     data: dict[str, dict[str, Any]] = {host.name: host.data.dict() for host in state.inventory}
-    return ClusterSpec.from_inventory(groups, data)
+    spec = ClusterSpec.from_inventory(groups, data)
+    if Release.of(spec.kubernetes_version).container_runtime != "docker":
+        allowed = "a release whose kubelet runs containers with docker: up to 1.23"
+        raise InputError([Problem("kubernetes_version", spec.kubernetes_version, None, allowed)])
+    return spec
 
 
 def folder_of(spec: ClusterSpec) -> Path:
@@ -167,9 +175,6 @@ def folder_of(spec: ClusterSpec) -> Path:
 def _make(state: State) -> Cluster:
     spec = read_spec(state)
     release = Release.of(spec.kubernetes_version)
-    if release.container_runtime != "docker":
-        allowed = "a release whose kubelet runs containers with docker: up to 1.23"
-        raise InputError([Problem("kubernetes_version", release.version, None, allowed)])
     if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
         allowed = "a file on this machine"
         raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])

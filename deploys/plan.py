@@ -6,7 +6,9 @@ Print who gets which address, without touching a host (P1–P6).
 
 from __future__ import annotations
 
+import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from pyinfra.api import Config, State
@@ -32,22 +34,28 @@ def plan(inventory: str) -> str:
     """
 
     state = State()
-    state.cwd = None
+    state.cwd = os.getcwd()
     ctx_config.set(Config())
     with ctx_state.use(state):
-        state.init(make_inventory(inventory), Config())
+        state.init(make_inventory(inventory, cwd=state.cwd), Config())
         spec = read_spec(state)
     return make_plan(spec, remembered=AddressBook(folder_of(spec)).read()).table()
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    The command; gives its exit status.
 
-    if len(arguments) != 1:
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
+    + arguments: its words; by default those that the program was called with
+    """
+
+    parser = ArgumentParser(
+        prog="python -m pyinfra_kube.deploys.plan",
+        description="Print who gets which address, without touching a host.",
+    )
+    parser.add_argument("inventory", metavar="INVENTORY", help="path of the inventory's file")
     try:
-        print(plan(arguments[0]))
+        print(plan(parser.parse_args(arguments).inventory))
     except InputError as error:
         print(explain(error), file=sys.stderr)
         return 1
@@ -58,4 +66,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -4,11 +4,7 @@ Manage programs that come as one file: from a folder of this machine, or from a 
 
 from __future__ import annotations
 
-import functools
-import re
 import shlex
-import urllib.error
-import urllib.request
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +17,7 @@ from pyinfra_kube.facts.files import Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.coming import announce
-from pyinfra_kube.operations.util.digest import sha256_of
+from pyinfra_kube.operations.util.digest import published_sha256, sha256_of
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
@@ -160,7 +156,7 @@ def _beside(path: str) -> str:
 
 def _digest(binary: Binary) -> str:
     if binary.remote:
-        return binary.sha256.lower() or _published(binary.source)
+        return binary.sha256.lower() or _published(binary)
     if not Path(binary.source).is_file():
         raise OperationError(f"source of {binary.path}: {binary.source} is no file on this machine")
     digest = sha256_of(binary.source)
@@ -171,17 +167,8 @@ def _digest(binary: Binary) -> str:
     return digest
 
 
-@functools.cache
-def _published(url: str) -> str:
-    """The digest that the publisher gives beside the file."""
-
-    problem = "it does not begin with a SHA-256 digest"
+def _published(binary: Binary) -> str:
     try:
-        with urllib.request.urlopen(f"{url}.sha256", timeout=20) as answer:
-            text = answer.read(1024).decode("ascii", "replace")
-    except (urllib.error.URLError, OSError) as error:
-        text, problem = "", str(error)
-    match = re.match(r"[0-9a-fA-F]{64}\b", text.strip())
-    if not match:
-        raise OperationError(f"sha256 of {url}: give it; {url}.sha256 does not tell: {problem}")
-    return match[0].lower()
+        return published_sha256(binary.source)
+    except ValueError as error:
+        raise OperationError(f"sha256 of {binary.path}: give it; {error}") from None

@@ -1,16 +1,23 @@
 """
-Digests of files on this machine, each computed once a run.
+Digests of files on this machine, each computed once a run, and of those that are published.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 
 def sha256_of(path: str) -> str:
-    """Return the SHA-256 of a file's content, as hexadecimal digits."""
+    """
+    Return the SHA-256 of a file's content, as hexadecimal digits.
+
+    + path: of the file
+    """
 
     state = Path(path).stat()
     return _sha256(path, state.st_mtime_ns, state.st_size)
@@ -23,3 +30,24 @@ def _sha256(path: str, _mtime: int, _size: int) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@functools.cache
+def published_sha256(url: str) -> str:
+    """
+    Return the SHA-256 that a publisher gives beside a file, at its URL with ``.sha256`` at the end.
+
+    + url: of the file
+
+    Raises ``ValueError`` that says why there is none.
+    """
+
+    try:
+        with urllib.request.urlopen(f"{url}.sha256", timeout=20) as answer:
+            text = answer.read(1024).decode("ascii", "replace")
+    except (urllib.error.URLError, OSError) as error:
+        raise ValueError(f"{url}.sha256 does not tell: {error}") from None
+    match = re.match(r"[0-9a-fA-F]{64}\b", text.strip())
+    if not match:
+        raise ValueError(f"{url}.sha256 does not begin with a SHA-256 digest")
+    return match[0].lower()

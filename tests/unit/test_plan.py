@@ -1,0 +1,104 @@
+"""From the file of an inventory to its plan, or to all that is wrong, without any host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.deploys.artifacts import Artifacts
+from pyinfra_kube.deploys.plan import main
+
+INVENTORIES = Path(__file__).parents[2] / "inventories"
+
+INVENTORY = """\
+{masters} = [("m1", {{"ssh_hostname": "192.0.2.10"}})]
+nodes = [("n1", {{"ssh_hostname": "192.0.2.11"}}), ("n2", {{"ssh_hostname": "192.0.2.12"}})]
+all = (["m1", "n1", "n2"], {data})
+"""
+DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+SEED = {"KUBERNETES_VERSION": "1.3.10", "MASTER_IP": "192.0.2.10", "CLUSTER_SUBNET": "10.20.0.0/16"}
+
+
+def run(folder: Path, data: dict[str, object], masters: str = "masters") -> int:
+    path = folder / "inventory.py"
+    path.write_text(INVENTORY.format(masters=masters, data=data))
+    return main([str(path)])
+
+
+@pytest.mark.parametrize("path", ["scratch", "fedora_single_node", "multinode", "ansible"])
+def test_every_example_has_a_plan(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(INVENTORIES / f"{path}.py")]) == 0
+    assert "HOST " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("data", "masters", "row"),
+    [
+        (DATA, "masters", "n2    192.0.2.12  node         10.10.1.0/24  10.10.1.1/24  253"),
+        (DATA, "control_plane", "m1    192.0.2.10  master etcd  -             -             -"),
+        (SEED, "masters", "n2    192.0.2.12  node         10.20.1.0/24  10.20.1.1/24  253"),
+    ],
+)
+def test_plan(
+    data: dict[str, object],
+    masters: str,
+    row: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(tmp_path, data, masters) == 0
+    assert row in capsys.readouterr().out.splitlines()
+    assert [path.name for path in tmp_path.iterdir()] == ["inventory.py"]
+
+
+@pytest.mark.parametrize(
+    ("data", "masters", "said"),
+    [
+        ({**DATA, "colour": "red"}, "masters", "colour = (not shown); allowed: a known key"),
+        (DATA, "mastres", "fix: rename the group mastres"),
+        (
+            {**DATA, "kubernetes_version": "1.24.0"},
+            "masters",
+            "kubernetes_version = '1.24.0'; allowed: a release whose kubelet runs containers with "
+            "docker: up to 1.23",
+        ),
+    ],
+)
+def test_no_plan(
+    data: dict[str, object],
+    masters: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(tmp_path, data, masters) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_group_data_beside_the_inventory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "group_data").mkdir()
+    (tmp_path / "group_data/all.py").write_text('cluster_name = "from-group-data"\n')
+    assert run(tmp_path, DATA) == 0
+    assert "from-group-data" in capsys.readouterr().out
+
+
+def problem_of(artifacts: Artifacts, name: str) -> Problem:
+    with pytest.raises(InputError) as error:
+        artifacts.binary(name)
+    (problem,) = error.value.problems
+    return problem
+
+
+def test_binaries_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "server/bin").mkdir(parents=True)
+    (tmp_path / "server/bin/kubelet").write_text("kubelet")
+    own = Artifacts(str(tmp_path), "", {"kubelet": "0" * 64})
+    missing, wrong = problem_of(own, "kubectl"), problem_of(own, "kubelet")
+    assert (missing.key, missing.allowed) == ("kubernetes_source", "a folder with kubectl in it")
+    assert (wrong.key, wrong.value) == ("kubernetes_sha256.kubelet", "0" * 64)
+    found, digest = Artifacts(str(tmp_path), "", {}).binary("kubelet")
+    assert (found, digest[:8]) == (str(tmp_path / "server/bin/kubelet"), "1ca4bc7e")
