@@ -15,6 +15,7 @@ from pyinfra_kube.deploys import kubelet, proxy
 from pyinfra_kube.deploys.container_runtime import options
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.credentials import ADMIN, ca_file
+from pyinfra_kube.deploys.flannel import BINARY as FLANNELD
 from pyinfra_kube.deploys.flannel import api
 from pyinfra_kube.deploys.observations import BRIDGE
 from pyinfra_kube.deploys.phase import phase
@@ -26,6 +27,7 @@ from pyinfra_kube.operations import (
     docker,
     etcd,
     files,
+    flannel,
     iptables,
     nodes,
     pods,
@@ -78,14 +80,18 @@ def remove_nodes() -> None:
 def leave(it: Cluster) -> None:
     """Stop and remove what makes the current host a node; docker stays, with its own network."""
 
-    flannel = ["flanneld.service"] if it.spec.network == "flannel" else []
+    on_flannel = it.spec.network == "flannel"
+    units = [*UNITS, *(["flanneld.service"] if on_flannel else [])]
     services.services(
         name="Stop the node's parts",
-        units=[services.Unit(name, running=False, enabled=False) for name in (*UNITS, *flannel)],
+        units=[services.Unit(name, running=False, enabled=False) for name in units],
     )
+    if on_flannel:
+        flannel.flannel_absent(name="Remove flannel's network", network=it.spec.flannel_network)
     pods.pods_absent(name="Remove the pods that kubelet left")
     ours = [KUBELET_UNIT, PROXY_UNIT, kubelet.BINARY, proxy.BINARY]
     ours += [KUBECONFIGS["kubelet"], KUBECONFIGS["kube-proxy"], ca_file(it).path]
+    ours += [FLANNELD] if it.spec.flannel_source else []
     files.files(
         name="Remove the node's files", files=[files.File(path, kind="absent") for path in ours]
     )
@@ -95,8 +101,13 @@ def leave(it: Cluster) -> None:
         owner="kube-forward",
         present=False,
     )
-    if it.spec.network == "flannel":
-        return
+    if not on_flannel:
+        leave_bridge(it)
+
+
+def leave_bridge(it: Cluster) -> None:
+    """Remove the current host's bridge of pods, and the ways that lead to and from it."""
+
     iptables.masquerade(
         name="Remove the masquerade of the pods' network",
         cluster_subnet=it.plan.cluster_subnet,
@@ -105,7 +116,7 @@ def leave(it: Cluster) -> None:
     routes.routes(name="Remove the routes to pods", present=False)
     docker.docker(
         name="Give docker its own network again",
-        options=dict.fromkeys(options(), None),
+        options=dict.fromkeys([*options(), "bip"], None),
         nofile=None,
     )
     bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
@@ -138,6 +149,9 @@ def _leases(it: Cluster) -> list[str]:
     prefix = it.spec.flannel_etcd_prefix
     found = read(EtcdKeys, endpoints=[_endpoint(it)], prefix=f"{prefix}/", api=api(it))
     addresses = {it.plan.addresses[name] for name in it.spec.remove_nodes}
+    # flanneld may use another interface than the one that we reach the host by.
+    seen = [it.observed[name] for name in it.spec.remove_nodes if name in it.observed]
+    addresses |= {address for host in seen for address in host.addresses}
     values = {path: state.value for path, state in found.keys.items()}
     return [lease.key for lease in parse_leases(values, prefix) if lease.public_ip in addresses]
 

@@ -5,6 +5,7 @@ that a host got (M3).
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Generator, Iterable, Sequence
 
@@ -277,19 +278,21 @@ def _renewal(removal: Iterable[object], network: str, device: str) -> Script:
 
     scripts = [script for script in removal if isinstance(script, Script)]
     clear = f"clear_others {device} {network}\n"
-    text = _STOP + clear + "".join(script.text for script in scripts) + _START
+    text = _CLEAR + _STOP + clear + "".join(script.text for script in scripts) + _START
     return Script(text, "; ".join(["restart flanneld.service", *(s.summary for s in scripts)]))
 
 
-# What systemd stops along with flanneld comes up again, whatever happens between.
 # Its routes and the devices that it no longer uses would lead packets the old way.
-_STOP = """\
+_CLEAR = """\
 clear_others() {
   for path in /sys/class/net/flannel0 /sys/class/net/flannel.[0-9]*; do
     if [ -e "$path" ] && [ "${path##*/}" != "$1" ]; then ip link delete dev "${path##*/}"; fi
   done
   ip -4 route flush root "$2" proto boot
 }
+"""
+# What systemd stops along with flanneld comes up again, whatever happens between.
+_STOP = """\
 along=
 for unit in docker.service kubelet.service; do
   if systemctl is-active --quiet $unit; then along="$along $unit"; fi
@@ -463,3 +466,54 @@ def cni_options() -> Generator[StringCommand, None, None]:
         yield script
     else:
         ctx_host.get().noop("CNI uses flannel's subnet")
+
+
+@operation()
+def flannel_absent(network: str, bridge: str = "docker0") -> Generator[StringCommand, None, None]:
+    """
+    Remove what flannel left on a host that is no node any more: its devices and routes, and what
+    made docker use its subnet, or start flanneld again. Docker then runs with its own network. For
+    after ``services``, which stops flanneld.
+
+    + network: the range of all nodes' subnets
+    + bridge: docker's bridge
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import flannel, services
+
+        services.services(
+            name="Stop flanneld",
+            units=[services.Unit("flanneld.service", running=False, enabled=False)],
+        )
+        flannel.flannel_absent(name="Remove flannel's network", network="10.16.0.0/16")
+    """
+
+    state, links = read(Flannel), read(Links)
+    paths = (DOCKER_DROP_IN, DROP_IN, UNIT, CNI_CONFIG, DOCKER_FILE, SUBNET_FILE)
+    files = plan_files([File(path, kind="absent") for path in paths])
+    left = [name for name in links if re.fullmatch(r"flannel(0|\.\d+)", name)]
+    if bridge in links and any(
+        IPNetwork(address) in IPNetwork(network) for address in links[bridge].addresses
+    ):
+        left.append(bridge)
+    # A killed run may have left it so.
+    stopped = bool(state.docker_start and not state.docker_words)
+    if not (files or left or stopped):
+        ctx_host.get().noop("nothing is left of flannel")
+        return
+    for name in left:
+        changes.show(f"link {name}: present → absent")
+    if state.docker_start:
+        changes.show("docker.service: restarted: it gets its own network")
+    lines = [_CLEAR + "systemctl daemon-reload"]
+    lines += ["systemctl stop docker.service"] if state.docker_start else []
+    lines += [f"clear_others none {network}"]
+    lines += [shlex.join(["ip", "link", "delete", "dev", bridge])] if bridge in left else []
+    lines += ["systemctl start docker.service"] if state.docker_start else []
+    rest = Script("\n".join(lines), "remove flannel's devices and routes")
+    script = join([files, rest])
+    if script:
+        yield script

@@ -372,6 +372,10 @@ def test_a_removed_node_leaves_and_comes_back(
     assert kubectl.ready_nodes() == set(NODES)
     assert NEW not in {node["metadata"]["name"] for node in kubectl.get("nodes")}
     assert lab.hosts[NEW].ip not in leases(lab)
+    left = execute(lab, NEW, "systemctl is-active docker flanneld || true; ip -4 -o address")
+    assert left[:2] == ["active", "inactive"]
+    assert not any(" 18.16." in line for line in left)
+    assert deploy(site, "-y", "--json", *options, name="remove_node").changed == set()
     after = all_starts(lab, NODES)
     assert all(restarted(before[name], after[name]) == set() for name in NODES)
     deploy(site, "-y", "--json")
