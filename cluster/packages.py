@@ -15,24 +15,51 @@ from functools import cache
 from importlib.resources import files
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.releases import covers, minor_of
 
 Spans = dict[str, list[str]]
 
 # What can be set where a distribution does not ship a part: (setting, what to do).
+_RPMS = 'give RPM files or URLs, with package_source = "rpm"'
 CHOICES = {
-    "control-plane": ("rpm_files", "give RPM files or URLs, or use the scratch path"),
-    "node": ("rpm_files", "give RPM files or URLs, or use the scratch path"),
+    "control-plane": ("rpm_files", f"{_RPMS}, or use the scratch path"),
+    "node": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "client": ("kubernetes_source", "give a release's folder or URL"),
     "flannel": (
         "flannel_source",
-        "give the folder or URL of a flannel release, or a flannel RPM in rpm_files",
+        "give the URL of a flanneld, or a folder with it, or a flannel RPM in rpm_files",
     ),
 }
-OTHERWISE = ("rpm_files", "give RPM files or URLs")
+OTHERWISE = ("rpm_files", _RPMS)
+
+# The release lines that packages with ``{minor}`` in their names are of.
+LINES = "1.29-"
+
+_RPM = re.compile(r"(?P<name>.+)-(?P<version>[^-]+-[^-]+)\.[^.-]+\.rpm")
+
+
+def parse_rpm(source: str) -> tuple[str, str] | None:
+    """
+    Give name and version of what an RPM file brings; ``None`` where its own name does not tell.
+
+    + source: its path or URL
+
+    ```
+    >>> parse_rpm("https://rpms.example.com/flannel-0.9.0-8.fc33.x86_64.rpm")
+    ('flannel', '0.9.0-8.fc33')
+    ```
+    """
+
+    match = _RPM.fullmatch(source.partition("?")[0].rpartition("/")[2])
+    return (match["name"], match["version"]) if match else None
 
 
 def packages_for(
-    parts: Iterable[str], system: str, release: str, kubernetes_version: str
+    parts: Iterable[str],
+    system: str,
+    release: str,
+    kubernetes_version: str,
+    rpm_files: Iterable[str] = (),
 ) -> list[str]:
     """
     Give the packages that bring parts, each once, in the order of the parts.
@@ -42,6 +69,7 @@ def packages_for(
     + system: the distribution's ``ID`` as its os-release has it, as ``fedora``
     + release: its ``VERSION_ID``, as ``42``
     + kubernetes_version: the Kubernetes release, as ``1.31.4``
+    + rpm_files: paths or URLs of RPM files; a part that they bring is not asked for
 
     Raises ``InputError`` with every part that the distribution does not ship, and the choices
     left.
@@ -55,16 +83,23 @@ def packages_for(
     """
 
     table = _data().get(system, {})
+    given = {found[0] for found in map(parse_rpm, rpm_files) if found}
     minor = ".".join(kubernetes_version.split(".")[:2])
-    names: list[str] = []
-    problems: list[Problem] = []
-    for part in parts:
-        found = _find(table.get(part, {}), release)
-        names += [name.format(minor=minor) for name in found]
-        problems += [] if found else [_missing(part, system, release, table.get(part, {}))]
+    found = {
+        part: [name.format(minor=minor) for name in _find(table.get(part, {}), release)]
+        for part in parts
+        if not _brought(table.get(part, {}), minor, given)
+    }
+    lacking = [part for part in found if not found[part]]
+    problems = [_missing(part, system, release, table.get(part, {})) for part in lacking]
+    named = [part for part in found if any(minor in name for name in found[part])]
+    if named and not covers(LINES, minor_of(kubernetes_version)):
+        allowed = f"{LINES}: what {system} {release} has packages of"
+        fix = CHOICES.get(named[0], OTHERWISE)[1]
+        problems.append(Problem("kubernetes_version", kubernetes_version, None, allowed, fix))
     if problems:
         raise InputError(problems)
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(name for names in found.values() for name in names))
 
 
 @cache
@@ -78,6 +113,12 @@ def _find(spans: Spans, release: str) -> list[str]:
     # A release without a number is a rolling one: newer than all.
     number = int(re.sub(r"\D.*", "", release) or 10**9)
     return next((names for span, names in spans.items() if _covers(span, number)), [])
+
+
+def _brought(spans: Spans, minor: str, given: set[str]) -> bool:
+    """Whether given packages bring a part, as any release of the distribution calls them."""
+
+    return any({name.format(minor=minor) for name in names} <= given for names in spans.values())
 
 
 def _covers(span: str, release: int) -> bool:

@@ -7,11 +7,13 @@ from __future__ import annotations
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.host_preparation import SYSCTLS, distribution_packages
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.operations import environment, hosts, packages, services, sysctl
+from pyinfra_kube.operations import environment, hosts, packages, services, sysctl, verify
 
 # The guide's "iptables-services" is a package; its unit has another name.
 FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
 TESTING = "updates-testing"
+# What tells of which release the packages of a role are.
+PROGRAMS = {"master": "kube-apiserver", "node": "kubelet"}
 
 
 @phase("Fedora hosts")
@@ -20,12 +22,19 @@ def prepare_fedora_host() -> None:
 
     it = cluster()
     if it.spec.install_packages:
-        packages.packages(
+        from_files = it.spec.package_source == "rpm"
+        installed = packages.packages(
             name="Install the packages of the host's parts",
-            packages=distribution_packages(parts(it)),
+            packages=[] if from_files else distribution_packages(parts(it)),
             enablerepo=TESTING if it.spec.enable_updates_testing else None,
             rpm_files=it.spec.rpm_files,
         )
+        if installed.will_change:
+            verify.verified(
+                name="See that the packages bring the release",
+                checks=[_brings(it, PROGRAMS[role]) for role in PROGRAMS if it.is_a(role)],
+                timeout=1,
+            )
     services.services(
         name="Stop other firewalls",
         units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
@@ -55,6 +64,18 @@ def parts(it: Cluster) -> list[str]:
         "network-tools": it.is_a("node"),
     }
     return [part for part, needed in wanted.items() if needed]
+
+
+def _brings(it: Cluster, program: str) -> verify.Check:
+    """Flags are written for one release line; those of another are refused by it, one by one."""
+
+    major, minor = it.release.minor
+    return verify.Check(
+        f"{program} is of {major}.{minor}",
+        command=f"{program} --version | grep -qF ' v{major}.{minor}.'",
+        log=f"{program} --version",
+        hint="set kubernetes_version to the release that the packages bring",
+    )
 
 
 if "__name__" not in globals():

@@ -59,8 +59,8 @@ def distribution_packages(parts: list[str]) -> list[str]:
     """The names of the packages that bring parts, in the current host's distribution."""
 
     it = cluster()
-    here = it.observed[it.me.name]
-    return packages_for(parts, here.system, here.release, it.spec.kubernetes_version)
+    here, spec = it.observed[it.me.name], it.spec
+    return packages_for(parts, here.system, here.release, spec.kubernetes_version, spec.rpm_files)
 
 
 if "__name__" not in globals():

@@ -16,6 +16,7 @@ from pyinfra.api import FileUploadCommand, OperationError, OperationValueError
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.packages import parse_rpm
 from pyinfra_kube.facts.packages import Manager, Packages, PackageStates
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
@@ -23,7 +24,6 @@ from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
-_RPM = re.compile(r"(?P<name>.+)-(?P<version>[^-]+-[^-]+)\.[^.-]+\.rpm")
 
 # Begins the path where an RPM file of the control machine waits until it is installed.
 _WAITING = "/var/cache/pyinfra-kube-"
@@ -116,13 +116,13 @@ def _checked(packages: Sequence[str], rpm_files: Sequence[str]) -> list[_RpmFile
             raise OperationValueError(f"packages: {name!r} cannot be the name of a package")
     files = []
     for source in rpm_files:
-        match = _RPM.fullmatch(os.path.basename(source.partition("?")[0]))
-        if not match:
+        found = parse_rpm(source)
+        if not found:
             raise OperationValueError(
                 f"rpm_files: {source!r} is not called as rpmbuild calls its files: "
                 "NAME-VERSION-RELEASE.ARCH.rpm, as etcd-2.2.5-1.fc24.x86_64.rpm"
             )
-        file = _RpmFile(source, match["name"], match["version"])
+        file = _RpmFile(source, *found)
         if not file.url and not os.path.isfile(source):
             raise OperationValueError(f"rpm_files: {source!r} does not exist on this machine")
         files.append(file)

@@ -38,13 +38,26 @@ def test_every_missing_part_is_said_with_the_choices_left() -> None:
     with pytest.raises(InputError) as error:
         packages_for(["docker", "node"], "arch", "", "1.33.6")
     assert len(error.value.problems) == 2
+    with pytest.raises(InputError) as error:
+        packages_for(["control-plane", "node"], "fedora", "42", "1.20.2")
+    (problem,) = error.value.problems
+    assert str(problem).startswith("kubernetes_version = '1.20.2'; allowed: 1.29-: what fedora 42")
+
+
+def test_what_files_bring_is_not_asked_for() -> None:
+    files = ["https://rpms.example.com/flannel-0.9.0-8.fc33.x86_64.rpm?raw=1", "other.txt"]
+    assert packages_for(["flannel", "etcd"], "fedora", "42", "1.20.2", files) == ["etcd"]
+    files = ["rpms/kubernetes-node-1.20.2-1.fc34.x86_64.rpm"]
+    assert packages_for(["node", "etcd"], "fedora", "42", "1.20.2", files) == ["etcd"]
+    with pytest.raises(InputError):
+        packages_for(["control-plane"], "fedora", "42", "1.20.2", files)
 
 
 @given(st.sampled_from(sorted(_data())), st.integers(1, 99).map(str), st.data())
 def test_every_answer_is_names_of_packages(system: str, release: str, data: st.DataObject) -> None:
     parts = data.draw(st.lists(st.sampled_from(sorted(_data()[system])), unique=True))
     shipped = [part for part in parts if _find(_data()[system][part], release)]
-    names = packages_for(shipped, system, release, "1.20.2")
+    names = packages_for(shipped, system, release, "1.33.6")
     assert len(names) == len(set(names))
     assert bool(names) == bool(shipped)
     assert not any("{" in name for name in names)
