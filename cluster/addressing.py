@@ -197,11 +197,9 @@ class AddressPlan:
     def _ranges(self) -> list[str]:
         network, prefix = pod_range(self.spec)
         held = f", {self.reserved} held by other hosts" if self.reserved else ""
-        limit = (
-            f"max_pods {self.spec.max_pods}"
-            if self.spec.max_pods
-            else (f"{DEFAULT_MAX_PODS} unless max_pods is set")
-        )
+        limit = f"{DEFAULT_MAX_PODS} unless max_pods is set"
+        if self.spec.max_pods:
+            limit = f"max_pods {self.spec.max_pods}"
         rows = [
             ("cluster", self.spec.cluster_name, f"Kubernetes {self.spec.kubernetes_version}"),
             ("control plane", self.spec.master_ip, ", ".join(h.name for h in self.spec.masters)),

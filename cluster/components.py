@@ -385,8 +385,11 @@ def settings(
 
 def _release_settings(spec: ClusterSpec, release: Release) -> dict[str, object]:
     modes = spec.authorization_mode or release.authorization_mode
+    chosen = spec.admission_control
+    plugins = release.admission_control if chosen is None else chosen
     return {
-        "admission_control": spec.admission_control or release.admission_control,
+        # Without any the flag is left out: no release takes an empty name.
+        "admission_control": plugins or None,
         "anonymous": "AlwaysAllow" not in modes.split(","),
         "authorization_mode": modes,
         "etcd_version": spec.etcd_version or release.etcd_version,
@@ -420,7 +423,11 @@ def _kubelet_settings(
     wanted = spec.network == "routes" and spec.bridge_approach == "kubelet"
     return {
         "kubelet_bridge": bool(wanted and node and release.kubelet_bridge),
-        "node_labels": [f"{key}={me.node_labels[key]}" for key in sorted(me.node_labels)] or None,
+        "node_labels": [
+            f"{key}={me.node_labels[key]}"
+            for key in sorted(me.node_labels.keys() - me.reserved_labels.keys())
+        ]
+        or None,
         "node_name": me.hostname_override,
         "pod_cidr": node.pod_cidr if node else None,
         "standalone": "node" not in me.roles,

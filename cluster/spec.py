@@ -103,6 +103,8 @@ _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _DNS = rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*"
 _WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
+_RESERVED = re.compile(r"(^|\.)(kubernetes|k8s)\.io/")
+
 Version = Annotated[str, BeforeValidator(_version)]
 Network = Annotated[str, _parsed(addressing.parse_network)]
 Address = Annotated[str, _parsed(addressing.parse_address)]
@@ -155,7 +157,8 @@ class HostSpec(_Data):
       an address, else ``None``: a fact tells
     + node_pod_cidr: the network of its pods, to choose it oneself (P1)
     + hostname_override: its name as a node; the host's name by default
-    + node_labels: labels of its node
+    + node_labels: labels of its node; those in Kubernetes' own domains, which a kubelet may not
+      set, come through the apiserver
     + flannel_iface: the interface, or its address, that flannel uses; by default that of the
       default route
     """
@@ -170,6 +173,11 @@ class HostSpec(_Data):
     )
     node_labels: Labels = {}
     flannel_iface: str | None = None
+
+    @property
+    def reserved_labels(self) -> dict[str, str]:
+        """The labels in Kubernetes' own domains, with which no kubelet from 1.16 on starts."""
+        return {key: self.node_labels[key] for key in self.node_labels if _RESERVED.search(key)}
 
 
 class ClusterSpec(_Data):
@@ -209,7 +217,8 @@ class ClusterSpec(_Data):
     + apiserver_approach: ``https``, or ``http``, which ends with 1.19
     + secure_port, insecure_port: the apiserver's ports
     + authorization_mode: modes with commas between, by default the release's
-    + admission_control: plugins in order, by default the release's
+    + admission_control: plugins in order, by default the release's; empty for those of the
+      apiserver itself
     + allow_privileged: whether pods may be privileged
     + credential_policy: who shares a credential (C4)
     + credential_kind: ``token`` (C3) or ``certificate`` (C2)

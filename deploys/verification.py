@@ -85,8 +85,8 @@ def runs(host: HostSpec) -> list[str]:
 
 def _node_objects(it: Cluster, manual: bool, kubectl: str) -> list[nodes.NodeObject]:
     """
-    What kubelet does not say of its node when it registers: the pod CIDR, and labels that came
-    later.
+    What kubelet does not say of its node when it registers: the pod CIDR, Kubernetes' own labels,
+    and those that came later.
     """
 
     known = read(Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="").nodes
@@ -95,7 +95,9 @@ def _node_objects(it: Cluster, manual: bool, kubectl: str) -> list[nodes.NodeObj
             host.hostname_override,
             # flannel's leases say who has which subnet.
             pod_cidr=it.plan.nodes[host.name].pod_cidr if it.spec.network == "routes" else "",
-            labels=dict(host.node_labels) if manual or host.hostname_override in known else {},
+            labels=host.node_labels
+            if manual or host.hostname_override in known
+            else host.reserved_labels,
             create=manual,
         )
         for host in it.spec.nodes

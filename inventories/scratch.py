@@ -50,7 +50,7 @@ all = (
         "kubernetes_source": "https://dl.k8s.io",
         # None for bare metal; what is allowed depends on the release.
         "cloud_provider": None,
-        # Whether the control plane writes its logs below /var/log/kubernetes as well.
+        # Whether the control plane writes its logs to /var/log as well; up to 1.25.
         "log_to_host": False,
         # More flags of a component, without dashes; checked against the release.
         "apiserver_flags": {},

@@ -309,6 +309,25 @@ def test_where_kubenet_finds_its_plugins(version: str, flag: str) -> None:
     assert not ({"network-plugin-dir", "cni-bin-dir"} - {flag}) & kubelet.keys()
 
 
+def test_a_kubelet_leaves_the_labels_of_kubernetes_to_others() -> None:
+    labels = {
+        "disk": "ssd",
+        "example.io/rack": "7",
+        "node-role.kubernetes.io/db": "",
+        "k8s.io/x": "y",
+    }
+    data = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+    own = {"n1": data | {"address": ADDRESSES["n1"], "node_labels": labels}}
+    spec = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["n1"]}, own)
+    assert named("kubelet", spec, "n1")["node-labels"] == "disk=ssd,example.io/rack=7"
+    assert spec.host("n1").reserved_labels == {"node-role.kubernetes.io/db": "", "k8s.io/x": "y"}
+
+
+def test_no_admission_plugins_at_all() -> None:
+    apiserver = named("kube-apiserver", spec_of("1.3.10", admission_control=[]), "m1")
+    assert "admission-control" not in apiserver
+
+
 def test_a_master_that_is_a_node_too() -> None:
     spec = spec_of("1.20.2", {"masters": ["m1"], "nodes": ["m1", "n1"]})
     kubelet = named("kubelet", spec, "m1")
