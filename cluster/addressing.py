@@ -241,19 +241,31 @@ class AddressPlan:
 
 
 def usable_pods(prefix: int) -> int:
-    """How many pods have an address in a node's network of this length (P1)."""
+    """
+    How many pods have an address in a node's network (P1).
+
+    + prefix: the network's length in bits, as 24
+    """
     return int(2 ** (32 - prefix)) - 3
 
 
 def pod_range(spec: ClusterSpec) -> tuple[IPNetwork, int]:
-    """The range that pods' addresses come from, and the length of one node's share of it."""
+    """
+    The range that pods' addresses come from, and the length of one node's share of it.
+
+    + spec: the cluster
+    """
     if spec.network == "flannel":
         return IPNetwork(spec.flannel_network), spec.flannel_subnet_len
     return IPNetwork(spec.cluster_subnet), spec.node_cidr_mask_size
 
 
 def node_capacity(spec: ClusterSpec) -> int:
-    """How many nodes the pods' range has room for; flannel leaves the first share unused."""
+    """
+    How many nodes the pods' range has room for; flannel leaves the first share unused.
+
+    + spec: the cluster
+    """
     network, prefix = pod_range(spec)
     return int(2 ** (prefix - network.prefixlen)) - (spec.network == "flannel")
 

@@ -60,7 +60,11 @@ class Cluster:
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def notes(self, about: str) -> dict[str, Any]:
-        """What hosts of this run note for each other, by host."""
+        """
+        What hosts of this run note for each other, by host.
+
+        + about: what the notes are about
+        """
         return self._notes.setdefault(about, {})
 
     @property
@@ -166,7 +170,11 @@ def read_spec(state: State) -> ClusterSpec:
 
 
 def folder_of(spec: ClusterSpec) -> Path:
-    """The folder on the control machine that keeps a cluster's credentials and addresses."""
+    """
+    The folder on the control machine that keeps a cluster's credentials and addresses.
+
+    + spec: the cluster
+    """
 
     folder = spec.credentials_dir or f"{spec.cluster_name}-credentials"
     return _inventory_folder() / Path(folder).expanduser()

@@ -107,7 +107,11 @@ def _node_objects(it: Cluster, manual: bool, kubectl: str) -> list[nodes.NodeObj
 
 
 def checks(it: Cluster) -> list[verify.Check]:
-    """What must answer on the current host."""
+    """
+    Give what must answer on the current host.
+
+    + it: the cluster
+    """
 
     pods = [*(["etcd"] if it.is_a("etcd") else []), *(_MASTER if it.is_a("master") else [])]
     units = ["kubelet", *(["kube-proxy"] if it.is_a("node") else [])]
@@ -126,6 +130,14 @@ def checks(it: Cluster) -> list[verify.Check]:
 
 
 def answers(it: Cluster, component: str, kind: str) -> verify.Check:
+    """
+    Give the check that a component of the current host answers.
+
+    + it: the cluster
+    + component: as ``kube-apiserver``
+    + kind: how it runs there, as ``unit`` or ``pod``
+    """
+
     asked = probe(component, it.release, it.settings())
     url = f"{asked.scheme.lower()}://{asked.host}:{asked.port}{asked.path}"
     command = f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}"

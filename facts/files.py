@@ -28,6 +28,7 @@ class FileState:
 
     + kind: ``file``, ``directory``, ``link`` or ``other``
     + mode: octal digits, as ``644``
+    + size: in bytes
     + mtime: seconds since the epoch
     + target: where a link points
     + points_at: the kind of thing that a link leads to (the kind itself for anything else)

@@ -64,6 +64,9 @@ class Rule:
         """
         Read a rule as a person or iptables-save writes it, with ``-A`` or ``-I`` first.
 
+        + text: the rule
+        + table: where it is
+
         Raises ``ValueError`` for what is not one rule: several addresses, a host name, an option
         without its value.
         """
@@ -95,6 +98,8 @@ class Rule:
 
     @property
     def comments(self) -> tuple[str, ...]:
+        """What the rule says of itself, in the words of ``-m comment``."""
+
         return tuple(o.values[0] for o in self.options if o.module == "comment" and o.values)
 
     @property

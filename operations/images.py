@@ -105,7 +105,11 @@ class Archive:
         self.ids = ids
 
     def origin(self, name: str) -> str:
-        """Return what the image is called right after it was loaded."""
+        """
+        Return what the image is called right after it was loaded.
+
+        + name: what it is to be called
+        """
 
         if name in self.names or not (self.names or self.ids):
             return name
@@ -113,7 +117,11 @@ class Archive:
 
 
 def archive(path: str) -> Archive:
-    """Read which images an archive holds; it raises ``OperationError`` where it holds none."""
+    """
+    Read which images an archive holds; it raises ``OperationError`` where it holds none.
+
+    + path: of the archive, on this machine
+    """
 
     file = Path(path)
     if not file.is_file():

@@ -69,6 +69,12 @@ def reach(addresses: MutableMapping[str, str]) -> Generator[StringCommand, None,
     Fails with the hosts whose containers do not answer.
 
     + addresses: as ``start`` noted them
+
+    **Example:**
+
+    .. code:: python
+
+        reach.reach(name="Reach the containers of all hosts", addresses=addresses)
     """
 
     host = ctx_host.get()
@@ -106,6 +112,12 @@ def stop(addresses: MutableMapping[str, str]) -> Generator[StringCommand, None, 
     Take away the container that ``start`` ran.
 
     + addresses: as ``start`` noted them
+
+    **Example:**
+
+    .. code:: python
+
+        reach.stop(name="Take the container away", addresses=addresses)
     """
 
     host = ctx_host.get()
