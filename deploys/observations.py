@@ -11,7 +11,7 @@ from netaddr import IPNetwork
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
-from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.packages import Packages
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.snapshot import Subject, expect, read
@@ -27,6 +27,7 @@ _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/l
 
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
 _DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
+_SWAPS = "/proc/swaps"
 # Says that dpkg knows the package, whatever became of its installation.
 _DPKG_DOCKER = "/var/lib/dpkg/info/docker.io.list"
 
@@ -71,12 +72,15 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         Subject(Flags, {"names": ["kubelet"]}),
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
         Subject(Files, {"paths": [*_DOCKER_PROGRAMS, _DPKG_DOCKER], "digest": False}),
+        Subject(FileContents, {"paths": [_SWAPS]}),
     ]
     expect(subjects)
     links = read(Links)
     certificates = read(Certificates, paths=[ca_certificate]).get(ca_certificate, [])
     packages = read(Packages, names=_DOCKER_PACKAGES)
     programs = read(Files, paths=[*_DOCKER_PROGRAMS, _DPKG_DOCKER], digest=False)
+    # One line is the title.
+    swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
     own = {name: link for name, link in links.items() if _is_own(name)}
     addresses = [str(IPNetwork(a).ip) for link in own.values() for a in link.addresses]
     return Observation(
@@ -90,7 +94,11 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         foreign_docker=any(path in programs for path in _DOCKER_PROGRAMS)
         and _DPKG_DOCKER not in programs
         and not packages.versions,
-        settings={"cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin")},
+        settings={
+            "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
+            # From 1.8 on no kubelet starts on a host that swaps, unless it is told to.
+            "fail_swap_on": False if swaps else None,
+        },
         links=links,
     )
 

@@ -1,0 +1,32 @@
+"""What a deploy sees of a host before it plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.observations import Observation, observe
+from tests.unit import harness
+
+DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+SPEC = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA})
+TITLE = b"Filename Type Size Used Priority\n"
+
+
+def seen(facts: dict[str, Any]) -> Observation:
+    with harness.fake_host(facts):
+        return observe(SPEC, "/srv/kubernetes/ca.crt")
+
+
+def test_a_blank_host() -> None:
+    found = seen({})
+    assert (found.addresses, found.pod_cidr, found.ca_fingerprint) == ([], "", "")
+    assert found.settings == {"cni_bin_dir": "/opt/cni/bin", "fail_swap_on": None}
+
+
+@pytest.mark.parametrize(("more", "flag"), [(b"", None), (b"/dev/sda2 partition 9 0 -2\n", False)])
+def test_swap(more: bytes, flag: bool | None) -> None:
+    found = seen({"files.FileContents": {"/proc/swaps": TITLE + more}})
+    assert found.settings["fail_swap_on"] is flag
