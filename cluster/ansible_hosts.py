@@ -123,12 +123,13 @@ def expand(pattern: str) -> list[str]:
 
     Raises ``Wrong`` for a range that is none.
     """
-    if not (match := RANGE.search(pattern)):
-        if "[" in pattern or "]" in pattern:
-            raise Wrong("a range: [1:3], [01:12], [a:c] or [1:9:2]")
+    match = RANGE.search(pattern)
+    before = pattern[: match.start()] if match else pattern
+    if "[" in before or "]" in before:
+        raise Wrong("a range: [1:3], [01:12], [a:c] or [1:9:2]")
+    if not match:
         return [pattern]
-    before, after = pattern[: match.start()], expand(pattern[match.end() :])
-    step = int(match["step"] or 1)
+    after, step = expand(pattern[match.end() :]), int(match["step"] or 1)
     return [before + item + rest for item in _items(match, step) for rest in after]
 
 

@@ -186,9 +186,7 @@ def _show(changing: Iterable[File], states: dict[str, FileState]) -> None:
 def _diff(file: File, state: FileState | None, before: bytes) -> str:
     differences = _differences(file, state)
     title = f"{file.path}: {', '.join(differences)}"
-    if file.kind != "file" or (
-        state and differences != ["content"] and "content" not in differences
-    ):
+    if file.kind != "file" or (state and "content" not in differences):
         return title if file.kind != "link" or state else f"{file.path}: absent → {file.target}"
     if file.secret:
         return f"{title} (content hidden)"

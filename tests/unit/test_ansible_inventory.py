@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
@@ -359,6 +359,7 @@ def test_letter_ranges_multiply(last: str, high: int) -> None:
 
 
 @given(st.text("n[]:019az", max_size=12))
+@example("[[:0]")
 def test_a_name_is_expanded_or_refused(pattern: str) -> None:
     try:
         names = expand(pattern)
