@@ -135,6 +135,7 @@ Labels = dict[
     ],
     Annotated[str, _like(rf"|{_WORD}", "a label's value: at most 63 letters, digits, -, _ and .")],
 ]
+Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Days = Annotated[int, Field(ge=1)]
 
@@ -211,7 +212,9 @@ class ClusterSpec(_Data):
     + flannel_backend, flannel_vni, flannel_port: how packets travel; the port by default the
       backend's own
     + flannel_etcd_prefix: where flannel's keys are in etcd (M2)
-    + flannel_version, flannel_source: which flannel, from a package if no file or URL
+    + flannel_version: which flannel; through 0.17 it speaks etcd's v2, from 0.18 on v3
+    + flannel_source, flannel_sha256: flanneld's URL, file or folder, where no package brings it;
+      the digest, where none is published beside the URL
 
     Access
     + apiserver_approach: ``https``, or ``http``, which ends with 1.19
@@ -289,8 +292,11 @@ class ClusterSpec(_Data):
         default_factory=lambda data: {"vxlan": 8472, "udp": 8285}.get(data["flannel_backend"])
     )
     flannel_etcd_prefix: Path = "/coreos.com/network"
-    flannel_version: str | None = None
+    flannel_version: (
+        Annotated[str, _like(r"v?\d+\.\d+\S*", 'a version of flannel, such as "0.9.0"')] | None
+    ) = None
     flannel_source: str | None = None
+    flannel_sha256: Digest | None = None
 
     apiserver_approach: Literal["https", "http"] = "https"
     secure_port: Port = 6443
@@ -307,9 +313,7 @@ class ClusterSpec(_Data):
     certificate_renew_days: Days = 30
 
     kubernetes_source: str | None = None
-    kubernetes_sha256: dict[
-        str, Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
-    ] = {}
+    kubernetes_sha256: dict[str, Digest] = {}
     image_source: str | None = None
     hyperkube: bool = False
     package_source: Literal["distribution", "rpm"] = "distribution"
@@ -725,10 +729,15 @@ def check_ports(spec: ClusterSpec) -> list[Problem]:
 
 
 def check_sources(spec: ClusterSpec) -> list[Problem]:
-    """Packages to be taken from files, and no file given (S3)."""
+    """Software from a place that is not said, or that does not say which it is (S3)."""
+    problems = []
     if spec.package_source == "rpm" and not spec.rpm_files:
-        return [Problem("rpm_files", [], None, "at least one file, for package_source is rpm")]
-    return []
+        allowed = "at least one file, for package_source is rpm"
+        problems.append(Problem("rpm_files", [], None, allowed))
+    if spec.flannel_source and not spec.flannel_version:
+        allowed = "the version of flannel_source, which tells how it speaks with etcd"
+        problems.append(Problem("flannel_version", None, None, allowed))
+    return problems
 
 
 _RANGES = ("cluster_subnet", "service_cluster_ip_range")
@@ -745,7 +754,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[ClusterSpec], list[Problem]]], ..
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     (("master_ip",), check_master_known),
     (("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port"), check_ports),
-    (("package_source", "rpm_files"), check_sources),
+    (("package_source", "rpm_files", "flannel_source", "flannel_version"), check_sources),
     ((*_RANGES, "allow_public_ranges", "master_ip"), addressing.check_ranges),
     ((*_RANGES, "master_ip"), addressing.check_overlaps),
     (("service_cluster_ip_range", "cluster_dns"), addressing.check_services),

@@ -4,6 +4,7 @@ flannel: the network in etcd, flanneld on the nodes, docker on the subnet it got
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pyinfra_kube.cluster.flannel import etcd_api
@@ -48,10 +49,10 @@ def run_flannel() -> bool:
     it = cluster()
     if not it.is_a("node"):
         return False
-    own = [BINARY] if it.spec.flannel_source else []
-    if it.spec.flannel_source:
-        source = [binaries.Binary(BINARY, it.spec.flannel_source)]
-        binaries.binaries(name="Install flanneld", binaries=source)
+    source, own = it.spec.flannel_source, [BINARY] if it.spec.flannel_source else []
+    if source:
+        program = binaries.Binary(BINARY, _program(source), it.spec.flannel_sha256 or "")
+        binaries.binaries(name="Install flanneld", binaries=[program])
     reach: dict[str, Any] = {
         "endpoints": endpoints(it),
         "prefix": it.spec.flannel_etcd_prefix,
@@ -88,6 +89,13 @@ def give_docker_its_subnet(predict: bool) -> None:
 
     if cluster().is_a("node"):
         flannel.docker_options(name="Have docker use flannel's subnet", predict=predict)
+
+
+def _program(source: str) -> str:
+    """flanneld's URL, or its file, which may be given as the folder that it is in."""
+
+    path = Path(source).expanduser()
+    return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
 
 
 def api(it: Cluster) -> Literal["v2", "v3"]:

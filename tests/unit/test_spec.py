@@ -116,15 +116,14 @@ WRONG: list[tuple[str, object, str, str]] = [
     # What other values say
     ("certificate_renew_days", 365, "less than certificate_days", ""),
     ("etcd_client_port", 6443, "apart from secure_port", ""),
-    ("package_source", "rpm", "", ""),
+    ("flannel_version", "latest", "a version of flannel", ""),
 ]
 
 
 @pytest.mark.parametrize(("key", "value", "allowed", "fix"), WRONG)
 def test_a_wrong_value_of_the_cluster(key: str, value: object, allowed: str, fix: str) -> None:
-    named = "rpm_files" if key == "package_source" else key
     (problem,) = problems_of({key: value})
-    assert (problem.key, problem.host) == (named, None)
+    assert (problem.key, problem.host) == (key, None)
     assert allowed in problem.allowed
     assert fix in (problem.fix or "")
 
@@ -133,6 +132,14 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
     "a bridge address larger than vxlan leaves": (
         {"every": {"network": "flannel", "bridge_mtu": 1460}},
         [("bridge_mtu", None, "at most 1450", "write 1450")],
+    ),
+    "packages from files, and no file": (
+        {"every": {"package_source": "rpm"}},
+        [("rpm_files", None, "at least one file", "")],
+    ),
+    "a flanneld of no known version": (
+        {"every": {"flannel_source": "https://example.com/flanneld"}},
+        [("flannel_version", None, "the version of flannel_source", "")],
     ),
     "docker's MTU too": (
         {"every": {"network": "flannel", "flannel_backend": "udp", "docker_mtu": 1500}},
