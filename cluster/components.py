@@ -334,7 +334,6 @@ FROM_SPEC = (
     "log_to_host",
     "manifest_dir",
     "max_pods",
-    "register_node",
     "secure_port",
     "service_cluster_ip_range",
 )
@@ -430,6 +429,7 @@ def _kubelet_settings(
         or None,
         "node_name": me.hostname_override,
         "pod_cidr": node.pod_cidr if node else None,
+        "register_node": spec.nodes_register,
         "standalone": "node" not in me.roles,
     }
 

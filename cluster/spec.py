@@ -243,8 +243,8 @@ class ClusterSpec(_Data):
 
     Parts
     + cloud_provider, cloud_config: the provider, and the local path of its file (A5)
-    + register_node: whether kubelets register themselves
-    + node_registration: ``self``, or ``manual``: from node.json (F7)
+    + register_node, node_registration: whether kubelets register themselves: ``False``, or
+      ``manual``, has the nodes' objects made for them, as from a node.json (F7)
     + docker_root, kubelet_root, manifest_dir: folders on the hosts
     + docker_options: more keys of daemon.json
     + docker_mtu, docker_nofile, insecure_registries: docker's (D1)
@@ -404,6 +404,11 @@ class ClusterSpec(_Data):
     def etcd_members(self) -> tuple[HostSpec, ...]:
         """The hosts of group `etcd`, or the masters if there is none (A1)."""
         return self._with_role("etcd")
+
+    @property
+    def nodes_register(self) -> bool:
+        """Whether kubelets make the objects of their nodes (F7)."""
+        return self.register_node and self.node_registration == "self"
 
     def host(self, name: str) -> HostSpec:
         """

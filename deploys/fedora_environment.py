@@ -52,7 +52,7 @@ def etcd_file(it: Cluster) -> EnvironmentFile:
 
 
 def _lines(it: Cluster, host: str, components: Iterable[str]) -> dict[str, list[str]]:
-    settings = it.settings(host, register_node=it.spec.node_registration == "self")
+    settings = it.settings(host)
     extra = {
         "kube-apiserver": it.spec.apiserver_flags,
         "kube-controller-manager": it.spec.controller_manager_flags,

@@ -47,7 +47,7 @@ def verify_nodes(
     + kubectl: the program on masters
     """
 
-    manual = it.spec.node_registration == "manual"
+    manual = not it.spec.nodes_register
     if it.is_first_master:
         ask = f"{kubectl} --kubeconfig={ADMIN}"
         if not manual:

@@ -336,6 +336,13 @@ def test_a_master_that_is_a_node_too() -> None:
     assert kubelet["authorization-mode"] == "Webhook"
 
 
+@pytest.mark.parametrize("given", [{"register_node": False}, {"node_registration": "manual"}])
+def test_nodes_whose_objects_are_made_for_them(given: dict[str, Any]) -> None:
+    spec = spec_of("1.20.2", **given)
+    assert named("kubelet", spec, "n1")["register-node"] == "false"
+    assert not spec.nodes_register
+
+
 def test_several_masters_with_an_etcd_member_each() -> None:
     groups = {"masters": ["m1", "m2", "m3"], "nodes": ["n1"]}
     spec = spec_of("1.3.10", groups)
