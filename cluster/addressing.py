@@ -417,7 +417,7 @@ class _Shares:
         if self.spec.allow_network_change:
             self.warnings.append(f"{problem.host} gets another pod CIDR than {network}, {why}")
         else:
-            fix = "or set allow_network_change = True, to renumber the node and restart its pods"
+            fix = "set allow_network_change = True, to renumber the node and restart its pods"
             self.problems.append(replace(problem, fix=fix))
 
     def _touched(self, network: IPNetwork) -> range:

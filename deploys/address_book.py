@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from pyinfra_kube.cluster.addressing import parse_network
 from pyinfra_kube.cluster.errors import InputError, Problem
 
 
@@ -28,13 +29,18 @@ class AddressBook:
 
         try:
             text = self.path.read_text() if self.path.exists() else ""
-            return {str(name): str(cidr) for name, cidr in (yaml.safe_load(text) or {}).items()}
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            allowed = f"host: CIDR, one a line ({error})"
+            found = (yaml.safe_load(text) or {}).items()
+            return {str(name): str(parse_network(str(cidr))) for name, cidr in found}
+        except (OSError, yaml.YAMLError, AttributeError, ValueError) as error:
+            allowed = f"host: CIDR, one a line ({' '.join(str(error).split())})"
             raise InputError([Problem("credentials_dir", str(self.path), None, allowed)]) from None
 
     def write(self, addresses: Mapping[str, str]) -> None:
-        """Replace the file whole."""
+        """
+        Replace the file whole.
+
+        + addresses: host → pod CIDR
+        """
 
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.path.with_name(".addresses.yaml")

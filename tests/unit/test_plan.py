@@ -86,6 +86,17 @@ def test_group_data_beside_the_inventory(
     assert "from-group-data" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["n1: ten\n", "n1: fd00::/64\n", "- n1\n", "n1: [\n"])
+def test_addresses_that_are_none(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book = tmp_path / "addresses.yaml"
+    book.write_text(text)
+    assert run(tmp_path, {**DATA, "credentials_dir": str(tmp_path)}) == 1
+    (said,) = capsys.readouterr().err.splitlines()[1:]
+    assert said.startswith(f"  credentials_dir = '{book}'; allowed: host: CIDR, one a line (")
+
+
 def problem_of(artifacts: Artifacts, name: str) -> Problem:
     with pytest.raises(InputError) as error:
         artifacts.binary(name)

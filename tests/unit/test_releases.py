@@ -150,6 +150,19 @@ def test_refused_flags_name_what_replaces_them() -> None:
     assert "controller_manager_flags" in str(problem.fix)
 
 
+@pytest.mark.parametrize(
+    ("component", "flag", "fix"),
+    [
+        ("kubelet", "api-server", "use --api-servers up to 1.7"),
+        ("kube-proxy", "api-servers", "use --master, or --kubeconfig"),
+    ],
+)
+def test_flags_of_the_guide_that_there_never_were(component: str, flag: str, fix: str) -> None:
+    for version in ("1.3.10", "1.20.2", "1.23.1"):
+        (problem,) = Release.of(version).check_flags(component, [flag])
+        assert fix in str(problem.fix)
+
+
 def test_values_that_a_release_does_not_take() -> None:
     assert Release.of("1.19.0").check_flags("kube-apiserver", {"insecure-port": 8080}) == []
     assert Release.of("1.20.2").check_flags("kube-apiserver", {"insecure-port": 0}) == []
