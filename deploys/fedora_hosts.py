@@ -5,9 +5,9 @@ Fedora's hosts get ready: packages, kernel settings, names, no other firewall (S
 from __future__ import annotations
 
 from pyinfra_kube.deploys.context import Cluster, cluster
-from pyinfra_kube.deploys.host_preparation import SYSCTLS, distribution_packages
+from pyinfra_kube.deploys.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.operations import environment, hosts, packages, services, sysctl, verify
+from pyinfra_kube.operations import environment, packages, services, verify
 
 # The guide's "iptables-services" is a package; its unit has another name.
 FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
@@ -39,15 +39,7 @@ def prepare_fedora_host() -> None:
         name="Stop other firewalls",
         units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
     )
-    sysctl.sysctls(
-        name="Forward packets, and show those of bridges to iptables",
-        settings=SYSCTLS,
-        modules=["br_netfilter"],
-    )
-    if it.spec.manage_hosts:
-        entries = {name: address for name, address in it.plan.addresses.items() if address}
-        hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
-        hosts.reachable(name="See that the hosts reach each other", addresses=entries)
+    connect_host()
     if it.is_a("master"):
         environment.runtime_directory(name="Make the services' folder, at every boot too")
 

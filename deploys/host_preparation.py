@@ -26,6 +26,21 @@ def prepare_host() -> None:
     it = cluster()
     if it.spec.install_packages:
         packages.packages(name="Install the tools of a node", packages=tools())
+    connect_host()
+    if it.spec.open_ports and it.is_a("master"):
+        https = it.spec.apiserver_approach == "https"
+        port = it.spec.secure_port if https else it.spec.insecure_port
+        iptables.rules(
+            name="Open the apiserver's port",
+            rules=[f"-I INPUT -p tcp --dport {port} -j ACCEPT"],
+            owner="kube-apiserver",
+        )
+
+
+def connect_host() -> None:
+    """Let the current host forward packets, and know and reach the others (H1, H3)."""
+
+    it = cluster()
     sysctl.sysctls(
         name="Forward packets, and show those of bridges to iptables",
         settings=SYSCTLS,
@@ -35,14 +50,6 @@ def prepare_host() -> None:
         entries = {name: address for name, address in it.plan.addresses.items() if address}
         hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
         hosts.reachable(name="See that the hosts reach each other", addresses=entries)
-    if it.spec.open_ports and it.is_a("master"):
-        https = it.spec.apiserver_approach == "https"
-        port = it.spec.secure_port if https else it.spec.insecure_port
-        iptables.rules(
-            name="Open the apiserver's port",
-            rules=[f"-I INPUT -p tcp --dport {port} -j ACCEPT"],
-            owner="kube-apiserver",
-        )
 
 
 def tools() -> list[str]:

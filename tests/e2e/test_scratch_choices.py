@@ -77,7 +77,7 @@ def test_logs_on_the_host_are_turned_over(built: object, lab: Lab) -> None:
     turn = "logrotate --force /etc/logrotate.d/kubernetes && ls /var/log"
     for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
         log = f"{component}.{MASTER}.root.log.INFO"
-        names = [name for name in execute(lab, MASTER, f"{turn}") if name.startswith(log)]
+        names = [name for name in execute(lab, MASTER, turn) if name.startswith(log)]
         assert any(name.endswith(".1.gz") for name in names), names
         assert not any(".gz." in name for name in names), names
 
