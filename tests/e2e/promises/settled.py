@@ -21,7 +21,7 @@ class Goal:
     + settings: of the inventory
     + catalogue: what is managed then
     + state: how it stands when nothing disturbed the run
-    + commands: how many an undisturbed run executes on its way there, by host and summary
+    + commands: what an undisturbed run executes on its way there from the other, host and summary
     """
 
     settings: dict[str, Any]
@@ -40,6 +40,7 @@ class Settled:
     + seen: what was sampled on all machines meanwhile
     + other: another state of the hosts, with every setting of the path's ``changes`` changed
     + untouched: whether the dry runs left the control machine as it was
+    + home: where it stands
     """
 
     trial: Trial
@@ -48,8 +49,7 @@ class Settled:
     run: Watched
     seen: Seen
     untouched: bool
-    catalogue: Catalogue
-    state: dict[str, list[str]]
+    home: Goal
     other: Goal | None = None
 
     @classmethod
@@ -66,18 +66,26 @@ class Settled:
         image = _image(catalogue)
         trial.everywhere(managed.KERNEL_NEIGHBOURS + managed.NEIGHBOURS.replace("{image}", image))
         state = managed.dump(trial, catalogue)
-        return cls(trial, planned, shown, run, sampler.seen, untouched, catalogue, state)
+        home = Goal({}, catalogue, state)
+        return cls(trial, planned, shown, run, sampler.seen, untouched, home)
 
     @property
-    def home(self) -> Goal:
-        return Goal({}, self.catalogue, self.state)
+    def catalogue(self) -> Catalogue:
+        return self.home.catalogue
 
-    def reach_other(self, run: Watched, settings: dict[str, Any]) -> Goal:
+    @property
+    def state(self) -> dict[str, list[str]]:
+        return self.home.state
+
+    def reach_other(self, run: Watched, settings: dict[str, Any]) -> None:
         """Remember what an undisturbed run with other settings made of the hosts."""
         catalogue = catalogue_of(self.trial)
         state = managed.dump(self.trial, catalogue)
         self.other = Goal(settings, catalogue, state, run.report.commands)
-        return self.other
+
+    def reach_home(self, run: Watched) -> None:
+        """Remember what led back."""
+        self.home.commands = run.report.commands
 
     def differs(self) -> list[str]:
         """How the hosts differ from the settled state."""

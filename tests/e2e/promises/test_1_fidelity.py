@@ -58,7 +58,7 @@ def test_plan_is_the_run(settled: Settled, full: bool, figures: list[str]) -> No
     trial.configure(**every)
     settled.reach_other(_try(settled, score, "settings changed"), every)
     trial.configure()
-    _try(settled, score, "and back")
+    settled.reach_home(_try(settled, score, "and back"))
     seed = int(os.environ.get("PROMISE_SEED", "2016"))
     found = [
         s for s in drift.spoils(trial, settled.catalogue) if s.changes and not (s.heavy or s.hides)

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.lab
 
 State = dict[str, list[str]]
 
-# Kills between two states of a settled cluster, and on the way from blank hosts.
-_FULL, _FULL_BLANK, _SAMPLE = 22, 24, 2
+# Kills between two states of a settled cluster, and on the way from blank hosts: 40 a path.
+_FULL, _FULL_BLANK, _SAMPLE = 27, 12, 2
 
 
 def _other(settled: Settled) -> Goal:
@@ -32,15 +32,14 @@ def _other(settled: Settled) -> Goal:
         trial.configure(**every)
         settled.reach_other(trial.watched(), every)
         trial.configure()
-        trial.watched()
+        settled.reach_home(trial.watched())
     assert settled.other
     return settled.other
 
 
-def _spread(count: int, among: int) -> list[int]:
-    """So many numbers from 1 on, evenly."""
-    count = min(count, among)
-    return [1 + round(number * (among - 1) / max(1, count - 1)) for number in range(count)]
+def _place(turn: int, count: int, among: int) -> int:
+    """The command to strike at in one of so many turns, spread evenly over a run's commands."""
+    return 1 + round(turn * (among - 1) / max(1, count - 1))
 
 
 def _lost_restart(commands: list[tuple[str, str]]) -> int:
@@ -56,12 +55,12 @@ def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
 
     trial = settled.trial
     home, other = settled.home, _other(settled)
-    among = len(other.commands)
     count = int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE))
-    places = [_lost_restart(other.commands), *_spread(count, among)]
     problems: list[str] = []
     start, goal = home, other
-    for turn, place in enumerate(places):
+    for turn in range(1 + count):
+        among = len(goal.commands)
+        place = _place(turn - 1, count, among) if turn else _lost_restart(goal.commands)
         # Half of them strike in the middle of a command.
         delay = 0.1 if turn % 2 else -1.0
         trial.configure(**goal.settings)
@@ -75,8 +74,8 @@ def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
     trial.configure()
     trial.watched()
     figures.append(
-        f"faults, {trial.path.name}: {len(places)} runs between two states killed, "
-        f"of {among} commands each, {len(problems)} problems"
+        f"faults, {trial.path.name}: {1 + count} runs between two states killed, "
+        f"of {len(other.commands)} and {len(home.commands)} commands, {len(problems)} problems"
     )
     assert not problems, "\n".join(problems)
     assert not settled.differs()
@@ -136,9 +135,9 @@ def test_host_is_harmed(settled: Settled, full: bool, figures: list[str], harm: 
         pytest.skip("with --full only")
     trial = settled.trial
     problems = []
-    for number in _spread(3 if full else 1, 25):
+    for turn in range(3):
         _spoil_much(settled)
-        problems += _harmed(settled, harm, 4 + number)
+        problems += _harmed(settled, harm, 4 + _place(turn, 3, 25))
     figures.append(f"faults, {trial.path.name}: {harm}: {len(problems)} problems")
     assert not problems, "\n".join(problems)
 
@@ -223,8 +222,8 @@ def test_killed_on_blank_hosts(settled: Settled, full: bool, figures: list[str])
     goal = Goal({}, settled.catalogue, state, first.report.commands)
     count = int(os.environ.get("PROMISE_BLANK_KILLS", _FULL_BLANK))
     problems: list[str] = []
-    places = _spread(count, len(goal.commands))
-    for turn, place in enumerate(places):
+    for turn in range(count):
+        place = _place(turn, count, len(goal.commands))
         trial.blank()
         _restore(trial.store, kept)
         before = managed.dump(trial, goal.catalogue, api=False)
@@ -233,7 +232,7 @@ def test_killed_on_blank_hosts(settled: Settled, full: bool, figures: list[str])
         what = f"blank hosts, killed at command {place} of {len(goal.commands)}"
         problems += _torn(trial, before, goal, what) + _converges(trial, goal, what)
     figures.append(
-        f"faults, {trial.path.name}: {len(places)} runs on blank hosts killed, of "
+        f"faults, {trial.path.name}: {count} runs on blank hosts killed, of "
         f"{len(goal.commands)} commands each, {len(problems)} problems"
     )
     assert not problems, "\n".join(problems)
