@@ -59,6 +59,11 @@ class Spoil:
     def heavy(self) -> bool:
         return bool(self.restarts & _HEAVY) or "docker" in self.kind
 
+    @property
+    def asks(self) -> bool:
+        """Whether its command asks the apiserver or etcd."""
+        return self.kind.startswith(("label", "etcd key"))
+
     def __str__(self) -> str:
         return f"{self.host}: {self.what}: {self.kind}"
 
@@ -442,7 +447,8 @@ def rounds(drawn: list[Spoil], size: int) -> list[list[Spoil]]:
             made.append([spoil])
         else:
             home.append(spoil)
-    return made
+    # What asks the cluster to go wrong comes first: the others may take its credentials away.
+    return [sorted(together, key=lambda spoil: not spoil.asks) for together in made]
 
 
 def _fits(spoil: Spoil, others: list[Spoil]) -> bool:
@@ -452,8 +458,8 @@ def _fits(spoil: Spoil, others: list[Spoil]) -> bool:
 def _clash(one: Spoil, other: Spoil) -> bool:
     if one.changes & other.changes:
         return True
-    # Who changes labels needs an apiserver; who stops it may be on another host.
-    if one.heavy and other.kind.startswith("label"):
+    # Who stops what is asked may be on another host.
+    if one.heavy and other.asks:
         return True
     return one.heavy and one.host == other.host
 
