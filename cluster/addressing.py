@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from netaddr import AddrFormatError, IPAddress, IPNetwork
 
 from pyinfra_kube.cluster.errors import InputError, Problem, Wrong
+from pyinfra_kube.cluster.tables import lines_of
 
 if TYPE_CHECKING:
     from pyinfra_kube.cluster.spec import ClusterSpec
@@ -216,7 +217,7 @@ class AddressPlan:
                 f"{self.services} services; kubernetes {self.service_ip}, DNS {self.dns_ip}",
             ),
         ]
-        return _columns(rows)
+        return lines_of(rows)
 
     def _hosts(self) -> list[str]:
         to_come = "flannel's choice" if self.spec.network == "flannel" else "-"
@@ -234,7 +235,7 @@ class AddressPlan:
                     str(node.pods) if node else "-",
                 )
             )
-        return _columns(rows)
+        return lines_of(rows)
 
     def _notes(self) -> list[str]:
         return ["", *(f"warning: {text}" for text in self.warnings)] if self.warnings else []
@@ -688,12 +689,3 @@ def _private(network: IPNetwork) -> bool:
 
 def _special(network: IPNetwork) -> str | None:
     return next((kind for special, kind in SPECIAL.items() if _overlap(network, special)), None)
-
-
-def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    rows = list(rows)
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

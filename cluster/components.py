@@ -400,12 +400,11 @@ def _release_settings(spec: ClusterSpec, release: Release) -> dict[str, object]:
 def _apiserver_settings(spec: ClusterSpec, plan: AddressPlan, me: HostSpec) -> dict[str, object]:
     https = spec.apiserver_approach == "https"
     tokens = f"{CONFIG_DIR}/known_tokens.csv" if spec.credential_kind == "token" else None
-    port = spec.secure_port if https else spec.insecure_port
     several = len(spec.masters) > 1
     address = _address(plan, me, spec.master_ip)
     return {
         "apiserver_count": len(spec.masters) if several else None,
-        "apiserver_url": f"{spec.apiserver_approach}://{spec.master_ip}:{port}",
+        "apiserver_url": spec.apiserver_url,
         "basic_auth_file": f"{CONFIG_DIR}/basic_auth.csv" if spec.basic_auth else None,
         "cloud_config": CLOUD_CONFIG if spec.cloud_config else None,
         "host_address": address,

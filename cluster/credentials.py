@@ -517,10 +517,9 @@ def _client_files(who: User) -> tuple[str, str]:
 
 
 def _server(spec: ClusterSpec, component: str) -> str:
-    https = spec.apiserver_approach == "https"
-    host = "127.0.0.1" if https and component in ON_MASTERS else spec.master_ip
-    port = spec.secure_port if https else spec.insecure_port
-    return f"{spec.apiserver_approach}://{host}:{port}"
+    if spec.apiserver_approach == "https" and component in ON_MASTERS:
+        return f"https://127.0.0.1:{spec.secure_port}"
+    return spec.apiserver_url
 
 
 @cache

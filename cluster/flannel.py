@@ -16,6 +16,7 @@ from netaddr import IPAddress, IPNetwork
 
 from pyinfra_kube.cluster.addressing import OVERHEAD
 from pyinfra_kube.cluster.errors import Problem
+from pyinfra_kube.cluster.tables import lines_of
 
 Backend = Literal["vxlan", "udp", "host-gw"]
 
@@ -391,11 +392,7 @@ def table(findings: Iterable[Finding]) -> str:
 
     rows = [("host", "what", "agrees", "values")]
     rows += [(f.host, f.what, "yes" if f.agrees else "NO", f.detail) for f in findings]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
-        for row in rows
-    )
+    return "\n".join(lines_of(rows))
 
 
 def _of_host(

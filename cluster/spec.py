@@ -410,6 +410,16 @@ class ClusterSpec(_Data):
         """Whether kubelets make the objects of their nodes (F7)."""
         return self.register_node and self.node_registration == "self"
 
+    @property
+    def apiserver_port(self) -> int:
+        """The apiserver's port that clients use."""
+        return self.secure_port if self.apiserver_approach == "https" else self.insecure_port
+
+    @property
+    def apiserver_url(self) -> str:
+        """Where clients find the apiserver."""
+        return f"{self.apiserver_approach}://{self.master_ip}:{self.apiserver_port}"
+
     def host(self, name: str) -> HostSpec:
         """
         One host by its name in the inventory.
@@ -599,7 +609,7 @@ def _right_type(kind: str, value: object, allowed: str) -> str | None:
     """The same value as the type that it should have."""
     if kind == "string_type" and isinstance(value, (int, float)):
         return f'write "{value}"'
-    if kind == "tuple_type" and isinstance(value, str):
+    if kind == "tuple_type" and isinstance(value, str) and value.isprintable():
         return f'write ["{value}"]'
     if not isinstance(value, str):
         return f"write {bool(value)}" if kind == "bool_type" and value in (0, 1) else None

@@ -28,11 +28,9 @@ def prepare_host() -> None:
         packages.packages(name="Install the tools of a node", packages=tools())
     connect_host()
     if it.spec.open_ports and it.is_a("master"):
-        https = it.spec.apiserver_approach == "https"
-        port = it.spec.secure_port if https else it.spec.insecure_port
         iptables.rules(
             name="Open the apiserver's port",
-            rules=[f"-I INPUT -p tcp --dport {port} -j ACCEPT"],
+            rules=[f"-I INPUT -p tcp --dport {it.spec.apiserver_port} -j ACCEPT"],
             owner="kube-apiserver",
         )
 

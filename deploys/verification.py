@@ -12,6 +12,7 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import probe
 from pyinfra_kube.cluster.spec import HostSpec
+from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
@@ -204,12 +205,8 @@ def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
         for host in it.spec.hosts
         if host.name in _active()
     ]
-    widths = [max(len(row[index]) for row in rows) for index in range(4)]
-    lines = ["  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
-    url = f"{it.spec.apiserver_approach}://{it.spec.master_ip}"
-    port = it.spec.secure_port if url.startswith("https") else it.spec.insecure_port
-    master = it.spec.masters[0].name
-    return "\n".join([*lines, "", f"API: {url}:{port}; on {master}, kubectl works as root."])
+    url, master = it.spec.apiserver_url, it.spec.masters[0].name
+    return "\n".join([*lines_of(rows), "", f"API: {url}; on {master}, kubectl works as root."])
 
 
 def _pod_cidr(it: Cluster, host: str) -> str:
