@@ -30,7 +30,7 @@ def run_docker() -> None:
         units=[services.Unit("docker.service", config=docker.CONFIG)],
     )
     docker.docker0_absent(name="Remove docker's own network")
-    docker.working(name="See that docker works")
+    docker.working(name="See that docker works", tried=it.release.docker_versions)
 
 
 def options() -> dict[str, Any]:

@@ -52,7 +52,7 @@ def run_fedora_docker() -> None:
             name="Run docker",
             units=[services.Unit("docker.service", config=docker.CONFIG)],
         )
-        docker.working(name="See that docker works")
+        docker.working(name="See that docker works", tried=it.release.docker_versions)
 
 
 @phase("Node")

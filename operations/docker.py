@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Literal
 
+from pyinfra import logger
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
@@ -133,12 +134,16 @@ def docker0_absent() -> Generator[StringCommand, None, None]:
 
 
 @operation()
-def working(storage_drivers: Sequence[str] = ()) -> Generator[StringCommand, None, None]:
+def working(
+    storage_drivers: Sequence[str] = (), tried: Sequence[str] = ()
+) -> Generator[StringCommand, None, None]:
     """
     Check that docker works before anything builds on it (D2). It never changes anything, and so
     looks only when the run is under way.
 
     + storage_drivers: those that are good enough; empty for any
+    + tried: versions that what builds on it was tried with, as ``20.10`` for all of these;
+      another one is warned of (S4)
 
     **Example:**
 
@@ -147,7 +152,11 @@ def working(storage_drivers: Sequence[str] = ()) -> Generator[StringCommand, Non
         docker.working(name="Docker works", storage_drivers=["overlay2"])
     """
 
-    problem = _problem(read(Docker), storage_drivers) if ctx_state.get().is_executing else ""
+    problem = ""
+    if ctx_state.get().is_executing:
+        state = read(Docker)
+        problem = _problem(state, storage_drivers)
+        _warn_of_untried(state.version, tried)
     if problem:
         text = f"echo {shlex.quote(problem)} >&2\n"
         text += "journalctl --no-pager --quiet --lines=20 --unit=docker.service >&2 || true\n"
@@ -165,6 +174,12 @@ def _problem(state: DockerState, storage_drivers: Sequence[str]) -> str:
         wanted = " or ".join(storage_drivers)
         return f"docker stores with {state.storage_driver}, wanted is {wanted}"
     return ""
+
+
+def _warn_of_untried(version: str, tried: Sequence[str]) -> None:
+    if tried and version and not any(f"{version}.".startswith(f"{one}.") for one in tried):
+        said = f"docker {version} is none of those that this was tried with: {', '.join(tried)}"
+        ctx_host.get().log(said, logger.warning)
 
 
 def _older_than(version: str, *wanted: int) -> bool:
