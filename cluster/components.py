@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 ALWAYS: Mapping[str, object] = MappingProxyType({})
 
+MASTER_COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+NODE_COMPONENTS = ("kubelet", "kube-proxy")
+
 CONFIG_DIR = "/srv/kubernetes"
 CLOUD_CONFIG = f"{CONFIG_DIR}/cloud.conf"
 LOG_DIR = "/var/log"

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
 
 Variables = dict[str, str]
@@ -51,11 +52,11 @@ FOLDER = "/etc/kubernetes"
 SHARED: dict[str, tuple[str, tuple[str, ...]]] = {
     "KUBE_LOGTOSTDERR": (
         "logtostderr",
-        ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
+        (*MASTER_COMPONENTS, *NODE_COMPONENTS),
     ),
     "KUBE_LOG_LEVEL": (
         "v",
-        ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
+        (*MASTER_COMPONENTS, *NODE_COMPONENTS),
     ),
     "KUBE_ALLOW_PRIV": ("allow-privileged", ("kube-apiserver", "kubelet")),
     "KUBE_MASTER": ("master", ("kube-controller-manager", "kube-scheduler", "kube-proxy")),
@@ -88,11 +89,6 @@ COMPONENTS: dict[str, Component] = {
     ),
     "kube-proxy": Component("proxy", (), "KUBE_PROXY_ARGS"),
 }
-
-# Docker's flags about its network, which a drop-in of flannel's sets in place of all of these.
-DOCKER_NETWORK_FLAGS = frozenset(
-    {"bip", "bridge", "default-gateway", "fixed-cidr", "ip-masq", "mtu", "default-address-pool"}
-)
 
 
 def environment(lines: Mapping[str, Sequence[str]]) -> dict[str, Variables]:
@@ -139,28 +135,6 @@ def etcd_environment(flags: Sequence[str]) -> Variables:
 
     words = _by_name("etcd", flags).items()
     return {f"ETCD_{n.upper().replace('-', '_')}": word.partition("=")[2] for n, word in words}
-
-
-def docker_environment(flags: Sequence[str]) -> dict[str, Variables]:
-    """
-    Give the variables of /etc/sysconfig/docker and /etc/sysconfig/docker-network (D1).
-
-    + flags: docker's command line, ``--flag=value`` each
-
-    ```
-    >>> docker_environment(["--iptables=false", "--mtu=1450"])["/etc/sysconfig/docker-network"]
-    {'DOCKER_NETWORK_OPTIONS': '--mtu=1450'}
-    ```
-    """
-
-    for flag in flags:
-        _checked("docker", flag)
-    network = [flag for flag in flags if _name(flag) in DOCKER_NETWORK_FLAGS]
-    others = [flag for flag in flags if flag not in network]
-    return {
-        "/etc/sysconfig/docker": {"OPTIONS": " ".join(others)},
-        "/etc/sysconfig/docker-network": {"DOCKER_NETWORK_OPTIONS": " ".join(network)},
-    }
 
 
 def _shared(variable: str, flags: Mapping[str, Mapping[str, str]]) -> str:

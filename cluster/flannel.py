@@ -14,7 +14,6 @@ from typing import Literal, Protocol
 
 from netaddr import IPAddress, IPNetwork
 
-from pyinfra_kube.cluster.addressing import OVERHEAD
 from pyinfra_kube.cluster.errors import Problem
 from pyinfra_kube.cluster.tables import lines_of
 
@@ -96,22 +95,6 @@ def etcd_api(version: str) -> Literal["v2", "v3"]:
 
     match = re.match(r"v?(\d+)\.(\d+)", version)
     return "v3" if match and (int(match[1]), int(match[2])) >= (0, 18) else "v2"
-
-
-def mtu(backend: Backend, host_mtu: int = 1500) -> int:
-    """
-    Give what a backend leaves of the hosts' MTU.
-
-    + backend: how packets travel between hosts
-    + host_mtu: what the network between the hosts carries
-
-    ```
-    >>> mtu("vxlan"), mtu("host-gw")
-    (1450, 1500)
-    ```
-    """
-
-    return host_mtu - OVERHEAD[backend]
 
 
 def sysconfig(

@@ -4,6 +4,7 @@ etcd and the control plane as Fedora's units (F1–F4, F6).
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.components import MASTER_COMPONENTS
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.control_plane import READS
 from pyinfra_kube.deploys.credentials import master_files
@@ -14,7 +15,6 @@ from pyinfra_kube.operations import environment, services, verify
 
 # Whom Fedora's units run as.
 GROUP = "kube"
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
 @phase("etcd")
@@ -37,21 +37,21 @@ def run_fedora_control_plane() -> None:
     it = cluster()
     if not it.is_a("master"):
         return
-    files = component_files(it, COMPONENTS)
+    files = component_files(it, MASTER_COMPONENTS)
     reads = {
         component: [
             file
             for file in master_files(it, GROUP)
             if file.kind == "file" and file.path.endswith(READS[component])
         ]
-        for component in COMPONENTS
+        for component in MASTER_COMPONENTS
     }
     units = {
         component: services.Unit(
             f"{component}.service",
             config=[files[0].path, file.path, *(read.path for read in reads[component])],
         )
-        for component, file in zip(COMPONENTS, files[1:], strict=True)
+        for component, file in zip(MASTER_COMPONENTS, files[1:], strict=True)
     }
     environment.environment_files(name="Configure the control plane", files=files)
     services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])

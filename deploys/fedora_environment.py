@@ -6,16 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pyinfra_kube.cluster.components import command_line
+from pyinfra_kube.cluster.components import (
+    MASTER_COMPONENTS,
+    NODE_COMPONENTS,
+    command_line,
+)
 from pyinfra_kube.cluster.environment import FOLDER, environment, etcd_environment
 from pyinfra_kube.deploys.context import Cluster
 from pyinfra_kube.operations.environment import EnvironmentFile
 
 CONFIG = f"{FOLDER}/config"
 ETCD = "/etc/etcd/etcd.conf"
-
-_MASTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-_NODE = ("kubelet", "kube-proxy")
 
 
 def component_files(it: Cluster, components: Iterable[str]) -> list[EnvironmentFile]:
@@ -27,8 +28,8 @@ def component_files(it: Cluster, components: Iterable[str]) -> list[EnvironmentF
     """
 
     # What all read is the same everywhere: it is made of every component, wherever it runs.
-    lines = _lines(it, it.spec.masters[0].name, _MASTER)
-    lines |= _lines(it, it.spec.nodes[0].name, _NODE)
+    lines = _lines(it, it.spec.masters[0].name, MASTER_COMPONENTS)
+    lines |= _lines(it, it.spec.nodes[0].name, NODE_COMPONENTS)
     lines |= _lines(it, it.me.name, components)
     files = environment(lines)
     own = [f"{FOLDER}/{component.removeprefix('kube-')}" for component in components]

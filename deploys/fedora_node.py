@@ -6,15 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra_kube.cluster.components import KUBECONFIGS
+from pyinfra_kube.cluster.components import KUBECONFIGS, NODE_COMPONENTS
 from pyinfra_kube.deploys.container_runtime import HAIRPIN
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.credentials import ca_file
 from pyinfra_kube.deploys.fedora_environment import component_files
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
-
-COMPONENTS = ("kubelet", "kube-proxy")
 
 
 @phase("docker")
@@ -66,7 +64,7 @@ def run_fedora_node() -> None:
         name="Have the image that holds a pod's network",
         files={it.release.pause_image: it.artifacts.image("pause") or None},
     )
-    settings = component_files(it, COMPONENTS)
+    settings = component_files(it, NODE_COMPONENTS)
     kubeconfigs = {
         component: files.File(
             KUBECONFIGS[component],
@@ -74,7 +72,7 @@ def run_fedora_node() -> None:
             mode="600",
             secret=True,
         )
-        for component in COMPONENTS
+        for component in NODE_COMPONENTS
     }
     needs = {
         "kubelet": [kubeconfigs["kubelet"], ca_file(it)],
@@ -98,7 +96,7 @@ def run_fedora_node() -> None:
                     *(file.path for file in needs[component]),
                 ],
             )
-            for component, own in zip(COMPONENTS, settings[1:], strict=True)
+            for component, own in zip(NODE_COMPONENTS, settings[1:], strict=True)
         ],
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.flannel import HostNetwork, compare
 from pyinfra_kube.cluster.flannel import table as agreement
 from pyinfra_kube.cluster.spec import HostSpec
@@ -19,8 +20,6 @@ from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.etcd import EtcdKeys
 from pyinfra_kube.facts.flannel import Flannel, lease_states
 from pyinfra_kube.operations import reach, verify
-
-_MASTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
 @phase("Verification")
@@ -47,8 +46,8 @@ def _parts(host: HostSpec) -> list[str]:
 
     return [
         *(["etcd"] if "etcd" in host.roles else []),
-        *(_MASTER if "master" in host.roles else []),
-        *(["kubelet", "kube-proxy"] if "node" in host.roles else []),
+        *(MASTER_COMPONENTS if "master" in host.roles else []),
+        *(NODE_COMPONENTS if "node" in host.roles else []),
     ]
 
 

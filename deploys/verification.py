@@ -10,7 +10,7 @@ from collections.abc import Callable
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import probe
+from pyinfra_kube.cluster.components import MASTER_COMPONENTS, probe
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.context import Cluster, cluster
@@ -21,7 +21,6 @@ from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import nodes, verify
 
-_MASTER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _ASK = f"{KUBECTL} --kubeconfig={ADMIN}"
 
 
@@ -80,7 +79,7 @@ def runs(host: HostSpec) -> list[str]:
         "kubelet",
         *(["kube-proxy"] if "node" in host.roles else []),
         *(["etcd"] if "etcd" in host.roles else []),
-        *(_MASTER if "master" in host.roles else []),
+        *(MASTER_COMPONENTS if "master" in host.roles else []),
     ]
 
 
@@ -114,7 +113,10 @@ def checks(it: Cluster) -> list[verify.Check]:
     + it: the cluster
     """
 
-    pods = [*(["etcd"] if it.is_a("etcd") else []), *(_MASTER if it.is_a("master") else [])]
+    pods = [
+        *(["etcd"] if it.is_a("etcd") else []),
+        *(MASTER_COMPONENTS if it.is_a("master") else []),
+    ]
     units = ["kubelet", *(["kube-proxy"] if it.is_a("node") else [])]
     found = [answers(it, unit, "unit") for unit in units]
     found += [answers(it, pod, "pod") for pod in pods]

@@ -84,7 +84,7 @@ class EnvironmentFile:
 @operation()
 def environment_files(files: Sequence[EnvironmentFile]) -> Generator[StringCommand, None, None]:
     """
-    Set environment files as a whole (F2–F4, F8, M2, D1).
+    Set environment files as a whole (F2–F4, F8, M2).
 
     A variable that a user set in one of them and that we do not set stays, with its value, at the
     file's end; ``--diff`` says which. Its value is never shown. Comments of a user do not stay.

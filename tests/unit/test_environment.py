@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from pyinfra_kube.cluster.environment import (
     COMPONENTS,
     SHARED,
-    docker_environment,
     environment,
     etcd_environment,
 )
@@ -103,14 +102,10 @@ def test_a_value_that_cannot_be_read_back_is_refused() -> None:
         environment({"kubelet": ["--node-labels=a=b c"]})
 
 
-def test_etcd_and_docker() -> None:
+def test_etcd() -> None:
     assert etcd_environment(["--enable-v2=true", "--data-dir=/var/lib/etcd"]) == {
         "ETCD_ENABLE_V2": "true",
         "ETCD_DATA_DIR": "/var/lib/etcd",
-    }
-    assert docker_environment(["--bridge=cbr0", "--iptables=false"]) == {
-        "/etc/sysconfig/docker": {"OPTIONS": "--iptables=false"},
-        "/etc/sysconfig/docker-network": {"DOCKER_NETWORK_OPTIONS": "--bridge=cbr0"},
     }
 
 
