@@ -399,7 +399,7 @@ class _Shares:
         if rest := [name for name in waiting if name not in self.given]:
             gone = ", ".join(sorted(set(self.holders.values()) - set(self.names)))
             allowed = f"a range with a /{self.prefix} left for {', '.join(rest)}"
-            fix = f"a larger range, or forget what {gone} had, if it is gone for good"
+            fix = f"a larger range, or take {gone} out of addresses.yaml, if it is gone for good"
             self.problems.append(Problem("cluster_subnet", str(self.range), None, allowed, fix))
 
     def _claim(self, name: str, network: IPNetwork, why: str) -> None:

@@ -103,7 +103,14 @@ class Cluster:
         """Write credentials and addresses on the control machine."""
         self.store.save()
         if self.new_addresses:
-            self.book.write({node.name: node.pod_cidr for node in self.plan.nodes.values()})
+            # Nodes that the inventory leaves out may still run with what they were given.
+            now = {node.name: node.pod_cidr for node in self.plan.nodes.values()}
+            self.book.write({**self.book.read(), **now})
+
+    def forget(self) -> None:
+        """Let the pod CIDRs of the nodes that are removed be given to others."""
+        gone = self.spec.remove_nodes
+        self.book.write({n: cidr for n, cidr in self.book.read().items() if n not in gone})
 
     @property
     def keeper(self) -> bool:

@@ -24,6 +24,7 @@ from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import (
     bridge,
+    control,
     docker,
     etcd,
     files,
@@ -75,6 +76,17 @@ def remove_nodes() -> None:
             endpoints=[_endpoint(it)],
             api=api(it),
         )
+
+    known = it.book.read()
+    control.save(
+        name="Let their pod CIDRs be given to others",
+        pending=[
+            f"addresses.yaml: {name} has {known[name]} no more"
+            for name in it.spec.remove_nodes
+            if name in known and it.keeper
+        ],
+        write=it.forget,
+    )
 
 
 def leave(it: Cluster) -> None:

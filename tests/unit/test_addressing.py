@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,12 @@ from pyinfra_kube.cluster.addressing import (
     parse_network,
     usable_pods,
 )
+from pyinfra_kube.cluster.credentials import CredentialStore
 from pyinfra_kube.cluster.errors import InputError, Problem, Wrong
+from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.deploys.context import _carried
+from pyinfra_kube.deploys.address_book import AddressBook
+from pyinfra_kube.deploys.context import Cluster, _carried
 from pyinfra_kube.deploys.observations import Observation
 
 
@@ -208,7 +212,7 @@ def test_all_is_held_by_hosts_that_are_gone() -> None:
     spec = spec_of(2, cluster_subnet="10.10.0.0/23")
     (problem,) = refused(spec, remembered={"old": "10.10.0.0/24"})
     assert problem.allowed == "a range with a /24 left for n2"
-    assert "forget what old had" in (problem.fix or "")
+    assert "take old out of addresses.yaml" in (problem.fix or "")
 
 
 # P5: what only hosts can tell
@@ -461,6 +465,21 @@ def test_a_network_is_read_as_it_is_written_or_not_at_all(octets: list[int], len
     if '"' in fix:
         better = fix.split('"')[1]
         assert str(parse_network(better)) == better != text
+
+
+def test_what_nodes_were_given_is_kept_until_they_are_removed(tmp_path: Path) -> None:
+    spec, book = spec_of(remove_nodes=["n2"]), AddressBook(tmp_path)
+    book.write({"old": "10.10.0.0/24"})
+    plan = make_plan(spec, remembered=book.read())
+    unused: Any = None
+    it = Cluster(
+        *(spec, Release.of(spec.kubernetes_version), plan),
+        *(CredentialStore(tmp_path), book, unused, unused, {}),
+    )
+    it.keep()
+    assert book.read() == {"old": "10.10.0.0/24", **cidrs(plan)}
+    it.forget()
+    assert book.read().keys() == {"old", *cidrs(plan)} - {"n2"}
 
 
 def test_a_bridge_with_another_address_than_written_down_has_drifted() -> None:
