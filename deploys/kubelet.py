@@ -32,7 +32,9 @@ def run_kubelet() -> None:
         flags=command_line("kubelet", it.release, it.settings(), it.spec.kubelet_flags),
         binary=BINARY,
     )
-    kubelet.log_rotation(name="Rotate the components' logs")
+    # Docker lets the log of a container grow as long as that runs.
+    containers = f"{it.spec.docker_root}/containers/*/*-json.log"
+    kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, containers])
     services.services(
         name="Run kubelet",
         units=[

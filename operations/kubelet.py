@@ -88,8 +88,8 @@ def log_rotation(
 
     What units print goes to the journal, which bounds itself.
 
-    + paths: absolute paths, wildcards allowed
-    + size: the size from which a log is turned over
+    + paths: absolute paths without spaces, wildcards allowed
+    + size: the size from which a log is turned over, as ``100M``
     + keep: how many old ones stay
 
     **Example:**
