@@ -141,7 +141,7 @@ NOT_USED = {
     r"((kube|docker|etcd|flannel)_)?source_type": "packages are the distribution's; to change "
     "that, set package_source and rpm_files",
     r"kube_(ui|dash)|cluster_(logging|monitoring)|dns_(setup|replicas)|node_problem_detector": (
-        "add-ons have deploys of their own"
+        "add-ons are not built here"
     ),
     r"ansible_python_interpreter|pypy_version|ansible_temp_dir": "hosts need no Python",
     r"(opencontrail|contiv)_.*": "the network is flannel",

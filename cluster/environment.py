@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.releases import EXTRA_FLAGS
 
 Variables = dict[str, str]
 
@@ -171,4 +172,4 @@ _PLAIN = re.compile(r"""[^\s"'\\$`]+""")
 def _checked(component: str, word: str) -> None:
     if not _PLAIN.fullmatch(word):
         allowed = "a flag without spaces, quotes, backslashes and dollar signs"
-        raise InputError([Problem(f"{component}'s flags", word, None, allowed)])
+        raise InputError([Problem(EXTRA_FLAGS[component], word, None, allowed)])
