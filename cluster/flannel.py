@@ -71,7 +71,30 @@ def same_range(config: str, other: str) -> bool:
     return _range(config) == _range(other)
 
 
-def _range(config: str) -> object:
+def gives(config: str, subnet: str) -> bool:
+    """
+    Tell whether a subnet is one that flannel gives to a host.
+
+    + config: a value of ``PREFIX/config``
+    + subnet: with its prefix length
+
+    ```
+    >>> gives('{"Network": "10.5.0.0/16"}', "10.5.7.0/24")
+    True
+    >>> gives('{"Network": "10.5.0.0/16", "SubnetLen": 26}', "10.5.7.0/24")
+    False
+    ```
+    """
+
+    found = _range(config)
+    if isinstance(found, str):
+        return False
+    network, length = found
+    wanted = IPNetwork(subnet)
+    return wanted in network and wanted.prefixlen == length
+
+
+def _range(config: str) -> str | tuple[IPNetwork, int]:
     try:
         value = json.loads(config)
         network = IPNetwork(value["Network"])

@@ -134,6 +134,8 @@ class EtcdHealth(FactBase[dict[str, Health]]):
         {"http://127.0.0.1:2379": Health(status="ok", healthy=True, version="3.4.13")}
     """
 
+    shared = True
+
     default = dict
 
     @override
@@ -216,6 +218,8 @@ class EtcdMembers(FactBase[Members]):
             },
         )
     """
+
+    shared = True
 
     @staticmethod
     @override
@@ -311,6 +315,8 @@ class EtcdKeys(FactBase[Keys]):
             keys={"/coreos.com/network/config": KeyState('{"Network":"10.10.0.0/16"}', 5)},
         )
     """
+
+    shared = True
 
     @staticmethod
     @override

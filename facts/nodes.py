@@ -86,6 +86,8 @@ class Nodes(FactBase[NodeStates]):
         )
     """
 
+    shared = True
+
     @staticmethod
     @override
     def default() -> NodeStates:

@@ -124,10 +124,11 @@ def _value(fact: FactBase[Any], lines: list[str]) -> Any:
 
 @dataclass
 class _Memory:
-    """What is known of one host, and at which count of changes it was read."""
+    """What is known of one host, and at which count of changes, there or anywhere, it was read."""
 
     changes: tuple[bool, int] = (False, 0)
     values: dict[str, Any] = field(default_factory=dict)
+    everywhere: dict[str, int] = field(default_factory=dict)
     asked: dict[str, tuple[str, Subject]] = field(default_factory=dict)
     rehearsing: bool = False
 
@@ -139,7 +140,9 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
     """
     Return a fact of the current host, from what is known when nothing changed since it was read.
 
-    Within one operation read everything before the first command is yielded.
+    Within one operation read everything before the first command is yielded. A fact whose class
+    says ``shared = True`` is of what other hosts change too: it is asked again after a change
+    anywhere.
 
     + fact: the fact's class
     + arguments: its arguments
@@ -158,14 +161,25 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
         return cast(T, memory.values.get(key, fact().default()))
     if key not in memory.values and memory.changes == (True, 0):
         _fetch(memory, identity, [s for i, s in memory.asked.values() if i == identity])
-    if key not in memory.values or (memory.changes[0] and _silent(memory.values[key])):
+    if key not in memory.values or (memory.changes[0] and _may_differ(memory, key, fact)):
         memory.values[key] = _host().get_fact(fact, **arguments)
+        memory.everywhere[key] = _everywhere()
     return cast(T, memory.values[key])
 
 
-def _silent(value: object) -> bool:
-    """Whether a service did not answer; while a run goes on, it may begin to."""
-    return getattr(value, "status", "") == "down"
+def _may_differ(memory: _Memory, key: str, fact: type[FactBase[Any]]) -> bool:
+    """Whether others may have changed it since, or a service that did not answer now may."""
+
+    if getattr(memory.values[key], "status", "") == "down":
+        return True
+    return getattr(fact, "shared", False) and memory.everywhere.get(key) != _everywhere()
+
+
+def _everywhere() -> int:
+    """How many operations have changed any host in this run."""
+
+    operations = ctx_state.get().ops.values()
+    return sum(data.operation_meta.executed for host in operations for data in host.values())
 
 
 def expect(subjects: Iterable[Subject]) -> None:
@@ -222,6 +236,7 @@ def _fetch(memory: _Memory, identity: str, subjects: list[Subject]) -> bool:
     if missing:
         for key, value in _host().get_fact(Snapshot, subjects=missing).items():
             memory.values[identity + key] = value
+            memory.everywhere[identity + key] = _everywhere()
     return bool(missing)
 
 

@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from typing_extensions import override
 
-# A process that starts to be read is as old as now: no uptime is needed, which containers fake.
-NOW = 'echo "now $(date +%s.%N) $(cat /proc/self/stat)"'
+# A process that starts to be read is as old as now: no uptime is needed, which containers fake. On
+# a busy host much may lie between the two clocks: they are read until they were read together.
+NOW = """\
+ticks() { shift 21; echo "$1"; }
+for try in 1 2 3 4 5 6 7 8 9 10; do
+kernel=$(cat /proc/self/stat)
+wall=$(date +%s.%N)
+[ "$(ticks $(cat /proc/self/stat))" -gt $(($(ticks $kernel) + 1)) ] || break
+done
+echo "now $wall $kernel\""""
 
 _TICKS_PER_SECOND = 100
 

@@ -91,9 +91,10 @@ def network_config(
 
     config = pure.network_config(network, subnet_len, backend, vni, port)
     found = _etcd(endpoints, prefix, api, ca, cert, key)
-    another = found.config and not pure.same_range(found.config, config)
-    if found.leases and another and not allow_network_change:
-        raise OperationError(_refusal(found, config, prefix))
+    another = not found.config or not pure.same_range(found.config, config)
+    foreign = [lease for lease in found.leases if not pure.gives(config, lease.subnet)]
+    if foreign and another and not allow_network_change:
+        raise OperationError(_refusal(foreign, found.config, config, prefix))
     yield from etcd.keys._inner(
         keys=[etcd.Key(f"{prefix}/config", config, json=True)],
         endpoints=endpoints,
@@ -115,12 +116,12 @@ def _etcd(
     return lease_states(keys, prefix)
 
 
-def _refusal(found: LeaseStates, config: str, prefix: str) -> str:
-    subnets = ", ".join(f"{lease.subnet} of {lease.public_ip}" for lease in found.leases)
+def _refusal(leases: Sequence[pure.Lease], there: str | None, config: str, prefix: str) -> str:
+    subnets = ", ".join(f"{lease.subnet} of {lease.public_ip}" for lease in leases)
     return (
-        f"etcd key {prefix}/config: it is {found.config}, and hosts have leases of it ({subnets}); "
-        f"{config} would take their network from running pods: set allow_network_change for that, "
-        "or keep the range"
+        f"etcd key {prefix}/config: it is {there or 'not there'}, and hosts have leases "
+        f"({subnets}) that {config} does not give: it would take their network from running pods; "
+        "set allow_network_change for that, or keep the range"
     )
 
 

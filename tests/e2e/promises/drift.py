@@ -242,7 +242,7 @@ def _rules(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
         iptables = f"iptables -w -t {table}"
         yield spoil("deleted", f"{find} && {iptables} -D $rule")
         yield spoil("doubled", f"{find} && {iptables} -A $rule")
-        other = "$(echo \"$rule\" | sed 's/10[.]10[.]/10.99./; s/dport [0-9]*/dport 9/')"
+        other = "$(echo \"$rule\" | sed 's/10[.]1[06][.]/10.99./; s/dport [0-9]*/dport 9/')"
         yield spoil("changed", f"{find} && {iptables} -D $rule && {iptables} -A {other}")
 
 

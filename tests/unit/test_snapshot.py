@@ -1,0 +1,85 @@
+"""No fact is read twice while nothing has changed, and none is trusted that may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyinfra.api import Config, Inventory, State
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.facts.bridge import Links
+from pyinfra_kube.facts.etcd import EtcdKeys, Keys
+from pyinfra_kube.facts.snapshot import Snapshot, read
+from tests.unit.harness import FactRunner
+
+
+class Two:
+    """Two hosts of a run that is under way; the first one reads, from a runner that counts."""
+
+    def __init__(self, status: str) -> None:
+        self.state = State(Inventory((["one", "other"], {})), Config())
+        self.state.is_executing = True
+        self.runner = FactRunner({"etcd.EtcdKeys": Keys(status=status)})  # type: ignore[arg-type]
+        self.one, self.other = (self.state.inventory.get_host(name) for name in ("one", "other"))
+        self.one.get_fact = self._get_fact  # type: ignore[method-assign]
+
+    def _get_fact(self, fact: Any, **arguments: Any) -> Any:
+        if fact is Snapshot:
+            found = arguments["subjects"]
+            return {s.key: self.runner(s.fact, **s.arguments) for s in found}
+        return self.runner(fact, **arguments)
+
+    def changes(self, host: Any) -> None:
+        done = SimpleNamespace(operation_meta=SimpleNamespace(executed=True))
+        self.state.ops[host][str(len(self.state.ops[host]))] = done  # type: ignore[assignment]
+
+    def ask(self) -> list[str]:
+        """Read both kinds of fact; return which were asked for."""
+        self.runner.asked.clear()
+        read(Links)
+        read(EtcdKeys, endpoints=["http://192.0.2.1:2379"], paths=["/key"])
+        return sorted(self.runner.asked)
+
+
+@pytest.fixture
+def two() -> Iterator[Callable[[str], Two]]:
+    with ctx_state.use(None), ctx_host.use(None):  # type: ignore[arg-type]
+
+        def make(status: str) -> Two:
+            made = Two(status)
+            ctx_state.set(made.state)
+            ctx_host.set(made.one)
+            return made
+
+        yield make
+
+
+def test_nothing_is_asked_twice(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    assert hosts.ask() == ["bridge.Links", "etcd.EtcdKeys"]
+    assert hosts.ask() == []
+
+
+def test_a_change_here_is_seen(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    hosts.ask()
+    hosts.changes(hosts.one)
+    assert hosts.ask() == ["bridge.Links", "etcd.EtcdKeys"]
+    assert hosts.ask() == []
+
+
+def test_a_change_elsewhere_is_seen_in_what_is_shared(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    hosts.ask()
+    hosts.changes(hosts.other)
+    assert hosts.ask() == ["etcd.EtcdKeys"]
+    assert hosts.ask() == []
+
+
+def test_a_service_that_is_down_is_asked_again(two: Callable[[str], Two]) -> None:
+    hosts = two("down")
+    hosts.ask()
+    assert hosts.ask() == ["etcd.EtcdKeys"]
