@@ -1,0 +1,144 @@
+"""Each path, with its choices, prepares a run on blank hosts, and writes nothing meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_config, ctx_host, ctx_state
+
+from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
+from pyinfra_kube.deploys.multinode import multinode
+from pyinfra_kube.deploys.remove_node import remove_nodes
+from pyinfra_kube.deploys.scratch import scratch
+from pyinfra_kube.facts.bridge import Link
+from pyinfra_kube.facts.packages import PackageStates
+from pyinfra_kube.facts.services import UnitStates
+from tests.unit.harness import FactRunner
+
+HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
+ONE_NODE = {"all": ["m", "n"], "masters": ["m"], "nodes": ["n"]}
+TWO_NODES = {"all": ["m", "n", "o"], "masters": ["m"], "nodes": ["n", "o"]}
+HTTP = {"apiserver_approach": "http"}
+PROGRAMS = ("kubelet", "kube-proxy", "kubectl")
+
+Case = tuple[Callable[[], None], dict[str, list[str]], dict[str, Any], set[str], set[str]]
+
+# The path, its groups and data, some of what it must do and where, and what it must not.
+CASES: dict[str, Case] = {
+    "scratch": (
+        scratch,
+        TWO_NODES,
+        {},
+        {
+            "m: Run kube-apiserver as a static pod",
+            "m: Set the nodes' pod CIDRs and labels",
+            "n: Make the bridge cbr0 of the pods",
+            "o: Run kube-proxy",
+        },
+        {"m: Make the bridge cbr0 of the pods", "m: Run kube-proxy", "n: Let root use kubectl"},
+    ),
+    "the guide's own time": (
+        scratch,
+        ONE_NODE,
+        {**HTTP, "kubernetes_version": "1.3.10", "bridge_approach": "kubelet", "hyperkube": True},
+        {"m: Run kube-scheduler as a static pod", "n: Make the bridge cbr0 of the pods"},
+        {"n: Masquerade what leaves the cluster"},
+    ),
+    "the first release": (
+        scratch,
+        ONE_NODE,
+        {"kubernetes_version": "1.2.7", "log_to_host": True, "basic_auth": True},
+        {"m: Give the master its credentials", "n: Masquerade what leaves the cluster"},
+        set(),
+    ),
+    "the last release with docker": (
+        scratch,
+        ONE_NODE,
+        {"kubernetes_version": "1.23.1", "bridge_approach": "kubelet", "open_ports": False},
+        {"m: Run kube-controller-manager as a static pod", "n: Run kubelet"},
+        {"n: Make the bridge cbr0 of the pods", "m: Open the apiserver's port"},
+    ),
+    "nodes by hand, several members of etcd": (
+        scratch,
+        {**TWO_NODES, "etcd": ["m", "n", "o"]},
+        {"node_registration": "manual", "credential_kind": "certificate", "route_pods": False},
+        {"o: Run etcd as a static pod", "m: Set the nodes' pod CIDRs and labels"},
+        {"n: Route to the pods of the other nodes"},
+    ),
+    "Fedora": (
+        fedora_single_node,
+        ONE_NODE,
+        {**HTTP, "kubernetes_version": "1.5.2"},
+        {"m: Run the apiserver", "n: Run the node"},
+        {"m: Run docker", "n: Run etcd"},
+    ),
+    "Fedora, several nodes": (
+        multinode,
+        TWO_NODES,
+        {"network": "flannel"},
+        {"m: Set flannel's network in etcd", "n: Run flanneld", "o: Run docker"},
+        {"m: Run flanneld"},
+    ),
+    "removal": (
+        remove_nodes,
+        TWO_NODES,
+        {"remove_nodes": ["o"]},
+        {"m: Route to the pods of the other nodes", "o: Run docker"},
+        {"n: Run docker"},
+    ),
+}
+
+
+def prepared(path: Callable[[], None], groups: dict[str, list[str]], data: dict[str, Any]) -> State:
+    """What a run would be on hosts that have an address, a package manager and nothing else."""
+    fedora = path in (fedora_single_node, multinode)
+    packages = PackageStates(*("dnf", "fedora", "33") if fedora else ("apt", "debian", "12"))
+    hosts = [(name, {"ssh_hostname": HOSTS[name]}) for name in HOSTS if name in groups["all"]]
+    members = {group: (names, {}) for group, names in groups.items() if group != "all"}
+    state = State(Inventory((hosts, data), **members), Config())
+    state.current_deploy_filename = __file__
+    state.set_stage(StateStage.Prepare)
+    for host in state.inventory:
+        link = Link("eth0", "", 1500, "", (f"{HOSTS[host.name]}/24",), True, None)
+        facts = {
+            "bridge.Links": {"eth0": link},
+            "packages.Packages": packages,
+            "services.Units": UnitStates(manager="systemd"),
+        }
+        host.get_fact = FactRunner(facts)  # type: ignore[method-assign]
+        state.activate_host(host)
+    for host in state.inventory:
+        with ctx_state.use(state), ctx_host.use(host), ctx_config.use(Config()):
+            path()
+    return state
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_is_prepared(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only then an operation of several hosts is one, by the line that calls it.
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    path, groups, data, wanted, unwanted = CASES[case]
+    for name in PROGRAMS:
+        (tmp_path / name).write_text(name)
+    common = {
+        "kubernetes_version": "1.20.2",
+        "master_ip": HOSTS["m"],
+        "kubernetes_source": str(tmp_path),
+        "credentials_dir": str(tmp_path / "store"),
+    }
+    state = prepared(path, groups, common | data)
+    does = {
+        f"{host.name}: {name.rpartition(' | ')[2]}"
+        for host in state.inventory
+        for operation, done in state.ops[host].items()
+        for name in state.op_meta[operation].names
+        if done.operation_meta.will_change
+    }
+    assert wanted <= does
+    assert not unwanted & does
+    assert {found.name for found in tmp_path.iterdir()} == set(PROGRAMS)
