@@ -208,7 +208,9 @@ def _binaries(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]
         damage = f"cp {path} {other} && echo >> {other} && mv {other} {path}"
         hides = _objects(catalogue) if path.endswith("kubectl") else frozenset[Pair]()
         for kind, command in {"content": damage, "missing": f"rm {path}"}.items():
-            yield Spoil(record.host, f"binary {kind}", path, command, changes, restarts, hides)
+            yield Spoil(
+                record.host, f"binary {kind}", path, command, changes, restarts, hides=hides
+            )
         spoil = _maker(record, path, "binary")
         yield spoil("mode", f"chmod 700 {path}")
 
@@ -324,7 +326,7 @@ def _pods(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
             # kubelet starts it again, nobody else.
             frozenset(),
             frozenset({f"container {pod.name}"}),
-            _objects(catalogue) if pod.name in ("etcd", "kube-apiserver") else frozenset(),
+            hides=_objects(catalogue) if pod.name in ("etcd", "kube-apiserver") else frozenset(),
         )
 
 
@@ -363,7 +365,8 @@ def _with_files(trial: Trial, catalogue: Catalogue, spoil: Spoil, paths: Iterabl
     ended = {f"unit {unit}" for unit in units}
     ended |= {reader.key for path in paths for reader in catalogue.readers(host, path)}
     ended |= set(_along(ended, _required(trial, catalogue)[host]))
-    own = {wanted.pair for path, wanted in catalogue.files[host].items() if path in set(paths)}
+    managed = catalogue.files[host]
+    own = {managed[p].pair for p in paths if p in managed and managed[p].file.kind == "file"}
     hides = _hidden(trial, catalogue, host, ended)
     if name == "iptables":
         hides |= {pair(record) for record in catalogue.calls("iptables.rules", host)}

@@ -115,16 +115,29 @@ def _record(report: Report) -> None:
     modules: list[Any] = [
         importlib.import_module(f"pyinfra_kube.operations.{name}") for name in names
     ]
-    plan_files = importlib.import_module("pyinfra_kube.operations.util.files").plan_files
+    for planner in ("plan_files", "plan_environment_files"):
+        having = [module for module in modules if hasattr(module, planner)]
+        noted = _noting_files(getattr(having[0], planner), report)
+        for module in having:
+            setattr(module, planner, noted)
 
-    def noted(wanted: Any) -> Any:
+
+def _noting_files(plan: Callable[..., Any], report: Report) -> Callable[..., Any]:
+    def noting(wanted: Any) -> Any:
         if _preparing():
-            report.files += [(ctx_host.get().name, _name(), file) for file in wanted]
-        return plan_files(wanted)
+            report.files += [(ctx_host.get().name, _name(), _file(file)) for file in wanted]
+        return plan(wanted)
 
-    for module in modules:
-        if getattr(module, "plan_files", None) is plan_files:
-            module.plan_files = noted
+    return noting
+
+
+def _file(wanted: Any) -> Any:
+    """A file, whatever the words it was asked for in."""
+
+    file_class = importlib.import_module("pyinfra_kube.operations.util.files").File
+    if isinstance(wanted, file_class):
+        return wanted
+    return file_class(wanted.path, wanted.text, wanted.mode, wanted.user, wanted.group)
 
 
 def _noting(function: Callable[..., Any], report: Report) -> Callable[..., Any]:

@@ -46,9 +46,6 @@ class Catalogue:
             if file.kind != "absent":
                 wanted = Wanted(file, (short(name), host))
                 files.setdefault(host, {}).setdefault(file.path, wanted)
-        for record in report.records:
-            for file in _environment_files(record):
-                files.setdefault(record.host, {})[file.path] = Wanted(file, pair(record))
         return cls(report.records, files)
 
     def calls(self, operation: str, host: str | None = None) -> Iterator[Record]:
@@ -71,15 +68,6 @@ class Catalogue:
                 if path in pod.config or path == manifest:
                     found.append(Reader(f"container {pod.name}", pair(record)))
         return found
-
-
-def _environment_files(record: Record) -> list[File]:
-    if record.operation != "environment.environment_files":
-        return []
-    return [
-        File(file.path, file.text, file.mode, file.user, file.group)
-        for file in record.arguments["files"]
-    ]
 
 
 def pair(record: Record) -> Pair:
