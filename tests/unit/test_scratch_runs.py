@@ -1,4 +1,4 @@
-"""Each path, with its choices, prepares a run on blank hosts, and writes nothing meanwhile."""
+"""What the scratch path does where, with its choices; preparing a run writes nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 
-from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
-from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.bridge import Link
@@ -70,20 +68,6 @@ CASES: dict[str, Case] = {
         {"o: Run etcd as a static pod", "m: Set the nodes' pod CIDRs and labels"},
         {"n: Route to the pods of the other nodes"},
     ),
-    "Fedora": (
-        fedora_single_node,
-        ONE_NODE,
-        {**HTTP, "kubernetes_version": "1.5.2"},
-        {"m: Run the apiserver", "n: Run the node"},
-        {"m: Run docker", "n: Run etcd"},
-    ),
-    "Fedora, several nodes": (
-        multinode,
-        TWO_NODES,
-        {"network": "flannel"},
-        {"m: Set flannel's network in etcd", "n: Run flanneld", "o: Run docker"},
-        {"m: Run flanneld"},
-    ),
     "removal": (
         remove_nodes,
         TWO_NODES,
@@ -96,8 +80,6 @@ CASES: dict[str, Case] = {
 
 def prepared(path: Callable[[], None], groups: dict[str, list[str]], data: dict[str, Any]) -> State:
     """What a run would be on hosts that have an address, a package manager and nothing else."""
-    fedora = path in (fedora_single_node, multinode)
-    packages = PackageStates(*("dnf", "fedora", "33") if fedora else ("apt", "debian", "12"))
     hosts = [(name, {"ssh_hostname": HOSTS[name]}) for name in HOSTS if name in groups["all"]]
     members = {group: (names, {}) for group, names in groups.items() if group != "all"}
     state = State(Inventory((hosts, data), **members), Config())
@@ -107,7 +89,7 @@ def prepared(path: Callable[[], None], groups: dict[str, list[str]], data: dict[
         link = Link("eth0", "", 1500, "", (f"{HOSTS[host.name]}/24",), True, None)
         facts = {
             "bridge.Links": {"eth0": link},
-            "packages.Packages": packages,
+            "packages.Packages": PackageStates("apt", "debian", "12"),
             "services.Units": UnitStates(manager="systemd"),
         }
         host.get_fact = FactRunner(facts)  # type: ignore[method-assign]
