@@ -721,7 +721,7 @@ def check_master_ip(spec: ClusterSpec, addresses: Mapping[str, Sequence[str]]) -
     masters = {host.name: addresses.get(host.name, ()) for host in spec.masters}
     if not masters or any(spec.master_ip in own for own in masters.values()):
         return []
-    theirs = ", ".join(f"{name} ({', '.join(own)})" for name, own in masters.items())
+    theirs = ", ".join(f"{name} ({', '.join(own) or 'none'})" for name, own in masters.items())
     others = [host.name for host in spec.hosts if spec.master_ip in addresses.get(host.name, ())]
     fix = (
         f"{others[0]} has it: is it to be a master?"

@@ -21,7 +21,6 @@ from tests.unit.harness import FactRunner
 HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
 ONE_NODE = {"all": ["m", "n"], "masters": ["m"], "nodes": ["n"]}
 TWO_NODES = {"all": ["m", "n", "o"], "masters": ["m"], "nodes": ["n", "o"]}
-HTTP = {"apiserver_approach": "http"}
 PROGRAMS = ("kubelet", "kube-proxy", "kubectl")
 
 Case = tuple[Callable[[], None], dict[str, list[str]], dict[str, Any], set[str], set[str]]
@@ -43,7 +42,12 @@ CASES: dict[str, Case] = {
     "the guide's own time": (
         scratch,
         ONE_NODE,
-        {**HTTP, "kubernetes_version": "1.3.10", "bridge_approach": "kubelet", "hyperkube": True},
+        {
+            "kubernetes_version": "1.3.10",
+            "apiserver_approach": "http",
+            "bridge_approach": "kubelet",
+            "hyperkube": True,
+        },
         {"m: Run kube-scheduler as a static pod", "n: Make the bridge cbr0 of the pods"},
         {"n: Masquerade what leaves the cluster"},
     ),
