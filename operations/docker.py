@@ -36,6 +36,10 @@ DROP_IN = "/etc/systemd/system/docker.service.d/kubernetes.conf"
 # What a running docker reads when it starts: for services' ``config``.
 CONFIG = (DAEMON_JSON, *OPTION_FILES)
 
+# Options with the docker from which on they are needed, and what says the same to one before; "" is
+# what it does anyway. It does not start with an option that it does not know.
+SINCE = {"data-root": ((17, 5), "graph"), "default-ipc-mode": ((19, 3), "")}
+
 
 @operation()
 def docker(
@@ -50,7 +54,8 @@ def docker(
     docker does not start with a flag in both; one that is set in docker's unit itself is refused.
     Restarting docker is left to ``services``, which does it when one of these files has changed.
 
-    + options: by their keys in daemon.json; ``None`` removes one
+    + options: by their keys in daemon.json of today's docker, which an older one gets under its own
+      names; ``None`` removes one
     + nofile: open files at most, of docker and so of containers; ``None`` leaves the package's
     + config: ``daemon.json``, or ``options`` for the distribution's file of options; by default
       daemon.json from docker 1.10, which is the first to read it
@@ -77,6 +82,7 @@ def docker(
     """
 
     state = read(Docker)
+    options = _known(options, state.version)
     place = config or ("options" if _older_than(state.version, 1, 10) else "daemon.json")
     _refuse(state, options)
     files = _daemon_json(state, options, place) + _option_files(state, options, place)
@@ -180,6 +186,17 @@ def _warn_of_untried(version: str, tried: Sequence[str]) -> None:
     if tried and version and not any(f"{version}.".startswith(f"{one}.") for one in tried):
         said = f"docker {version} is none of those that this was tried with: {', '.join(tried)}"
         ctx_host.get().log(said, logger.warning)
+
+
+def _known(options: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """The options under the names that a docker knows."""
+
+    known = {}
+    for key, value in options.items():
+        since, before = SINCE.get(key, ((), ""))
+        known[before if _older_than(version, *since) else key] = value
+    known.pop("", None)
+    return known
 
 
 def _older_than(version: str, *wanted: int) -> bool:
