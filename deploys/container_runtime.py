@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.host_preparation import distribution_packages
 from pyinfra_kube.deploys.observations import BRIDGE
 from pyinfra_kube.deploys.phase import phase
@@ -41,16 +41,24 @@ def options() -> dict[str, Any]:
         "bridge": BRIDGE if needs_bridge() else "none",
         "iptables": False,
         "ip-masq": False,
+        **common_options(it),
+    }
+    if it.is_a("node"):
+        wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
+        wanted |= HAIRPIN
+    return {**wanted, **it.spec.docker_options}
+
+
+def common_options(it: Cluster) -> dict[str, Any]:
+    """What docker is told on every path, whatever network it has."""
+
+    return {
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "data-root": it.spec.docker_root,
         # Containers of a pod share the memory segments of its first one.
         "default-ipc-mode": "shareable",
         "insecure-registries": [it.plan.cluster_subnet, *it.spec.insecure_registries],
     }
-    if it.is_a("node"):
-        wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
-        wanted |= HAIRPIN
-    return {**wanted, **it.spec.docker_options}
 
 
 if "__name__" not in globals():

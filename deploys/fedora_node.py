@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, NODE_COMPONENTS
-from pyinfra_kube.deploys.container_runtime import HAIRPIN
+from pyinfra_kube.deploys.container_runtime import HAIRPIN, common_options
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.credentials import ca_file
 from pyinfra_kube.deploys.fedora_environment import component_files
@@ -24,14 +24,11 @@ def configure_fedora_docker() -> None:
     it = cluster()
     if not it.is_a("node"):
         return
-    options: dict[str, Any] = {
-        "exec-opts": ["native.cgroupdriver=cgroupfs"],
-        "default-ipc-mode": "shareable",
-        **HAIRPIN,
-        "insecure-registries": [it.plan.cluster_subnet, *it.spec.insecure_registries],
-    }
+    options: dict[str, Any] = {**common_options(it), **HAIRPIN}
+    # flannel gives them to docker otherwise.
     if it.spec.network == "routes":
         options["bip"] = it.plan.nodes[it.me.name].bridge_address
+        options |= {"mtu": it.spec.docker_mtu} if it.spec.docker_mtu else {}
     docker.docker(
         name="Configure docker",
         options={**options, **it.spec.docker_options},

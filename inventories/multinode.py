@@ -31,5 +31,8 @@ all = (
         "flannel_backend": "vxlan",
         "flannel_vni": 1,
         "flannel_etcd_prefix": "/coreos.com/network",
+        # Fedora brings flannel up to release 34. Later on name a flannel RPM here, a file or a URL,
+        # or set flannel_source to a flanneld, with its flannel_version and flannel_sha256.
+        "rpm_files": [],
     },
 )

@@ -126,9 +126,10 @@ def test_a_flanneld_in_a_folder(
 
 
 def test_the_single_node_path(plan: Callable[..., dict[str, str]]) -> None:
-    shown = plan(fedora_single_node, "24", ["n1"])
+    shown = plan(fedora_single_node, "24", ["n1"], docker_root="/srv/docker", docker_mtu=1400)
     assert "package etcd: absent → installed" in shown["m"]
-    assert '"bip": "10.10.0.1/24"' in shown["n1"]
+    for text in ('"bip": "10.10.0.1/24"', '"data-root": "/srv/docker"', '"mtu": 1400'):
+        assert text in shown["n1"]
     assert "flannel" not in shown["n1"]
 
 
