@@ -57,6 +57,19 @@ class Observation:
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
 
+    def link_of(self, address: str | None) -> Link | None:
+        """
+        The link that an address of the host is on.
+
+        + address: without its length; by default the one to reach the host at
+        """
+
+        start = f"{address or self.address}/"
+        found = (
+            link for link in self.links.values() for a in link.addresses if a.startswith(start)
+        )
+        return next(found, None)
+
 
 def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     """

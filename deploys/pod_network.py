@@ -4,8 +4,13 @@ The network of pods: cbr0, the way out of the cluster, the way to other hosts' p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pyinfra_kube.cluster.addressing import check_mtu
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.context import cluster
-from pyinfra_kube.deploys.observations import BRIDGE
+from pyinfra_kube.deploys.observations import BRIDGE, Observation
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import bridge, iptables, routes
 
@@ -35,6 +40,25 @@ def set_up_pod_network() -> None:
         name="Route to the pods of the other nodes",
         routes=[routes.Route(pods, via=host) for pods, host in it.plan.routes(it.me.name)],
     )
+
+
+def check_mtus(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+    """
+    See that what the nodes' bridges send fits the links that it leaves by (P5).
+
+    + spec: the cluster
+    + observed: what each connected host told
+
+    Raises ``InputError``.
+    """
+
+    mtus = {
+        host.name: link.mtu
+        for host in spec.nodes
+        if host.name in observed and (link := observed[host.name].link_of(host.address))
+    }
+    if problems := check_mtu(spec, mtus):
+        raise InputError(problems)
 
 
 def needs_bridge() -> bool:

@@ -19,7 +19,7 @@ from pyinfra_kube.deploys.credentials import keep_credentials
 from pyinfra_kube.deploys.host_preparation import prepare_host
 from pyinfra_kube.deploys.kubelet import run_kubelet
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.deploys.pod_network import set_up_pod_network
+from pyinfra_kube.deploys.pod_network import check_mtus, set_up_pod_network
 from pyinfra_kube.deploys.proxy import run_proxy
 from pyinfra_kube.deploys.read_ahead import read_ahead
 from pyinfra_kube.deploys.verification import verify_cluster
@@ -29,7 +29,8 @@ from pyinfra_kube.deploys.verification import verify_cluster
 def scratch() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
-    cluster_on("routes", instead="deploys/multinode.py")
+    it = cluster_on("routes", instead="deploys/multinode.py")
+    check_mtus(it.spec, it.observed)
     read_ahead(build)
     build()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.address_book import AddressBook
 from pyinfra_kube.deploys.context import Cluster, _carried
 from pyinfra_kube.deploys.observations import Observation
+from pyinfra_kube.deploys.pod_network import check_mtus
+from pyinfra_kube.facts.bridge import Link
 
 
 def spec_of(
@@ -480,6 +483,27 @@ def test_what_nodes_were_given_is_kept_until_they_are_removed(tmp_path: Path) ->
     assert book.read() == {"old": "10.10.0.0/24", **cidrs(plan)}
     it.forget()
     assert book.read().keys() == {"old", *cidrs(plan)} - {"n2"}
+
+
+@pytest.mark.parametrize(
+    ("data", "mtu", "fits"),
+    [
+        ({}, 1460, True),
+        ({}, 1400, False),
+        ({"bridge_mtu": 1400}, 1400, True),
+    ],
+)
+def test_a_bridge_fits_the_link_that_its_packets_leave_by(
+    data: dict[str, Any], mtu: int, fits: bool
+) -> None:
+    links = {
+        "eth0": Link("eth0", "", 9000, "", ("192.0.2.9/24",), True, None),
+        "eth1": Link("eth1", "", mtu, "", ("192.168.11.1/24",), True, None),
+    }
+    seen = {"n1": Observation([], "", [], "", "", "", "", links=links)}
+    says = nullcontext() if fits else pytest.raises(InputError, match=f"n1: .*write {mtu}")
+    with says:
+        check_mtus(spec_of(**data), seen)
 
 
 def test_a_bridge_with_another_address_than_written_down_has_drifted() -> None:
