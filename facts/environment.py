@@ -13,7 +13,7 @@ from typing_extensions import override
 
 # Goes through a file by what systemd takes for one line: a backslash at the end joins the next.
 # An assignment of a name that is not managed is the user's own. Its value may be a secret, so
-# with show=1 it is printed without.
+# with show=1 it is printed without. What etcd's file names as other flags was managed before.
 AWK = r"""
 function assigned(line) {
   if (line !~ /^[ \t]*[#;]?[ \t]*(export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*=/) return ""
@@ -21,6 +21,7 @@ function assigned(line) {
   return line
 }
 BEGIN { count = split(names, list, " "); for (i = 1; i <= count; i++) managed[list[i]] = 1 }
+/^# All other flags:/ { for (i = 5; i <= NF; i++) managed[$i] = 1 }
 !joined {
   name = assigned($0)
   own = name != "" && !(name in managed)

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,22 @@ def test_what_a_user_set_stays_and_is_never_shown(tmp_path: Path) -> None:
     after = path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert path.read_text() == text
+
+
+def test_a_flag_of_etcd_goes_with_the_inventory(tmp_path: Path) -> None:
+    path = tmp_path / "etcd.conf"
+    path.write_text("ETCD_NAME=default\nETCD_HEARTBEAT_INTERVAL=200\n")
+    before = etcd_environment(["--name=m", "--snapshot-count=5000", "--enable-v2=true"])
+    file = replace(proxy_file(path, before), template="etc/etcd/etcd.conf.j2")
+    set_files(file)
+    assert "# All other flags: ETCD_SNAPSHOT_COUNT ETCD_ENABLE_V2\n" in path.read_text()
+
+    file = replace(file, variables=etcd_environment(["--name=m"]))
+    assert '  - ETCD_SNAPSHOT_COUNT="5000"' in set_files(file)[1]
+    text = path.read_text()
+    assert "# All other flags: none\n" in text
+    assert re.findall("^[^#\n].*", text, re.M) == ['ETCD_NAME="m"', "ETCD_HEARTBEAT_INTERVAL=200"]
+    assert set_files(file)[0]
 
 
 def test_a_blank_host_gets_the_file(tmp_path: Path) -> None:
