@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyinfra.api import Config, Inventory, State
-from pyinfra.api.state import StateStage
-from pyinfra.context import ctx_config, ctx_host, ctx_state
 
 from pyinfra_kube.deploys.remove_node import remove_nodes
 from pyinfra_kube.deploys.scratch import scratch
-from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.packages import PackageStates
-from pyinfra_kube.facts.services import UnitStates
-from tests.unit.harness import FactRunner
+from tests.unit.blank import ONE_NODE, TWO_NODES, Groups, Path_, prepared
 
-HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
-ONE_NODE = {"all": ["m", "n"], "masters": ["m"], "nodes": ["n"]}
-TWO_NODES = {"all": ["m", "n", "o"], "masters": ["m"], "nodes": ["n", "o"]}
 PROGRAMS = ("kubelet", "kube-proxy", "kubectl")
 
-Case = tuple[Callable[[], None], dict[str, list[str]], dict[str, Any], set[str], set[str]]
+Case = tuple[Path_, Groups, dict[str, Any], set[str], set[str]]
 
 # The path, its groups and data, some of what it must do and where, and what it must not.
 CASES: dict[str, Case] = {
@@ -82,28 +73,6 @@ CASES: dict[str, Case] = {
 }
 
 
-def prepared(path: Callable[[], None], groups: dict[str, list[str]], data: dict[str, Any]) -> State:
-    """What a run would be on hosts that have an address, a package manager and nothing else."""
-    hosts = [(name, {"ssh_hostname": HOSTS[name]}) for name in HOSTS if name in groups["all"]]
-    members = {group: (names, {}) for group, names in groups.items() if group != "all"}
-    state = State(Inventory((hosts, data), **members), Config())
-    state.current_deploy_filename = __file__
-    state.set_stage(StateStage.Prepare)
-    for host in state.inventory:
-        link = Link("eth0", "", 1500, "", (f"{HOSTS[host.name]}/24",), True, None)
-        facts = {
-            "bridge.Links": {"eth0": link},
-            "packages.Packages": PackageStates("apt", "debian", "12"),
-            "services.Units": UnitStates(manager="systemd"),
-        }
-        host.get_fact = FactRunner(facts)  # type: ignore[method-assign]
-        state.activate_host(host)
-    for host in state.inventory:
-        with ctx_state.use(state), ctx_host.use(host), ctx_config.use(Config()):
-            path()
-    return state
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_is_prepared(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Only then an operation of several hosts is one, by the line that calls it.
@@ -111,13 +80,8 @@ def test_a_run_is_prepared(case: str, tmp_path: Path, monkeypatch: pytest.Monkey
     path, groups, data, wanted, unwanted = CASES[case]
     for name in PROGRAMS:
         (tmp_path / name).write_text(name)
-    common = {
-        "kubernetes_version": "1.20.2",
-        "master_ip": HOSTS["m"],
-        "kubernetes_source": str(tmp_path),
-        "credentials_dir": str(tmp_path / "store"),
-    }
-    state = prepared(path, groups, common | data)
+    folders = {"kubernetes_source": str(tmp_path), "credentials_dir": str(tmp_path / "store")}
+    state, _ = prepared(path, groups, folders | data, PackageStates("apt", "debian", "12"))
     does = {
         f"{host.name}: {name.rpartition(' | ')[2]}"
         for host in state.inventory

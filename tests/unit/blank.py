@@ -1,0 +1,65 @@
+"""Whole paths on hosts that have an address, a package manager and nothing else, without any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_config, ctx_host, ctx_state
+
+from pyinfra_kube.facts.bridge import Link
+from pyinfra_kube.facts.packages import PackageStates
+from pyinfra_kube.facts.services import UnitStates
+from tests.unit.harness import FactRunner
+
+HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
+ONE_NODE = {"masters": ["m"], "nodes": ["n"]}
+TWO_NODES = {"masters": ["m"], "nodes": ["n", "o"]}
+
+Path_ = Callable[[], object]
+Groups = Mapping[str, Sequence[str]]
+
+
+@contextmanager
+def cluster_of(groups: Groups, data: Mapping[str, Any]) -> Iterator[State]:
+    """The state of a run that has connected to no host yet."""
+
+    used = {name for names in groups.values() for name in names}
+    hosts = [(name, {"ssh_hostname": HOSTS[name]}) for name in HOSTS if name in used]
+    common = {"kubernetes_version": "1.20.2", "master_ip": HOSTS["m"], **data}
+    members = {group: (list(names), {}) for group, names in groups.items()}
+    state = State(Inventory((hosts, common), **members), Config(DIFF=True))
+    state.current_deploy_filename = __file__
+    state.set_stage(StateStage.Prepare)
+    with ctx_state.use(state), ctx_config.use(state.config):
+        yield state
+
+
+def prepared(
+    path: Path_, groups: Groups, data: Mapping[str, Any], packages: PackageStates
+) -> tuple[State, dict[str, str]]:
+    """What a run would be, and what ``--diff`` shows of it on each host."""
+
+    shown: dict[str, list[str]] = {}
+    with cluster_of(groups, data) as state:
+        for host in state.inventory:
+            link = Link("eth0", "", 1500, "", (f"{HOSTS[host.name]}/24",), True, None)
+            facts = {
+                "bridge.Links": {"eth0": link},
+                "packages.Packages": packages,
+                "services.Units": UnitStates(manager="systemd"),
+            }
+            stand_ins = {"get_fact": FactRunner(facts), "log": _noting(shown, host.name)}
+            vars(host).update(stand_ins)
+            state.activate_host(host)
+        for host in state.inventory:
+            with ctx_host.use(host):
+                path()
+    return state, {name: "\n".join(lines) for name, lines in shown.items()}
+
+
+def _noting(shown: dict[str, list[str]], host: str) -> Callable[..., None]:
+    return lambda text, *_, **__: shown.setdefault(host, []).append(text)
