@@ -11,10 +11,12 @@ from pyinfra_kube.deploys.credentials import master_files
 from pyinfra_kube.deploys.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.verification import answers
-from pyinfra_kube.operations import environment, services, verify
+from pyinfra_kube.operations import environment, files, services, verify
+from pyinfra_kube.operations.util.templates import render
 
 # Whom Fedora's units run as.
 GROUP = "kube"
+DROP_IN = "/etc/systemd/system/kube-apiserver.service.d/kubernetes.conf"
 
 
 @phase("etcd")
@@ -37,7 +39,7 @@ def run_fedora_control_plane() -> None:
     it = cluster()
     if not it.is_a("master"):
         return
-    files = component_files(it, MASTER_COMPONENTS)
+    settings = component_files(it, MASTER_COMPONENTS)
     reads = {
         component: [
             file
@@ -49,11 +51,13 @@ def run_fedora_control_plane() -> None:
     units = {
         component: services.Unit(
             f"{component}.service",
-            config=[files[0].path, file.path, *(read.path for read in reads[component])],
+            config=[settings[0].path, own.path, *(read.path for read in reads[component])],
         )
-        for component, file in zip(MASTER_COMPONENTS, files[1:], strict=True)
+        for component, own in zip(MASTER_COMPONENTS, settings[1:], strict=True)
     }
-    environment.environment_files(name="Configure the control plane", files=files)
+    environment.environment_files(name="Configure the control plane", files=settings)
+    in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
+    files.files(name="Have the apiserver end in time", files=[in_time])
     services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])
     # The others end, again and again, until it answers.
     verify.verified(

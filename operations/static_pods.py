@@ -37,7 +37,7 @@ containers() {
   docker ps --quiet --no-trunc --filter "label=io.kubernetes.pod.name=$pod" \\
     --filter "label=io.kubernetes.container.name=$container" "$@"
 }
-end() { docker stop -t 30 "$@" >/dev/null; }
+end() { docker stop -t "$@" >/dev/null; }
 forget() { containers "$1" "$2" --all --filter status=exited | xargs -r docker rm >/dev/null || :; }
 logs() { docker logs --tail 20 "$1"; }
 """,
@@ -48,7 +48,7 @@ containers() {
   crictl ps --quiet --no-trunc --label "io.kubernetes.pod.name=$pod" \\
     --label "io.kubernetes.container.name=$container" "$@"
 }
-end() { crictl stop --timeout 30 "$@" >/dev/null; }
+end() { crictl stop --timeout "$@" >/dev/null; }
 forget() { containers "$1" "$2" --all --state Exited | xargs -r crictl rm >/dev/null || :; }
 logs() { crictl logs --tail 20 "$1"; }
 """,
@@ -78,6 +78,9 @@ _CPU = {
     "kube-controller-manager": "200m",
     "kube-scheduler": "100m",
 }
+# Seconds to end in. An apiserver answers nobody new then, and waits a minute for those that watch.
+_GRACE = {"kube-apiserver": 10}
+_DEFAULT_GRACE = 30
 # They call a cloud provider's API, and must know whose certificate to trust there.
 _ASK_CLOUDS = ("kube-apiserver", "kube-controller-manager")
 
@@ -190,6 +193,7 @@ def manifest(
         volumes={name: mount for name, mount in volumes.items() if mount.path},
         log_file=log_file,
         cpu=cpu or _CPU[component],
+        grace=_GRACE.get(component, _DEFAULT_GRACE),
         priority_class=priority_class,
     )
 
@@ -267,6 +271,7 @@ def _restarts(
 
     stale: list[PodContainer] = []
     touch: list[str] = []
+    grace = 0
     for pod in pods:
         for container in _containers(pod, names, states):
             newer = [path for path in pod.config if mtimes.get(path, 0) > container.started]
@@ -274,6 +279,7 @@ def _restarts(
             if not newer and not comes:
                 continue
             stale.append(container)
+            grace = max(grace, _grace(pod.manifest))
             touch += [path for path in newer if mtimes[path] > states.now]
             why = "what it reads changes"
             if newer:
@@ -283,7 +289,7 @@ def _restarts(
         return None
     lines = [_FUNCTIONS[states.runtime] + _AGAIN.rstrip("\n")]
     lines += [f"touch -c -- {shlex.join(dict.fromkeys(touch))}"] if touch else []
-    lines += [f"end {' '.join(item.id for item in stale)}"]
+    lines += [f"end {grace} {' '.join(item.id for item in stale)}"]
     lines += [shlex.join(["again", item.pod, item.container, item.id]) for item in stale]
     summary = "restart " + ", ".join(f"{item.container} of {item.pod}" for item in stale)
     return Script("\n".join(lines), summary)
@@ -294,7 +300,8 @@ def _containers(
 ) -> list[PodContainer]:
     """The pod's containers that run; kubelet adds the node's name to the pod's."""
 
-    metadata, containers = _names(pod.manifest)
+    metadata = _parsed(pod.manifest)["metadata"]
+    containers = [item["name"] for item in _parsed(pod.manifest)["spec"]["containers"]]
     name, namespace = metadata.get("name", pod.name), metadata.get("namespace", "default")
     longer = [f"{other}-" for other in names if other.startswith(f"{name}-")]
     return [
@@ -306,9 +313,12 @@ def _containers(
     ]
 
 
-@functools.cache
-def _names(text: str) -> tuple[dict[str, str], list[str]]:
-    """A manifest's metadata and the names of its containers."""
+def _grace(manifest: str) -> int:
+    """How many seconds the pod has to end."""
 
-    pod = cast(dict[str, Any], yaml.safe_load(text))
-    return pod["metadata"], [item["name"] for item in pod["spec"]["containers"]]
+    return int(_parsed(manifest)["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE))
+
+
+@functools.cache
+def _parsed(manifest: str) -> dict[str, Any]:
+    return cast(dict[str, Any], yaml.safe_load(manifest))
