@@ -20,7 +20,7 @@ pytestmark = pytest.mark.lab
 State = dict[str, list[str]]
 
 # Kills between two states of a settled cluster, and on the way from blank hosts: 40 a path.
-_FULL, _FULL_BLANK, _SAMPLE = 27, 12, 2
+_FULL, _FULL_BLANK, _SAMPLE = 35, 6, 2
 
 
 def _other(settled: Settled) -> Goal:
@@ -68,8 +68,9 @@ def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
         process.communicate(timeout=900)
         what = f"killed {'in' if delay > 0 else 'after'} command {place} of {among}"
         assert process.returncode == -9, what
-        problems += _torn(trial, start.state, goal, what)
-        problems += _converges(trial, goal, what)
+        problems += _said(
+            _torn(trial, start.state, goal, what) + _converges(trial, goal, what), what
+        )
         start, goal = goal, start
     trial.configure()
     trial.watched()
@@ -106,6 +107,13 @@ def _converges(trial: Trial, goal: Goal, what: str) -> list[str]:
     return problems
 
 
+def _said(problems: list[str], what: str) -> list[str]:
+    """The problems, said at once to whoever waits."""
+
+    print(f"\n{what}: {problems or 'converged'}", flush=True)
+    return problems
+
+
 # -- What happens to hosts -----------------------------------------------------------------------
 
 
@@ -135,9 +143,9 @@ def test_host_is_harmed(settled: Settled, full: bool, figures: list[str], harm: 
         pytest.skip("with --full only")
     trial = settled.trial
     problems = []
-    for turn in range(3):
+    for turn in range(2):
         _spoil_much(settled)
-        problems += _harmed(settled, harm, 4 + _place(turn, 3, 25))
+        problems += _harmed(settled, harm, 4 + _place(turn, 2, 25))
     figures.append(f"faults, {trial.path.name}: {harm}: {len(problems)} problems")
     assert not problems, "\n".join(problems)
 
@@ -172,7 +180,9 @@ def _harmed(settled: Settled, harm: str, place: int) -> list[str]:
     if harm == "disk full":
         trial.lab.free_disk(host)
     goal = settled.home
-    return _torn(trial, _or_absent(settled), goal, what) + _converges(trial, goal, what)
+    return _said(
+        _torn(trial, _or_absent(settled), goal, what) + _converges(trial, goal, what), what
+    )
 
 
 def _or_absent(settled: Settled) -> State:
@@ -230,7 +240,7 @@ def test_killed_on_blank_hosts(settled: Settled, full: bool, figures: list[str])
         process, _ = trial.start(at=place, delay=0.1 if turn % 2 else -1.0)
         process.communicate(timeout=900)
         what = f"blank hosts, killed at command {place} of {len(goal.commands)}"
-        problems += _torn(trial, before, goal, what) + _converges(trial, goal, what)
+        problems += _said(_torn(trial, before, goal, what) + _converges(trial, goal, what), what)
     figures.append(
         f"faults, {trial.path.name}: {count} runs on blank hosts killed, of "
         f"{len(goal.commands)} commands each, {len(problems)} problems"
