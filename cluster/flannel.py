@@ -326,13 +326,13 @@ class Finding:
 
     + host: whose; ``-`` for a lease that belongs to no host
     + what: the two that are compared
-    + agrees: whether they do
+    + agrees: whether they do; ``None`` where there is nothing to compare with
     + detail: their values
     """
 
     host: str
     what: str
-    agrees: bool
+    agrees: bool | None
     detail: str
 
 
@@ -362,7 +362,8 @@ def compare(
 ) -> list[Finding]:
     """
     Match the leases to the hosts, and compare what lease, subnet.env, flannel's device and
-    docker's bridge say of network and MTU (M4).
+    docker's bridge say of network and MTU (M4). A lease of a host that is none of these is named:
+    it ends by itself a day after its host did.
 
     + leases: all those in etcd
     + hosts: what each node has
@@ -384,9 +385,12 @@ def compare(
     known = {address for host in hosts for address in host.addresses}
     strange = [lease for lease in leases if lease.public_ip not in known]
     return findings + [
-        Finding("-", "lease and host", False, f"{lease.subnet} of {lease.public_ip}: no such host")
+        Finding("-", "lease and host", None, f"{lease.subnet} of {lease.public_ip}: no such host")
         for lease in strange
     ]
+
+
+_AGREES = {True: "yes", False: "NO", None: "?"}
 
 
 def table(findings: Iterable[Finding]) -> str:
@@ -397,7 +401,7 @@ def table(findings: Iterable[Finding]) -> str:
     """
 
     rows = [("host", "what", "agrees", "values")]
-    rows += [(f.host, f.what, "yes" if f.agrees else "NO", f.detail) for f in findings]
+    rows += [(f.host, f.what, _AGREES[f.agrees], f.detail) for f in findings]
     return "\n".join(lines_of(rows))
 
 

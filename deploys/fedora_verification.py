@@ -87,7 +87,7 @@ def _network(it: Cluster) -> HostNetwork:
 
 
 def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
-    """The comparison as a table, and whether all agrees."""
+    """The comparison as a table, and whether nothing disagrees."""
 
     spec = it.spec
     prefix = spec.flannel_etcd_prefix
@@ -106,7 +106,7 @@ def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
         spec.flannel_backend,
         spec.flannel_vni,
     )
-    return agreement(findings), all(finding.agrees for finding in findings)
+    return agreement(findings), all(finding.agrees is not False for finding in findings)
 
 
 def _changed() -> bool:

@@ -17,8 +17,6 @@ from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.facts.nodes import Nodes
-from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import nodes, verify
 
 _ASK = f"{KUBECTL} --kubeconfig={ADMIN}"
@@ -58,7 +56,7 @@ def verify_nodes(
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
-            nodes=_node_objects(it, manual, kubectl),
+            nodes=_node_objects(it, manual),
             kubectl=kubectl,
             kubeconfig=ADMIN,
         )
@@ -83,27 +81,24 @@ def runs(host: HostSpec) -> list[str]:
     ]
 
 
-def _node_objects(it: Cluster, manual: bool, kubectl: str) -> list[nodes.NodeObject]:
+def _node_objects(it: Cluster, manual: bool) -> list[nodes.NodeObject]:
     """
     What kubelet does not say of its node when it registers: the pod CIDR, Kubernetes' own labels,
     and those that came later.
     """
 
-    known = read(Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="").nodes
-    objects = [
+    return [
         nodes.NodeObject(
             host.hostname_override,
             # flannel's leases say who has which subnet.
             pod_cidr=it.plan.nodes[host.name].pod_cidr if it.spec.network == "routes" else "",
-            labels=host.node_labels
-            if manual or host.hostname_override in known
-            else host.reserved_labels,
+            labels=host.node_labels if manual else host.reserved_labels,
+            registered_with={} if manual else host.node_labels,
             create=manual,
         )
         for host in it.spec.nodes
         if host.name in _active()
     ]
-    return [one for one in objects if one.pod_cidr or one.labels or one.create]
 
 
 def checks(it: Cluster) -> list[verify.Check]:

@@ -44,12 +44,14 @@ class NodeObject:
     + name: as the node registers
     + pod_cidr: set when it has none; empty leaves it
     + labels: those to set; ``None`` as a value removes one; others stay
+    + registered_with: labels that its kubelet registers it with: they are for a node that is there
     + create: make the object where it is missing, for nodes that do not register by themselves
     """
 
     name: str
     pod_cidr: str = ""
     labels: Mapping[str, str | None] = field(default_factory=dict)
+    registered_with: Mapping[str, str] = field(default_factory=dict)
     create: bool = False
 
 
@@ -117,13 +119,16 @@ def node_objects(
 
 def _set(wanted: NodeObject, found: Node | None, wait: int) -> list[str]:
     lines = []
+    wanted_labels = {**wanted.labels, **(wanted.registered_with if found else {})}
     if found is None:
+        if not (wanted.create or wanted.pod_cidr or wanted_labels):
+            return []
         lines = _create(wanted) if wanted.create else _await(wanted, wait)
         found = Node(wanted.name)
     if wanted.pod_cidr and found.pod_cidr != wanted.pod_cidr:
         lines += _pod_cidr(wanted)
     labels = []
-    for key, value in wanted.labels.items():
+    for key, value in wanted_labels.items():
         has = found.labels.get(key)
         if has == value:
             continue

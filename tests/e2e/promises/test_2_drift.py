@@ -59,7 +59,7 @@ def _heal(settled: Settled, together: list[Spoil]) -> list[str]:
     problems += [f"did not change: {pair}" for pair in wanted - run.made]
     hidden = {pair for spoil in together for pair in spoil.hides}
     problems += [f"planned, not made: {pair}" for pair in run.ahead - run.made - hidden]
-    problems += [f"made, not planned: {pair}" for pair in run.made - run.ahead]
+    problems += [f"made, not planned: {pair}" for pair in run.made - run.ahead - hidden]
     problems += [f"conditional: {pair}" for pair in run.maybe]
     for host in {spoil.host for spoil in together}:
         trial.execute(host, "rm -rf /root/drift-*")
