@@ -38,6 +38,7 @@ SYSCONFIG = "/etc/sysconfig/flanneld"
 UNIT = "/etc/systemd/system/flanneld.service"
 DROP_IN = "/etc/systemd/system/flanneld.service.d/kubernetes.conf"
 DOCKER_DROP_IN = "/etc/systemd/system/docker.service.d/flannel.conf"
+DOCKER_FORGETS = "/run/systemd/system/docker.service.d/zz-forget.conf"
 CNI_CONFIG = "/etc/cni/net.d/10-flannel.conflist"
 
 # What a running flanneld read when it started: for services' ``config``.
@@ -362,10 +363,11 @@ def docker_options(
     """
     Have docker use the subnet that flannel got for this host (M3).
 
-    A drop-in makes docker read its network options from the file that flannel's unit writes, and
-    remove its bridge, before it starts, when that has an address of another subnet. A docker that
-    runs is restarted only when the address of its bridge is not that of subnet.env now, whatever
-    became of earlier runs. A docker that does not run is left to ``services``.
+    A drop-in makes docker read its network options from the file that flannel's unit writes, with
+    the subnet that flannel has by then, and remove its bridge, before it starts, when that has an
+    address of another subnet. A docker that runs is restarted only when the address of its bridge
+    is not that of subnet.env now, whatever became of earlier runs. A docker that does not run is
+    left to ``services``.
 
     Fails when docker does not take the subnet.
 
@@ -493,7 +495,7 @@ def flannel_absent(network: str, bridge: str = "docker0") -> Generator[StringCom
     """
 
     state, links = read(Flannel), read(Links)
-    paths = (DOCKER_DROP_IN, DROP_IN, UNIT, CNI_CONFIG, DOCKER_FILE, SUBNET_FILE)
+    paths = (DOCKER_DROP_IN, DROP_IN, UNIT, CNI_CONFIG, DOCKER_FILE, SUBNET_FILE, DOCKER_FORGETS)
     files = plan_files([File(path, kind="absent") for path in paths])
     left = [name for name in links if re.fullmatch(r"flannel(0|\.\d+)", name)]
     if bridge in links and any(
@@ -509,12 +511,34 @@ def flannel_absent(network: str, bridge: str = "docker0") -> Generator[StringCom
         changes.show(f"link {name}: present → absent")
     if state.docker_start:
         changes.show("docker.service: restarted: it gets its own network")
-    lines = [_CLEAR + "systemctl daemon-reload"]
-    lines += ["systemctl stop docker.service"] if state.docker_start else []
-    lines += [f"clear_others none {network}"]
+    lines = [f"clear_others none {network}"]
     lines += [shlex.join(["ip", "link", "delete", "dev", bridge])] if bridge in left else []
-    lines += ["systemctl start docker.service"] if state.docker_start else []
-    rest = Script("\n".join(lines), "remove flannel's devices and routes")
+    if state.docker_start:
+        lines = [_forget(state.docker_start), *lines, _REMEMBER]
+    else:
+        lines = ["systemctl daemon-reload", *lines]
+    rest = Script(_CLEAR + "\n".join(lines), "remove flannel's devices and routes")
     script = join([files, rest])
     if script:
         yield script
+
+
+def _forget(start: str) -> str:
+    """
+    Stop docker, and have it start without a bridge: until it has done so once, it keeps the subnet
+    of the one that it had, and makes that anew.
+    """
+
+    text = f"[Service]\nExecStart=\nExecStart={start} --bridge=none\n"
+    return f"""\
+mkdir -p "$(dirname {DOCKER_FORGETS})"
+printf %s {shlex.quote(text)} > {DOCKER_FORGETS}
+systemctl daemon-reload
+systemctl stop docker.service"""
+
+
+_REMEMBER = f"""\
+systemctl start docker.service
+rm {DOCKER_FORGETS}
+systemctl daemon-reload
+systemctl restart docker.service"""

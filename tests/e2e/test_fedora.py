@@ -148,13 +148,20 @@ def test_a_new_subnet_restarts_docker_there_alone(
     other = """{"PublicIP": "192.0.2.99"}"""
     take = f"curl -s -X PUT -d ttl=600 --data-urlencode 'value={other}' {url}"
     execute(lab, MASTER, f"curl -s -X DELETE {url} && {take}")
-    # flanneld ends when its lease is gone, and systemd starts it, and docker after it, anew.
     eventually(lambda: leases(lab).get(lab.hosts[NODES[0]].ip, key) != key, patience=120)
-    eventually(lambda: _docker_follows(lab, NODES[0]), patience=60)
+    up = "test -e /run/flannel/subnet.env && systemctl is-active flanneld docker"
+    eventually(lambda: execute(lab, NODES[0], up), patience=60)
+    # One flanneld ends when its lease is gone, and systemd starts it, and docker after it, anew;
+    # another takes the new one as it runs, and leaves docker to us.
+    anew = "unit flanneld.service" in restarted(before[NODES[0]], starts(lab, NODES[0]))
+    assert _docker_follows(lab, NODES[0]) == anew
     execute(lab, MASTER, f"curl -s -X DELETE {url}")
-    deploy(site, "-y", "--json")
+    dry = deploy(site, "--dry", "--json")
+    run = deploy(site, "-y", "--json")
+    assert (dry.planned, dry.conditional) == (run.changed, set())
     after = all_starts(lab, [MASTER, *NODES])
     assert "unit docker.service" in restarted(before[NODES[0]], after[NODES[0]])
+    assert _docker_follows(lab, NODES[0])
     for name in (MASTER, NODES[1]):
         assert restarted(before[name], after[name]) == set()
     eventually(lambda: kubectl.ready_nodes() == set(NODES))
