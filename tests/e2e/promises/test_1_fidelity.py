@@ -84,12 +84,17 @@ def test_host_added(settled: Settled, full: bool, figures: list[str]) -> None:
         _try(settled, score, "host added")
         trial.groups["nodes"].remove(name)
         trial.configure()
-        _try(settled, score, "host removed")
+        _try(settled, score, "host left out")
+        trial.groups["nodes"].append(name)
+        trial.configure()
+        options = ("-y", "--data", f'remove_nodes=["{name}"]')
+        removed = trial.run(*options, deploy="remove_node")
+        assert removed.code == 0, removed.said[-3000:]
     finally:
         trial.groups = {group: list(names) for group, names in trial.path.groups.items()}
         trial.configure()
         trial.lab.remove(name)
-        trial.execute(trial.path.master, f"{trial.path.kubectl} delete node {name} || :")
+    score.wrong += [f"host removed: left: {pair}" for pair in sorted(trial.plan())]
     figures.append(score.line(trial.path.name))
     assert not score.wrong, "\n".join(score.wrong)
 
