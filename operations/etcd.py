@@ -78,7 +78,8 @@ def keys(
 ) -> Generator[StringCommand, None, None]:
     """
     Set or remove keys of etcd (M1). Every write holds only for the value that was read before:
-    what somebody else set in between is not lost, the operation fails instead.
+    what somebody else set in between is not lost, the operation fails instead. Only a removal
+    through v2 that gives no ``previous`` holds for any value.
 
     Values are not for secrets: ``--diff`` shows them.
 
@@ -167,8 +168,10 @@ def _script(items: Sequence[Key], state: Keys, api: Api, words: str) -> Script:
 
 def _v2(item: Key, state: Keys, words: str) -> str:
     found = state.keys.get(item.path)
-    condition = f"prevIndex={found.revision}" if found else "prevExist=false"
-    url = shlex.quote(f"{state.base}/keys{quote(item.path)}?{condition}")
+    condition = f"?prevIndex={found.revision}" if found else "?prevExist=false"
+    # flanneld, which watches its leases, does not know a removal with a condition, and stops there.
+    condition = condition if item.present or item.previous is not None else ""
+    url = shlex.quote(f"{state.base}/keys{quote(item.path)}{condition}")
     request = "--request PUT --data-urlencode value@-" if item.present else "--request DELETE"
     return _send(f"{words} {request} {url}", item, item.value, "*'\"action\":'*")
 
