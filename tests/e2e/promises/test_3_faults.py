@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -153,13 +154,19 @@ def test_host_is_harmed(settled: Settled, full: bool, figures: list[str], harm: 
 def _spoil_much(settled: Settled) -> None:
     """Have a run write files, upload, and restart."""
 
-    trial = settled.trial
+    trial, calls = settled.trial, settled.catalogue.calls
     for host, files in settled.catalogue.files.items():
-        paths = [path for path in files if "kubelet" in path or "/etc/sysctl.d" in path]
-        trial.execute(host, "rm -f " + " ".join(p for p in paths if files[p].file.kind == "file"))
-        binaries = list(settled.catalogue.calls("binaries.binaries", host))
-        paths = [binary.path for record in binaries for binary in record.arguments["binaries"]]
-        trial.execute(host, "rm -f " + " ".join(paths))
+        gone = [
+            path
+            for path, wanted in files.items()
+            if ("kubelet" in path or "/etc/sysctl.d" in path) and wanted.file.kind == "file"
+        ]
+        for record in calls("binaries.binaries", host):
+            gone += [binary.path for binary in record.arguments["binaries"]]
+        trial.execute(host, f"rm -f {shlex.join(gone)}")
+        images = [n for r in calls("images.images", host) for n in r.arguments["files"]]
+        if images:
+            trial.execute(host, f"docker rmi --force {shlex.join(images)} >/dev/null")
 
 
 def _harmed(settled: Settled, harm: str, place: int) -> list[str]:
