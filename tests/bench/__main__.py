@@ -41,13 +41,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         if not arguments.skip_ansible:
             _with_lab(None, lambda lab: _compare(lab, Path(folder), arguments.runs, result))
+            _write(result)
         names = [f"light-{number}" for number in range(1, max(arguments.hosts, default=0) + 1)]
         if names:
             _with_lab(names, lambda lab: _grow(lab, Path(folder), arguments.hosts, result))
+    if arguments.skip_ansible:
+        print(report.page(result))
+    else:
+        _write(result)
+
+
+def _write(result: Result) -> None:
+    """Say what is known by now, and keep it."""
+
     text = report.page(result)
-    print(text)
-    if not arguments.skip_ansible:
-        _PAGE.write_text(text)
+    print(text, flush=True)
+    _PAGE.write_text(text)
 
 
 def _with_lab(names: list[str] | None, do: Callable[[Lab], None]) -> None:

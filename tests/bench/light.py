@@ -12,7 +12,7 @@ from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.read_ahead import read_ahead
 from pyinfra_kube.operations import files, hosts, iptables, routes, services, sysctl
 
-_UNIT = "bench-light.service"
+_UNIT = "bench-sleep.service"
 _SERVICE = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 
 
