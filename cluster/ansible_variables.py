@@ -212,7 +212,8 @@ class Variables(Mapping[str, object]):
             raise
         # A template may raise anything.
         except Exception as error:
-            allowed = f"a template over variables that are set in these files ({error})"
+            why = str(error).partition("\n")[0]
+            allowed = f"a template over variables that are set in these files ({why})"
             raise _problem(setting, allowed, "write the value itself") from None
 
 

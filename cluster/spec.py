@@ -54,8 +54,8 @@ def _version(value: object) -> object:
         raise Wrong(allowed, f"write {either} in quotes, with its patch number for x")
     if not isinstance(value, str):
         raise Wrong(allowed)
-    if re.fullmatch(r"\d+\.\d+", value):
-        raise Wrong(allowed, f'write "{value}.x", with its patch number for x')
+    if re.fullmatch(r"v?\d+\.\d+", value):
+        raise Wrong(allowed, f'write "{value.lstrip("v")}.x", with its patch number for x')
     if re.fullmatch(r"v\d+\.\d+\.\d+\S*", value):
         raise Wrong(allowed, f'write "{value[1:]}"')
     if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?", value):
@@ -462,6 +462,9 @@ def _read_groups(groups: Groups) -> tuple[dict[str, list[str]], list[Problem]]:
     problems = [
         _missing_group(group, groups) for group in ("masters", "nodes") if not members[group]
     ]
+    if "etcd" in groups and not members["etcd"]:
+        fix = "name hosts of masters or nodes, or leave the group out: the masters are the members"
+        problems.append(Problem("etcd", [], None, "1, 3 or 5 hosts of the inventory", fix))
     members["etcd"] = members["etcd"] or members["masters"]
     return {group: members[group] for group in ("masters", "etcd", "nodes")}, problems
 

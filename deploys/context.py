@@ -167,8 +167,11 @@ def read_spec(state: State) -> ClusterSpec:
     + state: pyinfra's, with the inventory
     """
 
-    groups = {name: [host.name for host in hosts] for name, hosts in state.inventory.groups.items()}
-    data: dict[str, dict[str, Any]] = {host.name: host.data.dict() for host in state.inventory}
+    inventory = state.inventory
+    # pyinfra leaves out names that are no hosts, and groups of nothing else.
+    groups: dict[str, list[str]] = {name: [] for name in inventory.group_data}
+    groups |= {name: [host.name for host in hosts] for name, hosts in inventory.groups.items()}
+    data: dict[str, dict[str, Any]] = {host.name: host.data.dict() for host in inventory}
     spec = ClusterSpec.from_inventory(groups, data)
     if Release.of(spec.kubernetes_version).container_runtime != "docker":
         allowed = "a release whose kubelet runs containers with docker: up to 1.23"

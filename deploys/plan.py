@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
+from pathlib import Path
+from traceback import StackSummary, TracebackException
 
 from pyinfra.api import Config, State
 from pyinfra.api.exceptions import PyinfraError
@@ -53,16 +55,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m pyinfra_kube.deploys.plan",
         description="Print who gets which address, without touching a host.",
     )
-    parser.add_argument("inventory", metavar="INVENTORY", help="path of the inventory's file")
+    parser.add_argument(
+        "inventory", metavar="INVENTORY", type=_file, help="path of the inventory's file"
+    )
+    inventory = parser.parse_args(arguments).inventory
     try:
-        print(plan(parser.parse_args(arguments).inventory))
+        print(plan(inventory))
     except InputError as error:
         print(explain(error), file=sys.stderr)
         return 1
     except PyinfraError as error:
         print(error, file=sys.stderr)
         return 1
+    # The inventory is somebody's Python, which may raise anything.
+    except Exception as error:
+        print(_where(error, inventory), file=sys.stderr)
+        return 1
     return 0
+
+
+def _file(path: str) -> str:
+    if not Path(path).is_file():
+        raise ArgumentTypeError(f"there is no file {path}")
+    return path
+
+
+def _where(error: Exception, inventory: str) -> str:
+    """What is wrong in the inventory's own lines, without the way that led there."""
+
+    # pyinfra wraps what an inventory raises.
+    cause = error if isinstance(error, SyntaxError) else error.__context__ or error
+    trace = TracebackException.from_exception(cause)
+    own = [frame for frame in trace.stack if frame.filename == inventory]
+    if own or isinstance(cause, SyntaxError):
+        trace.stack = StackSummary.from_list(own)
+    return "".join(trace.format()).rstrip()
 
 
 if __name__ == "__main__":

@@ -77,6 +77,34 @@ def test_no_plan(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("masters = [\nnodes = []", "line 1"),
+        ("masters = ['m1']\nnodes = nobody", "line 2, in <module>"),
+        (
+            INVENTORY.format(masters="masters", data=DATA) + "etcd = ['m7']",
+            "etcd = []; allowed: 1, 3 or 5 hosts of the inventory",
+        ),
+    ],
+)
+def test_wrong_python_and_names_that_are_no_hosts(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "inventory.py"
+    path.write_text(text)
+    assert main([str(path)]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert "plan.py" not in told
+
+
+def test_no_inventory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "inventory.py")])
+    assert "there is no file" in capsys.readouterr().err
+
+
 def test_group_data_beside_the_inventory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
