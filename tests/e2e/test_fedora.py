@@ -165,7 +165,7 @@ def test_a_new_subnet_restarts_docker_there_alone(
     for name in (MASTER, NODES[1]):
         assert restarted(before[name], after[name]) == set()
     eventually(lambda: kubectl.ready_nodes() == set(NODES))
-    _all_reach_all(kubectl, kubectl.web(len(NODES)))
+    eventually(lambda: _all_reach_all(kubectl, kubectl.web(len(NODES))) or True)
     assert deploy(site, "-y", "--json").changed == set()
 
 
@@ -179,7 +179,9 @@ def _docker_follows(lab: Lab, name: str) -> bool:
     return found == ["active", "1"]
 
 
-def test_docker_off_its_subnet_is_restarted_once(built: Run, lab: Lab, site: Site) -> None:
+def test_docker_off_its_subnet_is_restarted_once(
+    built: Run, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
     execute(
         lab, NODES[1], "ip address flush dev docker0 && ip address add 10.99.0.1/24 dev docker0"
     )
@@ -192,6 +194,7 @@ def test_docker_off_its_subnet_is_restarted_once(built: Run, lab: Lab, site: Sit
     for name in (MASTER, NODES[0]):
         assert restarted(before[name], after[name]) == set()
     assert _docker_follows(lab, NODES[1])
+    eventually(lambda: _all_reach_all(kubectl, kubectl.web(len(NODES))) or True)
 
 
 def test_an_interface_that_no_host_has_is_refused(built: Run, lab: Lab, site: Site) -> None:
