@@ -18,6 +18,7 @@ from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import nodes, verify
+from pyinfra_kube.operations.util.last_words import WORDS
 
 _ASK = f"{KUBECTL} --kubeconfig={ADMIN}"
 
@@ -144,8 +145,8 @@ def answers(it: Cluster, component: str, kind: str) -> verify.Check:
     unit = f"{component}.service"
     found = f"docker ps --all --quiet --filter label=io.kubernetes.container.name={component}"
     logs = {
-        "unit": f"journalctl --no-pager --quiet --lines=15 --unit={unit}",
-        "pod": f"docker logs --tail 15 $({found} | head -n 1)",
+        "unit": f"journalctl --no-pager --quiet --output=cat --lines=2000 --unit={unit} | {WORDS}",
+        "pod": f"docker logs --tail 2000 $({found} | head -n 1) 2>&1 | {WORDS}",
     }
     hints = {
         "unit": f"systemctl status {unit}",

@@ -15,6 +15,7 @@ from pyinfra_kube.facts.services import Units, UnitState, UnitStates
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.coming import coming
+from pyinfra_kube.operations.util.last_words import WORDS
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
@@ -23,26 +24,25 @@ __all__ = ["Unit", "services"]
 
 # A unit that systemd starts again and again is "active" at most moments, but never with the
 # process that it had before.
-_FUNCTIONS = """\
-main_pid() { systemctl show --property=MainPID -- "$1"; }
-# A program of Kubernetes that refuses a flag says so between all its flags and all its stacks.
-last_words() {
+_FUNCTIONS = f"""\
+main_pid() {{ systemctl show --property=MainPID -- "$1"; }}
+last_words() {{
   journalctl --no-pager --quiet --output=cat --lines=2000 --unit="$1" |
-    grep -vE '^[[:space:]]|^$|^(goroutine|created by) |^[^ ]+[(][^ ]*(, [^ ]+)*[)]$' |
-    tail --lines=20
-}
-give_up() {
-  { echo "$1 $2"; last_words "$1"; } >&2 || true
+    {WORDS} |
+    tail --lines=10
+}}
+give_up() {{
+  {{ echo "$1 $2"; last_words "$1"; echo "try: systemctl status $1"; }} >&2 || true
   exit 1
-}
-start() {
+}}
+start() {{
   systemctl reset-failed -- "$2" 2>/dev/null || true
   systemctl "$1" -- "$2" || give_up "$2" "does not start"
-}
-stays() {
+}}
+stays() {{
   systemctl is-active --quiet -- "$1" || give_up "$1" "did not stay up"
   [ "$(main_pid "$1")" = "$2" ] || give_up "$1" "starts again and again"
-}
+}}
 """
 
 
