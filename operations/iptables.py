@@ -93,8 +93,8 @@ def masquerade(
 
     + cluster_subnet: CIDR of all pods; what goes there keeps its source
     + present: whether the rule shall be there
-    + persist: whether the unit ``kube-masquerade.service`` sets it again at every boot
-    + owner: the comment that marks the rule as ours
+    + persist: whether the unit ``OWNER.service`` sets it again at every boot
+    + owner: the comment that marks the rule as ours, and the name of its unit
 
     **Example:**
 
@@ -127,8 +127,8 @@ def forward(
 
     + cluster_subnet: CIDR of all pods
     + present: whether the rules shall be there
-    + persist: whether the unit ``kube-forward.service`` sets them again at every boot
-    + owner: the comment that marks the rules as ours
+    + persist: whether the unit ``OWNER.service`` sets them again at every boot
+    + owner: the comment that marks the rules as ours, and the name of their unit
 
     **Example:**
 
