@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pyinfra.api.exceptions import InventoryError
 
+_name = os.environ.get("PYINFRA_KUBE_LAB", "lab")
+_folder = Path(f"/run/pyinfra-kube-{_name}")
 try:
-    _name = os.environ.get("PYINFRA_KUBE_LAB", "lab")
-    _lab = json.loads(Path(f"/run/pyinfra-kube-{_name}/hosts.json").read_text())
+    _lab = json.loads((_folder / "hosts.json").read_text())
 except FileNotFoundError:
     raise InventoryError("The lab is down. Bring it up: make lab-up") from None
 
@@ -24,6 +25,8 @@ _data = {
     "ssh_allow_agent": False,
     "ssh_look_for_keys": False,
     "cluster_name": _name,
+    # They go with the hosts.
+    "credentials_dir": str(_folder / "credentials"),
     "cluster_subnet": "10.10.0.0/16",
     "service_cluster_ip_range": "10.254.0.0/24",
     "master_ip": _lab["hosts"][0]["ip"],

@@ -123,7 +123,8 @@ class Site:
         self.folder = folder
         self.inventory = folder / "inventory.py"
         lab = str(REPOSITORY / "inventories/lab.py")
-        text = _INVENTORY.format(lab=lab, settings=dict(settings or {}), own=dict(own or {}))
+        settings = {"credentials_dir": None, **(settings or {})}
+        text = _INVENTORY.format(lab=lab, settings=settings, own=dict(own or {}))
         named = [_GROUP.format(group=group, names=names) for group, names in (groups or {}).items()]
         text += "".join(named) or _GROUPS_OF_LAB
         (folder / "home").mkdir(parents=True)
