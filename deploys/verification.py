@@ -49,11 +49,14 @@ def verify_nodes(
     manual = not it.spec.nodes_register
     if it.is_first_master:
         ask = f"{kubectl} --kubeconfig={ADMIN}"
+        # One answer for all nodes: a line with name and status for each.
+        shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
         if not manual:
             verify.verified(
                 name="See that nodes register",
                 checks=[_registered(ask, node) for node in _nodes(it)],
                 timeout=it.spec.verify_timeout,
+                given=shown,
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
@@ -65,6 +68,7 @@ def verify_nodes(
             name="See that nodes are Ready",
             checks=[_ready(ask, node) for node in _nodes(it)],
             timeout=it.spec.verify_timeout,
+            given=shown,
         )
     if it.keeper:
         verify.say(name="What runs where", text=lambda: table(it, runs))
@@ -158,7 +162,7 @@ def answers(it: Cluster, component: str, kind: str) -> verify.Check:
 def _registered(ask: str, node: str) -> verify.Check:
     return verify.Check(
         f"node {node} is registered",
-        command=f"{ask} get node {shlex.quote(node)}",
+        command=_line_of(node, ""),
         log=f"{ask} get nodes",
         hint=f"on {node}: journalctl --unit=kubelet.service",
     )
@@ -167,10 +171,16 @@ def _registered(ask: str, node: str) -> verify.Check:
 def _ready(ask: str, node: str) -> verify.Check:
     return verify.Check(
         f"node {node} is Ready",
-        command=f"{ask} get node {shlex.quote(node)} --no-headers | grep -E '^[^ ]+ +Ready'",
+        command=_line_of(node, "Ready"),
         log=f"{ask} describe node {shlex.quote(node)} | grep -A 8 Conditions",
         hint=f"on {node}: journalctl --unit=kubelet.service",
     )
+
+
+def _line_of(node: str, status: str) -> str:
+    """Look for a node's line, with that status at the beginning, in what kubectl showed."""
+    line = f"^{node} {status}".replace(".", "\\.")
+    return f"printf '%s\\n' \"$nodes\" | grep {shlex.quote(line)}"
 
 
 def _nodes(it: Cluster) -> list[str]:

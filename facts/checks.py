@@ -16,6 +16,7 @@ class Checks(FactBase[dict[str, bool]]):
     Returns which shell commands succeed, each within ten seconds.
 
     + commands: name → command
+    + given: shell variables for all of them, name → command that prints its value
 
     .. code:: python
 
@@ -25,12 +26,17 @@ class Checks(FactBase[dict[str, bool]]):
     default = dict
 
     @override
-    def command(self, commands: Mapping[str, str]) -> str:
-        return "\n".join(
+    def command(self, commands: Mapping[str, str], given: Mapping[str, str] | None = None) -> str:
+        variables = [
+            f'export {name}="$(timeout 10 sh -c {shlex.quote(command)} 2>/dev/null </dev/null)"'
+            for name, command in (given or {}).items()
+        ]
+        looks = [
             f"if timeout 10 sh -c {shlex.quote(command)} >/dev/null 2>&1 </dev/null; "
             f"then echo yes {shlex.quote(name)}; else echo no {shlex.quote(name)}; fi"
             for name, command in commands.items()
-        )
+        ]
+        return "\n".join([*variables, *looks])
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, bool]:

@@ -205,12 +205,13 @@ for path in {paths}; do
 done
 [ -e /sys/class/net/docker0 ] && echo docker0
 if command -v docker >/dev/null 2>&1; then
-echo "client $(dockerd --version 2>/dev/null || docker --version 2>/dev/null)"
 if docker_runs && info=$(timeout 20 docker info 2>/dev/null); then
 echo running
 printf '%s\\n' "$info" | sed 's/^ */info /'
 networks=$(timeout 20 docker network ls --quiet 2>/dev/null)
 [ -z "$networks" ] || echo "networks $(docker network inspect $networks 2>/dev/null | tr -d '\\n')"
+else
+echo "client $(dockerd --version 2>/dev/null || docker --version 2>/dev/null)"
 fi
 fi
 if shown=$(systemctl show --property=ExecStart,MainPID docker.service 2>/dev/null); then
@@ -244,7 +245,7 @@ true"""
         client = re.search(r"version ([^,\s]+)", "".join(lines.get("client", [])))
         nofile = "".join(lines.get("nofile", []))
         return DockerState(
-            installed="client" in lines,
+            installed="client" in lines or "running" in lines,
             running="running" in lines,
             version=info.get("Server Version", "") or (client[1] if client else ""),
             file=file,

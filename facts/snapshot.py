@@ -3,12 +3,14 @@ Many facts in one round trip, and no fact twice while nothing has changed.
 
 pyinfra reads a fact once to prepare an operation and once more to execute it, each in a round
 trip of its own. A host that no operation has changed since still has what it had: our operations
-read through :func:`read`, which asks again only after a change, and which fetches at the start of
-the execution, in one command, all that the preparation had asked for.
+read through :func:`read`, which asks again only after a change. An execution that begins at once
+goes on with what its preparation read; after somebody has thought about the plan, all that the
+preparation had asked for is fetched anew, in one command.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,9 @@ from typing_extensions import override
 T = TypeVar("T")
 
 _MARK = "##pyinfra-kube"
+
+# Seconds that an execution may trust what its preparation read.
+_FRESH = 15.0
 
 # Two reads are the same only when they run as the same user in the same shell.
 _IDENTITY_KEYS = (
@@ -124,13 +129,21 @@ def _value(fact: FactBase[Any], lines: list[str]) -> Any:
 
 @dataclass
 class _Memory:
-    """What is known of one host, and at which count of changes, there or anywhere, it was read."""
+    """
+    What is known of one host, since when, and at which count of changes, there or anywhere, it was
+    read.
+    """
 
     changes: tuple[bool, int] = (False, 0)
     values: dict[str, Any] = field(default_factory=dict)
     everywhere: dict[str, int] = field(default_factory=dict)
     asked: dict[str, tuple[str, Subject]] = field(default_factory=dict)
     rehearsing: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    def forget(self) -> None:
+        self.values = {}
+        self.since = time.monotonic()
 
 
 _memories: WeakKeyDictionary[Host, _Memory] = WeakKeyDictionary()
@@ -251,8 +264,10 @@ def _memory() -> _Memory:
     changed = sum(data.operation_meta.executed for data in state.ops[host].values())
     changes = (state.is_executing, changed)
     if memory.changes != changes and not memory.rehearsing:
+        begins = (memory.changes, changes) == ((False, 0), (True, 0))
+        if not begins or time.monotonic() - memory.since > _FRESH:
+            memory.forget()
         memory.changes = changes
-        memory.values = {}
     return memory
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import gevent
@@ -43,7 +43,9 @@ class Check:
 
 
 @operation()
-def verified(checks: Sequence[Check], timeout: int = 300) -> Generator[StringCommand, None, None]:
+def verified(
+    checks: Sequence[Check], timeout: int = 300, given: Mapping[str, str] | None = None
+) -> Generator[StringCommand, None, None]:
     """
     Wait until every check holds; fail when one does not in time (A6).
 
@@ -52,6 +54,8 @@ def verified(checks: Sequence[Check], timeout: int = 300) -> Generator[StringCom
 
     + checks: list of ``Check``
     + timeout: seconds to wait for all of them together
+    + given: shell variables for all commands, name → command that prints its value, so that many
+      checks may look at one answer
 
     Fails with the checks that do not hold, the last lines of their logs, and what to try.
 
@@ -79,7 +83,7 @@ def verified(checks: Sequence[Check], timeout: int = 300) -> Generator[StringCom
     if not ctx_state.get().is_executing:
         host.noop(f"{len(checks)} checks wait for the run")
         return
-    failing = _wait(checks, timeout)
+    failing = _wait(checks, timeout, given)
     if failing:
         yield _report(failing, timeout)
     else:
@@ -153,14 +157,14 @@ def agreed(findings: Callable[[], tuple[str, bool]]) -> Generator[StringCommand,
     host.noop("all agrees, or will be compared in the run")
 
 
-def _wait(checks: Sequence[Check], timeout: int) -> list[Check]:
+def _wait(checks: Sequence[Check], timeout: int, given: Mapping[str, str] | None) -> list[Check]:
     """Look until every check holds or time is up; return those that do not hold."""
 
     host = ctx_host.get()
     commands = {check.name: check.command for check in checks}
     start = said = time.monotonic()
     while True:
-        answers = host.get_fact(Checks, commands=commands)
+        answers = host.get_fact(Checks, commands=commands, given=given)
         failing = [check for check in checks if not answers.get(check.name)]
         now = time.monotonic()
         if not failing or now - start > timeout:

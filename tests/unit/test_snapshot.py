@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -83,3 +84,29 @@ def test_a_service_that_is_down_is_asked_again(two: Callable[[str], Two]) -> Non
     hosts = two("down")
     hosts.ask()
     assert hosts.ask() == ["etcd.EtcdKeys"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked"),
+    [(14, []), (16, ["bridge.Links", "etcd.EtcdKeys"])],
+    ids=["at once", "after a person's thought"],
+)
+def test_an_execution_goes_on_with_what_was_read_just_now(
+    two: Callable[[str], Two], monkeypatch: pytest.MonkeyPatch, seconds: int, asked: list[str]
+) -> None:
+    hosts = two("ok")
+    hosts.state.is_executing = False
+    hosts.ask()
+    begun = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: begun + seconds)
+    hosts.state.is_executing = True
+    assert hosts.ask() == asked
+
+
+def test_a_change_right_after_the_preparation_is_seen(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    hosts.state.is_executing = False
+    hosts.ask()
+    hosts.state.is_executing = True
+    hosts.changes(hosts.one)
+    assert hosts.ask() == ["bridge.Links", "etcd.EtcdKeys"]
