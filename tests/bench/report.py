@@ -60,10 +60,11 @@ The same on one host. A quarter as many rules, and as many routes.
 """
 
 _PARTS = """\
-pyinfra reads what a host has once to prepare and once more to execute. A deploy of ours is
-rehearsed first, so each of these is one command to each host (`deploys/read_ahead.py`), plus one
-that looks before anything is planned. What remains is Python's start with pyinfra and paramiko,
-and on the hosts the digests of the Kubernetes binaries and docker's answers.
+A deploy of ours is rehearsed, so that what a host has is read by one command
+(`deploys/read_ahead.py`), after one that looks before anything is planned; a run that begins at
+once goes on with what its plan has read (`facts/snapshot.py`). Then each part of the cluster is
+asked whether it works. What remains is Python's start with pyinfra and paramiko, and on the hosts
+the digests of the Kubernetes binaries and docker's answers.
 """
 
 
