@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from tests.e2e.promises import managed
 from tests.e2e.promises.managed import Catalogue
 from tests.e2e.promises.sampler import Sampler, Seen
 from tests.e2e.promises.trial import Pair, Trial, Watched
+
+State = dict[str, list[str]]
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Goal:
 
     settings: dict[str, Any]
     catalogue: Catalogue
-    state: dict[str, list[str]]
+    state: State
     commands: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -93,14 +96,23 @@ class Settled:
 
 
 def differences(
-    trial: Trial, catalogue: Catalogue, state: dict[str, list[str]], patience: float = 60
+    trial: Trial,
+    catalogue: Catalogue,
+    state: State,
+    patience: float = 60,
+    told: Callable[[State], State] = lambda state: state,
 ) -> list[str]:
-    """How the hosts differ from a state, once pods had time to come back."""
+    """
+    How the hosts differ from a state, once pods had time to come back.
+
+    + told: what of a state counts
+    """
 
     found: list[str] = []
+    state = told(state)
 
     def same() -> bool:
-        now = managed.dump(trial, catalogue)
+        now = told(managed.dump(trial, catalogue))
         found[:] = [
             f"{host}: {sign} {line}"
             for host in trial.hosts
