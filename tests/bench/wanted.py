@@ -114,7 +114,8 @@ def _of_records(records: list[Record]) -> dict[str, Any]:
         "kubectl": _kubectl(one("nodes.node_objects")),
         "checks": {
             record.name.rpartition(" | ")[2]: [
-                check.command for check in record.arguments["checks"]
+                *(f"{name}=$({text})" for name, text in (record.arguments["given"] or {}).items()),
+                *(check.command for check in record.arguments["checks"]),
             ]
             for record in records
             if record.operation == "verify.verified"
