@@ -54,7 +54,7 @@ def hosts(
 
     _check(entries)
     names = list(entries) if present and unless_resolved else []
-    found = read(Hosts, names=names)
+    found = read(Hosts, names=names, marker=marker)
     before, block, after = _parts(found.text, marker)
 
     elsewhere = _addresses(before + after)
