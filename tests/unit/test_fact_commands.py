@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pyinfra.api import StringCommand
 
+from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.facts.hosts import Hosts
 from tests.unit import harness
 
 # What hosts may have and not be able to run.
@@ -42,3 +44,23 @@ def test_every_program_fails(name: str, environment: dict[str, str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     instance.process(done.stdout.splitlines())
+
+
+def _said(command: str) -> list[str]:
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    return done.stdout.splitlines()
+
+
+def test_checks_look_at_one_answer() -> None:
+    commands = {"one": 'test "$shown" = "a b"', "other": 'test "$shown" = c'}
+    fact = Checks()
+    said = _said(fact.command(commands, given={"shown": "echo 'a b'"}))
+    assert fact.process(said) == {"one": True, "other": False}
+
+
+def test_dns_is_not_asked_for_names_of_the_block(tmp_path: Path) -> None:
+    file = tmp_path / "hosts"
+    file.write_text("# BEGIN own\n192.0.2.1 one\n# END own\n192.0.2.2 two\n")
+    command = Hosts().command(["one", "two", "on"], marker="own").replace("/etc/hosts", str(file))
+    said = _said(command.replace("timeout 2 getent -s dns ahostsv4", "echo 192.0.2.9"))
+    assert sorted(Hosts().process(said).resolved) == ["on", "two"]
