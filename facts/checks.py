@@ -13,7 +13,7 @@ from typing_extensions import override
 
 class Checks(FactBase[dict[str, bool]]):
     """
-    Returns which shell commands succeed, each within ten seconds.
+    Returns which shell commands succeed, each within ten seconds. They run side by side.
 
     + commands: name → command
     + given: shell variables for all of them, name → command that prints its value
@@ -24,6 +24,8 @@ class Checks(FactBase[dict[str, bool]]):
     """
 
     default = dict
+    # What is looked at may depend on any host.
+    shared = True
 
     @override
     def command(self, commands: Mapping[str, str], given: Mapping[str, str] | None = None) -> str:
@@ -33,10 +35,10 @@ class Checks(FactBase[dict[str, bool]]):
         ]
         looks = [
             f"if timeout 10 sh -c {shlex.quote(command)} >/dev/null 2>&1 </dev/null; "
-            f"then echo yes {shlex.quote(name)}; else echo no {shlex.quote(name)}; fi"
+            f"then echo yes {shlex.quote(name)}; else echo no {shlex.quote(name)}; fi &"
             for name, command in commands.items()
         ]
-        return "\n".join([*variables, *looks])
+        return "\n".join([*variables, *looks, "wait"])
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, bool]:

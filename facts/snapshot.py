@@ -131,13 +131,14 @@ def _value(fact: FactBase[Any], lines: list[str]) -> Any:
 class _Memory:
     """
     What is known of one host, since when, and at which count of changes, there or anywhere, it was
-    read.
+    read; what was asked, and what of it only the execution needs.
     """
 
     changes: tuple[bool, int] = (False, 0)
     values: dict[str, Any] = field(default_factory=dict)
     everywhere: dict[str, int] = field(default_factory=dict)
     asked: dict[str, tuple[str, Subject]] = field(default_factory=dict)
+    later: set[str] = field(default_factory=set)
     rehearsing: bool = False
     since: float = field(default_factory=time.monotonic)
 
@@ -173,7 +174,7 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
     if memory.rehearsing:
         return cast(T, memory.values.get(key, fact().default()))
     if key not in memory.values and memory.changes == (True, 0):
-        _fetch(memory, identity, [s for i, s in memory.asked.values() if i == identity])
+        _fetch(memory, identity, _asked(memory, identity, later=key in memory.later))
     if key not in memory.values or (memory.changes[0] and _may_differ(memory, key, fact)):
         memory.values[key] = _host().get_fact(fact, **arguments)
         memory.everywhere[key] = _everywhere()
@@ -216,6 +217,28 @@ def expect(subjects: Iterable[Subject]) -> None:
     _fetch(memory, identity, wanted)
 
 
+def foresee(fact: type[FactBase[Any]], **arguments: Any) -> None:
+    """
+    Note what an operation will ask when it is executed and its plan need not know. On a host that
+    nothing has changed, the first of them reads all of this in one round trip.
+
+    + fact: the fact's class
+    + arguments: its arguments
+
+    **Example:**
+
+    .. code:: python
+
+        foresee(Checks, commands={"docker answers": "docker info"})
+    """
+
+    subject = Subject(fact, arguments)
+    memory, key, identity = _current(subject)
+    if not memory.rehearsing and key not in memory.asked:
+        memory.asked[key] = (identity, subject)
+        memory.later.add(key)
+
+
 @contextmanager
 def rehearsal() -> Iterator[None]:
     """
@@ -235,13 +258,23 @@ def catch_up() -> bool:
     """Read in one round trip what was asked for and is not known; return whether there was any."""
 
     memory, identity = _memory(), _identity()
-    return _fetch(memory, identity, [s for i, s in memory.asked.values() if i == identity])
+    return _fetch(memory, identity, _asked(memory, identity, later=False))
 
 
 def rehearsing() -> bool:
     """Whether the current host only seems blank."""
 
     return _memory().rehearsing
+
+
+def _asked(memory: _Memory, identity: str, later: bool) -> list[Subject]:
+    """What was asked; with what only the execution needs, or without."""
+
+    return [
+        subject
+        for key, (asker, subject) in memory.asked.items()
+        if asker == identity and (later or key not in memory.later)
+    ]
 
 
 def _fetch(memory: _Memory, identity: str, subjects: list[Subject]) -> bool:

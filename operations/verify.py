@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gevent
 from pyinfra import logger
@@ -15,6 +16,7 @@ from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.facts.snapshot import foresee, read
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
@@ -80,10 +82,12 @@ def verified(
     """
 
     host = ctx_host.get()
+    questions = {"commands": {check.name: check.command for check in checks}, "given": given}
     if not ctx_state.get().is_executing:
+        foresee(Checks, **questions)
         host.noop(f"{len(checks)} checks wait for the run")
         return
-    failing = _wait(checks, timeout, given)
+    failing = _wait(checks, timeout, questions)
     if failing:
         yield _report(failing, timeout)
     else:
@@ -157,14 +161,13 @@ def agreed(findings: Callable[[], tuple[str, bool]]) -> Generator[StringCommand,
     host.noop("all agrees, or will be compared in the run")
 
 
-def _wait(checks: Sequence[Check], timeout: int, given: Mapping[str, str] | None) -> list[Check]:
+def _wait(checks: Sequence[Check], timeout: int, questions: Mapping[str, Any]) -> list[Check]:
     """Look until every check holds or time is up; return those that do not hold."""
 
     host = ctx_host.get()
-    commands = {check.name: check.command for check in checks}
     start = said = time.monotonic()
+    answers = read(Checks, **questions)
     while True:
-        answers = host.get_fact(Checks, commands=commands, given=given)
         failing = [check for check in checks if not answers.get(check.name)]
         now = time.monotonic()
         if not failing or now - start > timeout:
@@ -174,6 +177,7 @@ def _wait(checks: Sequence[Check], timeout: int, given: Mapping[str, str] | None
             names = ", ".join(check.name for check in failing)
             host.log(f"waiting ({now - start:.0f} s of at most {timeout} s) until: {names}")
         gevent.sleep(_PAUSE)
+        answers = host.get_fact(Checks, **questions)
 
 
 def _report(failing: Sequence[Check], timeout: int) -> Script:

@@ -58,6 +58,15 @@ def test_checks_look_at_one_answer() -> None:
     assert fact.process(said) == {"one": True, "other": False}
 
 
+def test_checks_run_side_by_side(tmp_path: Path) -> None:
+    # Each waits for the other's file, so one after the other neither would hold.
+    waits = "touch {0}; until test -e {1}; do sleep 0.05; done"
+    one, other = tmp_path / "one", tmp_path / "other"
+    fact = Checks()
+    said = _said(fact.command({"1": waits.format(one, other), "2": waits.format(other, one)}))
+    assert fact.process(said) == {"1": True, "2": True}
+
+
 def test_dns_is_not_asked_for_names_of_the_block(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
     file.write_text("# BEGIN own\n192.0.2.1 one\n# END own\n192.0.2.2 two\n")

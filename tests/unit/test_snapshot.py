@@ -12,8 +12,9 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.bridge import Links
+from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
-from pyinfra_kube.facts.snapshot import Snapshot, read
+from pyinfra_kube.facts.snapshot import Snapshot, catch_up, foresee, read
 from tests.unit.harness import FactRunner
 
 
@@ -26,8 +27,10 @@ class Two:
         self.runner = FactRunner({"etcd.EtcdKeys": Keys(status=status)})  # type: ignore[arg-type]
         self.one, self.other = (self.state.inventory.get_host(name) for name in ("one", "other"))
         self.one.get_fact = self._get_fact  # type: ignore[method-assign]
+        self.trips = 0
 
     def _get_fact(self, fact: Any, **arguments: Any) -> Any:
+        self.trips += 1
         if fact is Snapshot:
             found = arguments["subjects"]
             return {s.key: self.runner(s.fact, **s.arguments) for s in found}
@@ -110,3 +113,22 @@ def test_a_change_right_after_the_preparation_is_seen(two: Callable[[str], Two])
     hosts.state.is_executing = True
     hosts.changes(hosts.one)
     assert hosts.ask() == ["bridge.Links", "etcd.EtcdKeys"]
+
+
+def test_what_only_the_execution_needs_is_read_by_it_at_once(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    hosts.state.is_executing = False
+    hosts.ask()
+    questions = [{"commands": {name: f"test -e /{name}"}} for name in ("first", "second")]
+    for question in questions:
+        foresee(Checks, **question)
+    assert not catch_up()
+    hosts.state.is_executing = True
+    before = hosts.trips
+    for question in questions:
+        read(Checks, **question)
+    assert hosts.trips - before == 1
+    hosts.changes(hosts.other)
+    for question in questions:
+        read(Checks, **question)
+    assert hosts.trips - before == 3
