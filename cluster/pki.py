@@ -76,7 +76,7 @@ def public_key(key: str) -> str:
 
     + key: the private key, PEM
     """
-    public = _read_key(key).public_key()
+    public = _look_at(key).public_key()
     encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     return public.public_bytes(encoding, form).decode()
 
@@ -181,7 +181,7 @@ def fits(cert: str, key: str) -> bool:
     + key: the key, PEM
     """
     try:
-        return _read_cert(cert).public_key() == _read_key(key).public_key()
+        return _read_cert(cert).public_key() == _look_at(key).public_key()
     except (ValueError, TypeError):
         return False
 
@@ -250,8 +250,27 @@ def _read_cert(text: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(text.encode())
 
 
-def _read_key(text: str) -> rsa.RSAPrivateKey:
-    key = serialization.load_pem_private_key(text.encode(), password=None)
+def _look_at(text: str) -> rsa.RSAPrivateKey:
+    """A key that signs nothing now: its numbers must agree, whether they are prime takes long."""
+    key = _read_key(text, primes=False)
+    numbers = key.private_numbers()
+    p, q, d, public = numbers.p, numbers.q, numbers.d, numbers.public_numbers
+    whole = (
+        p * q == public.n
+        and all(public.e * d % (prime - 1) == 1 for prime in (p, q))
+        and numbers.dmp1 == rsa.rsa_crt_dmp1(d, p)
+        and numbers.dmq1 == rsa.rsa_crt_dmq1(d, q)
+        and numbers.iqmp == rsa.rsa_crt_iqmp(p, q)
+    )
+    if not whole:
+        raise ValueError("a damaged key")
+    return key
+
+
+def _read_key(text: str, primes: bool = True) -> rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(
+        text.encode(), password=None, unsafe_skip_rsa_key_validation=not primes
+    )
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError("not an RSA key")
     return key

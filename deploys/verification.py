@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
@@ -17,6 +18,8 @@ from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
 from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.facts.nodes import Nodes
+from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import nodes, verify
 from pyinfra_kube.operations.util.last_words import WORDS
 
@@ -51,12 +54,14 @@ def verify_nodes(
         ask = f"{kubectl} --kubeconfig={ADMIN}"
         # One answer for all nodes: a line with name and status for each.
         shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
+        known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
         if not manual:
             verify.verified(
                 name="See that nodes register",
                 checks=[_registered(ask, node) for node in _nodes(it)],
                 timeout=it.spec.verify_timeout,
                 given=shown,
+                seen=lambda: [_registered(ask, node).name for node in known().nodes],
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
@@ -69,6 +74,9 @@ def verify_nodes(
             checks=[_ready(ask, node) for node in _nodes(it)],
             timeout=it.spec.verify_timeout,
             given=shown,
+            seen=lambda: [
+                _ready(ask, node.name).name for node in known().nodes.values() if node.ready
+            ],
         )
     if it.keeper:
         verify.say(name="What runs where", text=lambda: table(it, runs))

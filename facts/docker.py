@@ -118,7 +118,6 @@ class DockerState:
     + words: the command line of the daemon that runs
     + nofile: its limit of open files, -1 for unlimited
     + storage_driver, cgroup_driver, root: what the running daemon uses
-    + networks: the running daemon's
     + docker0: whether the link docker0 exists
     """
 
@@ -135,7 +134,6 @@ class DockerState:
     storage_driver: str = ""
     cgroup_driver: str = ""
     root: str = ""
-    networks: tuple[Network, ...] = ()
     docker0: bool = False
 
     def options(self, path: str) -> list[str]:
@@ -186,7 +184,6 @@ class Docker(FactBase[DockerState]):
             storage_driver="overlay2",
             cgroup_driver="cgroupfs",
             root="/var/lib/docker",
-            networks=(Network("bridge", "bridge", "cbr0", ("10.10.1.0/24",)),),
         )
     """
 
@@ -208,8 +205,6 @@ if command -v docker >/dev/null 2>&1; then
 if docker_runs && info=$(timeout 20 docker info 2>/dev/null); then
 echo running
 printf '%s\\n' "$info" | sed 's/^ */info /'
-networks=$(timeout 20 docker network ls --quiet 2>/dev/null)
-[ -z "$networks" ] || echo "networks $(docker network inspect $networks 2>/dev/null | tr -d '\\n')"
 else
 echo "client $(dockerd --version 2>/dev/null || docker --version 2>/dev/null)"
 fi
@@ -258,8 +253,46 @@ true"""
             storage_driver=info.get("Storage Driver", ""),
             cgroup_driver=info.get("Cgroup Driver", ""),
             root=info.get("Docker Root Dir", ""),
-            networks=_networks("".join(lines.get("networks", []))),
             docker0="docker0" in lines,
+        )
+
+
+class DockerNetworks(FactBase[tuple[Network, ...]]):
+    """
+    Returns the networks of the daemon that runs; none when it does not.
+
+    .. code:: python
+
+        (Network("bridge", "bridge", "cbr0", ("10.10.1.0/24",)),)
+    """
+
+    default = tuple
+
+    @override
+    def command(self) -> str:
+        return f"""\
+{RUNS}
+if command -v docker >/dev/null 2>&1 && docker_runs; then
+networks=$(timeout 20 docker network ls --quiet 2>/dev/null)
+[ -z "$networks" ] || timeout 20 docker network inspect $networks 2>/dev/null
+fi
+true"""
+
+    @override
+    def process(self, output: Iterable[str]) -> tuple[Network, ...]:
+        shown: list[dict[str, Any]] = json.loads("\n".join(output) or "[]")
+        return tuple(
+            Network(
+                name=item["Name"],
+                driver=item["Driver"],
+                bridge=(item.get("Options") or {}).get("com.docker.network.bridge.name", ""),
+                subnets=tuple(
+                    pool["Subnet"]
+                    for pool in (item.get("IPAM") or {}).get("Config") or []
+                    if "Subnet" in pool
+                ),
+            )
+            for item in shown
         )
 
 
@@ -282,20 +315,3 @@ def _exec_start(shown: list[str]) -> tuple[str, ...]:
 def _without_program(words: Sequence[str]) -> tuple[str, ...]:
     rest = words[1:]
     return tuple(rest[1:] if rest[:1] == ["daemon"] else rest)
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    shown: list[dict[str, Any]] = json.loads(text) if text else []
-    return tuple(
-        Network(
-            name=item["Name"],
-            driver=item["Driver"],
-            bridge=(item.get("Options") or {}).get("com.docker.network.bridge.name", ""),
-            subnets=tuple(
-                pool["Subnet"]
-                for pool in (item.get("IPAM") or {}).get("Config") or []
-                if "Subnet" in pool
-            ),
-        )
-        for item in shown
-    )

@@ -234,7 +234,7 @@ def foresee(fact: type[FactBase[Any]], **arguments: Any) -> None:
 
     subject = Subject(fact, arguments)
     memory, key, identity = _current(subject)
-    if not memory.rehearsing and key not in memory.asked:
+    if key not in memory.asked:
         memory.asked[key] = (identity, subject)
         memory.later.add(key)
 
@@ -248,6 +248,9 @@ def rehearsal() -> Iterator[None]:
 
     memory = _memory()
     memory.rehearsing = True
+    # A rehearsal that knows more foresees better.
+    while memory.later:
+        del memory.asked[memory.later.pop()]
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,10 @@ class Check:
 
 @operation()
 def verified(
-    checks: Sequence[Check], timeout: int = 300, given: Mapping[str, str] | None = None
+    checks: Sequence[Check],
+    timeout: int = 300,
+    given: Mapping[str, str] | None = None,
+    seen: Callable[[], Collection[str]] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
     Wait until every check holds; fail when one does not in time (A6).
@@ -58,6 +61,7 @@ def verified(
     + timeout: seconds to wait for all of them together
     + given: shell variables for all commands, name → command that prints its value, so that many
       checks may look at one answer
+    + seen: gives the names of checks that facts show to hold, which need no look of their own
 
     Fails with the checks that do not hold, the last lines of their logs, and what to try.
 
@@ -82,12 +86,15 @@ def verified(
     """
 
     host = ctx_host.get()
-    questions = {"commands": {check.name: check.command for check in checks}, "given": given}
+    known = seen() if seen else ()
+    open_checks = [check for check in checks if check.name not in known]
+    questions = {"commands": {check.name: check.command for check in open_checks}, "given": given}
     if not ctx_state.get().is_executing:
-        foresee(Checks, **questions)
+        if open_checks:
+            foresee(Checks, **questions)
         host.noop(f"{len(checks)} checks wait for the run")
         return
-    failing = _wait(checks, timeout, questions)
+    failing = _wait(open_checks, timeout, questions) if open_checks else []
     if failing:
         yield _report(failing, timeout)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from base64 import b64decode, b64encode
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_pem_public_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -152,6 +157,22 @@ def test_a_ca_made_again_from_its_key_still_signs_for_old_certificates(
     again = pki.make_ca("test-ca", key=ca.key)
     assert again.key == ca.key
     assert pki.issued_by(server.cert, again.cert)
+
+
+@pytest.mark.parametrize("part", ["p", "q", "d", "dmp1", "dmq1", "iqmp"])
+def test_a_damaged_key_fits_nothing(server: pki.KeyPair, part: str) -> None:
+    key = load_pem_private_key(server.key.encode(), password=None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    number: int = getattr(key.private_numbers(), part)
+    size = number.bit_length() // 8
+    der = b64decode("".join(server.key.splitlines()[1:-1]))
+    other = (number ^ 6).to_bytes(size + 1, "big")[-size:]
+    damaged = der.replace(number.to_bytes(size + 1, "big")[-size:], other)
+    assert damaged != der
+    text = f"-----BEGIN RSA PRIVATE KEY-----\n{b64encode(damaged).decode()}\n"
+    text += "-----END RSA PRIVATE KEY-----\n"
+    assert pki.fits(server.cert, server.key)
+    assert not pki.fits(server.cert, text)
 
 
 def test_keys_are_of_the_kind_that_old_releases_read() -> None:

@@ -14,7 +14,7 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
-from pyinfra_kube.facts.snapshot import Snapshot, catch_up, foresee, read
+from pyinfra_kube.facts.snapshot import Snapshot, catch_up, foresee, read, rehearsal
 from tests.unit.harness import FactRunner
 
 
@@ -120,9 +120,11 @@ def test_what_only_the_execution_needs_is_read_by_it_at_once(two: Callable[[str]
     hosts.state.is_executing = False
     hosts.ask()
     questions = [{"commands": {name: f"test -e /{name}"}} for name in ("first", "second")]
-    for question in questions:
-        foresee(Checks, **question)
-    assert not catch_up()
+    for foreseen in (questions[:1], questions[1:], questions):
+        with rehearsal():
+            for question in foreseen:
+                foresee(Checks, **question)
+        assert not catch_up()
     hosts.state.is_executing = True
     before = hosts.trips
     for question in questions:
