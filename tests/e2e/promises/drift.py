@@ -461,8 +461,8 @@ def _fits(spoil: Spoil, others: list[Spoil]) -> bool:
 def _clash(one: Spoil, other: Spoil) -> bool:
     if one.changes & other.changes:
         return True
-    # Hosts that all have another CA seem to be somebody else's.
-    if one.kind == other.kind == "file certificate of another CA":
+    # Hosts none of which holds our CA seem to be somebody else's.
+    if one.what == other.what and "certificate" in one.kind + other.kind:
         return True
     # Who stops what is asked may be on another host.
     if one.heavy and other.asks:
