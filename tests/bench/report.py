@@ -100,6 +100,7 @@ class Result:
     differences: list[str] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     size: list[tuple[int, Growth]] = field(default_factory=list)
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
 
     def add(self, pair: Pair) -> None:
         for run in [*pair.ours, *pair.theirs]:
@@ -112,7 +113,7 @@ def page(result: Result) -> str:
     trips = [*result.trips.get("no-op run", (0, 0)), *result.trips.get("dry run", (0, 0))]
     found = "; ".join(result.differences)
     return _PAGE.format(
-        machine=_machine(),
+        machine=_machine(result.load),
         pyinfra=version("pyinfra"),
         ansible=result.ansible,
         runs=max((len(pair.ours) for pair in result.pairs), default=0),
@@ -137,7 +138,7 @@ def _cells(growth: Growth) -> str:
     return f"| {seconds} | {growth.noop_trips} / {growth.dry_trips} |"
 
 
-def _machine() -> str:
+def _machine(load: float) -> str:
     """The machine in one line."""
 
     model = next(
@@ -148,5 +149,5 @@ def _machine() -> str:
         ),
         "unknown processor",
     )
-    load = os.getloadavg()[0]
-    return f"This one has {os.cpu_count()} cores ({model}), shared by all hosts; load {load:.1f}"
+    cores = f"{os.cpu_count()} cores ({model})"
+    return f"This one has {cores}, shared by all hosts; its load was {load:.1f} before the bench"
