@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
+from weakref import WeakKeyDictionary
 
+from pyinfra.api import State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.context import ctx_host, ctx_state
 
@@ -60,20 +62,42 @@ def _name_module(file: str) -> None:
 
 @contextmanager
 def _undone() -> Iterator[None]:
-    """Take away the operations that were added meanwhile."""
+    """Take away the operations that were added meanwhile, but what other hosts added."""
 
     state, host = ctx_state.get(), ctx_host.get()
-    order, metas = list(host.op_hash_order), dict(state.op_meta)
-    operations, meta = dict(state.ops[host]), dict(vars(state.meta[host]))
-    noops, state.print_noop_info = state.print_noop_info, False
-    checks, state.check_for_changes = state.check_for_changes, True
+    order, operations = list(host.op_hash_order), dict(state.ops[host])
+    meta = dict(vars(state.meta[host]))
     try:
-        yield
+        with _quiet(state):
+            yield
     finally:
-        state.print_noop_info, state.check_for_changes = noops, checks
+        added = state.ops[host].keys() - operations.keys()
         host.op_hash_order[:] = order
-        state.op_meta.clear()
-        state.op_meta.update(metas)
         state.ops[host] = operations
         vars(state.meta[host]).clear()
         vars(state.meta[host]).update(meta)
+        for name in added:
+            if not any(name in others for others in state.ops.values()):
+                state.op_meta.pop(name, None)
+
+
+# How many hosts rehearse, and what a run's flags were before the first of them.
+_rehearsing: WeakKeyDictionary[State, tuple[int, tuple[bool, bool]]] = WeakKeyDictionary()
+
+
+@contextmanager
+def _quiet(state: State) -> Iterator[None]:
+    """Have pyinfra prepare operations without a word; hosts that ask something take turns."""
+
+    flags = (state.print_noop_info, state.check_for_changes)
+    count, flags = _rehearsing.get(state, (0, flags))
+    _rehearsing[state] = (count + 1, flags)
+    state.print_noop_info, state.check_for_changes = False, True
+    try:
+        yield
+    finally:
+        count, _ = _rehearsing[state]
+        _rehearsing[state] = (count - 1, flags)
+        if count == 1:
+            del _rehearsing[state]
+            state.print_noop_info, state.check_for_changes = flags

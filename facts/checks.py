@@ -10,6 +10,13 @@ from collections.abc import Iterable, Mapping
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+_LOOK = """\
+look() {
+if timeout 10 sh -c "$2" >/dev/null 2>&1 </dev/null; then printf 'yes %s\\n' "$1"
+else printf 'no %s\\n' "$1"
+fi
+}"""
+
 
 class Checks(FactBase[dict[str, bool]]):
     """
@@ -34,11 +41,10 @@ class Checks(FactBase[dict[str, bool]]):
             for name, command in (given or {}).items()
         ]
         looks = [
-            f"if timeout 10 sh -c {shlex.quote(command)} >/dev/null 2>&1 </dev/null; "
-            f"then echo yes {shlex.quote(name)}; else echo no {shlex.quote(name)}; fi &"
+            f"look {shlex.quote(name)} {shlex.quote(command)} &"
             for name, command in commands.items()
         ]
-        return "\n".join([*variables, *looks, "wait"])
+        return "\n".join([_LOOK, *variables, *looks, "wait"])
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, bool]:

@@ -10,6 +10,7 @@ preparation had asked for is fetched anew, in one command.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ _MARK = "##pyinfra-kube"
 
 # Seconds that an execution may trust what its preparation read.
 _FRESH = 15.0
+
+# Letters of one command, quoted for the shell that logs in: Linux takes 128 KiB in one argument.
+_LENGTH = 100_000
 
 # Two reads are the same only when they run as the same user in the same shell.
 _IDENTITY_KEYS = (
@@ -176,15 +180,17 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
     if key not in memory.values and memory.changes == (True, 0):
         _fetch(memory, identity, _asked(memory, identity, later=key in memory.later))
     if key not in memory.values or (memory.changes[0] and _may_differ(memory, key, fact)):
-        memory.values[key] = _host().get_fact(fact, **arguments)
+        # What others change while it is read may be missed by it.
         memory.everywhere[key] = _everywhere()
+        memory.values[key] = _host().get_fact(fact, **arguments)
     return cast(T, memory.values[key])
 
 
 def _may_differ(memory: _Memory, key: str, fact: type[FactBase[Any]]) -> bool:
     """Whether others may have changed it since, or a service that did not answer now may."""
 
-    if getattr(memory.values[key], "status", "") == "down":
+    value = memory.values[key]
+    if "down" in (getattr(value, "status", ""), getattr(value, "runtime", "")):
         return True
     return getattr(fact, "shared", False) and memory.everywhere.get(key) != _everywhere()
 
@@ -198,7 +204,7 @@ def _everywhere() -> int:
 
 def expect(subjects: Iterable[Subject]) -> None:
     """
-    Read in one round trip what the operations to come will ask for.
+    Read in one round trip what the operations to come will ask for; what is too long in a few.
 
     + subjects: the facts and their arguments
 
@@ -282,11 +288,27 @@ def _asked(memory: _Memory, identity: str, later: bool) -> list[Subject]:
 
 def _fetch(memory: _Memory, identity: str, subjects: list[Subject]) -> bool:
     missing = [s for s in subjects if identity + s.key not in memory.values]
-    if missing:
-        for key, value in _host().get_fact(Snapshot, subjects=missing).items():
+    for together in _trips(missing):
+        before = _everywhere()
+        for key, value in _host().get_fact(Snapshot, subjects=together).items():
             memory.values[identity + key] = value
-            memory.everywhere[identity + key] = _everywhere()
+            memory.everywhere[identity + key] = before
     return bool(missing)
+
+
+def _trips(subjects: list[Subject]) -> list[list[Subject]]:
+    """One trip for all of them, or a few where one would be too long for a command."""
+
+    trips: list[list[Subject]] = []
+    room = 0
+    for subject in subjects:
+        length = len(shlex.quote(subject.command(subject.fact())))
+        if not trips or length > room:
+            trips.append([])
+            room = _LENGTH
+        trips[-1].append(subject)
+        room -= length
+    return trips
 
 
 def _current(subject: Subject) -> tuple[_Memory, str, str]:

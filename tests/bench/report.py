@@ -36,7 +36,7 @@ A no-op run of ours sends {trips[0]} commands and transfers to the busiest host,
 
 Less for the playbook: it starts a component again only for what it changed itself, compares
 images by name, and does not look at rules and routes that should not be. Its hosts got Python
-before the clock ran.
+before the clock ran. More for it: some parent folders, which ours makes as it writes into them.
 
 ## More hosts
 

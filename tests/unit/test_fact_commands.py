@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 from pyinfra.api import StringCommand
 
+from pyinfra_kube.deploys.verification import _ready
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.hosts import Hosts
 from tests.unit import harness
@@ -65,6 +67,14 @@ def test_checks_run_side_by_side(tmp_path: Path) -> None:
     fact = Checks()
     said = _said(fact.command({"1": waits.format(one, other), "2": waits.format(other, one)}))
     assert fact.process(said) == {"1": True, "2": True}
+
+
+def test_checks_of_many_nodes_are_one_command() -> None:
+    names = [f"kube-node-{number}.a-long-domain.example" for number in range(400)]
+    questions = [_ready("kubectl", name) for name in names]
+    command = Checks().command({check.name: check.command for check in questions})
+    # As the shell that logs in gets it; Linux takes 128 KiB.
+    assert len(shlex.quote(command)) < 131_072
 
 
 def test_dns_is_not_asked_for_names_of_the_block(tmp_path: Path) -> None:

@@ -14,7 +14,16 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
-from pyinfra_kube.facts.snapshot import Snapshot, catch_up, foresee, read, rehearsal
+from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.snapshot import (
+    Snapshot,
+    Subject,
+    catch_up,
+    expect,
+    foresee,
+    read,
+    rehearsal,
+)
 from tests.unit.harness import FactRunner
 
 
@@ -134,3 +143,24 @@ def test_what_only_the_execution_needs_is_read_by_it_at_once(two: Callable[[str]
     for question in questions:
         read(Checks, **question)
     assert hosts.trips - before == 3
+
+
+def test_what_others_change_during_a_read_is_asked_again(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    answer = hosts.runner
+    hosts.runner = lambda *a, **k: (hosts.changes(hosts.other), answer(*a, **k))[1]  # type: ignore[assignment]
+    read(EtcdKeys, endpoints=["http://192.0.2.1:2379"], paths=["/key"])
+    hosts.runner = answer
+    before = hosts.trips
+    read(EtcdKeys, endpoints=["http://192.0.2.1:2379"], paths=["/key"])
+    assert hosts.trips - before == 1
+
+
+def test_what_is_too_long_for_one_command_takes_more(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    paths = [[f"/{folder}/{number:04}" for number in range(9000)] for folder in "abc"]
+    before = hosts.trips
+    expect(Subject(Files, {"paths": some}) for some in paths)
+    assert hosts.trips - before == 3
+    expect(Subject(Files, {"paths": some[:100]}) for some in paths)
+    assert hosts.trips - before == 4
