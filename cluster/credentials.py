@@ -400,7 +400,13 @@ class _Maker:
         elif not cert:
             name = f"{self.spec.cluster_name[:60]}-ca"
             why = "made again from ca.key, it was missing" if key else "made, the store has none"
-            pair = pki.make_ca(name, key=key, now=self.now)
+            try:
+                pair = pki.make_ca(name, key=key, now=self.now)
+            except (ValueError, TypeError):
+                allowed = "an RSA key, whole"
+                raise InputError(
+                    [Problem("credentials_dir", CA_KEY, None, allowed, "restore it")]
+                ) from None
             self._set(why, **{CA_CERT: pair.cert, CA_KEY: pair.key})
         elif key:
             allowed = "the CA's own key"
@@ -467,7 +473,13 @@ class _Maker:
         if not key:
             why = "made, the store has none"
             self._set(why, **{SERVICE_ACCOUNT_KEY: (key := pki.make_key())})
-        public = pki.public_key(key)
+        try:
+            public = pki.public_key(key)
+        except (ValueError, TypeError):
+            fix = "restore it, or delete it: service accounts' tokens then end"
+            raise InputError(
+                [Problem("credentials_dir", SERVICE_ACCOUNT_KEY, None, "an RSA key, whole", fix)]
+            ) from None
         if self.files.get(SERVICE_ACCOUNT_PUB) != public:
             self._set(f"made from {SERVICE_ACCOUNT_KEY}", **{SERVICE_ACCOUNT_PUB: public})
 

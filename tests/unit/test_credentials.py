@@ -433,6 +433,15 @@ def test_a_key_that_is_not_the_cas(folder: Path) -> None:
         changes(folder, spec_of())
 
 
+@pytest.mark.parametrize("damaged", ["ca.key", "service-account.key"])
+def test_a_key_that_cannot_be_read(folder: Path, damaged: str) -> None:
+    (folder / damaged).write_text("rubbish")
+    if damaged == "ca.key":
+        (folder / "ca.crt").unlink()
+    with pytest.raises(InputError, match=rf"{damaged}.*whole.*restore it"):
+        changes(folder, spec_of())
+
+
 @pytest.mark.parametrize("text", ["not json", "[1]", "3"])
 def test_tokens_that_cannot_be_read(folder: Path, text: str) -> None:
     (folder / "tokens.json").write_text(text)
