@@ -224,8 +224,8 @@ def lease(
     """
     Restart a running flanneld whose lease is not, or no longer, one of the network as it is
     configured: it gets another then, and the old one goes, with the devices and routes of another
-    backend. Docker restarts with it, for its unit requires flannel's. For after ``services``,
-    which starts flanneld.
+    backend. So it does where flanneld's device is not as that made it. Docker restarts with it,
+    for its unit requires flannel's. For after ``services``, which starts flanneld.
 
     + network: the range of all nodes' subnets
     + endpoints: etcd's URLs, as this host reaches it
@@ -253,9 +253,10 @@ def lease(
         links = read(Links)
         found = _etcd(endpoints, prefix, api, ca, cert, key)
         device = pure.device_of(backend, vni)
+        wrong = _wrong_device(device, links, port or pure.PORTS.get(backend), state.subnet)
         reason = (
             _outside(state.subnet, network)
-            or _wrong_device(device, links, port or pure.PORTS.get(backend))
+            or wrong
             or _wrong_lease(state.subnet, found, links, backend, device)
         )
         addresses = pure.HostNetwork("", links).addresses
@@ -265,7 +266,9 @@ def lease(
         if reason or stale:
             changes.show(f"flanneld.service: restarted: {reason or 'it has an old lease too'}")
             removal = etcd.keys._inner(stale, *reach) if stale else ()
-            script = _renewal(removal, state.subnet.network or network, device or "none")
+            # flanneld keeps a device that is there, with a wrong MTU too.
+            keep = "none" if wrong else device or "none"
+            script = _renewal(removal, state.subnet.network or network, keep)
     if script:
         yield script
     else:
@@ -317,15 +320,24 @@ def _outside(subnet: pure.SubnetEnv, network: str) -> str:
     return f"its subnet {subnet.subnet} is not of {network}"
 
 
-def _wrong_device(device: str | None, links: dict[str, Link], port: int | None) -> str:
+def _wrong_device(
+    device: str | None, links: dict[str, Link], port: int | None, subnet: pure.SubnetEnv
+) -> str:
     """Why the backend's device is another than configured; empty when it is that one."""
 
     if not device:
         return ""
     if device not in links:
         return f"it has no {device}"
-    if links[device].port not in (None, port):
-        return f"{device} is on port {links[device].port}"
+    link, cidr = links[device], IPNetwork(subnet.subnet).cidr
+    if link.port not in (None, port):
+        return f"{device} is on port {link.port}"
+    if not link.up:
+        return f"{device} is down"
+    if link.mtu != subnet.mtu:
+        return f"{device} has an MTU of {link.mtu}, not {subnet.mtu}"
+    if not any(IPNetwork(address).ip in cidr for address in link.addresses):
+        return f"{device} has {', '.join(link.addresses) or 'no address'}, none of {cidr}"
     return ""
 
 
@@ -365,9 +377,9 @@ def docker_options(
 
     A drop-in makes docker read its network options from the file that flannel's unit writes, with
     the subnet that flannel has by then, and remove its bridge, before it starts, when that has an
-    address of another subnet. A docker that runs is restarted only when the address of its bridge
-    is not that of subnet.env now, whatever became of earlier runs. A docker that does not run is
-    left to ``services``.
+    address of another subnet. A docker that runs is restarted only when its bridge is down, or has
+    not the address that subnet.env has now, whatever became of earlier runs. A docker that does not
+    run is left to ``services``.
 
     Fails when docker does not take the subnet.
 
@@ -427,6 +439,8 @@ def _stale(state: FlannelState, link: Link | None, bridge: str) -> str:
     addresses = link.addresses if link else ()
     if state.subnet.subnet not in addresses:
         return f"{bridge} has {', '.join(addresses) or 'no address'}, not {state.subnet.subnet}"
+    if link and not link.up:
+        return f"{bridge} is down"
     sizes = [word for word in state.docker_words if word.startswith("--mtu=")]
     if sizes and sizes[-1] != f"--mtu={state.subnet.mtu}":
         return f"it was started with {sizes[-1]}, and flannel carries {state.subnet.mtu}"
