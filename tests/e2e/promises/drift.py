@@ -6,13 +6,18 @@ said of itself, never from a second list.
 from __future__ import annotations
 
 import base64
+import json
 import random
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from functools import cache
+from typing import Any
 
-from pyinfra_kube.cluster import pki
+from netaddr import IPNetwork
+
+from pyinfra_kube.cluster import flannel, pki
+from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
 from pyinfra_kube.operations.util.files import File
 from tests.e2e.promises.driver import Record
@@ -57,12 +62,12 @@ class Spoil:
 
     @property
     def heavy(self) -> bool:
-        return bool(self.restarts & _HEAVY) or "docker" in self.kind
+        return bool(self.restarts & _HEAVY)
 
     @property
     def asks(self) -> bool:
         """Whether its command asks the apiserver or etcd."""
-        return self.kind.startswith(("label", "etcd key"))
+        return self.kind.startswith(("label", "etcd key", "lease"))
 
     def __str__(self) -> str:
         return f"{self.host}: {self.what}: {self.kind}"
@@ -82,9 +87,46 @@ class Spoil:
         return allowed
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """
+    What systemd on a host knows of a unit.
+
+    + file: where its own file is; empty for none
+    + required_by: the managed units that are stopped with it, as ``unit kubelet.service``
+    """
+
+    file: str
+    required_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """
+    Where things go wrong.
+
+    + trial, catalogue: the path, and all that it manages
+    + units: by host and key, as ``unit docker.service``, those that are managed
+    """
+
+    trial: Trial
+    catalogue: Catalogue
+    units: dict[str, dict[str, _Unit]]
+
+    def along(self, host: str, keys: Iterable[str]) -> Iterator[str]:
+        """The units that are stopped with others."""
+
+        units = self.units[host]
+        for key in keys:
+            others = [o for o in units[key].required_by if o in units] if key in units else []
+            yield from others
+            yield from self.along(host, others)
+
+
 def spoils(trial: Trial, catalogue: Catalogue) -> list[Spoil]:
     """Everything that can go wrong with what a deploy manages."""
 
+    scene = _Scene(trial, catalogue, _units(trial, catalogue))
     found: list[Spoil] = []
     for host, files in catalogue.files.items():
         for wanted in files.values():
@@ -92,33 +134,33 @@ def spoils(trial: Trial, catalogue: Catalogue) -> list[Spoil]:
     for record in catalogue.records:
         make = _KINDS.get(record.operation)
         if make:
-            found += make(trial, catalogue, record)
-    required = _required(trial, catalogue)
+            found += make(scene, record)
+    _require_all(catalogue, found)
     return [
-        replace(spoil, takes=frozenset(_along(spoil.restarts, required[spoil.host])))
-        for spoil in found
+        replace(spoil, takes=frozenset(scene.along(spoil.host, spoil.restarts))) for spoil in found
     ]
 
 
-def _required(trial: Trial, catalogue: Catalogue) -> dict[str, dict[str, list[str]]]:
-    """By host and unit, the managed units that require it, as systemd there says."""
-
-    found: dict[str, dict[str, list[str]]] = {host: {} for host in trial.hosts}
+def _units(trial: Trial, catalogue: Catalogue) -> dict[str, dict[str, _Unit]]:
+    found: dict[str, dict[str, _Unit]] = {host: {} for host in trial.hosts}
     for record in catalogue.calls("services.services"):
-        for unit in record.arguments["units"]:
-            show = f"systemctl show --property=RequiredBy --value -- {shlex.quote(unit.name)}"
-            said = trial.execute(record.host, show)
-            found[record.host][f"unit {unit.name}"] = [f"unit {name}" for name in said.split()]
+        names = [unit.name for unit in record.arguments["units"]]
+        show = f"systemctl show --property=FragmentPath,RequiredBy -- {shlex.join(names)}"
+        blocks = trial.execute(record.host, show).split("\n\n")
+        for name, block in zip(names, blocks, strict=True):
+            said = dict(line.split("=", 1) for line in block.split("\n") if line)
+            required_by = tuple(f"unit {other}" for other in said["RequiredBy"].split())
+            found[record.host][f"unit {name}"] = _Unit(said["FragmentPath"], required_by)
     return found
 
 
-def _along(keys: Iterable[str], required: dict[str, list[str]]) -> Iterator[str]:
-    """The units that are stopped with others."""
+def _require_all(catalogue: Catalogue, found: Iterable[Spoil]) -> None:
+    """See that whatever an operation manages goes wrong in some case."""
 
-    for key in keys:
-        others = [other for other in required.get(key, ()) if other in required]
-        yield from others
-        yield from _along(others, required)
+    tried = {change for spoil in found for change in spoil.changes}
+    exempt = {operation for operations in _EXEMPT.values() for operation in operations}
+    left = [r for r in catalogue.records if pair(r) not in tried and r.operation not in exempt]
+    assert not left, f"nothing goes wrong with {[(r.host, r.operation, r.name) for r in left]}"
 
 
 # -- Files ---------------------------------------------------------------------------------------
@@ -152,9 +194,7 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     aside = f"/root/drift-{file.path.replace('/', '-')}"
     yield spoil("link instead", f"mv {path} {aside} && ln -s {aside} {path}")
     if file.path.endswith(".crt"):
-        for kind, text in _certificates().items():
-            put = f"printf %s {_base64(text)} | base64 -d > {path}"
-            yield spoil(f"certificate {kind}", put)
+        yield spoil("certificate of another CA", put(file.path, _other_ca()))
 
 
 def _with(own: Pair, readers: Iterable[Reader]) -> tuple[frozenset[Pair], frozenset[str]]:
@@ -178,12 +218,14 @@ def _edit(file: File) -> str:
     return f"cp {path} /root/before && {edit} && ! cmp -s /root/before {path}; done=$?; rm /root/before; exit $done"  # noqa: E501
 
 
-def _certificates() -> dict[str, str]:
-    now = datetime.now(timezone.utc)
-    old = now - timedelta(days=800)
-    other = pki.make_ca("somebody else")
-    expired = pki.make_ca("kubernetes", now=old - timedelta(days=9000))
-    return {"of another CA": other.cert, "expired": expired.cert}
+@cache
+def _other_ca() -> str:
+    return pki.make_ca("somebody else").cert
+
+
+def put(path: str, text: str) -> str:
+    """Shell that writes a file, which keeps its mode and owner."""
+    return f"printf %s {_base64(text)} | base64 -d > {shlex.quote(path)}"
 
 
 def _base64(text: str) -> str:
@@ -200,7 +242,8 @@ def _maker(record: Record, what: str, prefix: str) -> Callable[[str, str], Spoil
     return make
 
 
-def _binaries(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
+def _binaries(scene: _Scene, record: Record) -> Iterator[Spoil]:
+    catalogue = scene.catalogue
     for binary in record.arguments["binaries"]:
         readers = catalogue.readers(record.host, binary.path)
         changes, restarts = _with(pair(record), readers)
@@ -220,7 +263,7 @@ def _objects(catalogue: Catalogue) -> frozenset[Pair]:
     return frozenset(pair(record) for record in catalogue.calls("nodes.node_objects"))
 
 
-def _bridge(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
     name, address = record.arguments["bridge"], record.arguments["address"]
     spoil = _maker(record, name, "bridge")
     yield spoil("address", f"ip address flush dev {name}; ip address add 10.99.0.1/24 dev {name}")
@@ -231,7 +274,7 @@ def _bridge(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
     yield spoil("gone", f"ip link delete dev {name}")
 
 
-def _rules(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _rules(_: _Scene, record: Record) -> Iterator[Spoil]:
     table, owner = record.arguments["table"], record.arguments["owner"]
     if not owner:
         return
@@ -248,9 +291,9 @@ def _rules(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
         yield spoil("changed", f"{find} && {iptables} -D $rule && {iptables} -A {other}")
 
 
-def _routes(trial: Trial, _: Catalogue, record: Record) -> Iterator[Spoil]:
+def _routes(scene: _Scene, record: Record) -> Iterator[Spoil]:
     protocol = record.arguments["protocol"]
-    gateway = str(trial.lab.network.gateway)
+    gateway = str(scene.trial.lab.network.gateway)
     for route in record.arguments["routes"]:
         spoil = _maker(record, f"route {route.destination}", "route")
         yield spoil("deleted", f"ip route del {route.destination} proto {protocol}")
@@ -260,7 +303,7 @@ def _routes(trial: Trial, _: Catalogue, record: Record) -> Iterator[Spoil]:
     yield spoil("of ours left over", f"ip route add 10.98.0.0/24 via {gateway} proto {protocol}")
 
 
-def _sysctls(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _sysctls(_: _Scene, record: Record) -> Iterator[Spoil]:
     for key in record.arguments["settings"]:
         spoil = _maker(record, key, "sysctl")
         yield spoil("changed", f"echo 0 > {sysctl_path(key)}")
@@ -276,46 +319,62 @@ def _run_by(catalogue: Catalogue, host: str, keys: Iterable[str]) -> frozenset[P
     )
 
 
-def _hidden(trial: Trial, catalogue: Catalogue, host: str, keys: Iterable[str]) -> frozenset[Pair]:
+def _hidden(scene: _Scene, host: str, keys: Iterable[str]) -> frozenset[Pair]:
     """The operations whose subject cannot be read while units of a host do not run."""
 
     below = {f"unit {name}" for name in _BELOW_API}
-    if host != trial.path.master or below.isdisjoint(keys):
+    if host != scene.trial.path.master or below.isdisjoint(keys):
         return frozenset()
     in_etcd = ("etcd.keys", "flannel.network_config", "flannel.lease")
-    keys_ = [record for name in in_etcd for record in catalogue.calls(name)]
-    return _objects(catalogue) | {pair(record) for record in keys_}
+    keys_ = [record for name in in_etcd for record in scene.catalogue.calls(name)]
+    return _objects(scene.catalogue) | {pair(record) for record in keys_}
 
 
-def _services(trial: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
-    required = _required(trial, catalogue)[record.host]
+def _services(scene: _Scene, record: Record) -> Iterator[Spoil]:
     for unit in record.arguments["units"]:
-        if not unit.running:
-            continue
-        changes, key = frozenset({pair(record)}), f"unit {unit.name}"
-        ended = {key, *_along([key], required)}
-        # Its socket would start it again.
-        socket = "docker.socket " if "unit docker.service" in ended else ""
-        yield Spoil(
-            record.host,
-            "unit stopped",
-            unit.name,
-            f"systemctl stop {socket}{unit.name}",
-            changes | _run_by(catalogue, record.host, ended),
-            frozenset(ended),
-            hides=_hidden(trial, catalogue, record.host, ended),
-        )
-        yield Spoil(
-            record.host, "unit disabled", unit.name, f"systemctl disable -q {unit.name}", changes
-        )
-        if unit.name == "docker.service":
-            # systemd masks no unit whose file is in /etc.
-            yield Spoil(
-                record.host, "unit masked", unit.name, f"systemctl mask -q {unit.name}", changes
-            )
+        if unit.running:
+            yield from _wanted_unit(scene, record, unit.name)
+        elif unit.running is False:
+            yield _unwanted_unit(record, unit.name)
 
 
-def _pods(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
+def _wanted_unit(scene: _Scene, record: Record, name: str) -> Iterator[Spoil]:
+    host, key = record.host, f"unit {name}"
+    ended = {key, *scene.along(host, [key])}
+    # Its socket would start it again.
+    socket = "docker.socket " if "unit docker.service" in ended else ""
+    spoil = _maker(record, name, "unit")
+    yield replace(
+        spoil("stopped", f"systemctl stop {socket}{name}"),
+        changes=_run_by(scene.catalogue, host, ended),
+        restarts=frozenset(ended),
+        hides=_hidden(scene, host, ended),
+    )
+    yield spoil("disabled", f"systemctl disable -q {name}")
+    # systemd masks no unit whose file is in /etc.
+    if not scene.units[host][key].file.startswith("/etc/"):
+        yield spoil("masked", f"systemctl mask -q {name}")
+
+
+def _unwanted_unit(record: Record, name: str) -> Spoil:
+    """Somebody brings a unit, and runs it. Linked from elsewhere, it is gone once disabled."""
+
+    path = f"/root/drift-{name}/{name}"
+    start = f"{put(path, _UNIT)} && systemctl enable --quiet --now {path}"
+    return _maker(record, name, "unit")("there again", f"mkdir -p /root/drift-{name} && {start}")
+
+
+_UNIT = """\
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _pods(scene: _Scene, record: Record) -> Iterator[Spoil]:
     for pod in record.arguments["pods"]:
         find = f"docker ps --quiet --filter label=io.kubernetes.container.name={pod.name}"
         yield Spoil(
@@ -326,49 +385,70 @@ def _pods(_: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
             # kubelet starts it again, nobody else.
             frozenset(),
             frozenset({f"container {pod.name}"}),
-            hides=_objects(catalogue) if pod.name in ("etcd", "kube-apiserver") else frozenset(),
+            hides=_objects(scene.catalogue)
+            if pod.name in ("etcd", "kube-apiserver")
+            else frozenset(),
         )
 
 
-def _images(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _images(_: _Scene, record: Record) -> Iterator[Spoil]:
     for name in record.arguments["files"]:
         spoil = _maker(record, name, "image")
         yield spoil("gone", f"docker rmi --force {name} >/dev/null")
 
 
-def _hosts(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _hosts(_: _Scene, record: Record) -> Iterator[Spoil]:
     spoil = _maker(record, "/etc/hosts", "hosts")
     begin = f"/# BEGIN {record.arguments['marker']}/"
     yield spoil("changed", f"sed -i '{begin}{{n;s/^[0-9.]*/192.0.2.99/}}' /etc/hosts")
     yield spoil("line missing", f"sed -i '{begin}{{n;d}}' /etc/hosts")
 
 
-def _packages(trial: Trial, catalogue: Catalogue, record: Record) -> Iterator[Spoil]:
-    rpm = trial.path.family == "fedora"
-    remove = "rpm -e --nodeps" if rpm else "dpkg --force-depends --remove"
+# The paths that go with a package: not what another has too, nor a folder that holds something,
+# nor, with dpkg, its configuration.
+_GONE = {
+    "fedora": """\
+rpm --query --list "$name" | while read -r path; do
+  [ "$(rpm --query --file "$path" 2>/dev/null | wc -l)" -gt 1 ] || echo "$path"
+done | there""",
+    "debian": """\
+kept=$(dpkg-query --show --showformat '${Conffiles}' "$name" | awk '{ print $1 }')
+dpkg-query --listfiles "$name" | grep -vxF -e "${kept:-none}" | there""",
+}
+_THERE = """\
+there() {
+  while read -r path; do
+    if [ -L "$path" ] || [ -f "$path" ]; then echo "$path"
+    elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo "$path"; fi
+  done
+}
+"""
+_REMOVE = {"fedora": "rpm -e --nodeps", "debian": "dpkg --force-depends --remove"}
+
+
+def _packages(scene: _Scene, record: Record) -> Iterator[Spoil]:
+    family = scene.trial.path.family
     for name in record.arguments["packages"]:
         if name.startswith(("docker", "containerd", "moby")):
             continue
-        held = trial.execute(record.host, f"rpm -ql {name} || :").split() if rpm else []
-        if rpm and "/" not in "".join(held):
-            # Some of what the hosts have came with none of rpm's packages.
-            continue
-        spoil = _maker(record, name, "package")("removed", f"{remove} {name} >/dev/null 2>&1")
-        yield _with_files(trial, catalogue, spoil, held)
+        gone = scene.trial.execute(record.host, f"name={name}\n{_THERE}{_GONE[family]}").split("\n")
+        # Some of what the hosts have came with none of rpm's packages.
+        if any(gone):
+            removed = f"{_REMOVE[family]} {name} >/dev/null 2>&1"
+            yield _with_files(scene, _maker(record, name, "package")("removed", removed), gone)
 
 
-def _with_files(trial: Trial, catalogue: Catalogue, spoil: Spoil, paths: Iterable[str]) -> Spoil:
+def _with_files(scene: _Scene, spoil: Spoil, paths: Iterable[str]) -> Spoil:
     """What goes wrong when files go with what they belong to."""
 
-    host, name = spoil.host, spoil.what
+    catalogue, host = scene.catalogue, spoil.host
     units = {path.rpartition("/")[2] for path in paths if path.endswith(".service")}
-    ended = {f"unit {unit}" for unit in units}
+    ended = {f"unit {unit}" for unit in units} & scene.units[host].keys()
     ended |= {reader.key for path in paths for reader in catalogue.readers(host, path)}
-    ended |= set(_along(ended, _required(trial, catalogue)[host]))
-    managed = catalogue.files[host]
-    own = {managed[p].pair for p in paths if p in managed and managed[p].file.kind == "file"}
-    hides = _hidden(trial, catalogue, host, ended)
-    if name == "iptables":
+    ended |= set(scene.along(host, ended))
+    own = {setter for path in paths for setter in catalogue.setters(host, path)}
+    hides = _hidden(scene, host, ended)
+    if spoil.what == "iptables":
         hides |= {pair(record) for record in catalogue.calls("iptables.rules", host)}
     if "/usr/bin/kubectl" in paths:
         hides |= _objects(catalogue)
@@ -380,40 +460,98 @@ def _with_files(trial: Trial, catalogue: Catalogue, spoil: Spoil, paths: Iterabl
     )
 
 
-def _docker0(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
+def _docker0(_: _Scene, record: Record) -> Iterator[Spoil]:
     yield _maker(record, "docker0", "link")("there again", "ip link add docker0 type bridge")
 
 
-def _nodes(trial: Trial, _: Catalogue, record: Record) -> Iterator[Spoil]:
+def _nodes(scene: _Scene, record: Record) -> Iterator[Spoil]:
     for node in record.arguments["nodes"]:
-        for key in node.labels:
+        for key in {**node.labels, **node.registered_with}:
             spoil = _maker(record, f"{key} of {node.name}", "label")
-            label = f"{trial.path.kubectl} label --overwrite node {node.name}"
+            label = f"{scene.trial.path.kubectl} label --overwrite node {node.name}"
             yield spoil("changed", f"{label} {key}=drift >/dev/null")
             yield spoil("missing", f"{label} {key}- >/dev/null")
 
 
-def _keys(_: Trial, __: Catalogue, record: Record) -> Iterator[Spoil]:
-    if record.arguments["api"] != "v2":
-        return
-    given = {name: record.arguments[name] for name in ("ca", "cert", "key")}
-    words = ["curl", "--silent", "--fail"]
-    words += [f"--{'cacert' if n == 'ca' else n}={path}" for n, path in given.items() if path]
+def _docker_rules(_: _Scene, record: Record) -> Iterator[Spoil]:
+    nat = "iptables -w -t nat"
+    rule = f"{nat} -N DOCKER && {nat} -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER"
+    yield _maker(record, "chain DOCKER", "rule")("of docker there again", rule)
+
+
+def _docker_bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
+    name = record.arguments["bridge"]
+    restarts = frozenset({"unit docker.service"})
+    for kind, command in {
+        "address": f"ip address flush dev {name}; ip address add 10.99.0.1/24 dev {name}",
+        "address missing": f"ip address flush dev {name}",
+        "down": f"ip link set dev {name} down",
+        "gone": f"ip link delete dev {name}",
+    }.items():
+        yield replace(_maker(record, name, "docker's bridge")(kind, command), restarts=restarts)
+
+
+def _lease(scene: _Scene, record: Record) -> Iterator[Spoil]:
+    device = flannel.device_of(record.arguments["backend"], record.arguments["vni"])
+    harm = {
+        "device's address missing": f"ip address flush dev {device}",
+        "device's mtu": f"ip link set dev {device} mtu 1337",
+        "device down": f"ip link set dev {device} down",
+        "device gone": f"ip link delete dev {device}",
+        **_lease_in_etcd(scene, record),
+    }
+    for kind, command in harm.items():
+        spoil = _maker(record, "flannel's lease", "lease:")(kind, command)
+        yield replace(spoil, restarts=frozenset({"unit flanneld.service"}))
+
+
+def _lease_in_etcd(scene: _Scene, record: Record) -> dict[str, str]:
+    given = record.arguments
+    leases = f"{given['prefix']}/subnets"
+    said = scene.trial.execute(record.host, f"cat {SUBNET_FILE}")
+    subnet = IPNetwork(flannel.parse_variables(said)["FLANNEL_SUBNET"]).cidr
+    own = f"{leases}/{str(subnet).replace('/', '-')}"
+    value = json.loads(scene.trial.execute(record.host, _curl(given, own)))["node"]["value"]
+    other = json.dumps({**json.loads(value), "BackendData": {"VtepMAC": "02:00:00:00:00:09"}})
+    return {
+        "of another device": _put(given, own, other),
+        "an old one left": _put(given, f"{leases}/10.99.7.0-24", value),
+    }
+
+
+def _keys(_: _Scene, record: Record) -> Iterator[Spoil]:
     for key in record.arguments["keys"]:
         spoil = _maker(record, key.path, "etcd key")
-        url = f"{record.arguments['endpoints'][0]}/v2/keys{key.path}"
-        curl = shlex.join(words)
-        yield spoil("changed", f"{curl} -X PUT --data-urlencode value=drift {url} >/dev/null")
-        yield spoil("missing", f"{curl} -X DELETE {url} >/dev/null")
+        yield spoil("changed", _put(record.arguments, key.path, "drift"))
+        yield spoil("missing", f"{_curl(record.arguments, key.path)} -X DELETE >/dev/null")
 
 
-_KINDS: dict[str, Callable[[Trial, Catalogue, Record], Iterator[Spoil]]] = {
+def _put(arguments: Mapping[str, Any], path: str, value: str) -> str:
+    data = shlex.quote(f"value={value}")
+    return f"{_curl(arguments, path)} -X PUT --data-urlencode {data} >/dev/null"
+
+
+def _curl(arguments: Mapping[str, Any], path: str) -> str:
+    """Shell that asks etcd for a key, the way an operation does."""
+
+    assert arguments["api"] == "v2", "how v3 is spoiled is yet to be written"
+    options = {"--cacert": "ca", "--cert": "cert", "--key": "key"}
+    words = [f"{option}={arguments[name]}" for option, name in options.items() if arguments[name]]
+    return shlex.join(
+        ["curl", "--silent", "--fail", *words, f"{arguments['endpoints'][0]}/v2/keys{path}"]
+    )
+
+
+_KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "binaries.binaries": _binaries,
     "bridge.bridge": _bridge,
     "docker.docker0_absent": _docker0,
     "etcd.keys": _keys,
+    "flannel.docker_options": _docker_bridge,
+    "flannel.lease": _lease,
     "hosts.hosts": _hosts,
     "images.images": _images,
+    "iptables.remove_docker_rules": _docker_rules,
     "iptables.rules": _rules,
     "nodes.node_objects": _nodes,
     "packages.packages": _packages,
@@ -421,6 +559,20 @@ _KINDS: dict[str, Callable[[Trial, Catalogue, Record], Iterator[Spoil]]] = {
     "services.services": _services,
     "static_pods.static_pods": _pods,
     "sysctl.sysctls": _sysctls,
+}
+
+# Operations that nothing goes wrong with, and why.
+_EXEMPT = {
+    "they only look": (
+        "docker.working",
+        "hosts.reachable",
+        "verify.agreed",
+        "verify.look",
+        "verify.say",
+        "verify.verified",
+    ),
+    "what they start is gone when the run ends": ("reach.reach", "reach.start", "reach.stop"),
+    "it is about the control machine, which has a test of its own": ("control.save",),
 }
 
 

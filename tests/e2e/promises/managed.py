@@ -54,6 +54,14 @@ class Catalogue:
             if record.operation == operation and host in (None, record.host):
                 yield record
 
+    def setters(self, host: str, path: str) -> Iterator[Pair]:
+        """The operations that set a file or a program."""
+        if path in self.files.get(host, {}):
+            yield self.files[host][path].pair
+        for record in self.calls("binaries.binaries", host):
+            if path in (binary.path for binary in record.arguments["binaries"]):
+                yield pair(record)
+
     def readers(self, host: str, path: str) -> list[Reader]:
         """Who reads a file on a host when it starts."""
         found = []

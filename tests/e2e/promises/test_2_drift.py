@@ -80,6 +80,8 @@ def _restarts(
     anew = {key for key, identity in after.items() if before.get(key) != identity}
     must = {(spoil.host, key) for spoil in together for key in spoil.restarts}
     may = {key for spoil in together for key in spoil.may_restart(after)}
-    return [f"was not restarted: {key}" for key in must - anew] + [
-        f"was restarted for nothing: {key}" for key in anew - may
+    return [
+        *(f"was not restarted: {key}" for key in must - anew),
+        *(f"was restarted for nothing: {key}" for key in anew - may),
+        *(f"does not run any more: {key}" for key in before.keys() - after.keys()),
     ]
