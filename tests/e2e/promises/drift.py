@@ -11,7 +11,9 @@ import random
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 from netaddr import IPNetwork
@@ -574,6 +576,54 @@ _EXEMPT = {
     "what they start is gone when the run ends": ("reach.reach", "reach.start", "reach.stop"),
     "it is about the control machine, which has a test of its own": ("control.save",),
 }
+
+
+# -- The control machine's store -----------------------------------------------------------------
+
+# A year is what a certificate is good for; one has ended, another will in a week.
+_GOOD_FOR = timedelta(days=365)
+_LEFT = (timedelta(days=-1), timedelta(days=7))
+
+
+def aged(store: Mapping[str, str]) -> dict[str, str]:
+    """What a store holds, by file name, when its certificates but the CA's are old."""
+
+    ca = pki.KeyPair(store["ca.crt"], store["ca.key"])
+    names = [name for name in sorted(store) if name.endswith(".crt") and name != "ca.crt"]
+    found = dict(store)
+    for name, left in zip(names, cycle(_LEFT), strict=False):
+        old = pki.read(store[name])
+        issued = pki.issue(
+            ca,
+            "server" if old.names else "client",
+            old.common_name,
+            organizations=old.organizations,
+            names=old.names,
+            days=_GOOD_FOR.days,
+            now=datetime.now(timezone.utc) + left - _GOOD_FOR,
+        )
+        found |= {name: issued.cert, f"{name.removesuffix('.crt')}.key": issued.key}
+    return found
+
+
+def exchanged(
+    catalogue: Catalogue, store: Mapping[str, str], other: Mapping[str, str]
+) -> list[Spoil]:
+    """What hosts hold of a store, in a file or within one, exchanged for what another holds."""
+
+    texts = {text: other[name] for name, text in store.items() if text != other[name]}
+    texts |= {_base64(text): _base64(instead) for text, instead in texts.items()}
+    found = []
+    for host, files in catalogue.files.items():
+        for wanted in files.values():
+            path, before = wanted.file.path, wanted.file.data.decode()
+            after = before
+            for text, instead in texts.items():
+                after = after.replace(text, instead)
+            if after != before:
+                anew = _with(wanted.pair, catalogue.readers(host, path))
+                found.append(Spoil(host, "of an old certificate", path, put(path, after), *anew))
+    return found
 
 
 # -- Which, and together with which --------------------------------------------------------------

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from tests.e2e.promises import drift, managed
 from tests.e2e.promises.drift import Spoil
-from tests.e2e.promises.settled import Settled
+from tests.e2e.promises.managed import pair
+from tests.e2e.promises.settled import Settled, State, differences
+from tests.e2e.promises.trial import Trial
 
 pytestmark = pytest.mark.lab
 
@@ -41,8 +45,54 @@ def test_drift_is_healed(settled: Settled, full: bool, figures: list[str]) -> No
     assert not wrong, "\n".join(wrong)
 
 
-def _heal(settled: Settled, together: list[Spoil]) -> list[str]:
-    """Spoil, run, and say what is not as it should be."""
+def test_old_certificates_are_issued_anew(settled: Settled, figures: list[str]) -> None:
+    """They are old in the control machine's store and on the hosts; later both are as before."""
+
+    trial, catalogue = settled.trial, settled.catalogue
+    kept = {
+        str(path.relative_to(trial.store)): path.read_text()
+        for path in trial.store.rglob("*.*")
+        if path.suffix in (".crt", ".key")
+    }
+    old = drift.aged(kept)
+    held = drift.exchanged(catalogue, kept, old)
+    # Who kept them first is the one whose turn it is.
+    (keeper,) = settled.run.made & {pair(record) for record in catalogue.calls("control.save")}
+    stored = Spoil(keeper[1], "of old certificates", "store", ":", frozenset({keeper}))
+    paths = tuple(f"file {spoil.what} " for spoil in held)
+
+    def others(state: State) -> State:
+        return {
+            host: [line for line in lines if not line.startswith(paths)]
+            for host, lines in state.items()
+        }
+
+    _store(trial, old)
+    problems = _heal(settled, [*held, stored], others)
+    _store(trial, kept)
+    problems += _heal(settled, [replace(spoil, command=":") for spoil in held])
+    certificates = sum(name.endswith(".crt") and kept[name] != old[name] for name in kept)
+    figures.append(
+        f"drift, {trial.path.name}: {certificates} old certificates, in {len(held)} files of "
+        f"hosts, {len(problems)} problems"
+    )
+    assert held, "no host holds a certificate of the store"
+    assert not problems, "\n".join(problems)
+
+
+def _store(trial: Trial, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (trial.store / name).write_text(text)
+
+
+def _heal(
+    settled: Settled, together: list[Spoil], told: Callable[[State], State] = lambda state: state
+) -> list[str]:
+    """
+    Spoil, run, and say what is not as it should be.
+
+    + told: what must then stand as before
+    """
 
     trial = settled.trial
     before = managed.starts(trial)
@@ -63,7 +113,10 @@ def _heal(settled: Settled, together: list[Spoil]) -> list[str]:
     problems += [f"conditional: {pair}" for pair in run.maybe]
     for host in {spoil.host for spoil in together}:
         trial.execute(host, "rm -rf /root/drift-*")
-    problems += [f"after the run: {line}" for line in settled.differs()]
+    problems += [
+        f"after the run: {line}"
+        for line in differences(trial, settled.catalogue, settled.state, told=told)
+    ]
     problems += _restarts(before, managed.starts(trial), together)
     left = trial.dry("--json")
     if left.code:
