@@ -127,8 +127,14 @@ class Site:
         text = _INVENTORY.format(lab=lab, settings=settings, own=dict(own or {}))
         named = [_GROUP.format(group=group, names=names) for group, names in (groups or {}).items()]
         text += "".join(named) or _GROUPS_OF_LAB
-        (folder / "home").mkdir(parents=True)
+        (folder / "home/tmp").mkdir(parents=True)
         self.inventory.write_text(text)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of a run, whose home and temporary files are its own."""
+        home = self.folder / "home"
+        return {**os.environ, "HOME": str(home), "TMPDIR": str(home / "tmp")}
 
     @property
     def store(self) -> Path:
@@ -141,11 +147,11 @@ class Site:
         return self.pyinfra(self.inventory, path, *options, timeout=timeout)
 
     def pyinfra(self, *words: str | Path, timeout: float = 600) -> Run:
-        """Run pyinfra in this folder, and with a home of its own."""
+        """Run pyinfra in this folder."""
         done = subprocess.run(
             [Path(sys.executable).with_name("pyinfra"), *words],
             cwd=self.folder,
-            env={**os.environ, "HOME": str(self.folder / "home")},
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from tests.e2e.paths import _COLOR, REPOSITORY, Run, Site, each
@@ -136,12 +137,14 @@ class Trial(Site):
 
     + path: which one
     + lab: where its hosts are
-    + folder: an empty one
+    + folder: one that is not there yet; what is beside it no run knows of by itself
     """
 
     def __init__(self, path: Path_, lab: Lab, folder: Path) -> None:
         super().__init__(folder)
         self.path = path
+        self.cloud_config = folder.with_name("cloud.conf")
+        self.cloud_config.write_text(f"password = {token_hex()}\n")
         self.lab = lab
         self.hosts = path.hosts
         self.groups = {group: list(names) for group, names in path.groups.items()}
@@ -155,6 +158,7 @@ class Trial(Site):
             # A busy machine is slow, and nobody's fault.
             "verify_timeout": 600,
             "credentials_dir": str(self.folder / "credentials"),
+            "cloud_config": str(self.cloud_config),
             **self.path.settings,
             **changes,
         }
@@ -176,6 +180,10 @@ class Trial(Site):
     @property
     def store(self) -> Path:
         return self.folder / "credentials"
+
+    def root(self, host: str) -> str:
+        """What goes before the paths of a host on this machine; nothing before its own."""
+        return f"/proc/{self.lab.host(host).leader()}/root" if host else ""
 
     def blank(self) -> None:
         """Make the hosts blank."""
@@ -208,16 +216,15 @@ class Trial(Site):
     def start(self, *options: str, **orders: Any) -> tuple[subprocess.Popen[str], Path]:
         """Begin a watched run, in a process group of its own."""
 
-        report = self.folder / f"report-{time.monotonic_ns()}"
+        report = self.folder.with_name(f"report-{time.monotonic_ns()}")
         given = Orders(report=str(report), **orders)
         driver = "tests.e2e.promises.driver"
         deploy = REPOSITORY / f"deploys/{self.path.name}.py"
         process = subprocess.Popen(
             [sys.executable, "-m", driver, str(self.inventory), str(deploy), *options],
-            cwd=REPOSITORY,
+            cwd=self.folder,
             env={
-                **os.environ,
-                "HOME": str(self.folder / "home"),
+                **self.environment,
                 "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
                 ENVIRONMENT: json.dumps(asdict(given)),
             },
