@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pyinfra_kube.facts.images import STAGE
@@ -47,6 +48,20 @@ class Catalogue:
                 wanted = Wanted(file, (short(name), host))
                 files.setdefault(host, {}).setdefault(file.path, wanted)
         return cls(report.records, files)
+
+    @property
+    def secret_files(self) -> dict[str, list[File]]:
+        return {
+            host: [wanted.file for wanted in files.values() if wanted.file.secret]
+            for host, files in self.files.items()
+        }
+
+    @property
+    def secret_folders(self) -> dict[str, set[Path]]:
+        return {
+            host: {Path(file.path).parent for file in files}
+            for host, files in self.secret_files.items()
+        }
 
     def calls(self, operation: str, host: str | None = None) -> Iterator[Record]:
         """The calls of an operation, as ``bridge.bridge``."""

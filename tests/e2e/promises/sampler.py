@@ -1,6 +1,6 @@
 """
 What could be seen of a run from outside, on the control machine and on the hosts: command lines
-and environments of processes, and the modes of files from their creation on.
+and environments of processes, modes and texts of files from their creation on.
 
 The hosts are containers of this machine, so its own /proc shows all of them.
 """
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
+import stat
 import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +23,27 @@ from pathlib import Path
 from tests.e2e.promises.trial import Trial
 
 _PAUSE = 0.05
+_TEMPORARY = ("/tmp", "/var/tmp")
+# What is longer is a program or an image.
+_LONGEST = 2**18
+
+
+@dataclass
+class Noted:
+    """
+    What a file was.
+
+    + modes: that it had
+    + texts: that it held, without those that only grew
+    """
+
+    modes: set[int] = field(default_factory=set)
+    texts: list[bytes] = field(default_factory=lambda: [b""])
+
+    def hold(self, text: bytes) -> None:
+        if text.startswith(self.texts[-1]):
+            self.texts.pop()
+        self.texts.append(text)
 
 
 @dataclass
@@ -27,44 +51,42 @@ class Seen:
     """
     + texts: command lines and environments
     + processes: how many processes they are of
-    + modes: path → modes that a file had
+    + files: host, none for the control machine → path → what was noted
     """
 
     texts: set[str] = field(default_factory=set)
     processes: int = 0
-    modes: dict[str, set[int]] = field(default_factory=dict)
+    files: dict[str, dict[Path, Noted]] = field(default_factory=dict)
 
 
 class Sampler:
     """
-    Watches while it is entered.
+    Watches while it is entered: processes, temporary files and the control folder.
 
     + trial: whose hosts and control folder are watched
-    + folders: host → folders whose files' modes are noted
+    + folders: host → more folders that are watched, whether they are there yet or not
     """
 
-    def __init__(self, trial: Trial, folders: Mapping[str, Iterable[str]] | None = None) -> None:
+    def __init__(self, trial: Trial, folders: Mapping[str, Iterable[Path]] | None = None) -> None:
         self.seen = Seen()
         self._stop = threading.Event()
-        roots = [trial.folder]
-        for host, paths in (folders or {}).items():
-            leader = trial.lab.host(host).leader()
-            roots += [Path(f"/proc/{leader}/root{path}") for path in paths]
-        self._modes = Modes(roots, self.seen.modes)
-        self._threads = [
-            threading.Thread(target=self._look, daemon=True),
-            threading.Thread(target=self._modes.follow, args=(self._stop,), daemon=True),
-        ]
+        here = [trial.folder, *(path for path in trial.folder.rglob("*") if path.is_dir())]
+        watched = {"": here, **dict.fromkeys(trial.hosts, ()), **(folders or {})}
+        self._watches = [self._look]
+        for host, paths in watched.items():
+            noted = self.seen.files.setdefault(host, {})
+            places = [*map(Path, _TEMPORARY), *paths]
+            self._watches.append(Files(trial.root(host), places, noted, self._stop).follow)
+        self._pool = ThreadPoolExecutor(len(self._watches))
 
     def __enter__(self) -> Sampler:
-        for thread in self._threads:
-            thread.start()
+        self._running = [self._pool.submit(watch) for watch in self._watches]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        for watch in self._running:
+            watch.result()
 
     def _look(self) -> None:
         looks: dict[str, int] = {}
@@ -86,54 +108,72 @@ class Sampler:
                 self.seen.texts.add(text)
 
 
-_CREATE, _MOVED_TO, _ATTRIB, _MODIFY = 0x100, 0x80, 0x4, 0x2
+_CREATE, _MOVED_TO, _ATTRIB, _MODIFY, _OVERFLOW = 0x100, 0x80, 0x4, 0x2, 0x4000
 _EVENT = struct.Struct("iIII")
 
 
-class Modes:
+class Files:
     """
-    Notes the mode of each file of some folders whenever something becomes of it.
+    Notes what each file of some folders is whenever something becomes of it.
 
-    + roots: the folders; those that come to be in them are followed too
-    + modes: where to note
+    + root: where the machine's files are
+    + folders: those that come to be in them, or on the way to them, are followed too
+    + noted: where to note
+    + stop: when to end
     """
 
-    def __init__(self, roots: Iterable[Path], modes: dict[str, set[int]]) -> None:
+    def __init__(
+        self,
+        root: str,
+        folders: Iterable[Path],
+        noted: dict[Path, Noted],
+        stop: threading.Event,
+    ) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK)
-        self._folders: dict[int, Path] = {}
-        self._modes = modes
-        for root in roots:
-            self._add(root)
+        self._root, self._folders = root, list(folders)
+        self._noted, self._stop = noted, stop
+        self._watched: dict[int, Path] = {}
+        for folder in self._folders:
+            self._watch(next(p for p in (folder, *folder.parents) if self._there(p).is_dir()))
 
-    def follow(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                events = os.read(self._inotify, 65536)
-            except BlockingIOError:
-                time.sleep(0.002)
-                continue
-            while events:
-                number, _, _, length = _EVENT.unpack_from(events)
-                name = events[_EVENT.size : _EVENT.size + length].rstrip(b"\0").decode()
-                events = events[_EVENT.size + length :]
-                if name and number in self._folders:
-                    self._note(self._folders[number] / name)
+    def follow(self) -> None:
+        while select.select([self._inotify], [], [], _PAUSE)[0] or not self._stop.is_set():
+            with suppress(BlockingIOError):
+                self._take(os.read(self._inotify, 65536))
         os.close(self._inotify)
 
-    def _add(self, folder: Path) -> None:
-        mask = _CREATE | _MOVED_TO | _ATTRIB | _MODIFY
-        number = self._libc.inotify_add_watch(self._inotify, str(folder).encode(), mask)
-        if number >= 0:
-            self._folders[number] = folder
-        with suppress(OSError):
-            for path in folder.iterdir():
-                self._note(path)
+    def _take(self, events: bytes) -> None:
+        while events:
+            number, mask, _, length = _EVENT.unpack_from(events)
+            name = events[_EVENT.size : _EVENT.size + length].rstrip(b"\0")
+            events = events[_EVENT.size + length :]
+            assert not mask & _OVERFLOW, "more became of files than could be noted"
+            if name:
+                new = bool(mask & (_CREATE | _MOVED_TO))
+                self._note(self._watched[number] / os.fsdecode(name), new)
 
-    def _note(self, path: Path) -> None:
+    def _there(self, path: Path) -> Path:
+        return Path(f"{self._root}{path}")
+
+    def _watch(self, folder: Path) -> None:
+        mask = _CREATE | _MOVED_TO | _ATTRIB | _MODIFY
+        there = os.fsencode(self._there(folder))
+        self._watched[self._libc.inotify_add_watch(self._inotify, there, mask)] = folder
+
+    def _note(self, path: Path, new: bool) -> None:
+        there = self._there(path)
+        if not any(path.is_relative_to(f) or f.is_relative_to(path) for f in self._folders):
+            return
         with suppress(OSError):
-            if path.is_symlink():
+            state = there.lstat()
+            if stat.S_ISLNK(state.st_mode):
                 return
-            self._modes.setdefault(str(path), set()).add(path.stat().st_mode & 0o7777)
-            if path.is_dir() and path not in self._folders.values():
-                self._add(path)
+            noted = self._noted.setdefault(path, Noted())
+            noted.modes.add(stat.S_IMODE(state.st_mode))
+            if stat.S_ISREG(state.st_mode) and state.st_size <= _LONGEST:
+                noted.hold(there.read_bytes())
+            if stat.S_ISDIR(state.st_mode) and new:
+                self._watch(path)
+                for inner in there.iterdir():
+                    self._note(path / inner.name, new)

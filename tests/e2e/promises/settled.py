@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.e2e.paths import Run, eventually
+from tests.e2e.paths import eventually
 from tests.e2e.promises import managed
 from tests.e2e.promises.managed import Catalogue
 from tests.e2e.promises.sampler import Sampler, Seen
@@ -40,7 +40,7 @@ class Settled:
     + planned: what a dry run on the blank hosts named
     + shown: what a dry run with ``--diff`` said there
     + run: the run that followed
-    + seen: what was sampled on all machines meanwhile
+    + seen: what was sampled on all machines during these two
     + other: another state of the hosts, with every setting of the path's ``changes`` changed
     + untouched: whether the dry runs left the control machine as it was
     + home: where it stands
@@ -48,9 +48,9 @@ class Settled:
 
     trial: Trial
     planned: set[Pair]
-    shown: Run
+    shown: Watched
     run: Watched
-    seen: Seen
+    seen: tuple[Seen, Seen]
     untouched: bool
     home: Goal
     other: Goal | None = None
@@ -61,16 +61,17 @@ class Settled:
         trial.blank()
         before = _kept(trial)
         planned = trial.plan()
-        shown = trial.dry("--diff", "-vvv")
+        with Sampler(trial) as dry:
+            shown = trial.watched("--dry", "--diff", "-vvv")
         untouched = _kept(trial) == before
-        with Sampler(trial) as sampler:
+        with Sampler(trial, Catalogue.of(shown.report).secret_folders) as real:
             run = trial.watched("-vvv", "--debug-all")
         catalogue = catalogue_of(trial)
         image = _image(catalogue)
         trial.everywhere(managed.KERNEL_NEIGHBOURS + managed.NEIGHBOURS.replace("{image}", image))
         state = managed.dump(trial, catalogue)
         home = Goal({}, catalogue, state)
-        return cls(trial, planned, shown, run, sampler.seen, untouched, home)
+        return cls(trial, planned, shown, run, (dry.seen, real.seen), untouched, home)
 
     @property
     def catalogue(self) -> Catalogue:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.promises.sampler import Sampler
+from tests.e2e.promises.sampler import Sampler, Seen
 from tests.e2e.promises.settled import Settled
 from tests.e2e.promises.trial import Trial
 
@@ -38,25 +37,31 @@ class Needles:
     """
 
     def __init__(self, secrets: Iterable[str], public: Iterable[str]) -> None:
-        self.secrets = [secret for secret in secrets if len(secret) >= _WINDOW]
-        self._windows = {w for secret in self.secrets for w in _windows(_spellings(secret), 1)}
-        self._windows -= {window for text in public for window in _windows([text], 1)}
+        shown = "\n".join(reading for text in public for reading in _readings(text))
+        self.secrets = [s for s in dict.fromkeys(secrets) if len(s) >= _WINDOW and s not in shown]
+        spelled = [text for secret in self.secrets for text in _spellings(secret)]
+        self._windows = set(_windows(spelled, _WINDOW)) - set(_windows([shown], _WINDOW))
+        # Any window has one of these whole.
+        half = _WINDOW // 2
+        self.patterns = {w for w in _windows(spelled, half, _WINDOW - half + 1) if w not in shown}
 
-    @property
-    def patterns(self) -> list[str]:
-        """Lines for grep, none of which has a part in common with a public text."""
-        first = [secret[:40] for secret in self.secrets]
-        return [text for text in first if self._windows.issuperset(_windows([text], 1))]
-
-    def find(self, text: str) -> list[str]:
+    def find(self, text: str | bytes) -> list[str]:
         """The first parts of secrets that a text has."""
-        return [w for w in _windows([text, "".join(text.split())], 1) if w in self._windows][:3]
+        if isinstance(text, bytes):
+            text = text.decode(errors="replace")
+        windows = _windows(_readings(text), _WINDOW)
+        return [window for window in windows if window in self._windows][:3]
 
 
-def _windows(texts: Iterable[str], stride: int) -> Iterable[str]:
+def _readings(text: str) -> list[str]:
+    """A text as it is, and without the breaks that base64 has."""
+    return [text, "".join(text.split())]
+
+
+def _windows(texts: Iterable[str], size: int, stride: int = 1) -> Iterable[str]:
     for text in texts:
-        for start in range(0, len(text) - _WINDOW + 1, stride):
-            yield text[start : start + _WINDOW]
+        for start in range(0, len(text) - size + 1, stride):
+            yield text[start : start + size]
 
 
 def _spellings(secret: str) -> list[str]:
@@ -67,7 +72,9 @@ def _spellings(secret: str) -> list[str]:
     return [secret, *(text[4 if shift else 0 : -4] for shift, text in enumerate(shifted))]
 
 
-def test_secrets_stay_hidden(settled: Settled, full: bool, figures: list[str]) -> None:
+def test_secrets_stay_hidden(
+    settled: Settled, full: bool, figures: list[str], tmp_path: Path
+) -> None:
     trial = settled.trial
     needles = _needles(settled)
     _would_find(needles)
@@ -75,125 +82,122 @@ def test_secrets_stay_hidden(settled: Settled, full: bool, figures: list[str]) -
         "blank: --dry --diff -vvv": settled.shown.out + settled.shown.said,
         "blank: a run with -vvv --debug-all": settled.run.out + settled.run.said,
     }
-    found: list[str] = []
-    found += _look_at_processes(needles, settled.seen.texts, "the first run")
-
-    secret = _secret_files(settled)
-    for host, paths in secret.items():
-        trial.execute(host, f"rm {' '.join(paths)}")
-    for options in _MODES if full else _MODES[:2]:
-        said = trial.run(*options, deploy=trial.path.name)
-        outputs[" ".join(options)] = said.out + said.said
-    outputs["a failing run"] = _failing_run(trial, secret[trial.path.master][0])
-    folders = {
-        host: sorted({*(path.rpartition("/")[0] for path in paths), "/tmp", "/var/tmp"})
-        for host, paths in secret.items()
-    }
-    with Sampler(trial, folders) as sampler:
+    secret = settled.catalogue.secret_files
+    for host, files in secret.items():
+        trial.execute(host, f"rm {' '.join(file.path for file in files)}")
+    with Sampler(trial, settled.catalogue.secret_folders) as sampler:
+        for options in _MODES if full else _MODES[:2]:
+            said = trial.run(*options, deploy=trial.path.name)
+            outputs[" ".join(options)] = said.out + said.said
+        outputs["a failing run"] = _failing_run(trial, secret[trial.path.master][0].path)
         run = trial.watched("--diff", "-vvv", "--debug-all")
     outputs["a run with --diff -vvv --debug-all"] = run.out + run.said
 
-    for mode, text in outputs.items():
-        assert len(text) > 200, (mode, text)
-        found += [f"output of {mode}: {part}" for part in needles.find(text)]
-    found += _look_at_processes(needles, sampler.seen.texts, "a run that writes secrets")
-    wrong_modes = _open_modes(settled, sampler.seen.modes)
-    left = _left_on_hosts(settled, needles) + _left_here(trial, needles)
+    sampled = (*settled.seen, sampler.seen)
+    found = [f"output of {mode}: {part}" for mode, t in outputs.items() for part in needles.find(t)]
+    for seen in sampled:
+        found += [f"a process: {text[:300]!r}" for text in seen.texts if needles.find(text)]
+        found += _open_files(settled, needles, seen)
+    for seen in sampled[1:]:
+        found += _unseen(settled, seen)
+    found += _left(settled, needles, tmp_path / "patterns")
     figures.append(
         f"secrets, {trial.path.name}: {len(needles.secrets)} secrets looked for in "
-        f"{len(outputs)} outputs of {sum(map(len, outputs.values())) // 1024} KiB and in "
-        f"{settled.seen.processes + sampler.seen.processes} processes; modes of "
-        f"{len(sampler.seen.modes)} files; {len(found) + len(wrong_modes) + len(left)} found"
+        f"{len(outputs)} outputs of {sum(map(len, outputs.values())) // 1024} KiB, in "
+        f"{sum(seen.processes for seen in sampled)} processes and in "
+        f"{sum(len(files) for seen in sampled for files in seen.files.values())} files from their "
+        f"creation on; {len(found)} found"
     )
-    assert not found + wrong_modes + left
+    assert not [mode for mode, text in outputs.items() if len(text) < 200]
+    assert not found
     assert not settled.differs()
 
 
 def _would_find(needles: Needles) -> None:
     """What is looked for is found in the middle of a text, and encoded."""
 
-    assert len(needles.patterns) > 10
-    for secret in needles.patterns:
-        encoded = base64.encodebytes(f"some,{secret},more".encode()).decode()
-        assert needles.find(f"some {secret}, more"), secret[:4]
-        assert needles.find(f"text {encoded}"), secret[:4]
+    assert len(needles.secrets) > 10
+    for secret in needles.secrets:
+        plain = f"some,{secret},more"
+        for text in (plain, base64.encodebytes(plain.encode()).decode()):
+            assert needles.find(text), secret[:4]
+            assert any(pattern in text for pattern in needles.patterns), secret[:4]
 
 
 def _needles(settled: Settled) -> Needles:
-    store = settled.trial.store
-    public = [path.read_text() for path in store.rglob("*") if path.suffix in (".crt", ".pub")]
-    return Needles(settled.run.report.secrets, public)
-
-
-def _secret_files(settled: Settled) -> dict[str, list[str]]:
-    return {
-        host: [path for path, wanted in files.items() if wanted.file.secret]
-        for host, files in settled.catalogue.files.items()
-    }
+    reports = settled.shown.report, settled.run.report
+    secrets = [secret for report in reports for secret in report.secrets]
+    secrets += settled.trial.cloud_config.read_text().split()
+    files = [file for report in reports for _, _, file in report.files]
+    public = {file.data.decode() for file in files if file.path.endswith((".crt", ".pub"))}
+    return Needles(secrets, public)
 
 
 def _failing_run(trial: Trial, path: str) -> str:
     """What a run says that cannot write a secret file, for something else is in its place."""
 
-    trial.execute(trial.path.master, f"mkdir {path} && touch {path}/other")
+    trial.execute(trial.path.master, f"mkdir -m 700 {path} && touch {path}/other")
     run = trial.watched("--diff", "-vvv", "--debug-all", fine=False)
     trial.execute(trial.path.master, f"rm -r {path}")
     assert run.failed, (path, run.code, run.said[:6000])
     return run.out + run.said
 
 
-def _look_at_processes(needles: Needles, texts: Iterable[str], when: str) -> list[str]:
-    return [f"a process of {when}: {text[:300]!r}" for text in texts if needles.find(text)]
+def _closed(settled: Settled, host: str, path: Path) -> int | None:
+    """What others may do with a file that may hold secrets; ``None`` for any other file."""
+
+    if not host:
+        return 0 if path.is_relative_to(settled.trial.store) else None
+    real = path.with_name(path.name.removeprefix(".").removesuffix(".pyinfra-kube"))
+    wanted = settled.catalogue.files[host].get(str(real))
+    return int(wanted.file.mode, 8) & 0o077 if wanted and wanted.file.secret else None
 
 
-def _open_modes(settled: Settled, modes: dict[str, set[int]]) -> list[str]:
-    """Files with a secret, or on their way to be one, that others could read."""
+def _open_files(settled: Settled, needles: Needles, seen: Seen) -> list[str]:
+    """Files that others could read a secret in, or that should have none."""
 
-    secret = {path for paths in _secret_files(settled).values() for path in paths}
-    store = settled.trial.store
     wrong = []
-    noted = set()
-    for path, seen in modes.items():
-        there = "/" + path.split("/root/", 1)[1] if path.startswith("/proc/") else path
-        folder, _, name = there.rpartition("/")
-        real = f"{folder}/{name.removeprefix('.').removesuffix('.pyinfra-kube')}"
-        if real in secret or Path(path).is_relative_to(store):
-            noted.add(real)
-            wrong += [f"{path} was {mode:o}" for mode in seen if mode & 0o037]
-    missed = secret - noted
-    return wrong + [f"{path}: its modes were not seen" for path in missed]
+    for host, files in seen.files.items():
+        for path, noted in files.items():
+            allowed = _closed(settled, host, path)
+            if allowed is not None:
+                modes = [mode for mode in noted.modes if mode & 0o077 & ~allowed]
+                wrong += [f"{host}: {path} was {mode:o}" for mode in modes]
+            elif any(map(needles.find, noted.texts)):
+                wrong.append(f"{host}: {path} held a secret")
+    return wrong
 
 
-def _left_on_hosts(settled: Settled, needles: Needles) -> list[str]:
-    """Files with a secret that should not have it."""
+def _unseen(settled: Settled, seen: Seen) -> list[str]:
+    """Secret files whose modes were not seen."""
 
-    trial, allowed = settled.trial, _secret_files(settled)
-    patterns = "\n".join(needles.patterns)
-    command = (
-        "umask 077; cat >/root/patterns <<'.'\n" + patterns + "\n.\n"
-        "grep -rlFaf /root/patterns --devices=skip --exclude=patterns --exclude-dir=proc "
-        "--exclude-dir=sys --exclude-dir=overlay2 --exclude-dir=image / 2>/dev/null || :\n"
-        "rm /root/patterns"
-    )
     return [
-        f"left on {host}: {path}"
-        for host, said in trial.everywhere(command).items()
-        for path in said.splitlines()
-        if path not in allowed[host]
+        f"{host}: {file.path} was not seen"
+        for host, files in settled.catalogue.secret_files.items()
+        for file in files
+        if Path(file.path) not in seen.files[host]
     ]
 
 
-def _left_here(trial: Trial, needles: Needles) -> list[str]:
-    """Temporary files of the control machine."""
+def _left(settled: Settled, needles: Needles, patterns: Path) -> list[str]:
+    """Files that have a secret afterwards, and should not."""
 
-    patterns = "\n".join(needles.patterns)
-    places = [str(path) for path in trial.folder.iterdir() if _may_not_know(trial, path)]
-    places += [str(path) for path in Path("/tmp").iterdir() if "pyinfra" in path.name]
-    words = ["grep", "-rlFaf", "/dev/stdin", "--devices=skip", *places, os.devnull]
-    done = subprocess.run(words, input=patterns, capture_output=True, text=True)
-    return [f"left here: {path}" for path in done.stdout.splitlines()]
-
-
-def _may_not_know(trial: Trial, path: Path) -> bool:
-    """Everything but the store and our own reports."""
-    return path != trial.store and not path.name.startswith("report-")
+    trial, secret = settled.trial, settled.catalogue.secret_files
+    patterns.write_text("\n".join(needles.patterns))
+    wrong = []
+    for host in ("", *trial.hosts):
+        root = trial.root(host)
+        place = f"{root}/" if host else str(trial.folder)
+        pruned = f"( -path {root}/proc -o -path {root}/sys -o -path */overlay2/*/merged ) -prune"
+        grep = f"-o -type f -exec grep -lFa -D skip -f {patterns} {{}} +"
+        words = ["find", place, *pruned.split(), *grep.split()]
+        done = subprocess.run(words, capture_output=True, text=True, env={"LC_ALL": "C"})
+        holding = [Path(line.removeprefix(root)) for line in done.stdout.splitlines()]
+        assert {Path(file.path) for file in secret.get(host, ())} <= {*holding}, done.stderr[-2000:]
+        wrong += [
+            f"{host}: {path} holds a secret"
+            for path in holding
+            if _closed(settled, host, path) is None
+            and needles.find(Path(f"{root}{path}").read_bytes())
+        ]
+    return wrong
