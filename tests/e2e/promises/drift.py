@@ -431,8 +431,6 @@ _REMOVE = {"fedora": "rpm -e --nodeps", "debian": "dpkg --force-depends --remove
 def _packages(scene: _Scene, record: Record) -> Iterator[Spoil]:
     family = scene.trial.path.family
     for name in record.arguments["packages"]:
-        if name.startswith(("docker", "containerd", "moby")):
-            continue
         gone = scene.trial.execute(record.host, f"name={name}\n{_THERE}{_GONE[family]}").split("\n")
         # Some of what the hosts have came with none of rpm's packages.
         if any(gone):
@@ -449,17 +447,27 @@ def _with_files(scene: _Scene, spoil: Spoil, paths: Iterable[str]) -> Spoil:
     ended |= {reader.key for path in paths for reader in catalogue.readers(host, path)}
     ended |= set(scene.along(host, ended))
     own = {setter for path in paths for setter in catalogue.setters(host, path)}
+    started = _run_by(catalogue, host, ended)
     hides = _hidden(scene, host, ended)
-    if spoil.what == "iptables":
-        hides |= {pair(record) for record in catalogue.calls("iptables.rules", host)}
-    if "/usr/bin/kubectl" in paths:
-        hides |= _objects(catalogue)
+    # In Debian iptables is not among its package's own paths.
+    programs = {spoil.what, *(path.rpartition("/")[2] for path in paths)}
+    for program, operations in _ASK.items():
+        if program in programs:
+            hides |= {pair(record) for name in operations for record in catalogue.calls(name, host)}
+    # Debian's packages run their units themselves.
+    if scene.trial.path.family == "debian":
+        started, hides = frozenset(), hides | started
     return replace(
-        spoil,
-        changes=spoil.changes | own | _run_by(catalogue, host, ended),
-        restarts=frozenset(ended),
-        hides=hides,
+        spoil, changes=spoil.changes | own | started, restarts=frozenset(ended), hides=hides
     )
+
+
+# What cannot be read without a program.
+_ASK = {
+    "docker": ("docker.docker0_absent", "images.images", "static_pods.static_pods"),
+    "iptables": ("iptables.rules",),
+    "kubectl": ("nodes.node_objects",),
+}
 
 
 def _docker0(_: _Scene, record: Record) -> Iterator[Spoil]:
