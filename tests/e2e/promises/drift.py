@@ -209,7 +209,7 @@ def _edit(file: File) -> str:
 
     path = shlex.quote(file.path)
     if file.path.endswith(".json"):
-        edit = f"""sed -i 's/"ip-masq": false/"ip-masq": true/' {path}"""
+        edit = rf"""sed -i 's/"\(ip-masq\|userland-proxy\)": false/"\1": true/' {path}"""
     elif file.path.endswith((".yaml", ".service")) and b"--v=" in file.data:
         edit = f"sed -i 's/--v=[0-9]*/--v=4/' {path}"
     elif file.path.startswith(("/etc/kubernetes/", "/etc/sysconfig", "/etc/etcd/")):
@@ -502,17 +502,17 @@ def _docker_bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
 
 
 def _lease(scene: _Scene, record: Record) -> Iterator[Spoil]:
-    device = flannel.device_of(record.arguments["backend"], record.arguments["vni"])
-    harm = {
-        "device's address missing": f"ip address flush dev {device}",
-        "device's mtu": f"ip link set dev {device} mtu 1337",
-        "device down": f"ip link set dev {device} down",
-        "device gone": f"ip link delete dev {device}",
-        **_lease_in_etcd(scene, record),
-    }
-    for kind, command in harm.items():
-        spoil = _maker(record, "flannel's lease", "lease:")(kind, command)
-        yield replace(spoil, restarts=frozenset({"unit flanneld.service"}))
+    device = str(flannel.device_of(record.arguments["backend"], record.arguments["vni"]))
+    restarts = frozenset({"unit flanneld.service"})
+    for kind, command in {
+        "address missing": f"ip address flush dev {device}",
+        "mtu": f"ip link set dev {device} mtu 1337",
+        "down": f"ip link set dev {device} down",
+        "gone": f"ip link delete dev {device}",
+    }.items():
+        yield replace(_maker(record, device, "flannel's device")(kind, command), restarts=restarts)
+    for kind, command in _lease_in_etcd(scene, record).items():
+        yield replace(_maker(record, "flannel's lease", "lease")(kind, command), restarts=restarts)
 
 
 def _lease_in_etcd(scene: _Scene, record: Record) -> dict[str, str]:
@@ -525,7 +525,7 @@ def _lease_in_etcd(scene: _Scene, record: Record) -> dict[str, str]:
     other = json.dumps({**json.loads(value), "BackendData": {"VtepMAC": "02:00:00:00:00:09"}})
     return {
         "of another device": _put(given, own, other),
-        "an old one left": _put(given, f"{leases}/10.99.7.0-24", value),
+        "beside an old one": _put(given, f"{leases}/10.99.7.0-24", value),
     }
 
 
