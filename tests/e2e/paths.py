@@ -197,7 +197,7 @@ dpkg-query --show --showformat='package ${Package} ${Version} ${Status}\n'
 for tool in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
   $tool-save | sed "/^#/d; s/\[[0-9]*:[0-9]*\]//; s/^/$tool /"
 done
-sysctl -a -r '^net\.ipv4' 2>/dev/null | sed 's/^/sysctl /'
+sysctl -a -r '^net\.(ipv4|bridge)' 2>/dev/null | sed 's/^/sysctl /'
 systemctl list-unit-files --no-legend --no-pager | sed 's/^/unit file /'
 systemctl list-units --type=service --all --plain --no-legend --no-pager | sed 's/^/unit /'
 """

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.e2e import paths
 from tests.e2e.paths import eventually
 from tests.e2e.promises import managed
 from tests.e2e.promises.managed import Catalogue
@@ -42,7 +43,8 @@ class Settled:
     + run: the run that followed
     + seen: what was sampled on all machines during these two
     + other: another state of the hosts, with every setting of the path's ``changes`` changed
-    + untouched: whether the dry runs left the control machine as it was
+    + before: what the blank hosts were
+    + touched: what the dry runs changed, on hosts and in the control machine's folder
     + home: where it stands
     """
 
@@ -51,7 +53,8 @@ class Settled:
     shown: Watched
     run: Watched
     seen: tuple[Seen, Seen]
-    untouched: bool
+    before: State
+    touched: list[str]
     home: Goal
     other: Goal | None = None
 
@@ -59,11 +62,15 @@ class Settled:
     def from_blank(cls, trial: Trial) -> Settled:
 
         trial.blank()
-        before = _kept(trial)
+        before, kept = paths.state(trial.lab, trial.hosts), _kept(trial)
         planned = trial.plan()
         with Sampler(trial) as dry:
             shown = trial.watched("--dry", "--diff", "-vvv")
-        untouched = _kept(trial) == before
+        after = paths.state(trial.lab, trial.hosts)
+        touched = [
+            f"{host}: {line}" for host in trial.hosts for line in {*before[host]} ^ {*after[host]}
+        ]
+        touched += [] if _kept(trial) == kept else ["the control machine"]
         with Sampler(trial, Catalogue.of(shown.report).secret_folders) as real:
             run = trial.watched("-vvv", "--debug-all")
         catalogue = catalogue_of(trial)
@@ -71,7 +78,8 @@ class Settled:
         trial.everywhere(managed.KERNEL_NEIGHBOURS + managed.NEIGHBOURS.replace("{image}", image))
         state = managed.dump(trial, catalogue)
         home = Goal({}, catalogue, state)
-        return cls(trial, planned, shown, run, (dry.seen, real.seen), untouched, home)
+        seen = (dry.seen, real.seen)
+        return cls(trial, planned, shown, run, seen, before, touched, home)
 
     @property
     def catalogue(self) -> Catalogue:

@@ -8,7 +8,9 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,16 @@ from tests.e2e.promises.trial import Trial
 
 pytestmark = pytest.mark.lab
 
-# Kills between two states of a settled cluster, and on the way from blank hosts: 40 a path.
-_FULL, _FULL_BLANK, _SAMPLE = 35, 6, 2
+# Host and summary of each command; the number of one, and when it is struck.
+Commands = Sequence[tuple[str, str]]
+Strike = tuple[int, float]
+
+# Kills between two states of a settled cluster, and on the way from blank hosts: 40 a path, each
+# at another command or moment as far as there are so many.
+_FULL, _FULL_BLANK, _SAMPLE = 24, 16, 2
+
+# Seconds into a command that a kill comes; less than 0 is right after it.
+_MOMENTS = (-1.0, 0.1)
 
 
 def _other(settled: Settled) -> Goal:
@@ -37,49 +47,63 @@ def _other(settled: Settled) -> Goal:
     return settled.other
 
 
-def _place(turn: int, count: int, among: int) -> int:
-    """The command to strike at in one of so many turns, spread evenly over a run's commands."""
-    return 1 + round(turn * (among - 1) / max(1, count - 1))
+def _strikes(commands: Commands, count: int) -> list[Strike]:
+    """So many commands and moments, spread evenly over a run."""
+
+    every = list(product(range(1, len(commands) + 1), _MOMENTS))
+    return [every[round(turn * (len(every) - 1) / max(1, count - 1))] for turn in range(count)]
 
 
-def _lost_restart(commands: list[tuple[str, str]]) -> int:
-    """The command after which docker has a new configuration and was not restarted."""
-    numbers = [
-        n for n, (_, summary) in enumerate(commands, 1) if "/etc/systemd/system/docker" in summary
-    ]
-    return numbers[-1] if numbers else 1
+def _lost_restart(commands: Commands) -> Strike:
+    """Right after the command by which docker has a new configuration and was not restarted."""
+    found = [n for n, (_, said) in enumerate(commands, 1) if "/etc/systemd/system/docker" in said]
+    assert found, f"docker's configuration does not change: {commands}"
+    return found[-1], _MOMENTS[0]
 
 
 def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
-    """Kills on the way from one state to another and back."""
+    """Kills on the way from one state to another and back, by turns."""
 
     trial = settled.trial
     home, other = settled.home, _other(settled)
-    count = int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE))
+    count = int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE)) // 2
+    struck = {
+        "out": [_lost_restart(other.commands), *_strikes(other.commands, count - 1)],
+        "back": _strikes(home.commands, count),
+    }
     problems: list[str] = []
-    start, goal = home, other
-    for turn in range(1 + count):
-        among = len(goal.commands)
-        place = _place(turn - 1, count, among) if turn else _lost_restart(goal.commands)
-        # Half of them strike in the middle of a command.
-        delay = 0.1 if turn % 2 else -1.0
-        trial.configure(**goal.settings)
-        process, _ = trial.start(at=place, delay=delay)
-        process.communicate(timeout=900)
-        what = f"killed {'in' if delay > 0 else 'after'} command {place} of {among}"
-        assert process.returncode == -9, what
-        problems += _said(
-            _torn(trial, start.state, goal, what) + _converges(trial, goal, what), what
-        )
-        start, goal = goal, start
+    for out, back in zip(*struck.values(), strict=True):
+        for start, goal, strike in ((home, other, out), (other, home, back)):
+            problems += _killed(trial, start.state, goal, strike)
     trial.configure()
     trial.watched()
+    moments = len({(way, strike) for way, strikes in struck.items() for strike in strikes})
     figures.append(
-        f"faults, {trial.path.name}: {1 + count} runs between two states killed, "
-        f"of {len(other.commands)} and {len(home.commands)} commands, {len(problems)} problems"
+        f"faults, {trial.path.name}: {2 * count} runs between two states killed, at {moments} "
+        f"moments of {len(other.commands)} and {len(home.commands)} commands, "
+        f"{len(problems)} problems"
     )
     assert not problems, "\n".join(problems)
     assert not settled.differs()
+
+
+def _killed(
+    trial: Trial,
+    before: State,
+    goal: Goal,
+    strike: Strike,
+    told: Callable[[State], State] = lambda state: state,
+) -> list[str]:
+    """A run to a goal that dies, and the next one."""
+
+    place, delay = strike
+    what = f"killed {'in' if delay > 0 else 'after'} command {place} of {len(goal.commands)}"
+    trial.configure(**goal.settings)
+    process, _ = trial.start(at=place, delay=delay)
+    process.communicate(timeout=900)
+    assert process.returncode == -9, what
+    torn = _torn(trial, before, goal, what)
+    return _said(torn + _converges(trial, goal, what, told=told), what)
 
 
 def _torn(trial: Trial, before: State, goal: Goal, what: str) -> list[str]:
@@ -135,21 +159,28 @@ def _said(problems: list[str], what: str) -> list[str]:
 # -- What happens to hosts -----------------------------------------------------------------------
 
 
-def _cut(trial: Trial, host: str) -> None:
-    trial.lab.cut(host)
-    time.sleep(5)
-    trial.lab.mend(host)
-
-
 def _reboot(trial: Trial, host: str) -> None:
     trial.lab.reboot(host)
     trial.execute(host, managed.KERNEL_NEIGHBOURS)
 
 
-_HARM: dict[str, Callable[[Trial, str], None]] = {
-    "rebooted": _reboot,
-    "network cut": _cut,
-    "disk full": lambda trial, host: trial.lab.fill_disk(host),
+@dataclass(frozen=True)
+class Harm:
+    """
+    + do, undo: the harm, and its end once the run is over
+    + patience: seconds for the run to end by itself; then somebody kills it
+    """
+
+    do: Callable[[Trial, str], None]
+    undo: Callable[[Trial, str], None] = lambda trial, host: None
+    patience: int = 300
+
+
+_HARM = {
+    "rebooted": Harm(_reboot),
+    # pyinfra waits for a host whose network is gone.
+    "network cut": Harm(lambda t, host: t.lab.cut(host), lambda t, host: t.lab.mend(host), 30),
+    "disk full": Harm(lambda t, host: t.lab.fill_disk(host), lambda t, host: t.lab.free_disk(host)),
 }
 
 
@@ -160,11 +191,13 @@ def test_host_is_harmed(settled: Settled, full: bool, figures: list[str], harm: 
     if not full:
         pytest.skip("with --full only")
     trial = settled.trial
+    _spoil_much(settled)
+    commands = trial.watched().report.commands
     problems = []
-    for turn in range(2):
+    for part in (1, 2):
         _spoil_much(settled)
-        problems += _harmed(settled, harm, 4 + _place(turn, 2, 25))
-    figures.append(f"faults, {trial.path.name}: {harm}: {len(problems)} problems")
+        problems += _harmed(settled, harm, part * len(commands) // 3, len(commands))
+    figures.append(f"faults, {trial.path.name}: {harm} twice: {len(problems)} problems")
     assert not problems, "\n".join(problems)
 
 
@@ -186,27 +219,27 @@ def _spoil_much(settled: Settled) -> None:
             trial.execute(host, f"docker rmi --force {shlex.join(images)} >/dev/null")
 
 
-def _harmed(settled: Settled, harm: str, place: int) -> list[str]:
-    trial = settled.trial
+def _harmed(settled: Settled, name: str, place: int, among: int) -> list[str]:
+    trial, harm = settled.trial, _HARM[name]
     reached, go = (trial.folder / f"{name}-{time.monotonic_ns()}" for name in ("reached", "go"))
     process, _ = trial.start(at=place, what="hold", delay=0.0, reached=str(reached), go=str(go))
     while not reached.exists() and process.poll() is None:
         time.sleep(0.2)
-    host = reached.read_text() if reached.exists() else trial.path.master
-    what = f"{host} {harm} at command {place}"
-    _HARM[harm](trial, host)
+    assert reached.exists(), process.communicate()[1]
+    host = reached.read_text()
+    what = f"{host} {name} at command {place} of {among}"
+    harm.do(trial, host)
     go.touch()
     try:
-        process.communicate(timeout=300)
+        process.communicate(timeout=harm.patience)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         process.communicate()
-    if harm == "disk full":
-        trial.lab.free_disk(host)
+    harm.undo(trial, host)
     goal = settled.home
-    return _said(
-        _torn(trial, _or_absent(settled), goal, what) + _converges(trial, goal, what), what
-    )
+    problems = [] if process.returncode else [f"{what}: the run took no notice"]
+    problems += _torn(trial, _or_absent(settled), goal, what)
+    return _said(problems + _converges(trial, goal, what), what)
 
 
 def _or_absent(settled: Settled) -> State:
@@ -255,20 +288,16 @@ def test_killed_on_blank_hosts(settled: Settled, full: bool, figures: list[str])
     state = managed.dump(trial, settled.catalogue)
     goal = Goal({}, settled.catalogue, state, first.report.commands)
     count = int(os.environ.get("PROMISE_BLANK_KILLS", _FULL_BLANK))
+    strikes = _strikes(goal.commands, count)
     problems: list[str] = []
-    for turn in range(count):
-        place = _place(turn, count, len(goal.commands))
+    for strike in strikes:
         trial.blank()
         _restore(trial.store, kept)
         before = managed.dump(trial, goal.catalogue, api=False)
-        process, _ = trial.start(at=place, delay=0.1 if turn % 2 else -1.0)
-        process.communicate(timeout=900)
-        what = f"blank hosts, killed at command {place} of {len(goal.commands)}"
-        torn = _torn(trial, before, goal, what)
-        problems += _said(torn + _converges(trial, goal, what, told=_without_leases), what)
+        problems += _killed(trial, before, goal, strike, told=_without_leases)
     figures.append(
-        f"faults, {trial.path.name}: {count} runs on blank hosts killed, of "
-        f"{len(goal.commands)} commands each, {len(problems)} problems"
+        f"faults, {trial.path.name}: {count} runs on blank hosts killed, at {len({*strikes})} "
+        f"moments of {len(goal.commands)} commands, {len(problems)} problems"
     )
     assert not problems, "\n".join(problems)
 

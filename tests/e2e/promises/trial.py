@@ -81,6 +81,7 @@ SCRATCH = Path_(
 
 _FEDORA_CHANGES: dict[str, dict[str, Any]] = {
     "log_level": {"log_level": 3},
+    "docker_nofile": {"docker_nofile": 900_000},
     "kubelet flag": {"kubelet_flags": {"max-pods": 50}},
     "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
     "node label": {"labels": {"fed-node-1": {"disk": "hdd"}}},
