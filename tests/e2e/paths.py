@@ -188,11 +188,13 @@ def succeeded(run: Run) -> Run:
 
 
 # What a host is: files and their dates, packages, links, routes, rules, settings, units. What a
-# login leaves behind is in /run and /var/log.
+# login leaves behind is in /run and /var/log; rpm dates its database anew when it is only asked.
 _STATE = r"""
-find / /usr -xdev \( -path /proc -o -path /run -o -path /sys -o -path /var/log \) -prune -o \
+find / /usr -xdev \( -path /proc -o -path /run -o -path /sys -o -path /var/log \
+  -o -path /var/lib/rpm \) -prune -o \
   -printf 'file %p %y %m %U:%G %s %T@ %l\n' | sort -u
-dpkg-query --show --showformat='package ${Package} ${Version} ${Status}\n'
+if command -v rpm >/dev/null; then rpm --query --all | sed 's/^/package /'
+else dpkg-query --show --showformat='package ${Package} ${Version} ${Status}\n'; fi
 { ip -o link; ip -o -4 address; ip -4 route show table all; ip rule; } | sed 's/^/net /'
 for tool in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
   $tool-save | sed "/^#/d; s/\[[0-9]*:[0-9]*\]//; s/^/$tool /"
