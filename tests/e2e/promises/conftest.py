@@ -11,6 +11,8 @@ from tests.e2e.promises.settled import Settled
 from tests.e2e.promises.trial import PATHS, SINGLE_NODE, Path_, Trial, hosts_for
 from tests.lab import Lab, down, held
 
+_FIGURES = pytest.StashKey[list[str]]()
+
 
 @pytest.fixture(scope="package")
 def full(request: pytest.FixtureRequest) -> bool:
@@ -19,13 +21,17 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="package")
-def figures(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+def figures(request: pytest.FixtureRequest) -> list[str]:
     """Lines that are printed at the end, past pytest's capture."""
-    lines: list[str] = []
-    yield lines
-    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
+    return request.config.stash.setdefault(_FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    lines = config.stash.get(_FIGURES, [])
+    if lines:
+        terminalreporter.section("figures of the promises")
     for line in lines:
-        reporter.write_line(f"\n{line}")
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="package")
