@@ -403,10 +403,7 @@ class _Maker:
             try:
                 pair = pki.make_ca(name, key=key, now=self.now)
             except (ValueError, TypeError):
-                allowed = "an RSA key, whole"
-                raise InputError(
-                    [Problem("credentials_dir", CA_KEY, None, allowed, "restore it")]
-                ) from None
+                raise InputError([_damaged(CA_KEY, "restore it")]) from None
             self._set(why, **{CA_CERT: pair.cert, CA_KEY: pair.key})
         elif key:
             allowed = "the CA's own key"
@@ -477,9 +474,7 @@ class _Maker:
             public = pki.public_key(key)
         except (ValueError, TypeError):
             fix = "restore it, or delete it: service accounts' tokens then end"
-            raise InputError(
-                [Problem("credentials_dir", SERVICE_ACCOUNT_KEY, None, "an RSA key, whole", fix)]
-            ) from None
+            raise InputError([_damaged(SERVICE_ACCOUNT_KEY, fix)]) from None
         if self.files.get(SERVICE_ACCOUNT_PUB) != public:
             self._set(f"made from {SERVICE_ACCOUNT_KEY}", **{SERVICE_ACCOUNT_PUB: public})
 
@@ -575,6 +570,10 @@ def _server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
 
 def _token() -> str:
     return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(TOKEN_LENGTH))
+
+
+def _damaged(file: str, fix: str) -> Problem:
+    return Problem("credentials_dir", file, None, "an RSA key, whole", fix)
 
 
 def _words(files: Mapping[str, str], name: str) -> dict[str, str]:

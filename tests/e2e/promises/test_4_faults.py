@@ -66,7 +66,7 @@ def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
 
     trial = settled.trial
     home, other = settled.home, _other(settled)
-    count = int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE)) // 2
+    count = (int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE)) + 1) // 2
     struck = {
         "out": [_lost_restart(other.commands), *_strikes(other.commands, count - 1)],
         "back": _strikes(home.commands, count),
