@@ -23,9 +23,9 @@ from pyinfra_kube.operations.util.script import Script
 __all__ = ["Unit", "services"]
 
 # A unit that systemd starts again and again is "active" at most moments, but never with the
-# process that it had before.
+# process that it had before: both are asked for at once, for in between it may end.
 _FUNCTIONS = f"""\
-main_pid() {{ systemctl show --property=MainPID -- "$1"; }}
+life() {{ systemctl show --property=ActiveState --property=MainPID -- "$1"; }}
 last_words() {{
   journalctl --no-pager --quiet --output=cat --lines=2000 --unit="$1" |
     {WORDS} |
@@ -40,8 +40,9 @@ start() {{
   systemctl "$1" -- "$2" || give_up "$2" "does not start"
 }}
 stays() {{
-  systemctl is-active --quiet -- "$1" || give_up "$1" "did not stay up"
-  [ "$(main_pid "$1")" = "$2" ] || give_up "$1" "starts again and again"
+  life=$(life "$1")
+  case "$life" in *ActiveState=active*) ;; *) give_up "$1" "did not stay up" ;; esac
+  [ "$life" = "$2" ] || give_up "$1" "starts again and again"
 }}
 """
 
@@ -219,9 +220,9 @@ def _script(plans: Sequence[_Plan]) -> Script:
         lines += _systemctl(plans, verb)
     lines += [f"start {plan.steps[-1]} {shlex.quote(plan.unit.name)}" for plan in started]
     names = [shlex.quote(plan.unit.name) for plan in started]
-    lines += [f"pid{index}=$(main_pid {name})" for index, name in enumerate(names)]
+    lines += [f"life{index}=$(life {name})" for index, name in enumerate(names)]
     lines += ["sleep 2"] if started else []
-    lines += [f'stays {name} "$pid{index}"' for index, name in enumerate(names)]
+    lines += [f'stays {name} "$life{index}"' for index, name in enumerate(names)]
     summary = ", ".join(f"{' and '.join(plan.steps)} {plan.unit.name}" for plan in plans)
     return Script("\n".join(lines), summary)
 

@@ -170,9 +170,17 @@ def test_units_are_never_older_than_what_they_read(part: Part, unit: None, spoil
     assert part.once(services.services, units=UNITS) == []
 
 
-def test_a_unit_that_does_not_stay_up_is_reported_with_its_journal(part: Part) -> None:
-    unit = "[Service]\\nExecStart=/bin/sh -c 'echo why it fails; exit 3'\\nRestart=always\\n"
-    part.sh(f'printf "{unit}RestartSec=1\\n" > /etc/systemd/system/bad.service')
+@pytest.mark.parametrize("pause", ["1s", "5ms"])
+def test_a_unit_that_does_not_stay_up_is_reported_with_its_journal(part: Part, pause: str) -> None:
+    unit = f"""
+        [Unit]
+        StartLimitIntervalSec=0
+        [Service]
+        ExecStart=/bin/sh -c 'echo why it fails; exit 3'
+        Restart=always
+        RestartSec={pause}
+    """
+    part.sh(f"cat > /etc/systemd/system/bad.service <<'UNIT'\n{textwrap.dedent(unit)}\nUNIT")
     said = part.fails(
         """
         from pyinfra_kube.operations import services
