@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
@@ -54,15 +54,17 @@ logs() { crictl logs --tail 20 "$1"; }
 """,
 }
 _AGAIN = """\
-again() {
-  forget "$1" "$2"
+replaced() {
   waited=0
-  while [ "$waited" -lt 60 ]; do
-    now=$(containers "$1" "$2")
-    if [ -n "$now" ] && [ "$now" != "$3" ]; then return; fi
+  until containers "$1" "$2" | grep -qvxF "$3"; do
+    if [ "$waited" -ge "$4" ]; then return 1; fi
     sleep 1
     waited=$((waited + 1))
   done
+}
+again() {
+  forget "$1" "$2"
+  if replaced "$@" 60; then return; fi
   {
     echo "kubelet did not start $2 of $1 again in 60 s; see journalctl --unit=kubelet.service"
     last=$(containers "$1" "$2" --all | head -n 1)
@@ -208,9 +210,10 @@ def static_pods(
     """
     Set static pods, each as fresh as what it reads (A1 to A4).
 
-    kubelet runs a pod anew when its manifest changes. A container that started before one of the
-    pod's files last changed is ended, and kubelet starts it again; so a restart that an earlier
-    run did not live to make is made by the next one.
+    kubelet runs a pod anew when its manifest changes; that is waited for, so that whoever asks
+    the pod next asks the new one. A container that started before one of the pod's files last
+    changed is ended, and kubelet starts it again; so a restart that an earlier run did not live to
+    make is made by the next one.
 
     + pods: list of ``StaticPod``
     + directory: kubelet's manifest directory
@@ -246,71 +249,120 @@ def static_pods(
         if PurePosixPath(path).stem in absent
         or (PurePosixPath(path).stem in wanted and path != wanted[PurePosixPath(path).stem].path)
     ]
-    # What gets a new manifest starts anew by itself.
-    settled = [
-        pod
-        for pod in pods
-        if states.manifests.get(wanted[pod.name].path) == wanted[pod.name].sha256
-    ]
+    changing = {
+        name for name, file in wanted.items() if states.manifests.get(file.path) != file.sha256
+    }
     names = [*wanted, *(PurePosixPath(path).stem for path in states.manifests)]
     files = plan_files([*unwanted, *wanted.values()])
-    script = join([files, _restarts(settled, names, states, mtimes)])
+    restarts = list(_restarts(pods, changing, names, states, mtimes))
+    for one in restarts:
+        item = one.container
+        changes.show(f"pod {item.pod}: {item.container} restarted: {one.why}")
+    script = join([files, _script(restarts, states, mtimes)])
     if script:
         yield script
     else:
         ctx_host.get().noop(f"{len(pods)} static pods are as wanted")
 
 
+@dataclass(frozen=True)
+class _Restart:
+    """
+    A container that is older than its manifest or what it reads.
+
+    + grace: seconds that it has to end
+    + rewritten: whether its manifest changes, which kubelet sees by itself
+    + stale: whether what it reads changes
+    + newer: what of that changed already
+    """
+
+    container: PodContainer
+    grace: int
+    rewritten: bool
+    stale: bool
+    newer: Sequence[str]
+
+    @property
+    def why(self) -> str:
+        if self.rewritten:
+            return "its manifest changes"
+        if self.newer:
+            return f"{', '.join(self.newer)} changed after it started"
+        return "what it reads changes"
+
+    @property
+    def words(self) -> str:
+        return shlex.join([self.container.pod, self.container.container, self.container.id])
+
+
 def _restarts(
     pods: Sequence[StaticPod],
+    changing: Set[str],
     names: Sequence[str],
     states: StaticPodStates,
     mtimes: Mapping[str, float],
-) -> Script | None:
-    """The script that ends containers older than what they read."""
-
-    stale: list[PodContainer] = []
-    touch: list[str] = []
-    grace = 0
+) -> Generator[_Restart, None, None]:
     for pod in pods:
         for container in _containers(pod, names, states):
             newer = [path for path in pod.config if mtimes.get(path, 0) > container.started]
-            comes = pod.restart or not coming().isdisjoint(pod.config)
-            if not newer and not comes:
-                continue
-            stale.append(container)
-            grace = max(grace, _grace(pod.manifest))
-            touch += [path for path in newer if mtimes[path] > states.now]
-            why = "what it reads changes"
-            if newer:
-                why = f"{', '.join(newer)} changed after it started"
-            changes.show(f"pod {container.pod}: {container.container} restarted: {why}")
-    if not stale or states.runtime not in _FUNCTIONS:
+            stale = bool(newer) or pod.restart or not coming().isdisjoint(pod.config)
+            if stale or pod.name in changing:
+                grace = _grace(pod.manifest)
+                yield _Restart(container, grace, pod.name in changing, stale, newer)
+
+
+def _script(
+    restarts: Sequence[_Restart], states: StaticPodStates, mtimes: Mapping[str, float]
+) -> Script | None:
+    """The script that sees containers replaced; after it none is older than it may be."""
+
+    if not restarts or states.runtime not in _FUNCTIONS:
         return None
+    # Files dated after now would make containers look stale for ever.
+    future = [path for one in restarts for path in one.newer if mtimes[path] > states.now]
+    ended = [one for one in restarts if not one.rewritten]
     lines = [_FUNCTIONS[states.runtime] + _AGAIN.rstrip("\n")]
-    lines += [f"touch -c -- {shlex.join(dict.fromkeys(touch))}"] if touch else []
-    lines += [f"end {grace} {' '.join(item.id for item in stale)}"]
-    lines += [shlex.join(["again", item.pod, item.container, item.id]) for item in stale]
-    summary = "restart " + ", ".join(f"{item.container} of {item.pod}" for item in stale)
-    return Script("\n".join(lines), summary)
+    lines += [f"touch -c -- {shlex.join(dict.fromkeys(future))}"] if future else []
+    lines += [_replaced(one) for one in restarts if one.rewritten]
+    if ended:
+        grace = max(one.grace for one in ended)
+        lines += [f"end {grace} {' '.join(one.container.id for one in ended)}"]
+        lines += [f"again {one.words}" for one in ended]
+    what = [f"{one.container.container} of {one.container.pod}" for one in restarts]
+    return Script("\n".join(lines), summary=f"restart {', '.join(what)}")
+
+
+# Seconds in which kubelet sees that a manifest changed, even where nothing tells it.
+_SEEN = 30
+
+
+def _replaced(restart: _Restart) -> str:
+    """Wait for kubelet, which does nothing where it never saw the old manifest."""
+
+    otherwise = ":"
+    if restart.stale:
+        otherwise = f"{{ end {restart.grace} {restart.container.id}; again {restart.words}; }}"
+    return f"replaced {restart.words} {_SEEN} || {otherwise}"
 
 
 def _containers(
     pod: StaticPod, names: Sequence[str], states: StaticPodStates
 ) -> list[PodContainer]:
-    """The pod's containers that run; kubelet adds the node's name to the pod's."""
+    """
+    The pod's containers that run; kubelet adds the node's name to the pod's. While one of an
+    earlier manifest still ends, the newest counts.
+    """
 
     metadata = _parsed(pod.manifest)["metadata"]
     containers = [item["name"] for item in _parsed(pod.manifest)["spec"]["containers"]]
     name, namespace = metadata.get("name", pod.name), metadata.get("namespace", "default")
     longer = [f"{other}-" for other in names if other.startswith(f"{name}-")]
-    return [
-        item
-        for item in states.of(name, namespace)
-        if item.running
-        and item.container in containers
-        and not any(item.pod.startswith(prefix) for prefix in longer)
-    ]
+    found: dict[tuple[str, str], PodContainer] = {}
+    for item in states.of(name, namespace):
+        another = item.container not in containers or item.pod.startswith(tuple(longer))
+        if item.running and not another:
+            found.setdefault((item.pod, item.container), item)
+    return list(found.values())
 
 
 def _grace(manifest: str) -> int:
