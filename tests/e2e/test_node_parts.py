@@ -412,6 +412,19 @@ def test_static_pods_are_never_older_than_what_they_read(part_1_20: Part) -> Non
     manifests = "cd /etc/kubernetes/manifests"
     part.sh(f"{manifests} && cp part.yaml old.yaml && sed -i 's/sleep 1/sleep 2/' part.yaml")
     assert part.settle(KUBELET) == {"Run a pod"}
+
+    # The old container takes a while to end, and is no reason to restart the new one.
+    slow = KUBELET.replace("trap exit", "trap :").replace("{name: part", "{name: slow")
+    slow = slow.replace("hostNetwork", "terminationGracePeriodSeconds: 15\\n  hostNetwork")
+    assert part.settle(slow) == {"Run a pod"}
+    part.sh("touch /etc/part.conf")
+    assert part.settle(slow.replace("sleep 1", "sleep 2")) == {"Run a pod"}
+
+    # kubelet never sees the other manifest, and so keeps the container.
+    part.sh(f"systemctl stop kubelet; {manifests} && echo '#' >> part.yaml; touch /etc/part.conf")
+    last = part.sh(f"{container} --last 1")
+    assert part.settle(slow.replace("sleep 1", "sleep 2")) == {"Run kubelet", "Run a pod"}
+    assert part.sh(f"{container} --last 1") != last
     part.sh("rm /etc/kubernetes/manifests/part.yaml")
 
 
