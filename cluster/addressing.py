@@ -277,6 +277,7 @@ def make_plan(
     remembered: Mapping[str, str] | None = None,
     networks: Mapping[str, list[str]] | None = None,
     addresses: Mapping[str, str] | None = None,
+    services: Mapping[str, str] | None = None,
 ) -> AddressPlan:
     """
     Give every node its pod CIDR, and refuse what cannot work (P1 to P6).
@@ -290,9 +291,11 @@ def make_plan(
     + remembered: host → the pod CIDR of an earlier plan
     + networks: host → the networks it is on, without the cluster's own (docker0, flannel.1 …)
     + addresses: host → its address, for those whose inventory data does not tell
+    + services: master → the range that its apiserver gives to services now
 
     Raises ``InputError``: a host's own network overlaps pods or services; a node would change
-    its pod CIDR and `allow_network_change` is off; no CIDR is left.
+    its pod CIDR, or the services would their range, and `allow_network_change` is off; no CIDR is
+    left.
 
     ```
     plan = make_plan(spec, carried={"node1": "10.10.3.0/24"})
@@ -304,6 +307,8 @@ def make_plan(
     shares = _share_out(spec, carried, remembered)
     problems, warnings = _check_networks(spec, networks, carried)
     problems += _check_addresses(spec, addresses or {}) + shares.problems
+    moved = _moved_services(spec, services or {})
+    problems += [] if spec.allow_network_change else moved
     if problems:
         raise InputError(problems)
     nodes = {
@@ -320,6 +325,7 @@ def make_plan(
         warnings=(
             *address_warnings(spec),
             *warnings,
+            *(f"{one.key} was not {one.value} before: {_ANEW}" for one in moved),
             *shares.warnings,
             *_out_of_reach(spec, networks, known),
         ),
@@ -596,6 +602,26 @@ def _check_networks(
                 allowed = f"a range apart from the network {network} of {names}"
                 problems.append(_move(spec, key, allowed, hosts))
     return problems, warnings
+
+
+# No service changes its address, and the apiserver's certificate names the first one.
+_ANEW = "make every service anew after the run, first of all: kubectl delete service kubernetes"
+
+
+def _moved_services(spec: ClusterSpec, services: Mapping[str, str]) -> list[Problem]:
+    """A range of services other than the one that they have their addresses in (P2)."""
+    wanted = IPNetwork(spec.service_cluster_ip_range)
+    return [
+        Problem(
+            "service_cluster_ip_range",
+            str(wanted),
+            None,
+            f"{given}, in which the services have their addresses, or a larger one of that start",
+            f"set allow_network_change = True, and {_ANEW}",
+        )
+        for given in sorted({IPNetwork(text) for text in services.values()})
+        if given not in wanted or given.first != wanted.first
+    ]
 
 
 def _check_addresses(spec: ClusterSpec, addresses: Mapping[str, str]) -> list[Problem]:

@@ -198,7 +198,8 @@ class ClusterSpec(_Data):
     + cluster_dns: the DNS service, by default the tenth address of the services
     + cluster_domain: the DNS domain of the cluster
     + allow_public_ranges: whether a public range is only warned of (P5)
-    + allow_network_change: whether a node may get another pod CIDR than the one it has (P6)
+    + allow_network_change: whether a node may get another pod CIDR than the one it has (P6), and
+      services another range than the one they have (P2)
     + max_pods: most pods of a node; the kubelet's default of 110 if not set
 
     Network of the pods

@@ -207,6 +207,7 @@ def _make(state: State) -> Cluster:
         remembered=book.read(),
         networks={name: seen.networks for name, seen in observed.items()},
         addresses=_addresses(spec, observed),
+        services=_service_ranges(spec, observed),
     )
     _say(plan.table())
     credentials = store.plan(spec, plan, basic_auth=spec.basic_auth)
@@ -228,6 +229,15 @@ def _carried(
     if spec.network == "flannel":
         return carried
     return {name: remembered.get(name, cidr) for name, cidr in carried.items()}
+
+
+def _service_ranges(spec: ClusterSpec, observed: Mapping[str, Observation]) -> dict[str, str]:
+    """The range that each master gives to services, unless the inventory's own flag says which."""
+
+    if "service-cluster-ip-range" in spec.apiserver_flags:
+        return {}
+    masters = (host.name for host in spec.masters if host.name in observed)
+    return {name: observed[name].service_range for name in masters if observed[name].service_range}
 
 
 def _check_store(

@@ -31,7 +31,7 @@ def prepare_host() -> None:
         iptables.rules(
             name="Open the apiserver's port",
             rules=[f"-I INPUT -p tcp --dport {it.spec.apiserver_port} -j ACCEPT"],
-            owner="kube-apiserver",
+            owner="kube-apiserver-ports",
         )
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from netaddr import IPNetwork
 
+from pyinfra_kube.cluster.addressing import parse_network
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.packages import Packages
-from pyinfra_kube.facts.processes import Flags
+from pyinfra_kube.facts.processes import Flags, ProcessState
 from pyinfra_kube.facts.snapshot import Subject, expect, read
 
 BRIDGE = "cbr0"
@@ -27,6 +28,7 @@ _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/l
 
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
 _DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
+_COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
 # Says that dpkg knows the package, whatever became of its installation.
 _DPKG_DOCKER = "/var/lib/dpkg/info/docker.io.list"
@@ -41,6 +43,7 @@ class Observation:
     + pod_cidr: of its pods now; empty on a new node
     + ca_fingerprint: of the CA certificate that it holds; empty without one
     + system, release: the distribution's name and number, as ``debian`` and ``12``
+    + service_range: that its apiserver gives to services now; empty without one
     + foreign_docker: whether docker is there, and not from the distribution's package
     + settings: what components' command lines must know of it
     + links: its network devices, by name
@@ -53,6 +56,7 @@ class Observation:
     ca_fingerprint: str
     system: str
     release: str
+    service_range: str = ""
     foreign_docker: bool = False
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
@@ -82,7 +86,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     subjects = [
         Subject(Links),
         Subject(Certificates, {"paths": [ca_certificate]}),
-        Subject(Flags, {"names": ["kubelet"]}),
+        Subject(Flags, {"names": _COMPONENTS}),
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
         Subject(Files, {"paths": [*_DOCKER_PROGRAMS, _DPKG_DOCKER], "digest": False}),
         Subject(FileContents, {"paths": [_SWAPS]}),
@@ -91,6 +95,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     links = read(Links)
     certificates = read(Certificates, paths=[ca_certificate]).get(ca_certificate, [])
     packages = read(Packages, names=_DOCKER_PACKAGES)
+    flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     programs = read(Files, paths=[*_DOCKER_PROGRAMS, _DPKG_DOCKER], digest=False)
     # One line is the title.
     swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
@@ -100,7 +105,8 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         addresses=addresses,
         address=addresses[0] if addresses else "",
         networks=[str(IPNetwork(a).cidr) for link in own.values() for a in link.addresses],
-        pod_cidr=_pod_cidr(spec, links, _configured("kubelet")),
+        pod_cidr=_pod_cidr(spec, links, flags["kubelet"].configured or {}),
+        service_range=_service_range(flags["kube-apiserver"]),
         ca_fingerprint=certificates[0].sha256 if certificates else "",
         system=packages.system,
         release=packages.release,
@@ -116,11 +122,6 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     )
 
 
-def _configured(component: str) -> dict[str, str]:
-    state = read(Flags, names=[component]).get(component)
-    return (state.configured if state else None) or {}
-
-
 def _is_own(name: str) -> bool:
     return name != "lo" and not name.startswith(_OURS)
 
@@ -133,6 +134,15 @@ def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]
     # Before a cluster docker0 has docker's own network, which says nothing of pods.
     carried += [a for a in _addresses(links, DOCKER_BRIDGE) if IPNetwork(a).cidr in pods]
     return next((str(IPNetwork(cidr).cidr) for cidr in carried if cidr), "")
+
+
+def _service_range(apiserver: ProcessState) -> str:
+    """What the apiserver runs with: a package's own settings say nothing. Empty for two ranges."""
+
+    try:
+        return str(parse_network((apiserver.running or {}).get("service-cluster-ip-range", "")))
+    except ValueError:
+        return ""
 
 
 def _addresses(links: dict[str, Link], name: str) -> list[str]:

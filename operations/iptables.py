@@ -274,8 +274,9 @@ def _unwanted(found: Iterable[Rule]) -> list[Rule]:
 def _live(adding: Sequence[Wish], removing: Sequence[Rule]) -> Script | None:
     """Add first: no packet finds neither the old rule nor the new."""
 
-    for _, rule in adding:
-        changes.show(f"iptables {rule.table}: absent → {rule}")
+    for action, rule in adding:
+        # Whether it goes to the end or to the top decides what it does.
+        changes.show(f"iptables {rule.table}: absent → {action}{str(rule).removeprefix('-A')}")
     lines = _ensure(adding) + [rule.command("-D") for rule in removing]
     return Script("\n".join(lines), summary=_summary(adding, removing)) if lines else None
 

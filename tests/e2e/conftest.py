@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import Lab, down, held
+from tests.lab.places import NAME, STATE
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +29,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; run with --full"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The tests make their lab anew: one that somebody named may be of use to him."""
+
+    if (
+        NAME != "test"
+        and STATE.exists()
+        and any(i.get_closest_marker("lab") for i in session.items)
+    ):
+        pytest.exit(
+            f"lab {NAME} is up, and the tests would take it away: let them have another with "
+            "`unset PYINFRA_KUBE_LAB`, or end it with `make lab-down`",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
 
 
 @pytest.fixture(scope="module")

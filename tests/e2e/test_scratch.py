@@ -280,6 +280,20 @@ def test_nothing_is_planned_after_a_run(web: dict[str, str], lab: Lab, site: Sit
 # One node more
 
 
+def test_services_keep_their_range(web: dict[str, str], lab: Lab, site: Site) -> None:
+    before = at_rest(lab)
+    moved = ("--data", "service_cluster_ip_range=10.253.0.0/24")
+    run = site.run("-y", *moved)
+    assert run.code != 0
+    assert "no host was touched" in run.said
+    assert "allowed: 10.254.0.0/24, in which the services have their addresses" in run.said
+    assert "set allow_network_change = True" in run.said
+    assert at_rest(lab) == before
+
+    allowed = succeeded(site.run("--dry", *moved, "--data", "allow_network_change=True"))
+    assert "first of all: kubectl delete service kubernetes" in allowed.said
+
+
 def test_a_new_node_changes_of_others_what_must(
     grown: tuple[Run, Run, dict[str, set[str]]],
 ) -> None:

@@ -211,6 +211,29 @@ def test_no_node_is_renumbered_unless_that_is_allowed(case: str) -> None:
     assert warning.startswith("n1 gets another pod CIDR than ")
 
 
+@pytest.mark.parametrize(
+    ("given", "moves"),
+    [
+        ("10.0.0.0/16", False),
+        ("10.0.0.0/24", False),
+        ("10.0.1.0/24", True),
+        ("10.0.0.0/12", True),
+        ("10.254.0.0/16", True),
+    ],
+)
+def test_services_do_not_move_unless_that_is_allowed(given: str, moves: bool) -> None:
+    known = {"m1": given, "m2": given}
+    if not moves:
+        assert make_plan(spec_of(), services=known).warnings == ()
+        return
+    (problem,) = refused(spec_of(), services=known)
+    assert (problem.key, problem.value) == ("service_cluster_ip_range", "10.0.0.0/16")
+    assert given in problem.allowed
+    assert "allow_network_change = True" in (problem.fix or "")
+    (warning,) = make_plan(spec_of(allow_network_change=True), services=known).warnings
+    assert "kubectl delete service kubernetes" in warning
+
+
 def test_all_is_held_by_hosts_that_are_gone() -> None:
     spec = spec_of(2, cluster_subnet="10.10.0.0/23")
     (problem,) = refused(spec, remembered={"old": "10.10.0.0/24"})

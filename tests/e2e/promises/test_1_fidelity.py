@@ -127,7 +127,7 @@ def _of_sysctls(settled: Settled, record: Record) -> list[str]:
 
 
 def _of_rules(_: Settled, record: Record) -> list[str]:
-    text = "iptables {table}: absent → -A .*--comment {owner}\\b.*".format(**record.arguments)
+    text = "iptables {table}: absent → -[AI] .*--comment {owner}\\b.*".format(**record.arguments)
     return [text for _ in record.arguments["rules"]]
 
 
