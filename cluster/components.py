@@ -170,7 +170,9 @@ KUBELET = (
     Row("hostname-override", "{node_name}"),
     Row("node-ip", "{host_address}"),
     Row("node-labels", "{node_labels}", when=NODE),
-    Row("address", "0.0.0.0"),
+    Row("address", "0.0.0.0", when=NODE),
+    # Its pods are in no API: nobody else has a reason to ask, and whoever may, is root there.
+    Row("address", "127.0.0.1", when=STANDALONE),
     Row("read-only-port", "0", "1.20-"),
     Row("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.5-"),
     Row("anonymous-auth", "false", "1.5-"),
