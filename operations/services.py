@@ -164,7 +164,8 @@ def _installation(unit: Unit, state: UnitState) -> Generator[tuple[str, str], No
     if unit.masked and not masked:
         yield "mask", "unmasked → masked"
     elif unit.enabled and (not state.enabled or masked or state.enabled in _DISABLED):
-        yield "enable", f"{state.enabled or 'not installed'} → enabled"
+        comes = "disabled" if f"/etc/systemd/system/{unit.name}" in coming() else "not installed"
+        yield "enable", f"{state.enabled or comes} → enabled"
     elif unit.enabled is False and state.enabled in ("enabled", "enabled-runtime"):
         yield "disable", f"{state.enabled} → disabled"
 
