@@ -44,7 +44,8 @@ class Observation:
     + ca_fingerprint: of the CA certificate that it holds; empty without one
     + system, release: the distribution's name and number, as ``debian`` and ``12``
     + service_range: that its apiserver gives to services now; empty without one
-    + foreign_docker: whether docker is there, and not from the distribution's package
+    + docker: whether it is there
+    + foreign_docker: whether it is, and not from the distribution's package
     + settings: what components' command lines must know of it
     + links: its network devices, by name
     """
@@ -57,6 +58,7 @@ class Observation:
     system: str
     release: str
     service_range: str = ""
+    docker: bool = False
     foreign_docker: bool = False
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
@@ -97,6 +99,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     programs = read(Files, paths=[*_DOCKER_PROGRAMS, _DPKG_DOCKER], digest=False)
+    docker = any(path in programs for path in _DOCKER_PROGRAMS)
     # One line is the title.
     swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
     own = {name: link for name, link in links.items() if _is_own(name)}
@@ -110,9 +113,8 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         ca_fingerprint=certificates[0].sha256 if certificates else "",
         system=packages.system,
         release=packages.release,
-        foreign_docker=any(path in programs for path in _DOCKER_PROGRAMS)
-        and _DPKG_DOCKER not in programs
-        and not packages.versions,
+        docker=docker,
+        foreign_docker=docker and _DPKG_DOCKER not in programs and not packages.versions,
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
             # From 1.8 on no kubelet starts on a host that swaps, unless it is told to.

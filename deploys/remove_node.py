@@ -132,10 +132,12 @@ def leave_bridge(it: Cluster) -> None:
         nofile=None,
     )
     bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
-    services.services(
-        name="Run docker",
-        units=[services.Unit("docker.service", config=docker.CONFIG)],
-    )
+    # A host that was made anew has none.
+    if it.observed[it.me.name].docker:
+        services.services(
+            name="Run docker",
+            units=[services.Unit("docker.service", config=docker.CONFIG)],
+        )
 
 
 def _check(it: Cluster) -> None:

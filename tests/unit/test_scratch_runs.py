@@ -63,12 +63,12 @@ CASES: dict[str, Case] = {
         {"o: Run etcd as a static pod", "m: Set the nodes' pod CIDRs and labels"},
         {"n: Route to the pods of the other nodes"},
     ),
-    "removal": (
+    "removal of a node that was made anew": (
         remove_nodes,
         TWO_NODES,
         {"remove_nodes": ["o"]},
-        {"m: Route to the pods of the other nodes", "o: Run docker"},
-        {"n: Run docker"},
+        {"m: Route to the pods of the other nodes"},
+        {"n: Run docker", "o: Run docker"},
     ),
 }
 
