@@ -22,8 +22,8 @@ a host.
 Three hosts, a master and two nodes. The playbook (`tests/bench/playbook.yml`) sets the same
 resources with Ansible's own modules; its files, rules, units, images and checks are taken from our
 deploy itself. No-op and dry runs were made by turns on the hosts that the playbook had built, and
-found nothing to change; the middle one of {runs} counts, first runs were made once. Round trip time is
-added by a relay that holds each packet back, for both sides alike.
+found nothing to change; the middle one of {runs} counts, first runs were made once. Round trip time
+is added by a relay that holds each packet back, for both sides alike.
 
 | run | added round trip time | ours | playbook | ratio |
 |---|---|---|---|---|
