@@ -25,6 +25,12 @@ from pyinfra_kube.operations.util.script import Script
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 
+# What a killed run began goes on; dnf takes for missing what that installs meanwhile.
+_IN_TURN = """\
+exec 9>/run/pyinfra-kube-packages.lock
+flock --timeout 600 9 || :
+"""
+
 # Begins the path where an RPM file of the control machine waits until it is installed.
 _WAITING = "/var/cache/pyinfra-kube-"
 
@@ -156,8 +162,11 @@ def _check_manager(
 def _apt(names: Sequence[str]) -> Script:
     return Script(
         f"""\
+{_IN_TURN}\
 export DEBIAN_FRONTEND=noninteractive
-# Ends what a killed run began.
+# Waits for whoever else installs packages; dpkg does not.
+apt-get -qq -o DPkg::Lock::Timeout=600 check >/dev/null 2>&1 || :
+# Ends what was begun and cut off.
 dpkg --force-confold --configure -a
 apt-get -qq update
 apt-get -qq --yes --no-install-recommends -o DPkg::Lock::Timeout=600 \\
@@ -173,6 +182,6 @@ def _dnf(
     options = "".join(f" --enablerepo={shlex.quote(name)}" for name in repositories)
     what = shlex.join([*names, *(file.path for file in files)])
     uploads = [file.path for file in files if not file.url]
-    lines = [f"{manager} --assumeyes --quiet{options} install {what}"]
+    lines = [f"{_IN_TURN}{manager} --assumeyes --quiet{options} install {what}"]
     lines += [f"rm -f -- {shlex.join(uploads)}"] if uploads else []
     return Script("\n".join(lines), summary=f"install {what}")

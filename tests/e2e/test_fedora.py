@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from pyinfra_kube.operations import packages
 from tests.e2e.paths import REPOSITORY, Run, Site, each, eventually, execute, starts
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
 from tests.lab.places import KNOWN_HOSTS, NAME
+from tests.unit.harness import fake_host
 
 pytestmark = pytest.mark.lab
 
@@ -405,6 +407,14 @@ def test_a_reboot_changes_nothing(grown: object, lab: Lab, site: Site, kubectl: 
 
 
 # Single node
+
+
+def test_what_a_killed_run_still_installs_is_waited_for(lab: Lab) -> None:
+    lab.reset([MASTER])
+    with fake_host({"packages.Packages": ["system\tfedora\t34", "manager\tdnf"]}):
+        (command,) = packages.packages._inner(packages=["kubernetes-master", "etcd"])
+    each(lambda _: execute(lab, MASTER, f"set -e\n{command.text}"), ["a killed run", "the next"])
+    assert execute(lab, MASTER, "rpm --query --queryformat '%{NAME}' etcd") == ["etcd"]
 
 
 def test_single_node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
