@@ -268,7 +268,7 @@ def static_pods(
 @dataclass(frozen=True)
 class _Restart:
     """
-    A container that is older than its manifest or what it reads.
+    A container that is older than its manifest or what it reads; it may have ended already.
 
     + grace: seconds that it has to end
     + rewritten: whether its manifest changes, which kubelet sees by itself
@@ -305,10 +305,11 @@ def _restarts(
     for pod in pods:
         for container in _containers(pod, names, states):
             newer = [path for path in pod.config if mtimes.get(path, 0) > container.started]
-            stale = bool(newer) or pod.restart or not coming().isdisjoint(pod.config)
-            if stale or pod.name in changing:
-                grace = _grace(pod.manifest)
-                yield _Restart(container, grace, pod.name in changing, stale, newer)
+            comes = pod.restart or not coming().isdisjoint(pod.config)
+            stale = comes or (bool(newer) and container.running)
+            rewritten = pod.name in changing and container.running
+            if rewritten or (stale and pod.name not in changing):
+                yield _Restart(container, _grace(pod.manifest), rewritten, stale, newer)
 
 
 def _script(
@@ -320,14 +321,15 @@ def _script(
         return None
     # Files dated after now would make containers look stale for ever.
     future = [path for one in restarts for path in one.newer if mtimes[path] > states.now]
-    ended = [one for one in restarts if not one.rewritten]
+    settled = [one for one in restarts if not one.rewritten]
+    ended = [one for one in settled if one.container.running]
     lines = [_FUNCTIONS[states.runtime] + _AGAIN.rstrip("\n")]
     lines += [f"touch -c -- {shlex.join(dict.fromkeys(future))}"] if future else []
     lines += [_replaced(one) for one in restarts if one.rewritten]
     if ended:
         grace = max(one.grace for one in ended)
         lines += [f"end {grace} {' '.join(one.container.id for one in ended)}"]
-        lines += [f"again {one.words}" for one in ended]
+    lines += [f"again {one.words}" for one in settled]
     what = [f"{one.container.container} of {one.container.pod}" for one in restarts]
     return Script("\n".join(lines), summary=f"restart {', '.join(what)}")
 
@@ -349,19 +351,29 @@ def _containers(
     pod: StaticPod, names: Sequence[str], states: StaticPodStates
 ) -> list[PodContainer]:
     """
-    The pod's containers that run; kubelet adds the node's name to the pod's. While one of an
-    earlier manifest still ends, the newest counts.
+    The pod's containers; kubelet adds the node's name to the pod's. While one of an earlier
+    manifest still ends, the newest counts; where none runs, as while docker starts anew, the one
+    that kubelet will start again.
     """
 
     metadata = _parsed(pod.manifest)["metadata"]
     containers = [item["name"] for item in _parsed(pod.manifest)["spec"]["containers"]]
     name, namespace = metadata.get("name", pod.name), metadata.get("namespace", "default")
     longer = [f"{other}-" for other in names if other.startswith(f"{name}-")]
-    found: dict[tuple[str, str], PodContainer] = {}
-    for item in states.of(name, namespace):
-        another = item.container not in containers or item.pod.startswith(tuple(longer))
-        if item.running and not another:
+    own = [
+        item
+        for item in states.of(name, namespace)
+        if item.container in containers and not item.pod.startswith(tuple(longer))
+    ]
+    found: dict[tuple[str, ...], PodContainer] = {}
+    for item in own:
+        if item.running:
             found.setdefault((item.pod, item.container), item)
+    kept = _parsed(pod.manifest)["spec"].get("restartPolicy", "Always") == "Always"
+    running = {item.container for item in found.values()}
+    for item in own:
+        if kept and item.container not in running:
+            found.setdefault((item.container,), item)
     return list(found.values())
 
 
