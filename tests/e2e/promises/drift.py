@@ -192,7 +192,9 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     if file.kind == "directory":
         return
     yield spoil("content", _edit(file))
-    yield spoil("missing", f"rm {path}")
+    asking = {r.arguments["kubeconfig"] for r in catalogue.calls("nodes.node_objects", host)}
+    hides = _objects(catalogue) if file.path in asking else frozenset[Pair]()
+    yield replace(spoil("missing", f"rm {path}"), hides=hides)
     aside = f"/root/drift-{file.path.replace('/', '-')}"
     yield spoil("link instead", f"mv {path} {aside} && ln -s {aside} {path}")
     if file.path.endswith(".crt"):
