@@ -45,7 +45,8 @@ def packages(
     Install packages that are missing, all in one command (S3). What is installed stays as it is,
     in its version too; only a package that is given as an RPM file gets that file's version.
 
-    The lists of apt are refreshed only when something is missing; dnf refreshes its own.
+    The lists of apt are refreshed only when something is missing; dnf refreshes its own. What a
+    killed run still installs is waited for, up to ten minutes.
 
     + packages: names of packages; with dnf also of what a package provides
     + enablerepo: repositories of dnf to enable for this, as ``updates-testing``; none

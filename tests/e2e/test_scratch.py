@@ -277,9 +277,6 @@ def test_nothing_is_planned_after_a_run(web: dict[str, str], lab: Lab, site: Sit
     assert at_rest(lab) == before
 
 
-# One node more
-
-
 def test_services_keep_their_range(web: dict[str, str], lab: Lab, site: Site) -> None:
     before = at_rest(lab)
     moved = ("--data", "service_cluster_ip_range=10.253.0.0/24")
@@ -292,6 +289,9 @@ def test_services_keep_their_range(web: dict[str, str], lab: Lab, site: Site) ->
 
     allowed = succeeded(site.run("--dry", *moved, "--data", "allow_network_change=True"))
     assert "first of all: kubectl delete service kubernetes" in allowed.said
+
+
+# One node more
 
 
 def test_a_new_node_changes_of_others_what_must(

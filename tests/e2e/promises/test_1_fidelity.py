@@ -127,8 +127,9 @@ def _of_sysctls(settled: Settled, record: Record) -> list[str]:
 
 
 def _of_rules(_: Settled, record: Record) -> list[str]:
-    text = "iptables {table}: absent → -[AI] .*--comment {owner}\\b.*".format(**record.arguments)
-    return [text for _ in record.arguments["rules"]]
+    table, owner = record.arguments["table"], record.arguments["owner"]
+    places = [" ".join(rule.split()[:2]) for rule in record.arguments["rules"]]
+    return [rf"iptables {table}: absent → {place} .*--comment {owner}\b.*" for place in places]
 
 
 def _of_routes(_: Settled, record: Record) -> list[str]:
