@@ -15,6 +15,7 @@ import gevent
 from gevent.lock import RLock
 from pyinfra import logger
 from pyinfra.api import Host, State
+from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 
 from pyinfra_kube.cluster.addressing import AddressPlan, make_plan
@@ -47,6 +48,7 @@ class Cluster:
     + credentials: keys, certificates, tokens and kubeconfigs
     + artifacts: where binaries and images come from
     + observed: what each connected host told at the start
+    + unanswered: why a connected host told nothing
     """
 
     spec: ClusterSpec
@@ -57,6 +59,7 @@ class Cluster:
     credentials: Credentials
     artifacts: Artifacts
     observed: dict[str, Observation]
+    unanswered: dict[str, FactError] = field(default_factory=dict)
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def notes(self, about: str) -> dict[str, Any]:
@@ -114,10 +117,12 @@ class Cluster:
 
     @property
     def keeper(self) -> bool:
-        """Whether the current host is the one whose turn it is to do what is done once."""
-        state = ctx_state.get()
-        hosts = [host.name for host in state.inventory if host in state.activated_hosts]
-        return next(h.name for h in self.spec.hosts if h.name in hosts) == self.me.name
+        """
+        Whether the current host is the one whose turn it is to do what is done once. When it fails
+        another takes its place, so ask when the turn has come.
+        """
+        active = {host.name for host in ctx_state.get().active_hosts}
+        return next(h.name for h in self.spec.hosts if h.name in active) == self.me.name
 
 
 _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
@@ -128,7 +133,8 @@ def cluster() -> Cluster:
     """
     Return the cluster of this run, made when the first host asks.
 
-    Raises ``InputError`` with every problem of the inventory, before any host has run a command.
+    Raises ``InputError`` with every problem of the inventory, before any host has run a command,
+    and ``FactError`` for a host that cannot be asked.
     """
 
     state: State = ctx_state.get()
@@ -141,6 +147,8 @@ def cluster() -> Cluster:
         known = _clusters[state]
     if isinstance(known, InputError):
         raise known
+    if silent := known.unanswered.get(ctx_host.get().name):
+        raise silent
     return known
 
 
@@ -198,7 +206,7 @@ def _make(state: State) -> Cluster:
         raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])
     artifacts = Artifacts.of(spec, release)
     store, book = CredentialStore(folder_of(spec)), AddressBook(folder_of(spec))
-    observed = _observe(state, spec)
+    observed, unanswered = _observe(state, spec)
     _check_master(spec, observed)
     _check_ifaces(spec, observed)
     plan = make_plan(
@@ -214,7 +222,7 @@ def _make(state: State) -> Cluster:
     _check_store(spec, credentials, observed)
     for line in credentials.warnings:
         logger.warning(line)
-    return Cluster(spec, release, plan, store, book, credentials, artifacts, observed)
+    return Cluster(spec, release, plan, store, book, credentials, artifacts, observed, unanswered)
 
 
 def _carried(
@@ -255,18 +263,25 @@ def _check_store(
             raise InputError(problems)
 
 
-def _observe(state: State, spec: ClusterSpec) -> dict[str, Observation]:
-    """Ask every connected host at once, one round trip each."""
+def _observe(
+    state: State, spec: ClusterSpec
+) -> tuple[dict[str, Observation], dict[str, FactError]]:
+    """What every connected host tells, asked at once, and why some tell nothing."""
 
     hosts = [host for host in state.inventory.get_active_hosts() if _has_role(spec, host)]
 
-    def ask(host: Host) -> Observation:
+    def ask(host: Host) -> Observation | FactError:
         with ctx_config.use(state.config.copy()), ctx_host.use(host):
-            return observe(spec, CA_CERTIFICATE)
+            try:
+                return observe(spec, CA_CERTIFICATE)
+            except FactError as error:
+                return error
 
     asked = {host.name: gevent.spawn(ask, host) for host in hosts}
     gevent.joinall(list(asked.values()), raise_error=True)
-    return {name: greenlet.get() for name, greenlet in asked.items()}
+    told = {name: greenlet.get() for name, greenlet in asked.items()}
+    observed = {name: one for name, one in told.items() if isinstance(one, Observation)}
+    return observed, {name: one for name, one in told.items() if isinstance(one, FactError)}
 
 
 def _has_role(spec: ClusterSpec, host: Host) -> bool:

@@ -29,7 +29,7 @@ def keep_credentials(group: str = "root") -> None:
     # An operation of all hosts: none goes on before one of them has written.
     control.save(
         name="Keep the credentials on the control machine",
-        pending=[*it.credentials.changes, *it.new_addresses] if it.keeper else [],
+        pending=lambda: [*it.credentials.changes, *it.new_addresses] if it.keeper else [],
         write=it.keep,
     )
     if it.is_a("master"):

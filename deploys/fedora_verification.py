@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.context import ctx_host, ctx_state
+from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.flannel import HostNetwork, compare
@@ -19,6 +19,7 @@ from pyinfra_kube.deploys.verification import answers, verify_nodes
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.etcd import EtcdKeys
 from pyinfra_kube.facts.flannel import Flannel, lease_states
+from pyinfra_kube.facts.snapshot import ask_now
 from pyinfra_kube.operations import reach, verify
 
 
@@ -80,10 +81,8 @@ def verify_flannel() -> None:
 def _network(it: Cluster) -> HostNetwork:
     """What the current host has, as it is now."""
 
-    host = ctx_host.get()
-    return HostNetwork(
-        host=it.me.name, links=host.get_fact(Links), subnet=host.get_fact(Flannel).subnet
-    )
+    links = ask_now(Links)
+    return HostNetwork(host=it.me.name, links=links, subnet=ask_now(Flannel).subnet)
 
 
 def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
@@ -91,7 +90,7 @@ def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
 
     spec = it.spec
     prefix = spec.flannel_etcd_prefix
-    keys = ctx_host.get().get_fact(
+    keys = ask_now(
         EtcdKeys,
         endpoints=[f"http://127.0.0.1:{spec.etcd_client_port}"],
         prefix=f"{prefix}/",

@@ -61,7 +61,7 @@ def verify_nodes(
                 checks=[_registered(ask, node) for node in _nodes(it)],
                 timeout=it.spec.verify_timeout,
                 given=shown,
-                seen=lambda: [_registered(ask, node).name for node in known().nodes],
+                seen=lambda: [_is_registered(node) for node in known().nodes],
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
@@ -74,9 +74,7 @@ def verify_nodes(
             checks=[_ready(ask, node) for node in _nodes(it)],
             timeout=it.spec.verify_timeout,
             given=shown,
-            seen=lambda: [
-                _ready(ask, node.name).name for node in known().nodes.values() if node.ready
-            ],
+            seen=lambda: [_is_ready(node.name) for node in known().nodes.values() if node.ready],
         )
     if it.keeper:
         verify.say(name="What runs where", text=lambda: table(it, runs))
@@ -104,13 +102,13 @@ def _node_objects(it: Cluster, manual: bool) -> list[nodes.NodeObject]:
         nodes.NodeObject(
             host.hostname_override,
             # flannel's leases say who has which subnet.
+            host=host.name,
             pod_cidr=it.plan.nodes[host.name].pod_cidr if it.spec.network == "routes" else "",
             labels=host.node_labels if manual else host.reserved_labels,
             registered_with={} if manual else host.node_labels,
             create=manual,
         )
-        for host in it.spec.nodes
-        if host.name in _active()
+        for host in _nodes(it)
     ]
 
 
@@ -167,22 +165,34 @@ def answers(it: Cluster, component: str, kind: str) -> verify.Check:
     return verify.Check(f"{component} answers at {url}", command, logs[kind], hints[kind])
 
 
-def _registered(ask: str, node: str) -> verify.Check:
+def _registered(ask: str, host: HostSpec) -> verify.Check:
+    node = host.hostname_override
     return verify.Check(
-        f"node {node} is registered",
+        _is_registered(node),
         command=_line_of(node, ""),
         log=f"{ask} get nodes",
         hint=f"on {node}: journalctl --unit=kubelet.service",
+        host=host.name,
     )
 
 
-def _ready(ask: str, node: str) -> verify.Check:
+def _is_registered(node: str) -> str:
+    return f"node {node} is registered"
+
+
+def _ready(ask: str, host: HostSpec) -> verify.Check:
+    node = host.hostname_override
     return verify.Check(
-        f"node {node} is Ready",
+        _is_ready(node),
         command=_line_of(node, "Ready"),
         log=f"{ask} describe node {shlex.quote(node)} | grep -A 8 Conditions",
         hint=f"on {node}: journalctl --unit=kubelet.service",
+        host=host.name,
     )
+
+
+def _is_ready(node: str) -> str:
+    return f"node {node} is Ready"
 
 
 def _line_of(node: str, status: str) -> str:
@@ -191,14 +201,11 @@ def _line_of(node: str, status: str) -> str:
     return f"printf '%s\\n' \"$nodes\" | grep {shlex.quote(line)}"
 
 
-def _nodes(it: Cluster) -> list[str]:
-    """The names of the nodes that this run set up."""
+def _nodes(it: Cluster) -> list[HostSpec]:
+    """The nodes that this run sets up."""
 
-    return [host.hostname_override for host in it.spec.nodes if host.name in _active()]
-
-
-def _active() -> set[str]:
-    return {host.name for host in ctx_state.get().activated_hosts}
+    active = {host.name for host in ctx_state.get().active_hosts}
+    return [host for host in it.spec.nodes if host.name in active]
 
 
 def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
@@ -209,7 +216,9 @@ def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
     + runs: what runs on a host
     """
 
-    failed = {host.name for host in ctx_state.get().failed_hosts}
+    state = ctx_state.get()
+    activated = {host.name for host in state.activated_hosts}
+    failed = {host.name for host in state.failed_hosts}
     rows = [("HOST", "ADDRESS", "RUNS", "POD CIDR")]
     rows += [
         (
@@ -219,7 +228,7 @@ def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
             _pod_cidr(it, host.name),
         )
         for host in it.spec.hosts
-        if host.name in _active()
+        if host.name in activated
     ]
     url, master = it.spec.apiserver_url, it.spec.masters[0].name
     return "\n".join([*lines_of(rows), "", f"API: {url}; on {master}, kubectl works as root."])

@@ -6,6 +6,9 @@ trip of its own. A host that no operation has changed since still has what it ha
 read through :func:`read`, which asks again only after a change. An execution that begins at once
 goes on with what its preparation read; after somebody has thought about the plan, all that the
 preparation had asked for is fetched anew, in one command.
+
+No answer is never a blank host: what fails, hangs or prints what is not understood is an error of
+that host, which :func:`read` raises.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
-from pyinfra.api.arguments import pop_global_arguments
-from pyinfra.api.exceptions import FactProcessError
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.exceptions import FactError, FactProcessError
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
 
@@ -30,6 +34,10 @@ _MARK = "##pyinfra-kube"
 
 # Seconds that an execution may trust what its preparation read.
 _FRESH = 15.0
+
+# Seconds that one fact may take on a host, and all of a trip together.
+_PATIENCE = 60
+_TRIP_PATIENCE = 300
 
 # Letters of one command, quoted for the shell that logs in: Linux takes 128 KiB in one argument.
 _LENGTH = 100_000
@@ -67,7 +75,7 @@ class Subject:
 
     @override
     def __repr__(self) -> str:
-        return self.fact.name
+        return self.fact.name.removeprefix("pyinfra_kube.facts.")
 
     def command(self, fact: FactBase[Any]) -> str:
         command = _text(_call(fact.command, self.arguments))
@@ -75,6 +83,34 @@ class Subject:
         if needed:
             return f"if command -v {needed} >/dev/null 2>&1; then {command}\nfi"
         return command
+
+
+@dataclass(frozen=True)
+class Failure:
+    """
+    What stands in place of a fact that has no answer.
+
+    + reason: what failed, for people
+    """
+
+    reason: str
+
+
+def understood(subject: Subject, process: Callable[[], Any]) -> Any:
+    """
+    Return what a fact makes of its output, or the ``Failure`` to do so.
+
+    + subject: the fact
+    + process: reads the output
+    """
+
+    try:
+        return process()
+    except FactProcessError as error:
+        return Failure(str(error))
+    # What a host prints may be anything, and so may go wrong with it anywhere.
+    except Exception as error:
+        return Failure(f"{subject!r} is not understood: {type(error).__name__}: {error}")
 
 
 def _call(attribute: Callable[..., Any] | str, arguments: dict[str, Any]) -> Any:
@@ -98,9 +134,17 @@ class Snapshot(FactBase[dict[str, Any]]):
     def command(self, subjects: Sequence[Subject]) -> str:
         # A fact may keep from its command what its processing needs.
         self.facts = [(subject, subject.fact()) for subject in subjects]
-        return "\n".join(
-            f"printf '\\n{_MARK} {index}\\n'\n(\n{subject.command(fact)}\n)\n"
-            f"printf '\\n{_MARK} status %s\\n' $?"
+        # What a fact's tools complain of goes its own way, to be said where the fact fails.
+        return "exec 3>&1\n" + "\n".join(
+            f"""printf '\\n{_MARK} {index}\\n'
+said=$(timeout {_PATIENCE} sh 2>&1 >&3 3>&- <<'{_MARK} end'
+{{
+{subject.command(fact)}
+}} </dev/null
+{_MARK} end
+)
+status=$?
+printf '\\n{_MARK} said\\n%s\\n{_MARK} status %s\\n' "$said" "$status\""""
             for index, (subject, fact) in enumerate(self.facts)
         )
 
@@ -108,27 +152,93 @@ class Snapshot(FactBase[dict[str, Any]]):
     def process(self, output: Iterable[str]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         lines: list[str] = []
+        answer: list[str] = []
         index = 0
         for line in output:
             if not line.startswith(_MARK):
                 lines.append(line)
                 continue
             word = line[len(_MARK) :].split()
-            if word[0] != "status":
-                index = int(word[0])
-            else:
+            if word[0] == "said":
+                answer = lines
+            elif word[0] == "status":
                 subject, fact = self.facts[index]
-                if word[1] != "0":
-                    raise FactProcessError(f"could not load fact: {subject!r}")
-                values[subject.key] = _value(fact, lines)
+                values[subject.key] = _value(subject, fact, answer, lines, int(word[1]))
+            else:
+                index = int(word[0])
             lines = []
-        return values
+        missing = [s for s, _ in self.facts if s.key not in values]
+        return values | {s.key: Failure(f"{s!r}: the answer was cut off") for s in missing}
 
 
-def _value(fact: FactBase[Any], lines: list[str]) -> Any:
+# What timeout(1) ends with when time is up.
+_TIME_IS_UP = (124, 137)
+
+
+def _value(
+    subject: Subject, fact: FactBase[Any], answer: list[str], said: list[str], status: int
+) -> Any:
+    if status in _TIME_IS_UP:
+        return Failure(f"{subject!r} did not answer in {_PATIENCE} s")
+    if status:
+        last = next((line for line in reversed(said) if line.strip()), f"exit status {status}")
+        return Failure(f"{subject!r}: {last.strip()}")
     # The mark begins a line of its own, so one empty line before it is ours.
-    lines = lines[:-1] if lines and lines[-1] == "" else lines
-    return fact.process(lines) if lines else fact.default()
+    lines = answer[:-1] if answer and answer[-1] == "" else answer
+    return understood(subject, lambda: fact.process(lines) if lines else fact.default())
+
+
+def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
+    """
+    Ask a host in one round trip; return the value, or the ``Failure``, of each subject by its key.
+
+    pyinfra's ``get_fact`` takes a host that cannot be asked, as without its sudo, for a blank one.
+
+    + host: the host
+    + subjects: the facts and their arguments
+
+    Raises ``FactError`` with what the host said when it cannot be asked at all.
+    """
+
+    state, fact = ctx_state.get(), Snapshot()
+    given = _arguments(host)
+    connector = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
+    connector["_timeout"] = connector.get("_timeout") or _TRIP_PATIENCE
+    try:
+        status, output = host.run_shell_command(
+            StringCommand(fact.command(subjects)),
+            print_output=state.print_fact_output,
+            print_input=state.print_fact_input,
+            **connector,
+        )
+    except (TimeoutError, OSError, SSHException) as error:
+        raise FactError(f"the host does not answer: {error or type(error).__name__}") from error
+    if not status:
+        said = [line for line in (*output.stderr_lines, *output.stdout_lines) if line.strip()]
+        user = connector.get("_sudo_user") or connector.get("_su_user") or "root"
+        fix = f"see that a command can be run there as {user}"
+        raise FactError(
+            f"the host cannot be asked: {said[-1] if said else 'no reason given'}; {fix}"
+        )
+    return fact.process(output.stdout_lines)
+
+
+def ask_now(fact: type[FactBase[T]], **arguments: Any) -> T:
+    """
+    Return a fact of the current host as it is at this moment, whatever is known.
+
+    + fact: the fact's class
+    + arguments: its arguments
+    """
+
+    subject = Subject(fact, arguments)
+    return cast(T, _answer(ask(_host(), [subject])[subject.key]))
+
+
+def _answer(value: Any) -> Any:
+    if isinstance(value, Failure):
+        raise FactError(value.reason)
+    return value
 
 
 @dataclass
@@ -165,6 +275,8 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
     + fact: the fact's class
     + arguments: its arguments
 
+    Raises ``FactError`` where there is no answer.
+
     **Example:**
 
     .. code:: python
@@ -176,14 +288,13 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
     memory, key, identity = _current(subject)
     memory.asked[key] = (identity, subject)
     if memory.rehearsing:
-        return cast(T, memory.values.get(key, fact().default()))
+        return cast(T, _answer(memory.values.get(key, fact().default())))
     if key not in memory.values and memory.changes == (True, 0):
         _fetch(memory, identity, _asked(memory, identity, later=key in memory.later))
-    if key not in memory.values or (memory.changes[0] and _may_differ(memory, key, fact)):
-        # What others change while it is read may be missed by it.
-        memory.everywhere[key] = _everywhere()
-        memory.values[key] = _host().get_fact(fact, **arguments)
-    return cast(T, memory.values[key])
+    if memory.changes[0] and key in memory.values and _may_differ(memory, key, fact):
+        del memory.values[key]
+    _fetch(memory, identity, [subject])
+    return cast(T, _answer(memory.values[key]))
 
 
 def _may_differ(memory: _Memory, key: str, fact: type[FactBase[Any]]) -> bool:
@@ -289,8 +400,9 @@ def _asked(memory: _Memory, identity: str, later: bool) -> list[Subject]:
 def _fetch(memory: _Memory, identity: str, subjects: list[Subject]) -> bool:
     missing = [s for s in subjects if identity + s.key not in memory.values]
     for together in _trips(missing):
+        # What others change while it is read may be missed by it.
         before = _everywhere()
-        for key, value in _host().get_fact(Snapshot, subjects=together).items():
+        for key, value in ask(_host(), together).items():
             memory.values[identity + key] = value
             memory.everywhere[identity + key] = before
     return bool(missing)
@@ -302,7 +414,7 @@ def _trips(subjects: list[Subject]) -> list[list[Subject]]:
     trips: list[list[Subject]] = []
     room = 0
     for subject in subjects:
-        length = len(shlex.quote(subject.command(subject.fact())))
+        length = len(shlex.quote(Snapshot().command([subject])))
         if not trips or length > room:
             trips.append([])
             room = _LENGTH
@@ -330,10 +442,15 @@ def _memory() -> _Memory:
 
 
 def _identity() -> str:
-    host = _host()
-    given: Any = host.current_op_global_arguments
-    arguments = given or pop_global_arguments(ctx_state.get(), host, {})[0]
+    arguments = _arguments(_host())
     return repr([arguments.get(key) for key in _IDENTITY_KEYS])
+
+
+def _arguments(host: Host) -> Any:
+    """How commands are run there at this point: as whom, in which shell."""
+
+    given: Any = host.current_op_global_arguments
+    return given or pop_global_arguments(ctx_state.get(), host, {})[0]
 
 
 def _host() -> Host:

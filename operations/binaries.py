@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import FileUploadCommand, OperationError
+from pyinfra.api import FileUploadCommand, OperationValueError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.files import Files, FileState
@@ -158,10 +158,12 @@ def _digest(binary: Binary) -> str:
     if binary.remote:
         return binary.sha256.lower() or _published(binary)
     if not Path(binary.source).is_file():
-        raise OperationError(f"source of {binary.path}: {binary.source} is no file on this machine")
+        raise OperationValueError(
+            f"source of {binary.path}: {binary.source} is no file on this machine"
+        )
     digest = sha256_of(binary.source)
     if binary.sha256 and binary.sha256.lower() != digest:
-        raise OperationError(
+        raise OperationValueError(
             f"sha256 of {binary.path}: {binary.source} has {digest}, wanted is {binary.sha256}"
         )
     return digest
@@ -171,4 +173,4 @@ def _published(binary: Binary) -> str:
     try:
         return published_sha256(binary.source)
     except ValueError as error:
-        raise OperationError(f"sha256 of {binary.path}: give it; {error}") from None
+        raise OperationValueError(f"sha256 of {binary.path}: give it; {error}") from None

@@ -15,12 +15,13 @@ from pyinfra_kube.operations.util.operation import operation
 
 @operation()
 def save(
-    pending: Sequence[str], write: Callable[[], object]
+    pending: Callable[[], Sequence[str]], write: Callable[[], object]
 ) -> Generator[FunctionCommand, None, None]:
     """
     Write something on the control machine, in a real run only, and as an operation that shows.
 
-    + pending: one line for each thing that is yet to be written; nothing is done for none
+    + pending: gives one line for each thing that is yet to be written, when the turn has come;
+      nothing is done for none
     + write: what writes it; it must not fail half-way
 
     **Example:**
@@ -32,14 +33,15 @@ def save(
         credentials = store.plan(spec, plan)
         control.save(
             name="Keep the credentials on the control machine",
-            pending=credentials.changes,
+            pending=lambda: credentials.changes,
             write=store.save,
         )
     """
 
-    if not pending:
+    lines = pending()
+    if not lines:
         ctx_host.get().noop("the control machine keeps everything already")
         return
-    for line in pending:
+    for line in lines:
         changes.show(line)
     yield FunctionCommand(lambda: write() and None, (), {})

@@ -27,7 +27,6 @@ from pyinfra_kube.operations.iptables import remove_docker_rules
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script, join
 from pyinfra_kube.operations.util.templates import render
 
@@ -120,11 +119,10 @@ def docker0_absent() -> Generator[StringCommand, None, None]:
     state = read(Docker)
     # Before the run docker may still have it: an earlier operation gives it another.
     if ctx_state.get().is_executing and state.running and state.bridge == "docker0":
-        yield refuse(
+        raise OperationError(
             "docker0: docker runs with it as its bridge; configure another, as "
             'docker.docker(options={"bridge": "cbr0"}), or "none"'
         )
-        return
     scripts: list[Script | None] = []
     if state.docker0:
         changes.show("link docker0: present → absent")

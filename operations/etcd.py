@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pyinfra.api import StringCommand
+from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.etcd import Api, EtcdKeys, Keys, KeyState, curl, to_base64
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Key", "keys"]
@@ -113,8 +112,7 @@ def keys(
     differing = [item for item in keys if _differs(item, state.keys.get(item.path))]
     conflicts = [item for item in differing if _conflicts(item, state)]
     if conflicts:
-        yield refuse("; ".join(_conflict(item, state) for item in conflicts))
-        return
+        raise OperationError("; ".join(_conflict(item, state) for item in conflicts))
     for item in differing:
         found = state.keys.get(item.path)
         was, becomes = found.value if found else "absent", item.value if item.present else "absent"

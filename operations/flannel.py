@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Generator, Iterable, Sequence
 
 from netaddr import IPNetwork
-from pyinfra.api import OperationError, StringCommand
+from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.cluster import flannel as pure
@@ -95,7 +95,7 @@ def network_config(
     another = not found.config or not pure.same_range(found.config, config)
     foreign = [lease for lease in found.leases if not pure.gives(config, lease.subnet)]
     if foreign and another and not allow_network_change:
-        raise OperationError(_refusal(foreign, found.config, config, prefix))
+        raise OperationValueError(_refusal(foreign, found.config, config, prefix))
     yield from etcd.keys._inner(
         keys=[etcd.Key(f"{prefix}/config", config, json=True)],
         endpoints=endpoints,

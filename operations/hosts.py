@@ -103,7 +103,7 @@ def reachable(addresses: Mapping[str, str]) -> Generator[StringCommand, None, No
         if answers.get(address) is False
     ]
     if silent:
-        raise OperationError(f"{ctx_host.get().name} does not reach {', '.join(silent)}")
+        raise OperationError(f"it does not reach {', '.join(silent)}")
     ctx_host.get().noop("every host is reachable")
     yield from ()
 

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import FileUploadCommand, OperationError
+from pyinfra.api import FileUploadCommand, OperationValueError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.images import STAGE, Images
@@ -118,18 +118,20 @@ class Archive:
 
 def archive(path: str) -> Archive:
     """
-    Read which images an archive holds; it raises ``OperationError`` where it holds none.
+    Read which images an archive holds; it raises ``OperationValueError`` where it holds none.
 
     + path: of the archive, on this machine
     """
 
     file = Path(path)
     if not file.is_file():
-        raise OperationError(f"image archive {path}: there is no such file on this machine")
+        raise OperationValueError(f"image archive {path}: there is no such file on this machine")
     try:
         return _archive(path, file.stat().st_mtime_ns)
     except (tarfile.TarError, KeyError, ValueError, EOFError) as error:
-        raise OperationError(f"image archive {path}: not an image archive ({error})") from error
+        raise OperationValueError(
+            f"image archive {path}: not an image archive ({error})"
+        ) from error
 
 
 @functools.cache

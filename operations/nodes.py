@@ -9,14 +9,13 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
+from pyinfra.api import OperationError, StringCommand
+from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.nodes import Node, Nodes, kubectl_words
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["NodeObject", "node_objects"]
@@ -46,6 +45,8 @@ class NodeObject:
     + labels: those to set; ``None`` as a value removes one; others stay
     + registered_with: labels that its kubelet registers it with: they are for a node that is there
     + create: make the object where it is missing, for nodes that do not register by themselves
+    + host: whose kubelet registers it, by its name in the inventory: when that host has failed in
+      this run, nobody waits for it
     """
 
     name: str
@@ -53,6 +54,7 @@ class NodeObject:
     labels: Mapping[str, str | None] = field(default_factory=dict)
     registered_with: Mapping[str, str] = field(default_factory=dict)
     create: bool = False
+    host: str = ""
 
 
 @operation()
@@ -93,14 +95,15 @@ def node_objects(
     """
 
     states = read(Nodes, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    failed = {host.name for host in ctx_state.get().failed_hosts}
+    nodes = [node for node in nodes if node.name in states.nodes or node.host not in failed]
     for node in nodes:
         found = states.nodes.get(node.name)
         if found and found.pod_cidr and node.pod_cidr not in ("", found.pod_cidr):
-            yield refuse(
+            raise OperationError(
                 f"pod_cidr of node {node.name}: it has {found.pod_cidr}, which cannot become "
                 f"{node.pod_cidr}; delete the node's object, and its kubelet registers it again"
             )
-            return
     lines: list[str] = []
     for node in nodes:
         lines += _set(node, states.nodes.get(node.name), wait)

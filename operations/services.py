@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import StringCommand
+from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.facts.services import Units, UnitState, UnitStates
@@ -17,7 +17,6 @@ from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.coming import coming
 from pyinfra_kube.operations.util.last_words import WORDS
 from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.refuse import refuse
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Unit", "services"]
@@ -113,8 +112,7 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
         ctx_host.get().noop(f"{len(units)} units are as wanted")
         return
     if states.manager != "systemd":
-        yield refuse(f"systemd is {states.manager}: it does not manage this host's units")
-        return
+        raise OperationError(f"systemd is {states.manager}: it does not manage this host's units")
     for plan in acting:
         changes.show("\n".join(f"{plan.unit.name}: {reason}" for reason in plan.reasons))
     yield _script(acting)

@@ -16,7 +16,7 @@ from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.checks import Checks
-from pyinfra_kube.facts.snapshot import foresee, read
+from pyinfra_kube.facts.snapshot import ask_now, foresee, read
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
@@ -36,12 +36,15 @@ class Check:
     + command: shell; it may be run again and again and changes nothing
     + log: shell that prints what the component last said
     + hint: what to try when it does not hold
+    + host: whose doing it is, by its name in the inventory: when that host has failed in this run,
+      nobody waits for it
     """
 
     name: str
     command: str
     log: str = ""
     hint: str = ""
+    host: str = ""
 
 
 @operation()
@@ -85,7 +88,7 @@ def verified(
         )
     """
 
-    host = ctx_host.get()
+    host, checks = ctx_host.get(), _possible(checks)
     known = seen() if seen else ()
     open_checks = [check for check in checks if check.name not in known]
     questions = {"commands": {check.name: check.command for check in open_checks}, "given": given}
@@ -127,14 +130,14 @@ def look(at: Callable[[], object] | None) -> Generator[StringCommand, None, None
     """
     Look at something when its turn has come in a real run; it changes nothing.
 
-    + at: what looks, with ``host.get_fact``, and notes what it saw; ``None`` looks at nothing
+    + at: what looks, with ``ask_now``, and notes what it saw; ``None`` looks at nothing
 
     **Example:**
 
     .. code:: python
 
         seen = {}
-        verify.look(name="Look", at=lambda: seen.update(links=host.get_fact(Links)))
+        verify.look(name="Look", at=lambda: seen.update(links=ask_now(Links)))
     """
 
     if ctx_state.get().is_executing and at:
@@ -168,6 +171,18 @@ def agreed(findings: Callable[[], tuple[str, bool]]) -> Generator[StringCommand,
     host.noop("all agrees, or will be compared in the run")
 
 
+def _possible(checks: Sequence[Check]) -> list[Check]:
+    """The checks that can hold; those of hosts that have failed are named."""
+
+    state = ctx_state.get()
+    failed = {host.name for host in state.failed_hosts}
+    lost = [check for check in checks if check.host in failed]
+    if lost and state.is_executing:
+        names = ", ".join(f"{check.name} ({check.host} failed)" for check in lost)
+        ctx_host.get().log(f"not waited for: {names}", logger.warning)
+    return [check for check in checks if check not in lost]
+
+
 def _wait(checks: Sequence[Check], timeout: int, questions: Mapping[str, Any]) -> list[Check]:
     """Look until every check holds or time is up; return those that do not hold."""
 
@@ -184,7 +199,7 @@ def _wait(checks: Sequence[Check], timeout: int, questions: Mapping[str, Any]) -
             names = ", ".join(check.name for check in failing)
             host.log(f"waiting ({now - start:.0f} s of at most {timeout} s) until: {names}")
         gevent.sleep(_PAUSE)
-        answers = host.get_fact(Checks, **questions)
+        answers = ask_now(Checks, **questions)
 
 
 def _report(failing: Sequence[Check], timeout: int) -> Script:

@@ -1,5 +1,6 @@
 """
-pyinfra's ``operation``, quick to rehearse.
+pyinfra's ``operation``: quick to rehearse, planned whatever the command line says, and an error of
+one host alone where it is that host's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pyinfra.api.operation import OperationMeta
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.snapshot import rehearsing
+from pyinfra_kube.operations.util.failing import failure, is_of_host, leave_out, left_out
 
 P = ParamSpec("P")
 
@@ -23,6 +25,9 @@ P = ParamSpec("P")
 def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOperation[P]]:
     """
     Make a function an operation, as pyinfra's own decorator does.
+
+    It is planned with ``-y`` too, for what is refused is refused before the first change. A host
+    that it cannot be planned for is left out of the run; one for which it turns out later fails.
 
     A rehearsal only asks it for its first command: it needs no place in the run, which pyinfra
     takes most of its time to find. One that cannot do with a blank host, and raises an error,
@@ -38,16 +43,42 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
     """
 
     def decorate(function: Callable[P, Generator[Any, None, None]]) -> PyinfraOperation[P]:
-        real = pyinfra_operation()(function)
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
+            try:
+                yield from function(*args, **kwargs)
+            except PyinfraError as error:
+                if not (ctx_state.get().is_executing and is_of_host(error)):
+                    raise
+                yield failure(error)
+
+        real = pyinfra_operation()(guarded)
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> OperationMeta:
-            return _rehearse(real._inner, args, kwargs) if rehearsing() else real(*args, **kwargs)
+            if rehearsing():
+                return _rehearse(function, args, kwargs)
+            if left_out():
+                return OperationMeta("", is_change=False)
+            try:
+                return _planned(real(*args, **kwargs))
+            except PyinfraError as error:
+                if ctx_state.get().is_executing or not is_of_host(error):
+                    raise
+                leave_out(error)
+                return OperationMeta("", is_change=False)
 
-        call._inner = real._inner  # type: ignore[attr-defined]
+        call._inner = function  # type: ignore[attr-defined]
         return cast("PyinfraOperation[P]", call)
 
     return decorate
+
+
+def _planned(meta: OperationMeta) -> OperationMeta:
+    if not ctx_state.get().is_executing:
+        # To ask is to plan, where pyinfra has not done it.
+        _ = meta.will_change
+    return meta
 
 
 def _rehearse(function: Any, args: Any, kwargs: dict[str, Any]) -> OperationMeta:

@@ -25,7 +25,7 @@ from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.operations import bridge, hosts, iptables, routes, sysctl
 from pyinfra_kube.operations.util.script import Script
 from tests.lab.machine import require_tools
-from tests.unit.harness import fake_host
+from tests.unit.harness import answers, fake_host
 from tests.unit.test_iptables_rules import rule_texts
 
 pytestmark = [
@@ -78,7 +78,7 @@ class Kernel:
         """Run an operation; return what ``--diff`` shows."""
 
         with fake_host({}) as (host, noops, shown):
-            host.get_fact = self.fact
+            answers(host, self.fact)
             for command in operation._inner(**arguments):
                 assert isinstance(command, Script)
                 self.run(

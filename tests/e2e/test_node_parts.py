@@ -20,7 +20,7 @@ from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.operations import services
 from pyinfra_kube.operations.util.script import Script
 from tests.lab import Lab, down, held
-from tests.unit.harness import fake_host
+from tests.unit.harness import answers, fake_host
 
 pytestmark = pytest.mark.lab
 
@@ -82,7 +82,7 @@ class Part:
         """Run an operation's scripts without pyinfra around them; return what ``--diff`` shows."""
 
         with fake_host({}) as (host, _, shown):
-            host.get_fact = self.fact
+            answers(host, self.fact)
             for command in operation._inner(**arguments):
                 assert isinstance(command, Script)
                 text = base64.b64encode(str(command.connector_arguments["_stdin"]).encode())

@@ -13,7 +13,7 @@ from pyinfra.context import ctx_config, ctx_host, ctx_state
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.facts.services import UnitStates
-from tests.unit.harness import FactRunner
+from tests.unit.harness import FactRunner, answers
 
 HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
 ONE_NODE = {"masters": ["m"], "nodes": ["n"]}
@@ -52,8 +52,8 @@ def prepared(
                 "packages.Packages": packages,
                 "services.Units": UnitStates(manager="systemd"),
             }
-            stand_ins = {"get_fact": FactRunner(facts), "log": _noting(shown, host.name)}
-            vars(host).update(stand_ins)
+            answers(host, FactRunner(facts))
+            vars(host)["log"] = _noting(shown, host.name)
             state.activate_host(host)
         for host in state.inventory:
             with ctx_host.use(host):

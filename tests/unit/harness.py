@@ -30,14 +30,17 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from pyinfra.api import Config, FactBase, Inventory, State, StringCommand
+from pyinfra.api import Config, FactBase, Host, Inventory, State, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.facts import snapshot
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import _FUNCTIONS
 from pyinfra_kube.operations.util.script import Script
@@ -79,8 +82,29 @@ def plain(value: Any) -> Any:
     return value
 
 
+_asked_by_ssh = snapshot.ask
+_runners: WeakKeyDictionary[Host, Callable[..., Any]] = WeakKeyDictionary()
+
+
+def answers(host: Host, runner: Callable[..., Any]) -> None:
+    """Have a host's facts answered by a function of fact and arguments."""
+
+    _runners[host] = runner
+
+
+def _ask(host: Host, subjects: Sequence[snapshot.Subject]) -> dict[str, Any]:
+    if runner := _runners.get(host):
+        return {
+            s.key: snapshot.understood(s, partial(runner, s.fact, **s.arguments)) for s in subjects
+        }
+    return _asked_by_ssh(host, subjects)
+
+
+snapshot.ask = _ask
+
+
 class FactRunner:
-    """Answers ``host.get_fact`` from a case's ``facts``."""
+    """Answers facts from a case's ``facts``."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self.facts = facts
@@ -119,8 +143,8 @@ def fake_host(facts: dict[str, Any]) -> Iterator[tuple[Any, list[str], list[str]
     host = state.inventory.get_host("host")
     noops: list[str] = []
     shown: list[str] = []
+    answers(host, FactRunner(facts))
     for name, stand_in in {
-        "get_fact": FactRunner(facts),
         "noop": noops.append,
         "log": lambda message, *_, **__: shown.append(message),
     }.items():

@@ -26,7 +26,7 @@ from pyinfra_kube.cluster.environment import (
 )
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.operations.environment import EnvironmentFile, environment_files
-from tests.unit.harness import fake_host
+from tests.unit.harness import answers, fake_host
 
 # In the order in which the packages' units put them on the command line.
 UNITS = {
@@ -145,7 +145,7 @@ def this_machine() -> Iterator[tuple[list[str], list[str]]]:
         return instance.process(done.stdout.splitlines()) if done.stdout else instance.default()
 
     with fake_host({}) as (host, noops, shown):
-        host.get_fact = get_fact
+        answers(host, get_fact)
         yield noops, shown
 
 

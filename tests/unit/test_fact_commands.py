@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pyinfra.api import StringCommand
 
+from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.verification import _ready
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.hosts import Hosts
@@ -71,7 +72,7 @@ def test_checks_run_side_by_side(tmp_path: Path) -> None:
 
 def test_checks_of_many_nodes_are_one_command() -> None:
     names = [f"kube-node-{number}.a-long-domain.example" for number in range(400)]
-    questions = [_ready("kubectl", name) for name in names]
+    questions = [_ready("kubectl", HostSpec(name=name)) for name in names]
     command = Checks().command({check.name: check.command for check in questions})
     # As the shell that logs in gets it; Linux takes 128 KiB.
     assert len(shlex.quote(command)) < 131_072

@@ -11,12 +11,12 @@ import pytest
 from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.facts import snapshot
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
 from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.snapshot import (
-    Snapshot,
     Subject,
     catch_up,
     expect,
@@ -35,15 +35,11 @@ class Two:
         self.state.is_executing = True
         self.runner = FactRunner({"etcd.EtcdKeys": Keys(status=status)})  # type: ignore[arg-type]
         self.one, self.other = (self.state.inventory.get_host(name) for name in ("one", "other"))
-        self.one.get_fact = self._get_fact  # type: ignore[method-assign]
         self.trips = 0
 
-    def _get_fact(self, fact: Any, **arguments: Any) -> Any:
+    def ask_host(self, host: Any, subjects: Any) -> dict[str, Any]:
         self.trips += 1
-        if fact is Snapshot:
-            found = arguments["subjects"]
-            return {s.key: self.runner(s.fact, **s.arguments) for s in found}
-        return self.runner(fact, **arguments)
+        return {s.key: self.runner(s.fact, **s.arguments) for s in subjects}
 
     def changes(self, host: Any) -> None:
         done = SimpleNamespace(operation_meta=SimpleNamespace(executed=True))
@@ -58,11 +54,12 @@ class Two:
 
 
 @pytest.fixture
-def two() -> Iterator[Callable[[str], Two]]:
+def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Two]]:
     with ctx_state.use(None), ctx_host.use(None):  # type: ignore[arg-type]
 
         def make(status: str) -> Two:
             made = Two(status)
+            monkeypatch.setattr(snapshot, "ask", made.ask_host)
             ctx_state.set(made.state)
             ctx_host.set(made.one)
             return made
