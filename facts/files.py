@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-_KINDS = {"f": "file", "d": "directory", "l": "link"}
+_KINDS = {"f": "file", "d": "directory", "l": "link", "N": "missing"}
 
 # OpenSSL has the processor's help, which pays for what is large.
 _DIGESTS = """\
@@ -20,18 +21,25 @@ _DIGESTS = """\
 'openssl dgst -sha256 -r "$@" 2>/dev/null || sha256sum "$@"' sh {} + \
 -o -exec sha256sum {} + \\)"""
 
+# What a link leads to: where that is, and what it has.
+_REAL = """\
+ -type l -exec sh -c \
+'for path; do printf "real\\t%s\\t%s\\n" "$path" "$(readlink -f -- "$path")"; done' sh {} +"""
+
 
 @dataclass(frozen=True)
 class FileState:
     """
-    What stands at a path.
+    What stands at a path. Of a link to a file, all but the kind is what that file has.
 
     + kind: ``file``, ``directory``, ``link`` or ``other``
     + mode: octal digits, as ``644``
     + size: in bytes
     + mtime: seconds since the epoch
-    + target: where a link points
-    + points_at: the kind of thing that a link leads to (the kind itself for anything else)
+    + target: where a link points, as it is written there
+    + points_at: the kind of thing that a link leads to, ``missing`` for nothing (the kind itself
+      for anything but a link)
+    + real: the path that a link leads to in the end; empty where its folder does not exist
     + sha256: digest of a regular file's content
     """
 
@@ -43,6 +51,7 @@ class FileState:
     mtime: float
     target: str = ""
     points_at: str = ""
+    real: str = ""
     sha256: str = ""
 
 
@@ -69,38 +78,57 @@ class Files(FactBase[dict[str, FileState]]):
     def command(self, paths: Sequence[str], digest: bool = True) -> str:
         if not paths:
             return "true"
-        names = " ".join(shlex.quote(path) for path in paths)
+        self.paths, self.digest = paths, digest
+        # The root, which is always there, tells that find(1) answers.
+        names = " ".join(shlex.quote(path) for path in ["/", *paths])
         return (
             f"find {names} -maxdepth 0 -printf '%y\\t%Y\\t%m\\t%u\\t%g\\t%s\\t%T@\\t%l\\t%p\\n'"
-            f"{_DIGESTS if digest else ''} 2>/dev/null || true"
+            f" \\({_REAL}{f' ,{_DIGESTS}' if digest else ''} \\) 2>/dev/null\n"
+            f"find -L {names} -maxdepth 0 -xtype l -printf 'has\\t%m\\t%u\\t%g\\t%s\\t%T@\\t%p\\n'"
+            f"{_DIGESTS if digest else ''} 2>/dev/null\ntrue"
         )
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, FileState]:
-        states: dict[str, FileState] = {}
-        digests: dict[str, str] = {}
+        said: dict[str, dict[str, list[str]]] = {}
         for line in output:
             fields = line.split("\t", 8)
-            if len(fields) == 9:
-                kind, points_at, mode, user, group, size, mtime, target, path = fields
-                states[path] = FileState(
-                    kind=_KINDS.get(kind, "other"),
-                    mode=mode,
-                    user=user,
-                    group=group,
-                    size=int(size),
-                    mtime=float(mtime),
-                    target=target,
-                    points_at=_KINDS.get(points_at, "other"),
-                )
+            if fields[0] == "real" and len(fields) == 3:
+                said.setdefault(fields[1], {})["real"] = fields[2:]
+            elif fields[0] == "has" and len(fields) == 7:
+                said.setdefault(fields[6], {})["has"] = fields[1:6]
+            elif len(fields) == 9:
+                said.setdefault(fields[8], {})["own"] = fields[:8]
             else:
                 # sha256sum writes two spaces, OpenSSL a space and a star.
-                digest, path = line[:64], line[66:]
-                digests[path] = digest
-        return {
-            path: FileState(**{**vars(state), "sha256": digests.get(path, "")})
-            for path, state in states.items()
-        }
+                said.setdefault(line[66:], {})["digest"] = [line[:64]]
+        if "own" not in said.get("/", {}):
+            raise FactProcessError("find does not tell what stands at the paths that we manage")
+        states = {path: _state(said[path]) for path in self.paths if path in said}
+        unread = [
+            path for path, state in states.items() if state.points_at == "file" and not state.sha256
+        ]
+        if self.digest and unread:
+            raise FactProcessError(f"{', '.join(unread)} cannot be read")
+        return states
+
+
+def _state(said: dict[str, list[str]]) -> FileState:
+    kind, points_at, *has, target = said["own"]
+    # A link that leads to nothing has its own.
+    mode, user, group, size, mtime = said.get("has", has)
+    return FileState(
+        kind=_KINDS.get(kind, "other"),
+        mode=mode,
+        user=user,
+        group=group,
+        size=int(size),
+        mtime=float(mtime),
+        target=target,
+        points_at=_KINDS.get(points_at, "other"),
+        real=said.get("real", [""])[0],
+        sha256=said.get("digest", [""])[0],
+    )
 
 
 class FileContents(FactBase[dict[str, bytes]]):

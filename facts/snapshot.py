@@ -207,7 +207,7 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
     try:
         status, output = host.run_shell_command(
             StringCommand(fact.command(subjects)),
-            print_output=state.print_fact_output,
+            print_output=state.print_fact_output and not any(_is_secret(s) for s in subjects),
             print_input=state.print_fact_input,
             **connector,
         )
@@ -221,6 +221,12 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
             f"the host cannot be asked: {said[-1] if said else 'no reason given'}; {fix}"
         )
     return fact.process(output.stdout_lines)
+
+
+def _is_secret(subject: Subject) -> bool:
+    """Whether a fact's class says ``secret = True``: what it reads may hold somebody's secrets."""
+
+    return getattr(subject.fact, "secret", False)
 
 
 def ask_now(fact: type[FactBase[T]], **arguments: Any) -> T:

@@ -106,8 +106,9 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     announce(binary.path for binary in others)
     mended = [binary for binary in differing if binary not in others]
     uploads = [binary for binary in others if not binary.remote]
-    folders = sorted({binary.path.rpartition("/")[0] for binary in others})
-    beside = {binary.path: _beside(binary.path) for binary in others}
+    places = {binary.path: _place(binary.path, states.get(binary.path)) for binary in others}
+    beside = {path: _beside(place) for path, place in places.items()}
+    folders = sorted({place.rpartition("/")[0] for place in places.values()})
     clear = [shlex.join(["mkdir", "-p", *folders]), shlex.join(["rm", "-f", *beside.values()])]
     clear = clear if others else []
     if uploads:
@@ -124,14 +125,16 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         temporary, digest = beside[binary.path], digests[binary.path]
         if binary.remote:
             lines.append(shlex.join(["fetch", temporary, binary.source]))
-        lines.append(shlex.join(["install_from", temporary, binary.path, digest, binary.mode]))
+        lines.append(
+            shlex.join(["install_from", temporary, places[binary.path], digest, binary.mode])
+        )
     yield Script("\n".join(lines), f"install {', '.join(b.path for b in differing)}")
 
 
 def _has(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
     """Whether the right program stands there, whatever its mode and owner."""
 
-    return bool(state and state.kind == "file" and state.sha256 == digests[binary.path])
+    return bool(state and state.points_at == "file" and state.sha256 == digests[binary.path])
 
 
 def _is(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
@@ -147,6 +150,12 @@ def _change(binary: Binary, digests: dict[str, str], state: FileState | None) ->
         return f"mode {state.mode} of {state.user} → {binary.mode} of root"
     was = (state.sha256[:12] or state.kind) if state else "absent"
     return f"{was} → {digests[binary.path][:12]} from {binary.source}"
+
+
+def _place(path: str, state: FileState | None) -> str:
+    """Where the program itself is: a link to it stays."""
+
+    return state.real if state and state.kind == "link" and state.points_at == "file" else path
 
 
 def _beside(path: str) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.facts.files import FileContents, Files, FileState
@@ -19,9 +21,15 @@ from pyinfra_kube.operations.util.coming import announce
 from pyinfra_kube.operations.util.script import Script
 
 # A file appears under its name only when it is whole, right and owned as wanted; the temporary
-# name is a fixed dot file, so what a killed run leaves behind is taken up by the next one.
+# name is a fixed dot file, so what a killed run leaves behind is taken up by the next one. Where
+# somebody made a link to a file, the file that it leads to is set, and the link stays.
 _FUNCTIONS = """\
 put() {
+  if [ -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }; then
+    real=$(readlink -f "$1") || { echo "$1 leads nowhere" >&2; exit 1; }
+    shift
+    set -- "$real" "$@"
+  fi
   temporary="${1%/*}/.${1##*/}.pyinfra-kube"
   mkdir -p "${1%/*}"
   rm -f "$temporary"
@@ -55,13 +63,16 @@ directory() {
 @dataclass(frozen=True)
 class File:
     """
-    How one path is wanted.
+    How one path is wanted. Where a link to a file stands, it is how that file is wanted, but for
+    its mode and owner, which only a secret changes.
 
     + path: absolute path
     + content: text or bytes of a ``file``
     + mode: octal digits
     + user, group: owners
+    + keep: leave mode and owner of a file that stands there already
     + secret: never show the content, only that it changes
+    + shown: what ``--diff`` shows, before and after, of a content that may hold somebody's secrets
     + kind: ``file``, ``directory``, ``link`` or ``absent`` (an emptied directory goes too)
     + target: where a ``link`` points
     + if_absent: leave whatever stands there already
@@ -72,7 +83,9 @@ class File:
     mode: str = "644"
     user: str = "root"
     group: str = "root"
+    keep: bool = False
     secret: bool = False
+    shown: tuple[str, str] | None = None
     kind: Literal["file", "directory", "link", "absent"] = "file"
     target: str = ""
     if_absent: bool = False
@@ -107,6 +120,7 @@ def plan_files(files: Sequence[File]) -> Script | None:
     """
 
     states = read(Files, paths=[file.path for file in files])
+    _refuse(files, states)
     changing = [file for file in files if _differences(file, states.get(file.path))]
     if not changing:
         return None
@@ -117,29 +131,59 @@ def plan_files(files: Sequence[File]) -> Script | None:
     return Script(_FUNCTIONS + "".join(lines), summary)
 
 
+def _refuse(files: Iterable[File], states: Mapping[str, FileState]) -> None:
+    for file in files:
+        state = states.get(file.path)
+        if state and _leads_on(file, state) and not state.real:
+            raise OperationError(
+                f"{file.path}: it is a link to {state.target}, whose folder does not exist; make "
+                "that folder, or remove the link"
+            )
+
+
 def _differences(file: File, state: FileState | None) -> list[str]:
     """Name what differs between the wanted file and the one that stands there."""
 
     if file.kind == "absent":
         return ["present → absent"] if state else []
-    if state is None:
+    if state is None or (_leads_on(file, state) and state.points_at == "missing"):
         return [f"absent → {file.kind}"]
     if file.if_absent:
         return []
     if file.kind == "directory" and state.kind == "link" and state.points_at == "directory":
         return []
-    if state.kind != file.kind:
+    if state.kind != file.kind and not _leads_on(file, state):
         return [f"{state.kind} → {file.kind}"]
     if file.kind == "link":
         return [f"→ {state.target} becomes → {file.target}"] if state.target != file.target else []
     found = []
     if file.kind == "file" and state.sha256 != file.sha256:
         found.append("content")
-    if int(state.mode, 8) != int(file.mode, 8):
-        found.append(f"mode {state.mode} → {file.mode}")
-    if (state.user, state.group) != (file.user, file.group):
-        found.append(f"owner {state.user}:{state.group} → {file.user}:{file.group}")
+    mode, user, group = _attributes(file, state)
+    if int(state.mode, 8) != int(mode, 8):
+        found.append(f"mode {state.mode} → {mode}")
+    if (state.user, state.group) != (user, group):
+        found.append(f"owner {state.user}:{state.group} → {user}:{group}")
     return found
+
+
+def _leads_on(file: File, state: FileState | None) -> bool:
+    """Whether a link stands there, and what it leads to is to be set."""
+
+    wanted = file.kind == "file" and state is not None and state.kind == "link"
+    return wanted and state is not None and state.points_at in ("file", "missing")
+
+
+def _attributes(file: File, state: FileState | None) -> tuple[str, str, str]:
+    """Mode, user and group as they are wanted."""
+
+    stands = state is not None and (
+        (_leads_on(file, state) and state.points_at == "file" and not file.secret)
+        or (file.keep and state.kind == "file")
+    )
+    if state and stands:
+        return state.mode, state.user, state.group
+    return file.mode, file.user, file.group
 
 
 def _content_differs(file: File, state: FileState | None) -> bool:
@@ -152,16 +196,17 @@ def _line(file: File, state: FileState | None) -> str:
     """The line of the script that sets one path."""
 
     path = shlex.quote(file.path)
-    attributes = shlex.join([file.mode, file.user, file.group])
+    mode, user, group = _attributes(file, state)
+    attributes = shlex.join([mode, user, group])
     if file.kind == "absent":
         return f"rmdir {path}\n" if state and state.kind == "directory" else f"rm -f {path}\n"
     if file.kind == "link":
         return f"point {path} {shlex.quote(file.target)}\n"
     if file.kind == "directory":
         return f"directory {path} {attributes}\n"
-    if state and state.kind == "file" and state.sha256 == file.sha256:
-        owner = shlex.quote(f"{file.user}:{file.group}")
-        return f"chown {owner} {path}\nchmod {file.mode} {path}\n"
+    if state and state.points_at == "file" and state.sha256 == file.sha256:
+        owner = shlex.quote(f"{user}:{group}")
+        return f"chown {owner} {path}\nchmod {mode} {path}\n"
     content = base64.encodebytes(file.data).decode()
     return f"put {path} {attributes} {file.sha256} <<'.'\n{content}.\n"
 
@@ -174,7 +219,8 @@ def _show(changing: Iterable[File], states: dict[str, FileState]) -> None:
         for file in changing
         if not file.secret
         and file.path in states
-        and states[file.path].kind == "file"
+        and not file.shown
+        and states[file.path].points_at == "file"
         and file.kind == "file"
         and states[file.path].sha256 != file.sha256
     ]
@@ -185,13 +231,14 @@ def _show(changing: Iterable[File], states: dict[str, FileState]) -> None:
 
 def _diff(file: File, state: FileState | None, before: bytes) -> str:
     differences = _differences(file, state)
-    title = f"{file.path}: {', '.join(differences)}"
+    way = f" → {state.target}" if state and _leads_on(file, state) else ""
+    title = f"{file.path}{way}: {', '.join(differences)}"
     if file.kind != "file" or (state and "content" not in differences):
         return title if file.kind != "link" or state else f"{file.path}: absent → {file.target}"
     if file.secret:
         return f"{title} (content hidden)"
     try:
-        old, new = before.decode(), file.data.decode()
+        old, new = file.shown or (before.decode(), file.data.decode())
     except UnicodeDecodeError:
         return f"{title} (binary, {len(file.data)} bytes)"
     said = _readable(old), _readable(new)

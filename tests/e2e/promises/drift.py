@@ -196,7 +196,9 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     hides = _objects(catalogue) if file.path in asking else frozenset[Pair]()
     yield replace(spoil("missing", f"rm {path}"), hides=hides)
     aside = f"/root/drift-{file.path.replace('/', '-')}"
-    yield spoil("link instead", f"mv {path} {aside} && ln -s {aside} {path}")
+    yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
+    behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
+    yield spoil("content behind a link", f"{behind}; mv {path} {aside} && ln -s {aside} {path}")
     if file.path.endswith(".crt"):
         yield spoil("certificate of another CA", put(file.path, _other_ca()))
 

@@ -103,11 +103,11 @@ def short(name: str) -> str:
 
 
 _FUNCTIONS = r"""
+points() { echo "file $1 link $(readlink "$1")"; }
 file() {
-  if [ -L "$1" ]; then echo "file $1 link $(readlink "$1")"
-  elif [ -d "$1" ]; then echo "file $1 $(stat -c '%F %a %U:%G' "$1")"
+  if [ -d "$1" ]; then echo "file $1 $(stat -L -c '%F %a %U:%G' "$1")"
   elif [ -e "$1" ]; then
-    echo "file $1 $(stat -c '%F %a %U:%G' "$1") $(sha256sum <"$1" | cut -c 1-64)"
+    echo "file $1 $(stat -L -c '%F %a %U:%G' "$1") $(sha256sum <"$1" | cut -c 1-64)"
   else echo "file $1 absent"; fi
 }
 link() {
@@ -185,7 +185,9 @@ def dump(trial: Trial, catalogue: Catalogue, *, api: bool = True) -> dict[str, l
 def _script(trial: Trial, catalogue: Catalogue, host: str, api: bool) -> str:
     calls = catalogue.calls
     lines = [_FUNCTIONS, _KERNEL, _NEIGHBOURS]
-    lines += _each("file", catalogue.files.get(host, ()))
+    files = catalogue.files.get(host, {})
+    links = [path for path, wanted in files.items() if wanted.file.kind == "link"]
+    lines += _each("points", links) + _each("file", (path for path in files if path not in links))
     for record in calls("binaries.binaries", host):
         lines += _each("file", (binary.path for binary in record.arguments["binaries"]))
     for record in calls("bridge.bridge", host):
