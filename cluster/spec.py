@@ -241,11 +241,14 @@ class ClusterSpec(_Data):
     + rpm_files: URLs or local files
     + enable_updates_testing: whether Fedora's testing updates are used (S3)
     + install_packages: whether what is missing is installed from the distribution
+    + removable_packages: packages that an installation may remove, where it takes their place
 
     Parts
     + cloud_provider, cloud_config: the provider, and the local path of its file (A5)
     + register_node, node_registration: whether kubelets register themselves: ``False``, or
       ``manual``, has the nodes' objects made for them, as from a node.json (F7)
+    + take_over_units: whether drop-ins of others that give a component another command line are
+      put aside; without it they are refused
     + docker_root, kubelet_root, manifest_dir: folders on the hosts
     + docker_options: more keys of daemon.json
     + docker_mtu, docker_nofile, insecure_registries: docker's (D1)
@@ -321,11 +324,13 @@ class ClusterSpec(_Data):
     rpm_files: Strings = ()
     enable_updates_testing: bool = False
     install_packages: bool = True
+    removable_packages: Strings = ()
 
     cloud_provider: str | None = None
     cloud_config: str | None = None
     register_node: bool = True
     node_registration: Literal["self", "manual"] = "self"
+    take_over_units: bool = False
     docker_root: Path = "/var/lib/docker"
     kubelet_root: Path = "/var/lib/kubelet"
     manifest_dir: Path = "/etc/kubernetes/manifests"

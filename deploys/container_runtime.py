@@ -24,7 +24,11 @@ def run_docker() -> None:
     it = cluster()
     docker.docker(name="Configure docker", options=options(), nofile=it.spec.docker_nofile)
     if it.spec.install_packages and not it.observed[it.me.name].foreign_docker:
-        packages.packages(name="Install docker", packages=distribution_packages(["docker"]))
+        packages.packages(
+            name="Install docker",
+            packages=distribution_packages(["docker"]),
+            removable=it.spec.removable_packages,
+        )
     services.services(
         name="Run docker",
         units=[services.Unit("docker.service", config=docker.CONFIG)],

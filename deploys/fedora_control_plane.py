@@ -28,7 +28,11 @@ def run_fedora_etcd() -> None:
         environment.environment_files(name="Configure etcd", files=[etcd_file(it)])
         services.services(
             name="Run etcd",
-            units=[services.Unit("etcd.service", config=[ETCD])],
+            units=[
+                services.Unit(
+                    "etcd.service", config=[ETCD], own=True, take_over=it.spec.take_over_units
+                )
+            ],
         )
 
 
@@ -52,6 +56,8 @@ def run_fedora_control_plane() -> None:
         component: services.Unit(
             f"{component}.service",
             config=[settings[0].path, own.path, *(read.path for read in reads[component])],
+            own=True,
+            take_over=it.spec.take_over_units,
         )
         for component, own in zip(MASTER_COMPONENTS, settings[1:], strict=True)
     }

@@ -28,6 +28,7 @@ def prepare_fedora_host() -> None:
             packages=[] if from_files else distribution_packages(parts(it)),
             enablerepo=TESTING if it.spec.enable_updates_testing else None,
             rpm_files=it.spec.rpm_files,
+            removable=it.spec.removable_packages,
         )
         if installed.will_change:
             verify.verified(

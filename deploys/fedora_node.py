@@ -92,6 +92,8 @@ def run_fedora_node() -> None:
                     own.path,
                     *(file.path for file in needs[component]),
                 ],
+                own=True,
+                take_over=it.spec.take_over_units,
             )
             for component, own in zip(NODE_COMPONENTS, settings[1:], strict=True)
         ],

@@ -15,7 +15,7 @@ from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.flannel import api
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.deploys.verification import answers, verify_nodes
+from pyinfra_kube.deploys.verification import answers, obeys, verify_nodes
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.etcd import EtcdKeys
 from pyinfra_kube.facts.flannel import Flannel, lease_states
@@ -31,7 +31,11 @@ def verify_fedora_cluster() -> None:
     # An operation of all hosts: nobody looks for nodes before each host is set up.
     verify.verified(
         name="See that every part answers",
-        checks=[answers(it, part, "unit") for part in _parts(it.me)],
+        checks=[
+            *(answers(it, part, "unit") for part in _parts(it.me)),
+            # etcd takes its settings from its environment.
+            *(obeys(it, part) for part in _parts(it.me) if part != "etcd"),
+        ],
         timeout=it.spec.verify_timeout,
     )
     flannel = ["flanneld"] if it.spec.network == "flannel" else []

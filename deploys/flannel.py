@@ -66,7 +66,14 @@ def run_flannel() -> bool:
     )
     services.services(
         name="Run flanneld",
-        units=[services.Unit("flanneld.service", config=[*flannel.CONFIG, *own])],
+        units=[
+            services.Unit(
+                "flanneld.service",
+                config=[*flannel.CONFIG, *own],
+                own=True,
+                take_over=it.spec.take_over_units,
+            )
+        ],
     )
     leased = flannel.lease(
         name="Have a lease of flannel's network",

@@ -25,7 +25,11 @@ def prepare_host() -> None:
 
     it = cluster()
     if it.spec.install_packages:
-        packages.packages(name="Install the tools of a node", packages=tools())
+        packages.packages(
+            name="Install the tools of a node",
+            packages=tools(),
+            removable=it.spec.removable_packages,
+        )
     connect_host()
     if it.spec.open_ports and it.is_a("master"):
         iptables.rules(

@@ -41,6 +41,8 @@ def run_kubelet() -> None:
             services.Unit(
                 "kubelet.service",
                 config=[BINARY, *(file.path for file in read_files), ca_file(it).path],
+                own=True,
+                take_over=it.spec.take_over_units,
             )
         ],
     )

@@ -30,8 +30,6 @@ _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/doc
 _DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
 _COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
-# Says that dpkg knows the package, whatever became of its installation.
-_DPKG_DOCKER = "/var/lib/dpkg/info/docker.io.list"
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         Subject(Certificates, {"paths": [ca_certificate]}),
         Subject(Flags, {"names": _COMPONENTS}),
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
-        Subject(Files, {"paths": [*_DOCKER_PROGRAMS, _DPKG_DOCKER], "digest": False}),
+        Subject(Files, {"paths": _DOCKER_PROGRAMS, "digest": False}),
         Subject(FileContents, {"paths": [_SWAPS]}),
     ]
     expect(subjects)
@@ -98,7 +96,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     certificates = read(Certificates, paths=[ca_certificate]).get(ca_certificate, [])
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
-    programs = read(Files, paths=[*_DOCKER_PROGRAMS, _DPKG_DOCKER], digest=False)
+    programs = read(Files, paths=_DOCKER_PROGRAMS, digest=False)
     docker = any(path in programs for path in _DOCKER_PROGRAMS)
     # One line is the title.
     swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
@@ -114,7 +112,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         system=packages.system,
         release=packages.release,
         docker=docker,
-        foreign_docker=docker and _DPKG_DOCKER not in programs and not packages.versions,
+        foreign_docker=docker and not (packages.versions or packages.partial),
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
             # From 1.8 on no kubelet starts on a host that swaps, unless it is told to.

@@ -33,7 +33,14 @@ def run_proxy() -> None:
     )
     services.services(
         name="Run kube-proxy",
-        units=[services.Unit("kube-proxy.service", config=[BINARY, path])],
+        units=[
+            services.Unit(
+                "kube-proxy.service",
+                config=[BINARY, path],
+                own=True,
+                take_over=it.spec.take_over_units,
+            )
+        ],
     )
 
 

@@ -4,6 +4,7 @@ See that the cluster works (A6): components answer, nodes register and are Ready
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,8 @@ from functools import partial
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import MASTER_COMPONENTS, probe
+from pyinfra_kube.cluster.components import MASTER_COMPONENTS, command_line, probe
+from pyinfra_kube.cluster.releases import EXTRA_FLAGS
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.context import Cluster, cluster
@@ -124,7 +126,7 @@ def checks(it: Cluster) -> list[verify.Check]:
         *(MASTER_COMPONENTS if it.is_a("master") else []),
     ]
     units = ["kubelet", *(["kube-proxy"] if it.is_a("node") else [])]
-    found = [answers(it, unit, "unit") for unit in units]
+    found = [check for unit in units for check in (answers(it, unit, "unit"), obeys(it, unit))]
     found += [answers(it, pod, "pod") for pod in pods]
     if it.is_a("master"):
         found.append(
@@ -163,6 +165,32 @@ def answers(it: Cluster, component: str, kind: str) -> verify.Check:
         "pod": f"docker ps --all | grep {component}; journalctl --unit=kubelet.service",
     }
     return verify.Check(f"{component} answers at {url}", command, logs[kind], hints[kind])
+
+
+def obeys(it: Cluster, component: str) -> verify.Check:
+    """
+    Give the check that a component of the current host, which runs as a unit, runs with the flags
+    of its plan and no others, whatever drop-ins and environment files there are.
+
+    + it: the cluster
+    + component: as ``kubelet``
+    """
+
+    flags = command_line(
+        component, it.release, it.settings(), getattr(it.spec, EXTRA_FLAGS[component])
+    )
+    digest = hashlib.sha256("".join(f"{flag}\n" for flag in sorted(flags)).encode()).hexdigest()
+    unit = f"{component}.service"
+    words = (
+        f"pid=$(systemctl show --property=MainPID {unit} | sed 's/^MainPID=//'); "
+        "tr '\\0' '\\n' < /proc/$pid/cmdline | grep '^-' | LC_ALL=C sort"
+    )
+    return verify.Check(
+        f"{component} runs with the flags of its plan",
+        command=f'[ "$({words} | sha256sum)" = "{digest}  -" ]',
+        log=f"{words}; systemctl cat {unit} | grep -E '^# /|^(ExecStart|Environment)'",
+        hint=f"systemctl cat {unit}: a drop-in or an environment file there says otherwise",
+    )
 
 
 def _registered(ask: str, host: HostSpec) -> verify.Check:

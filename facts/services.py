@@ -26,6 +26,7 @@ _PROPERTIES = (
     "ActiveEnterTimestampMonotonic",
     "FragmentPath",
     "DropInPaths",
+    *("Requires", "Requisite", "BindsTo"),
 )
 
 
@@ -43,6 +44,7 @@ class UnitState:
     + exit_status: how the main process last ended
     + started: seconds since the epoch, ``None`` while it does not run
     + files: its unit file and drop-ins
+    + blocked_by: units that it requires and that are masked
     """
 
     load: str = "not-found"
@@ -54,6 +56,7 @@ class UnitState:
     exit_status: int = 0
     started: float | None = None
     files: tuple[str, ...] = ()
+    blocked_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Units(FactBase[UnitStates]):
         properties = ",".join(_PROPERTIES)
         fragments = "$(printf '%s\\n' \"$shown\" | sed -n 's/^FragmentPath=//p;s/^DropInPaths=//p')"
         return f"""\
+{_MASKED}
 if ! command -v systemctl >/dev/null 2>&1; then echo 'manager missing'
 elif ! shown=$(systemctl show --all --property={properties} -- {shlex.join(units)} 2>/dev/null)
 then echo 'manager down'
@@ -119,6 +123,7 @@ printf '%s\\n' "$shown"
 for pid in $(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p'); do
 [ "$pid" = 0 ] || echo "stat $(cat /proc/$pid/stat 2>/dev/null)"
 done
+masked "$shown" {shlex.join(units)}
 {NOW}
 {mtimes_command([*config, *folders], fragments)}
 fi"""
@@ -129,6 +134,9 @@ fi"""
         blocks: list[dict[str, str]] = []
         stats: dict[int, str] = {}
         mtimes: dict[str, float] = {}
+        requires: dict[str, list[str]] = {}
+        masked: set[str] = set()
+        other = ""
         clock = Clock(0.0, 0)
         for line in output:
             if line == "manager missing":
@@ -140,6 +148,13 @@ fi"""
             elif line.startswith("mtime\t"):
                 path, mtime = parse_mtime(line)
                 mtimes[path] = mtime
+            elif line.startswith("requires "):
+                unit, *names = line.split()[1:]
+                requires[unit] = names
+            elif line.startswith("other Id="):
+                other = line.removeprefix("other Id=")
+            elif line == "other LoadState=masked":
+                masked.add(other)
             elif line.startswith("stat ") and ")" in line:
                 stats[int(line.split()[1])] = line[len("stat ") :]
             elif "=" in line:
@@ -148,11 +163,41 @@ fi"""
                 if not blocks or key in blocks[-1]:
                     blocks.append({})
                 blocks[-1][key] = value
-        states = (_unit(block, stats, clock) for block in blocks)
-        return UnitStates(manager, clock.now, dict(zip(self.units, states, strict=False)), mtimes)
+        units: dict[str, UnitState] = {}
+        for name, block in zip(self.units, blocks, strict=False):
+            needs = [*_required(block), *requires.get(name, ())]
+            blocked_by = tuple(dict.fromkeys(other for other in needs if other in masked))
+            units[name] = _unit(block, stats, clock, blocked_by)
+        return UnitStates(manager, clock.now, units, mtimes)
 
 
-def _unit(shown: dict[str, str], stats: dict[int, str], clock: Clock) -> UnitState:
+# Which units that others require are masked. What a masked unit requires only its file tells.
+_MASKED = r"""
+masked() {
+  required=$(printf '%s\n' "$1" | sed -n 's/^\(Requires\|Requisite\|BindsTo\)=//p')
+  shift
+  for unit; do
+    for folder in /run /usr/local/lib /usr/lib /lib; do
+      file=$folder/systemd/system/$unit
+      [ -f "$file" ] || continue
+      own=$(sed -n 's/^\(Requires\|Requisite\|BindsTo\)=//p' "$file" | tr '\n' ' ')
+      echo "requires $unit $own"
+      required="$required $own"
+      break
+    done
+  done
+  [ -z "$required" ] ||
+    systemctl show --property=Id,LoadState -- $required 2>/dev/null | sed 's/^/other /'
+}"""
+
+
+def _required(shown: dict[str, str]) -> list[str]:
+    return " ".join(shown.get(key, "") for key in ("Requires", "Requisite", "BindsTo")).split()
+
+
+def _unit(
+    shown: dict[str, str], stats: dict[int, str], clock: Clock, blocked_by: tuple[str, ...]
+) -> UnitState:
     pid = int(shown.get("MainPID") or 0)
     active = shown.get("ActiveState", "inactive")
     return UnitState(
@@ -165,6 +210,7 @@ def _unit(shown: dict[str, str], stats: dict[int, str], clock: Clock) -> UnitSta
         exit_status=int(shown.get("ExecMainStatus") or 0),
         started=_started(shown, stats.get(pid), clock) if active == "active" else None,
         files=tuple((shown.get("FragmentPath", "") + " " + shown.get("DropInPaths", "")).split()),
+        blocked_by=blocked_by,
     )
 
 
@@ -172,3 +218,56 @@ def _started(shown: dict[str, str], stat: str | None, clock: Clock) -> float:
     if stat:
         return clock.started(stat)
     return clock.at(int(shown.get("ActiveEnterTimestampMonotonic") or 0) / 1_000_000)
+
+
+class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
+    """
+    Returns the drop-ins that give a unit another command line, whether the unit is there or not;
+    one without any is left out.
+
+    + units: full names, as ``kubelet.service``
+
+    .. code:: python
+
+        {"kubelet.service": ("/etc/systemd/system/kubelet.service.d/10-kubeadm.conf",)}
+    """
+
+    default = dict
+
+    @override
+    def command(self, units: Sequence[str]) -> str:
+        folders = " ".join(f'{folder}/"$unit".d/*.conf' for folder in _FOLDERS)
+        # A drop-in hides one of its name in the folders after its own.
+        return f"""\
+look() {{
+[ -e "$file" ] || return 0
+case "$seen" in *"|${{file##*/}}|"*) return 0 ;; esac
+seen="$seen|${{file##*/}}|"
+grep -qE '^[[:space:]]*ExecStart[[:space:]]*=' "$file" && printf '%s %s\\n' "$unit" "$file"
+return 0
+}}
+for unit in {shlex.join(units)}; do
+seen=
+for file in {folders}; do look; done
+done"""
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for line in output:
+            unit, _, path = line.partition(" ")
+            found[unit] = (*found.get(unit, ()), path)
+        return found
+
+
+# Where systemd looks for drop-ins, the first wins.
+_FOLDERS = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)

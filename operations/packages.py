@@ -17,7 +17,14 @@ from pyinfra.api.command import PyinfraCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster.packages import parse_rpm
-from pyinfra_kube.facts.packages import Manager, Packages, PackageStates
+from pyinfra_kube.facts.packages import (
+    REMOVALS,
+    Manager,
+    Packages,
+    PackageStates,
+    Removals,
+    dnf_options,
+)
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.operation import operation
@@ -31,6 +38,21 @@ exec 9>/run/pyinfra-kube-packages.lock
 flock --timeout 600 9 || :
 """
 
+# What is not known before the lists are fresh is looked at again.
+_FUNCTIONS = f"""\
+{REMOVALS}\
+refuse_removals() {{
+  allowed=$1
+  shift
+  for name in $(removals "$@"); do
+    case " $allowed " in
+    *" $name "*) ;;
+    *) echo "it would remove $name; allow that in removable, or do without" >&2; exit 1 ;;
+    esac
+  done
+}}
+"""
+
 # Begins the path where an RPM file of the control machine waits until it is installed.
 _WAITING = "/var/cache/pyinfra-kube-"
 
@@ -40,6 +62,7 @@ def packages(
     packages: Sequence[str] = (),
     enablerepo: Sequence[str] | str | None = None,
     rpm_files: Sequence[str] = (),
+    removable: Sequence[str] = (),
 ) -> Generator[PyinfraCommand, None, None]:
     """
     Install packages that are missing, all in one command (S3). What is installed stays as it is,
@@ -52,6 +75,10 @@ def packages(
     + enablerepo: repositories of dnf to enable for this, as ``updates-testing``; none
     + rpm_files: URLs (``file:`` is the host's own), or paths on the control machine, of RPM files
       that are called as rpmbuild calls them: ``NAME-VERSION-RELEASE.ARCH.rpm``; none
+    + removable: packages that may go where what is installed takes their place; none
+
+    What it would remove is in the plan, and refused unless it is in ``removable``. A host whose
+    package manager has no lists yet can only tell when the run has fetched them.
 
     Fails for a name or a file that cannot be one, for a file that does not exist here, on a host
     without a package manager, and for RPM files or ``enablerepo`` on a host with apt.
@@ -84,6 +111,7 @@ def packages(
         return
     repositories = enablerepo.split() if isinstance(enablerepo, str) else list(enablerepo or ())
     _check_manager(states, repositories, rpm_files)
+    _check_removals(lacking, wanted, repositories, removable)
 
     for package in lacking:
         changes.show(f"package {package}: absent → installed")
@@ -94,9 +122,9 @@ def packages(
     for file in uploads:
         yield FileUploadCommand(file.source, file.path)
     if states.manager == "apt":
-        yield _apt(lacking)
+        yield _apt(lacking, removable)
     else:
-        yield _dnf(states.manager, lacking, repositories, wanted)
+        yield _dnf(states.manager, lacking, repositories, wanted, removable)
 
 
 @dataclass(frozen=True)
@@ -160,7 +188,32 @@ def _check_manager(
         raise OperationError(f"{given}: only for hosts with dnf; this one has apt")
 
 
-def _apt(names: Sequence[str]) -> Script:
+def _check_removals(
+    lacking: Sequence[str],
+    files: Sequence[_RpmFile],
+    repositories: Sequence[str],
+    removable: Sequence[str],
+) -> None:
+    names = [*lacking, *(file.source for file in files if file.url)]
+    found = read(Removals, names=names, enablerepo=repositories).names if names else ()
+    refused = [name for name in found if name not in removable]
+    if refused:
+        raise OperationError(
+            f"installing {', '.join(names)} would remove {', '.join(refused)}; allow that in "
+            "removable (removable_packages in an inventory), or install what is needed by hand"
+        )
+    for name in found:
+        changes.show(f"package {name}: installed → removed")
+
+
+def _refusal(
+    manager: str, options: Sequence[str], names: Sequence[str], removable: Sequence[str]
+) -> str:
+    words = [" ".join(removable), manager, *options, "--", *names]
+    return f"{_FUNCTIONS}{shlex.join(['refuse_removals', *words])}\n"
+
+
+def _apt(names: Sequence[str], removable: Sequence[str]) -> Script:
     return Script(
         f"""\
 {_IN_TURN}\
@@ -170,6 +223,7 @@ apt-get -qq -o DPkg::Lock::Timeout=600 check >/dev/null 2>&1 || :
 # Ends what was begun and cut off.
 dpkg --force-confold --configure -a
 apt-get -qq update
+{_refusal("apt-get", (), names, removable)}\
 apt-get -qq --yes --no-install-recommends -o DPkg::Lock::Timeout=600 \\
   -o Dpkg::Options::=--force-confold install -- {shlex.join(names)}
 """,
@@ -178,11 +232,16 @@ apt-get -qq --yes --no-install-recommends -o DPkg::Lock::Timeout=600 \\
 
 
 def _dnf(
-    manager: Manager, names: Sequence[str], repositories: Sequence[str], files: Sequence[_RpmFile]
+    manager: Manager,
+    names: Sequence[str],
+    repositories: Sequence[str],
+    files: Sequence[_RpmFile],
+    removable: Sequence[str],
 ) -> Script:
-    options = "".join(f" --enablerepo={shlex.quote(name)}" for name in repositories)
-    what = shlex.join([*names, *(file.path for file in files)])
+    options, all_names = dnf_options(repositories), [*names, *(file.path for file in files)]
+    what = shlex.join(all_names)
     uploads = [file.path for file in files if not file.url]
-    lines = [f"{_IN_TURN}{manager} --assumeyes --quiet{options} install {what}"]
+    words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
+    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{words} {what}"]
     lines += [f"rm -f -- {shlex.join(uploads)}"] if uploads else []
     return Script("\n".join(lines), summary=f"install {what}")

@@ -5,13 +5,13 @@ Manage systemd units that are fresh: never older than what they were configured 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.facts.services import Units, UnitState, UnitStates
+from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitStates
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.coming import coming
@@ -58,6 +58,9 @@ class Unit:
     + config: files that it reads when it starts (options, kubeconfig, its binary), or
       directories, whose age tells of a removed file; its unit file and drop-ins count anyway
     + restart: restart it whatever the ages say
+    + own: whether its command line is for its unit file alone to say: a drop-in of somebody that
+      gives it another is named, and refused
+    + take_over: put such drop-ins aside instead, as ``NAME.conf.before-pyinfra-kube``
     """
 
     name: str
@@ -66,6 +69,8 @@ class Unit:
     masked: bool | None = False
     config: Sequence[str] = ()
     restart: bool = False
+    own: bool = False
+    take_over: bool = False
 
     def __post_init__(self) -> None:
         if "." not in self.name:
@@ -82,7 +87,8 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
     A unit is restarted when an operation of this run gives one of its files another content, or
     when it started before one of them last changed, so that a restart that an earlier run did not
     live to make is made by the next one. What is already fresh is not touched. A unit that is not
-    installed is as good as stopped, disabled and unmasked.
+    installed is as good as stopped, disabled and unmasked. A masked unit that one requires is
+    unmasked with it.
 
     Fails with the last lines of its journal when a unit does not stay up.
 
@@ -106,7 +112,9 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
 
     config = list(dict.fromkeys(path for unit in units for path in unit.config))
     states = read(Units, units=[unit.name for unit in units], config=config)
-    plans = [_plan(unit, states) for unit in units]
+    own = [unit.name for unit in units if unit.own]
+    drop_ins = read(CommandDropIns, units=own) if own else {}
+    plans = [_plan(unit, states, drop_ins.get(unit.name, ())) for unit in units]
     acting = [plan for plan in plans if plan.steps]
     if not acting:
         ctx_host.get().noop(f"{len(units)} units are as wanted")
@@ -120,19 +128,27 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to do about one unit: the verbs, why, and the files to give today's date."""
+    """
+    What to do about one unit: the verbs, why, the files to give today's date, the masked units
+    that it requires, and the drop-ins to put aside.
+    """
 
     unit: Unit
     steps: tuple[str, ...]
     reasons: tuple[str, ...]
     touch: tuple[str, ...] = ()
-    reload: bool = False
+    unmask: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
 
 
-def _plan(unit: Unit, states: UnitStates) -> _Plan:
+def _plan(unit: Unit, states: UnitStates, drop_ins: Sequence[str]) -> _Plan:
     state = states.units.get(unit.name, UnitState())
+    if drop_ins and not unit.take_over:
+        raise OperationError(_shadowed(unit, drop_ins))
     found = [*_installation(unit, state)]
     stale = _staleness(unit, state, states.mtimes)
+    if drop_ins:
+        stale = f"{', '.join(drop_ins)} gives it another command line, and is put aside"
     touch: tuple[str, ...] = ()
     if unit.running is False and state.active not in ("inactive", "failed"):
         found.insert(0, ("stop", f"{state.active} → stopped"))
@@ -144,12 +160,23 @@ def _plan(unit: Unit, states: UnitStates) -> _Plan:
         touch = _future(unit, state, states)
         if state.reload_needed:
             touch += tuple(path for path in state.files if path not in touch)
+    unmask = state.blocked_by if unit.running else ()
+    reasons = [f"{other}: masked → unmasked, it is required" for other in unmask]
     return _Plan(
         unit,
         tuple(step for step, _ in found),
-        tuple(reason for _, reason in found),
+        (*(reason for _, reason in found), *reasons),
         touch,
-        state.reload_needed,
+        unmask if found else (),
+        tuple(drop_ins),
+    )
+
+
+def _shadowed(unit: Unit, drop_ins: Sequence[str]) -> str:
+    return (
+        f"{unit.name}: {', '.join(drop_ins)} gives it another command line (ExecStart=), which "
+        "wins over ours; remove that file, or have it put aside with take_over = True "
+        "(take_over_units in an inventory)"
     )
 
 
@@ -208,10 +235,14 @@ def _script(plans: Sequence[_Plan]) -> Script:
     touch = dict.fromkeys(path for plan in plans for path in plan.touch)
     started = [plan for plan in plans if plan.steps[-1] in ("start", "restart")]
     lines = [_FUNCTIONS.rstrip("\n")] if started else []
-    lines += [f"touch -c -- {shlex.join(touch)}"] if touch else []
+    lines += _touches(touch)
+    lines += [line for plan in plans for path in plan.aside for line in _put_aside(plan.unit, path)]
     lines += _systemctl(plans, "stop")
-    for verb in ("unmask", "mask"):
-        lines += _systemctl(plans, verb)
+    # A mask for this boot only has a place of its own.
+    unmask = [plan.unit.name for plan in plans if "unmask" in plan.steps]
+    unmask += [other for plan in plans for other in plan.unmask]
+    lines += [f"systemctl unmask --quiet{r} -- {shlex.join(unmask)}" for r in _BOTH if unmask]
+    lines += _systemctl(plans, "mask")
     # Once for all: systemctl would reload for each unit, and one that was just written is not
     # known before.
     lines += ["systemctl daemon-reload"]
@@ -224,6 +255,32 @@ def _script(plans: Sequence[_Plan]) -> Script:
     lines += [f'stays {name} "$life{index}"' for index, name in enumerate(names)]
     summary = ", ".join(f"{' and '.join(plan.steps)} {plan.unit.name}" for plan in plans)
     return Script("\n".join(lines), summary)
+
+
+_BOTH = ("", " --runtime")
+_DISTRIBUTION = ("/usr/", "/lib/")
+
+
+def _touches(paths: Iterable[str]) -> list[str]:
+    """
+    Date files today. What the distribution brings may stand on a disk that is read-only; it changes
+    only with the system then, and with a reboot.
+    """
+
+    own = [path for path in paths if not path.startswith(_DISTRIBUTION)]
+    theirs = [path for path in paths if path.startswith(_DISTRIBUTION)]
+    lines = [f"touch -c -- {shlex.join(own)}"] if own else []
+    return lines + ([f"touch -c -- {shlex.join(theirs)} 2>/dev/null || :"] if theirs else [])
+
+
+def _put_aside(unit: Unit, path: str) -> list[str]:
+    """Have systemd read a drop-in no more; one of the distribution stays, and is hidden."""
+
+    if not path.startswith(_DISTRIBUTION):
+        return [shlex.join(["mv", "-f", path, f"{path}.before-pyinfra-kube"])]
+    folder = f"/etc/systemd/system/{unit.name}.d"
+    hiding = f"{folder}/{path.rpartition('/')[2]}"
+    return [shlex.join(["mkdir", "-p", folder]), shlex.join(["ln", "-sfn", "/dev/null", hiding])]
 
 
 def _systemctl(plans: Sequence[_Plan], verb: str) -> list[str]:

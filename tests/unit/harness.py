@@ -41,6 +41,7 @@ from pyinfra.api import Config, FactBase, Host, Inventory, State, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts import snapshot
+from pyinfra_kube.operations import packages
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.files import _FUNCTIONS
 from pyinfra_kube.operations.util.script import Script
@@ -171,7 +172,8 @@ def describe(command: Any) -> Any:
 
 
 def _lines(text: str) -> list[str]:
-    text = text.replace(_FUNCTIONS, "")
+    for functions in (_FUNCTIONS, packages._FUNCTIONS):
+        text = text.replace(functions, "")
     text = re.sub(
         r" <<'\.'\n(.*?)^\.$",
         lambda m: "\n" + re.sub(r"(?m)^", "| ", base64.b64decode(m.group(1)).decode().rstrip("\n")),
