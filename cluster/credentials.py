@@ -373,6 +373,31 @@ def users(spec: ClusterSpec) -> list[User]:
     return list(dict.fromkeys([*(policy[part] for part in ("admin", *ON_MASTERS)), *of_nodes]))
 
 
+def is_own_user(user: str, uid: str, groups: str) -> bool:
+    """
+    Whether a row of known_tokens.csv or basic_auth.csv is of a user of ours, under any policy and
+    for any node, also one that is gone.
+
+    + user, uid: the row's second and third value
+    + groups: the others, with commas between
+
+    ```
+    >>> is_own_user("system:node:n1", "kubelet-n1", "system:nodes")
+    True
+    >>> is_own_user("alice", "alice-uid", "developers")
+    False
+    ```
+    """
+
+    def matches(who: User) -> bool:
+        before, node, after = who.name.partition("{node}")
+        name = uid[len(before) : len(uid) - len(after)] if node else ""
+        own = who.name.format(node=name), who.user.format(node=name), ",".join(who.groups)
+        return own == (uid, user, groups)
+
+    return any(matches(who) for policy in POLICIES.values() for who in policy.values())
+
+
 class _Maker:
     """Fills up a store's files, keeping what is good, and says why it made what it made."""
 

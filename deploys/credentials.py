@@ -7,10 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pyinfra_kube.cluster.components import CLOUD_CONFIG, CONFIG_DIR, KUBECONFIGS
-from pyinfra_kube.cluster.credentials import ON_MASTERS
+from pyinfra_kube.cluster.credentials import ON_MASTERS, is_own_user
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.operations import control, files
+from pyinfra_kube.operations import control, files, secrets
 
 ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 # Where kubectl looks by itself.
@@ -33,7 +33,19 @@ def keep_credentials(group: str = "root") -> None:
         write=it.keep,
     )
     if it.is_a("master"):
-        files.files(name="Give the master its credentials", files=master_files(it, group))
+        held = master_files(it, group)
+        tables = {f.path: str(f.content) for f in held if f.path.endswith(".csv")}
+        files.files(
+            name="Give the master its credentials", files=[f for f in held if f.path not in tables]
+        )
+        if tables:
+            secrets.user_tables(
+                name="Set the users of the apiserver",
+                tables=tables,
+                ours=lambda row: is_own_user(row.user, row.uid, row.groups),
+                mode=_mode(group),
+                group=group,
+            )
     else:
         files.files(name="Give the host the cluster's CA", files=[ca_file(it)])
     if it.is_a("master"):
@@ -68,8 +80,11 @@ def ca_file(it: Cluster) -> files.File:
 
 
 def _secret(path: str, content: str | bytes, group: str) -> files.File:
-    mode = "600" if group == "root" else "640"
-    return files.File(path, content, mode=mode, group=group, secret=True)
+    return files.File(path, content, mode=_mode(group), group=group, secret=True)
+
+
+def _mode(group: str) -> str:
+    return "600" if group == "root" else "640"
 
 
 def cloud_files(it: Cluster, group: str = "root") -> list[files.File]:
