@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from pyinfra_kube.deploys.context import Cluster, cluster
-from pyinfra_kube.deploys.host_preparation import distribution_packages
+from pyinfra_kube.deploys.host_preparation import distribution_packages, prepare_host
 from pyinfra_kube.deploys.observations import BRIDGE
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.deploys.pod_network import needs_bridge
+from pyinfra_kube.deploys.pod_network import needs_bridge, set_up_pod_network
 from pyinfra_kube.operations import docker, packages, services
 
 # Without its proxy docker lets a pod reach itself through a service.
@@ -65,5 +65,8 @@ def common_options(it: Cluster) -> dict[str, Any]:
     }
 
 
+# Alone, it brings what it needs.
 if "__name__" not in globals():
+    prepare_host()
+    set_up_pod_network()
     run_docker()

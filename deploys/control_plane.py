@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line, probe
+from pyinfra_kube.deploys.container_runtime import run_docker
 from pyinfra_kube.deploys.context import Cluster, cluster
-from pyinfra_kube.deploys.credentials import master_files
+from pyinfra_kube.deploys.credentials import keep_credentials, master_files
+from pyinfra_kube.deploys.host_preparation import prepare_host
+from pyinfra_kube.deploys.kubelet import run_kubelet
 from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.pod_network import set_up_pod_network
 from pyinfra_kube.operations import binaries, files, images, static_pods
 from pyinfra_kube.operations.hosts import PATH as HOSTS
 
@@ -144,7 +148,13 @@ def _image(it: Cluster, component: Component) -> tuple[str, str]:
     return it.release.image(component), it.artifacts.image(component)
 
 
+# Alone, it brings what it needs.
 if "__name__" not in globals():
+    prepare_host()
+    set_up_pod_network()
+    run_docker()
+    keep_credentials()
+    run_kubelet()
     run_etcd()
     run_apiserver()
     run_controller_manager()

@@ -7,8 +7,9 @@ from __future__ import annotations
 from pyinfra_kube.cluster.components import MASTER_COMPONENTS
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.control_plane import READS
-from pyinfra_kube.deploys.credentials import master_files
+from pyinfra_kube.deploys.credentials import keep_credentials, master_files
 from pyinfra_kube.deploys.fedora_environment import ETCD, component_files, etcd_file
+from pyinfra_kube.deploys.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.verification import answers
 from pyinfra_kube.operations import environment, files, services, verify
@@ -74,6 +75,9 @@ def run_fedora_control_plane() -> None:
     services.services(name="Run what asks the apiserver", units=list(units.values()))
 
 
+# Alone, it brings what it needs.
 if "__name__" not in globals():
+    prepare_fedora_host()
+    keep_credentials(GROUP)
     run_fedora_etcd()
     run_fedora_control_plane()

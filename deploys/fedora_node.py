@@ -9,8 +9,15 @@ from typing import Any
 from pyinfra_kube.cluster.components import KUBECONFIGS, NODE_COMPONENTS
 from pyinfra_kube.deploys.container_runtime import HAIRPIN, common_options
 from pyinfra_kube.deploys.context import cluster
-from pyinfra_kube.deploys.credentials import ca_file
+from pyinfra_kube.deploys.credentials import ca_file, keep_credentials
+from pyinfra_kube.deploys.fedora_control_plane import GROUP, run_fedora_etcd
 from pyinfra_kube.deploys.fedora_environment import component_files
+from pyinfra_kube.deploys.fedora_hosts import prepare_fedora_host
+from pyinfra_kube.deploys.flannel import (
+    give_docker_its_subnet,
+    run_flannel,
+    set_flannel_network,
+)
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
 
@@ -100,7 +107,20 @@ def run_fedora_node() -> None:
     )
 
 
-if "__name__" not in globals():
+@phase("Node")
+def bring_fedora_node() -> None:
+    """Run nodes with all that they need."""
+
+    prepare_fedora_host()
+    keep_credentials(GROUP)
     configure_fedora_docker()
+    if cluster().spec.network == "flannel":
+        run_fedora_etcd()
+        set_flannel_network()
+        give_docker_its_subnet(run_flannel())
     run_fedora_docker()
     run_fedora_node()
+
+
+if "__name__" not in globals():
+    bring_fedora_node()

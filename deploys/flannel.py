@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from pyinfra_kube.cluster.flannel import etcd_api
 from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.credentials import keep_credentials
+from pyinfra_kube.deploys.fedora_control_plane import GROUP, run_fedora_etcd
+from pyinfra_kube.deploys.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, flannel, services, verify
 
@@ -118,6 +121,10 @@ def endpoints(it: Cluster) -> list[str]:
     return [f"http://{it.plan.addresses[member.name]}:{port}" for member in it.spec.etcd_members]
 
 
+# Alone, it brings what it needs.
 if "__name__" not in globals():
+    prepare_fedora_host()
+    keep_credentials(GROUP)
+    run_fedora_etcd()
     set_flannel_network()
     give_docker_its_subnet(run_flannel())

@@ -5,9 +5,12 @@ kubelet on every host: as a node, or alone for a master's static pods (N1, N3, N
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
+from pyinfra_kube.deploys.container_runtime import run_docker
 from pyinfra_kube.deploys.context import Cluster, cluster
-from pyinfra_kube.deploys.credentials import ca_file, cloud_files
+from pyinfra_kube.deploys.credentials import ca_file, cloud_files, keep_credentials
+from pyinfra_kube.deploys.host_preparation import prepare_host
 from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.pod_network import set_up_pod_network
 from pyinfra_kube.operations import binaries, files, images, kubelet, services
 
 BINARY = "/usr/local/bin/kubelet"
@@ -67,5 +70,10 @@ def kubelet_files(it: Cluster) -> list[files.File]:
     return [files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True), *cloud_files(it)]
 
 
+# Alone, it brings what it needs.
 if "__name__" not in globals():
+    prepare_host()
+    set_up_pod_network()
+    run_docker()
+    keep_credentials()
     run_kubelet()

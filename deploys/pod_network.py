@@ -10,6 +10,7 @@ from pyinfra_kube.cluster.addressing import check_mtu
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.host_preparation import prepare_host
 from pyinfra_kube.deploys.observations import BRIDGE, Observation
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import bridge, iptables, routes
@@ -69,5 +70,7 @@ def needs_bridge() -> bool:
     return it.is_a("node") and not kubenet
 
 
+# Alone, it brings what it needs.
 if "__name__" not in globals():
+    prepare_host()
     set_up_pod_network()

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
 from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.credentials import keep_credentials
+from pyinfra_kube.deploys.host_preparation import prepare_host
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import binaries, files, proxy, services
 
@@ -44,5 +46,8 @@ def run_proxy() -> None:
     )
 
 
+# Alone, it brings what it needs.
 if "__name__" not in globals():
+    prepare_host()
+    keep_credentials()
     run_proxy()

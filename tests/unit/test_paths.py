@@ -10,6 +10,7 @@ import pytest
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_host
 
+from pyinfra_kube import deploys
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
@@ -118,3 +119,56 @@ def test_what_a_path_cannot_build(path: Path_, data: dict[str, Any], said: str) 
 def test_flags_that_no_environment_file_can_hold(plan: Plan) -> None:
     with pytest.raises(DeployError, match=r"kubelet_flags = '--node-ip=a b'; allowed: a flag with"):
         plan(multinode, "34", ONE_NODE, **FLANNEL, kubelet_flags={"node-ip": "a b"})
+
+
+# Phases alone
+
+FOLDER = Path(deploys.__path__[0])
+ALONE = {
+    "container_runtime": ["bridge cbr0: absent → present", "package docker.io: absent → installed"],
+    "control_plane": [
+        "/srv/kubernetes/server.key: absent → file",
+        "kubelet.service: not installed",
+    ],
+    "credentials": ["/srv/kubernetes/ca.crt: absent → file"],
+    "fedora_control_plane": ["package kubernetes-master: absent", "etcd.service: not installed"],
+    "fedora_hosts": ["package kubernetes-node: absent → installed"],
+    "fedora_node": ["package kubernetes-node: absent", '"bip": "10.10.0.1/24"'],
+    "flannel": ["package flannel: absent → installed", "etcd /coreos.com/network/config: absent"],
+    "host_preparation": ["package conntrack: absent → installed"],
+    "kubelet": ["bridge cbr0: absent → present", "/usr/local/bin/kubelet: absent"],
+    "pod_network": ["package conntrack: absent → installed", "bridge cbr0: absent → present"],
+    "proxy": ["package conntrack: absent → installed", "/srv/kubernetes/ca.crt: absent → file"],
+    "verification": [],
+    "fedora_verification": [],
+}
+
+
+def test_every_phase_is_tried_alone() -> None:
+    executed = {
+        p.stem for p in FOLDER.glob("*.py") if '"__name__" not in globals()' in p.read_text()
+    }
+    assert executed - ALONE.keys() == {"scratch", "fedora_single_node", "multinode", "remove_node"}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_phase_alone_brings_what_it_needs(name: str, tmp_path: Path) -> None:
+    file = FOLDER / f"{name}.py"
+    fedora = name.startswith("fedora") or name == "flannel"
+    data = FLANNEL if name == "flannel" else {}
+    source = tmp_path / "release"
+    source.mkdir()
+    for program in ("kubelet", "kube-proxy", "kubectl"):
+        (source / program).write_text(program)
+    common = {
+        "credentials_dir": str(tmp_path / "none"),
+        "kubernetes_source": str(source),
+        **data,
+    }
+    packages = (
+        PackageStates("dnf", "fedora", "34") if fedora else PackageStates("apt", "debian", "12")
+    )
+    code = compile(file.read_text(), str(file), "exec")
+    _, shown = prepared(lambda: exec(code, {}), ONE_NODE, common, packages)
+    text = "\n".join(shown.values())
+    assert [line for line in ALONE[name] if line not in text] == []
