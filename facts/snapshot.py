@@ -214,7 +214,10 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
     except (TimeoutError, OSError, SSHException) as error:
         raise FactError(f"the host does not answer: {error or type(error).__name__}") from error
     if not status:
-        said = [line for line in output.stderr_lines if line.strip()]
+        # What facts have printed may be a secret.
+        began = any(line.startswith(_MARK) for line in output.stdout_lines)
+        lines = [*([] if began else output.stdout_lines), *output.stderr_lines]
+        said = [line for line in lines if line.strip()]
         user = connector.get("_sudo_user") or connector.get("_su_user") or "root"
         fix = f"see that a command can be run there as {user}"
         raise FactError(

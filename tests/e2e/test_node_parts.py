@@ -241,6 +241,87 @@ def test_a_docker_that_is_stopped_is_not_started_by_looking(part: Part) -> None:
     part.sh("systemctl start docker.service")
 
 
+RUN_DOCKER = """
+    from pyinfra_kube.operations import services
+    services.services(name="Run docker", units=[services.Unit("docker.service")])
+"""
+
+
+@pytest.mark.parametrize("runtime", ["", "--runtime"])
+def test_a_mask_on_what_docker_requires_is_seen_and_taken(part: Part, runtime: str) -> None:
+    part.sh(f"systemctl stop docker.service docker.socket; systemctl mask {runtime} docker.socket")
+    assert part.settle(RUN_DOCKER) == {"Run docker"}
+    part.sh(f"systemctl stop docker.service docker.socket; systemctl mask {runtime} docker.service")
+    part.sh(f"systemctl mask {runtime} docker.socket")
+    shown = part.pyinfra(RUN_DOCKER, "--dry", "--diff").stderr
+    assert "docker.socket: masked → unmasked, it is required" in shown
+    assert part.settle(RUN_DOCKER) == {"Run docker"}
+    assert part.sh("systemctl is-active docker.service") == "active"
+
+
+def test_a_unit_of_a_system_that_is_read_only_is_restarted(part: Part, unit: None) -> None:
+    part.sh("cp /etc/systemd/system/part.service /usr/lib/systemd/system/theirs.service")
+    units = [services.Unit("theirs.service")]
+    part.once(services.services, units=units)
+    part.sh("sed -i s/1000/1001/ /usr/lib/systemd/system/theirs.service")
+    part.sh("mount --bind /usr /usr && mount -o remount,bind,ro /usr")
+    try:
+        assert part.once(services.services, units=units) == [
+            "theirs.service: restarted: its unit file changed"
+        ]
+        assert "1001" in part.sh("tr '\\0' ' ' < /proc/$(pidof -s sleep)/cmdline; ps -ef")
+        assert part.once(services.services, units=units) == []
+    finally:
+        part.sh("umount /usr; systemctl stop theirs; rm /usr/lib/systemd/system/theirs.service")
+
+
+PACKAGE = """
+    from pyinfra_kube.operations import packages
+    packages.packages(name="Install", packages=["part-engine"], removable=REMOVABLE)
+"""
+_CONTROL = """\
+mkdir -p /srv/repository/{name}/DEBIAN
+printf 'Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: me <me@example.com>\n\
+Description: a part\n{more}' > /srv/repository/{name}/DEBIAN/control
+dpkg-deb --build --nocheck /srv/repository/{name} /srv/repository/{name}.deb >/dev/null
+"""
+
+
+_INDEX = """\
+cd /srv/repository
+for file in *.deb; do
+  dpkg-deb --field $file
+  echo "Filename: ./$file"
+  echo "Size: $(stat -c %s $file)"
+  echo "SHA256: $(sha256sum $file | cut -d ' ' -f 1)"
+  echo
+done > Packages
+"""
+
+
+def test_what_an_installation_would_remove_is_refused_unless_it_may(part: Part) -> None:
+    conflict = "Conflicts: part-engine\\n"
+    for name, more in {"part-engine": "", "part-ce": conflict}.items():
+        part.sh(_CONTROL.format(name=name, more=more))
+    part.sh("dpkg --install /srv/repository/part-engine.deb && dpkg --remove part-engine")
+    part.sh("dpkg --install /srv/repository/part-ce.deb")
+    sources = "deb [trusted=yes] file:/srv/repository ./"
+    part.sh(_INDEX)
+    part.sh(f"echo '{sources}' > /etc/apt/sources.list.d/part.list")
+    refusal = "installing part-engine would remove part-ce"
+    # Without lists the host cannot tell before the run has fetched them.
+    said = part.fails(PACKAGE.replace("REMOVABLE", "[]"))
+    assert "it would remove part-ce" in said
+    done = part.pyinfra(PACKAGE.replace("REMOVABLE", "[]"), "--dry")
+    assert done.returncode == 1
+    assert refusal in done.stderr
+    assert part.sh("dpkg-query -W -f '${db:Status-Status}' part-ce") == "installed"
+    done = part.pyinfra(PACKAGE.replace("REMOVABLE", '["part-ce"]'), "--dry", "--diff")
+    assert "package part-ce: installed → removed" in done.stderr
+    assert part.settle(PACKAGE.replace("REMOVABLE", '["part-ce"]')) == {"Install"}
+    part.sh("rm -r /srv/repository /etc/apt/sources.list.d/part.list")
+
+
 IMAGES = """
     from pyinfra_kube.operations import images
     images.images(

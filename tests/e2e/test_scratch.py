@@ -79,7 +79,9 @@ def web(built: Run, kubectl: Kubectl) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def grown(web: object, lab: Lab, site: Site) -> tuple[Run, Run, dict[str, set[str]]]:
+def grown(
+    meddled: object, web: object, lab: Lab, site: Site
+) -> tuple[Run, Run, dict[str, set[str]]]:
     """One node more: the plan, the run, and what was started anew on the other hosts."""
     before = {name: starts(lab, name) for name in HOSTS}
     lab.add(NEW)
@@ -291,6 +293,89 @@ def test_services_keep_their_range(web: dict[str, str], lab: Lab, site: Site) ->
     assert "first of all: kubectl delete service kubernetes" in allowed.said
 
 
+# What others did to the hosts
+
+DROP_IN = "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf"
+ALICE = 'a-token-of-alice,alice,alice-uid,"developers,viewers"'
+
+
+@pytest.fixture(scope="module")
+def meddled(web: object, lab: Lab, site: Site) -> tuple[Run, Run]:
+    """
+    A user of somebody's, a command line of somebody's for kubelet, a host that runs no command for
+    us: the plan and the run.
+    """
+    text = "[Service]\\nExecStart=\\nExecStart=/usr/local/bin/kubelet --anonymous-auth=true\\n"
+    drop_in = f"mkdir -p {DROP_IN.rpartition('/')[0]} && printf '{text}' > {DROP_IN}"
+    execute(lab, NODES[0], drop_in)
+    execute(lab, NODES[1], "usermod --shell /usr/sbin/nologin root")
+    tokens = "/srv/kubernetes/known_tokens.csv"
+    execute(lab, MASTER, f"printf '%s\\n' {shlex.quote(ALICE)} >> {tokens}")
+    return site.run("--dry", "--json", "-vvv"), site.run("-y", "--json", "-vvv", "--diff")
+
+
+@pytest.fixture(scope="module")
+def mended(meddled: object, lab: Lab, site: Site) -> None:
+    """All that is undone, but for the user."""
+    execute(lab, NODES[1], "usermod --shell /bin/bash root")
+    execute(lab, NODES[0], f"rm -rf {DROP_IN.rpartition('/')[0]}; systemctl daemon-reload")
+    succeeded(site.run("-y", "--json"))
+
+
+def test_a_host_that_cannot_be_planned_is_named_and_left(meddled: tuple[Run, Run]) -> None:
+    for run in meddled:
+        assert run.code == 1
+        assert "Traceback" not in run.said
+        shadow = f"Error: kubelet.service: {DROP_IN} gives it another command line"
+        silent = "Error: the host cannot be asked: This account is currently not available."
+        for host, start in {NODES[0]: shadow, NODES[1]: silent}.items():
+            said = [text for name, text in run.lines if name == host]
+            assert any(text.startswith(start) for text in said), said
+            assert "Nothing is done to this host." in said
+    dry, run = meddled
+    assert (
+        dry.planned
+        == run.changed
+        == {("apiserver pod | Run kube-apiserver as a static pod", MASTER)}
+    )
+
+
+def test_users_of_others_stay(meddled: tuple[Run, Run], lab: Lab) -> None:
+    lines = execute(lab, MASTER, "cat /srv/kubernetes/known_tokens.csv")
+    assert ALICE in lines
+    assert all("a-token-of-alice" not in run.said + run.out for run in meddled)
+    ask = "curl -sk -H 'Authorization: Bearer a-token-of-alice' https://127.0.0.1:6443/api/v1/nodes"
+    assert 'User \\"alice\\" cannot list' in "".join(execute(lab, MASTER, ask))
+
+
+def test_what_shadows_ours_is_put_aside_when_asked(
+    meddled: tuple[Run, Run], lab: Lab, site: Site
+) -> None:
+    run = site.run("-y", "--json", "--data", "take_over_units=True")
+    assert run.changed == {("kubelet | Run kubelet", NODES[0])}
+    assert execute(lab, NODES[0], f"ls {DROP_IN}*") == [f"{DROP_IN}.before-pyinfra-kube"]
+    command = execute(lab, NODES[0], "tr '\\0' ' ' < /proc/$(pidof kubelet)/cmdline")
+    assert "--anonymous-auth=true" not in "".join(command)
+
+
+def test_a_node_that_has_failed_is_not_waited_for(meddled: object, lab: Lab, site: Site) -> None:
+    execute(lab, NODES[1], "usermod --shell /bin/bash root; systemctl stop kubelet")
+    execute(lab, NODES[1], "echo >> /usr/local/bin/kube-proxy")
+    execute(lab, NODES[1], "mount --bind /usr/local/bin /usr/local/bin")
+    execute(lab, NODES[1], "mount -o remount,bind,ro /usr/local/bin")
+    execute(lab, MASTER, f"kubectl delete node {NODES[1]}")
+    begun = time.monotonic()
+    try:
+        run = site.run("-y", "--json")
+    finally:
+        execute(lab, NODES[1], "systemctl stop kubelet; umount /usr/local/bin")
+    assert run.code == 1
+    assert "Traceback" not in run.said
+    waiting = [text for host, text in run.lines if host == MASTER and "not waited for" in text]
+    assert any(f"node {NODES[1]} is registered ({NODES[1]} failed)" in text for text in waiting)
+    assert time.monotonic() - begun < 120
+
+
 # One node more
 
 
@@ -311,7 +396,7 @@ def test_a_new_node_changes_of_others_what_must(
     # The apiserver reads its tokens when it starts.
     on_master = {
         ("Credentials | Keep the credentials on the control machine", MASTER),
-        ("Credentials | Give the master its credentials", MASTER),
+        ("Credentials | Set the users of the apiserver", MASTER),
         ("apiserver pod | Run kube-apiserver as a static pod", MASTER),
         ("Verification | Set the nodes' pod CIDRs and labels", MASTER),
     }

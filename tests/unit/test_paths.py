@@ -128,7 +128,7 @@ ALONE = {
     "container_runtime": ["bridge cbr0: absent → present", "package docker.io: absent → installed"],
     "control_plane": [
         "/srv/kubernetes/server.key: absent → file",
-        "kubelet.service: not installed",
+        "kubelet.service: disabled → enabled",
     ],
     "credentials": ["/srv/kubernetes/ca.crt: absent → file"],
     "fedora_control_plane": ["package kubernetes-master: absent", "etcd.service: not installed"],
