@@ -222,8 +222,9 @@ def _started(shown: dict[str, str], stat: str | None, clock: Clock) -> float:
 
 class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
     """
-    Returns the drop-ins that give a unit another command line, whether the unit is there or not;
-    one without any is left out.
+    Returns the files that give a unit another command line than a unit file in /etc does, whether
+    that is there or not: drop-ins, and unit files that come before it. A unit without any is left
+    out.
 
     + units: full names, as ``kubelet.service``
 
@@ -236,7 +237,8 @@ class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
 
     @override
     def command(self, units: Sequence[str]) -> str:
-        folders = " ".join(f'{folder}/"$unit".d/*.conf' for folder in _FOLDERS)
+        folders = " ".join(f'{folder}/"$unit".d/*.conf' for folder in (*_ABOVE, *_FOLDERS))
+        files = " ".join(f'{folder}/"$unit"' for folder in _ABOVE)
         # A drop-in hides one of its name in the folders after its own.
         return f"""\
 look() {{
@@ -248,7 +250,7 @@ return 0
 }}
 for unit in {shlex.join(units)}; do
 seen=
-for file in {folders}; do look; done
+for file in {files} {folders}; do look; done
 done"""
 
     @override
@@ -260,11 +262,13 @@ done"""
         return found
 
 
-# Where systemd looks for drop-ins, the first wins.
-_FOLDERS = (
+# Where systemd looks first of all, for units and for drop-ins, and where it looks then.
+_ABOVE = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
     "/run/systemd/transient",
+)
+_FOLDERS = (
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/local/lib/systemd/system",

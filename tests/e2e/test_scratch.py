@@ -360,7 +360,8 @@ def test_what_shadows_ours_is_put_aside_when_asked(
 
 def test_a_node_that_has_failed_is_not_waited_for(meddled: object, lab: Lab, site: Site) -> None:
     execute(lab, NODES[1], "usermod --shell /bin/bash root; systemctl stop kubelet")
-    execute(lab, NODES[1], "echo >> /usr/local/bin/kube-proxy")
+    damage = "cd /usr/local/bin && cp kube-proxy other && echo >> other && mv other kube-proxy"
+    execute(lab, NODES[1], damage)
     execute(lab, NODES[1], "mount --bind /usr/local/bin /usr/local/bin")
     execute(lab, NODES[1], "mount -o remount,bind,ro /usr/local/bin")
     execute(lab, MASTER, f"kubectl delete node {NODES[1]}")
