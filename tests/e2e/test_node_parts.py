@@ -272,7 +272,9 @@ def test_a_unit_of_a_system_that_is_read_only_is_restarted(part: Part, unit: Non
         assert "1001" in part.sh("tr '\\0' ' ' < /proc/$(pidof -s sleep)/cmdline; ps -ef")
         assert part.once(services.services, units=units) == []
     finally:
-        part.sh("umount --lazy /usr; systemctl stop theirs; rm /usr/lib/systemd/system/theirs.service")
+        part.sh(
+            "umount --lazy /usr; systemctl stop theirs; rm /usr/lib/systemd/system/theirs.service"
+        )
 
 
 PACKAGE = """
