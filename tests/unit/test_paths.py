@@ -140,7 +140,6 @@ ALONE = {
     "pod_network": ["package conntrack: absent → installed", "bridge cbr0: absent → present"],
     "proxy": ["package conntrack: absent → installed", "/srv/kubernetes/ca.crt: absent → file"],
     "verification": [],
-    "fedora_verification": [],
 }
 
 
