@@ -246,7 +246,8 @@ class ClusterSpec(_Data):
     + cloud_provider, cloud_config: the provider, and the local path of its file (A5)
     + register_node, node_registration: whether kubelets register themselves: ``False``, or
       ``manual``, has the nodes' objects made for them, as from a node.json (F7)
-    + docker_root, kubelet_root, manifest_dir: folders on the hosts
+    + docker_root: docker's folder; by default the one that each host's docker has already
+    + kubelet_root, manifest_dir: folders on the hosts
     + docker_options: more keys of daemon.json
     + docker_mtu, docker_nofile, insecure_registries: docker's (D1)
     + etcd_data_dir, etcd_client_port, etcd_peer_port, etcd_version: etcd's; the version by
@@ -326,7 +327,7 @@ class ClusterSpec(_Data):
     cloud_config: str | None = None
     register_node: bool = True
     node_registration: Literal["self", "manual"] = "self"
-    docker_root: Path = "/var/lib/docker"
+    docker_root: Path | None = None
     kubelet_root: Path = "/var/lib/kubelet"
     manifest_dir: Path = "/etc/kubernetes/manifests"
     docker_options: dict[str, Any] = {}

@@ -430,8 +430,8 @@ def decoded(path: str, data: str) -> str:
         return base64.b64decode(data).decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: {error.object[error.start : error.end]!r} is not UTF-8, and systemd does not "
-            "read such a file; write it anew"
+            f"{path}: {error.object[error.start : error.end]!r} is not UTF-8, and is not read by "
+            "what the file is for; write it anew"
         ) from error
 
 
