@@ -330,7 +330,6 @@ FROM_SPEC = (
     "cluster_domain",
     "cluster_name",
     "cluster_subnet",
-    "docker_root",
     "etcd_client_port",
     "etcd_data_dir",
     "insecure_port",
@@ -349,6 +348,7 @@ HOST_FACTS: Mapping[str, object] = MappingProxyType(
         "cgroup_driver": "cgroupfs",
         "cni_bin_dir": "/opt/cni/bin",
         "container_runtime_endpoint": "unix:///run/containerd/containerd.sock",
+        "docker_root": "/var/lib/docker",
         "etcd_initial_cluster_state": "new",
         "fail_swap_on": None,
         "proxy_mode": "iptables",
@@ -384,6 +384,7 @@ def settings(
         **_etcd_settings(spec, plan, me, release),
         **HOST_FACTS,
         **facts,
+        **({"docker_root": spec.docker_root} if spec.docker_root else {}),
     }
 
 

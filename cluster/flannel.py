@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -175,42 +174,37 @@ class SubnetEnv:
     network: str | None = None
 
 
-def parse_variables(text: str) -> dict[str, str]:
+def read_subnet_env(values: Mapping[str, str]) -> SubnetEnv | None:
     """
-    Read ``NAME=value`` lines; a value may stand in quotes.
+    Read the variables of subnet.env; ``None`` where they do not name a subnet.
 
-    + text: such as subnet.env's
-    """
+    + values: name → value
 
-    lines = (line.strip().partition("=") for line in text.splitlines())
-    return {
-        name: " ".join(shlex.split(value))
-        for name, equals, value in lines
-        if equals and not name.startswith("#")
-    }
-
-
-def parse_subnet_env(text: str) -> SubnetEnv | None:
-    """
-    Read subnet.env; ``None`` where it does not name a subnet.
-
-    + text: its content
+    Raises ``ValueError`` for a value that flannel does not write.
 
     ```
-    >>> parse_subnet_env("FLANNEL_SUBNET=18.16.29.1/24\\nFLANNEL_MTU=1450\\nFLANNEL_IPMASQ=false")
+    >>> read_subnet_env({"FLANNEL_SUBNET": "18.16.29.1/24", "FLANNEL_MTU": "1450"})
     SubnetEnv(subnet='18.16.29.1/24', mtu=1450, ip_masq=False, network=None)
     ```
     """
 
-    values = parse_variables(text)
     if not values.get("FLANNEL_SUBNET"):
         return None
+    for name, form in _FORMS.items():
+        value = values.get(name)
+        if value and not re.fullmatch(form, value):
+            raise ValueError(f"{name}={value!r} is nothing that flannel writes")
     return SubnetEnv(
         subnet=values["FLANNEL_SUBNET"],
         mtu=int(values.get("FLANNEL_MTU") or 1500),
         ip_masq=values.get("FLANNEL_IPMASQ") == "true",
         network=values.get("FLANNEL_NETWORK") or None,
     )
+
+
+_OCTET = r"(25[0-5]|2[0-4]\d|1?\d?\d)"
+_RANGE = rf"{_OCTET}(\.{_OCTET}){{3}}/(3[0-2]|[12]?\d)"
+_FORMS = {"FLANNEL_SUBNET": _RANGE, "FLANNEL_NETWORK": _RANGE, "FLANNEL_MTU": r"\d{1,5}"}
 
 
 @dataclass(frozen=True)

@@ -249,7 +249,8 @@ class ClusterSpec(_Data):
       ``manual``, has the nodes' objects made for them, as from a node.json (F7)
     + take_over_units: whether drop-ins of others that give a component another command line are
       put aside; without it they are refused
-    + docker_root, kubelet_root, manifest_dir: folders on the hosts
+    + docker_root: docker's folder; by default the one that each host's docker has already
+    + kubelet_root, manifest_dir: folders on the hosts
     + docker_options: more keys of daemon.json
     + docker_mtu, docker_nofile, insecure_registries: docker's (D1)
     + etcd_data_dir, etcd_client_port, etcd_peer_port, etcd_version: etcd's; the version by
@@ -331,7 +332,7 @@ class ClusterSpec(_Data):
     register_node: bool = True
     node_registration: Literal["self", "manual"] = "self"
     take_over_units: bool = False
-    docker_root: Path = "/var/lib/docker"
+    docker_root: Path | None = None
     kubelet_root: Path = "/var/lib/kubelet"
     manifest_dir: Path = "/etc/kubernetes/manifests"
     docker_options: dict[str, Any] = {}

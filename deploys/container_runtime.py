@@ -11,6 +11,7 @@ from pyinfra_kube.deploys.host_preparation import distribution_packages, prepare
 from pyinfra_kube.deploys.observations import BRIDGE
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.pod_network import needs_bridge, set_up_pod_network
+from pyinfra_kube.facts.docker import DATA_ROOT
 from pyinfra_kube.operations import docker, packages, services
 
 # Without its proxy docker lets a pod reach itself through a service.
@@ -22,7 +23,13 @@ def run_docker() -> None:
     """Configure docker, install it where there is none, run it, and remove its own network."""
 
     it = cluster()
-    docker.docker(name="Configure docker", options=options(), nofile=it.spec.docker_nofile)
+    docker.docker(
+        name="Configure docker",
+        options=options(),
+        defaults=defaults(it),
+        added=added(it),
+        nofile=it.spec.docker_nofile,
+    )
     if it.spec.install_packages and not it.observed[it.me.name].foreign_docker:
         packages.packages(
             name="Install docker",
@@ -45,7 +52,7 @@ def options() -> dict[str, Any]:
         "bridge": BRIDGE if needs_bridge() else "none",
         "iptables": False,
         "ip-masq": False,
-        **common_options(it),
+        **asked(it),
     }
     if it.is_a("node"):
         wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
@@ -53,16 +60,29 @@ def options() -> dict[str, Any]:
     return {**wanted, **it.spec.docker_options}
 
 
-def common_options(it: Cluster) -> dict[str, Any]:
-    """What docker is told on every path, whatever network it has."""
+def asked(it: Cluster) -> dict[str, Any]:
+    """What the inventory asks of docker on every path, whatever network it has."""
+
+    return {"data-root": it.spec.docker_root} if it.spec.docker_root else {}
+
+
+def defaults(it: Cluster) -> dict[str, Any]:
+    """What docker is told on every path, where the host tells it nothing else."""
 
     return {
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
-        "data-root": it.spec.docker_root,
+        "data-root": DATA_ROOT,
         # Containers of a pod share the memory segments of its first one.
         "default-ipc-mode": "shareable",
-        "insecure-registries": [it.plan.cluster_subnet, *it.spec.insecure_registries],
+        "insecure-registries": [it.plan.cluster_subnet],
     }
+
+
+def added(it: Cluster) -> dict[str, Any]:
+    """What docker's lists must have beside what the host has."""
+
+    registries = it.spec.insecure_registries
+    return {"insecure-registries": registries} if registries else {}
 
 
 # Alone, it brings what it needs.

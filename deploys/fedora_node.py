@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, NODE_COMPONENTS
-from pyinfra_kube.deploys.container_runtime import HAIRPIN, common_options
+from pyinfra_kube.deploys.container_runtime import HAIRPIN, added, asked, defaults
 from pyinfra_kube.deploys.context import cluster
 from pyinfra_kube.deploys.credentials import ca_file, keep_credentials
 from pyinfra_kube.deploys.fedora_control_plane import GROUP, run_fedora_etcd
@@ -21,6 +21,9 @@ from pyinfra_kube.deploys.flannel import (
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
 
+# Options that docker gets from flannel, or that do not go with them.
+FLANNEL_GIVES = ("bip", "bridge", "fixed-cidr", "ip-masq", "mtu")
+
 
 @phase("docker")
 def configure_fedora_docker() -> None:
@@ -31,14 +34,17 @@ def configure_fedora_docker() -> None:
     it = cluster()
     if not it.is_a("node"):
         return
-    options: dict[str, Any] = {**common_options(it), **HAIRPIN}
-    # flannel gives them to docker otherwise.
-    if it.spec.network == "routes":
+    options: dict[str, Any] = {**asked(it), **HAIRPIN}
+    if it.spec.network == "flannel":
+        options |= dict.fromkeys(FLANNEL_GIVES)
+    else:
         options["bip"] = it.plan.nodes[it.me.name].bridge_address
         options |= {"mtu": it.spec.docker_mtu} if it.spec.docker_mtu else {}
     docker.docker(
         name="Configure docker",
         options={**options, **it.spec.docker_options},
+        defaults=defaults(it),
+        added=added(it),
         nofile=it.spec.docker_nofile,
     )
     iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)

@@ -36,7 +36,7 @@ def run_kubelet() -> None:
         binary=BINARY,
     )
     # Docker lets the log of a container grow as long as that runs.
-    containers = f"{it.spec.docker_root}/containers/*/*-json.log"
+    containers = f"{it.settings()['docker_root']}/containers/*/*-json.log"
     kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, containers])
     services.services(
         name="Run kubelet",

@@ -12,6 +12,7 @@ from pyinfra_kube.cluster.addressing import parse_network
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
+from pyinfra_kube.facts.docker import Docker, DockerState, texts
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.packages import Packages
 from pyinfra_kube.facts.processes import Flags, ProcessState
@@ -88,6 +89,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         Subject(Certificates, {"paths": [ca_certificate]}),
         Subject(Flags, {"names": _COMPONENTS}),
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
+        Subject(Docker),
         Subject(Files, {"paths": _DOCKER_PROGRAMS, "digest": False}),
         Subject(FileContents, {"paths": [_SWAPS]}),
     ]
@@ -117,9 +119,23 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
             # From 1.8 on no kubelet starts on a host that swaps, unless it is told to.
             "fail_swap_on": False if swaps else None,
+            **_docker_settings(spec, read(Docker)),
         },
         links=links,
     )
+
+
+def _docker_settings(spec: ClusterSpec, docker: DockerState) -> dict[str, object]:
+    """What kubelet must know of a docker that the host's owner has configured."""
+
+    asked = spec.docker_options.get("exec-opts")
+    words = texts(asked) if asked else docker.said("exec-opt")
+    drivers = [word.partition("=")[2] for word in words if word.startswith(_DRIVER)]
+    driver = {"cgroup_driver": drivers[-1]} if drivers else {}
+    return {"docker_root": docker.data_root, **driver}
+
+
+_DRIVER = "native.cgroupdriver="
 
 
 def _is_own(name: str) -> bool:

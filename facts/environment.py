@@ -11,26 +11,88 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from typing_extensions import override
 
-# Goes through a file by what systemd takes for one line: a backslash at the end joins the next.
-# An assignment of a name that is not managed is the user's own. Its value may be a secret, so
-# with show=1 it is printed without. What etcd's file names as other flags was managed before.
-AWK = r"""
-function assigned(line) {
-  if (line !~ /^[ \t]*[#;]?[ \t]*(export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*=/) return ""
-  sub(/=.*/, "", line); sub(/.*[ \t#;]/, "", line)
-  return line
+from pyinfra_kube.facts.systemd import COMMENTS_END
+
+# Goes through a file by systemd's grammar, as facts/systemd.py does, but on the host. An assignment
+# of a name that is not managed is the user's own, and kept letter by letter; its value may be a
+# secret, so with show=1 it is left out. What etcd's file names as other flags was managed before.
+# A backslash at the end of a comment made the next line one too until systemd 254: joins=1.
+_AWK = r"""
+function at() { return substr(text, i, 1) }
+function ended() { return i > size || at() ~ /[\n\r]/ }
+function quoted(quote) {
+  for (i++; i <= size && at() != quote; i++) if (quote == "\"" && at() == "\\") i++
+  i++
 }
-BEGIN { count = split(names, list, " "); for (i = 1; i <= count; i++) managed[list[i]] = 1 }
-/^# All other flags:/ { for (i = 5; i <= NF; i++) managed[$i] = 1 }
-!joined {
-  name = assigned($0)
-  own = name != "" && !(name in managed)
-  comment = $0 ~ /^[ \t]*[#;]/
+function value() {
+  while (!ended() && at() ~ /["' \t]/) if (at() ~ /[ \t]/) i++; else quoted(at())
+  for (; !ended(); i++) if (at() == "\\") i++
 }
-show && !joined && own { print (comment ? "comment\t" : "own\t") name }
-show && !own { print "line\t" $0 }
-!show && own && !comment { print }
-{ joined = !comment && $0 ~ /\\$/ }
+function commented() {
+  for (; !ended(); i++) if (at() == "\\" && (joins || substr(text, i + 1, 1) !~ /[\n\r]/)) i++
+}
+function assigned() {
+  for (i++; !ended() && at() != "="; i++);
+  if (ended()) return ""
+  name = substr(text, start, i++ - start)
+  sub(/^[ \t]*(export[ \t]+)?/, "", name); sub(/[ \t]+$/, "", name)
+  return name
+}
+function lines(kind, piece,   part, count, n) {
+  count = split(piece, part, "\n")
+  for (n = 1; n <= count; n++) print kind "\t" part[n]
+  if (!count) print kind "\t"
+}
+function described(   words, count, n) {
+  piece = substr(text, start, i - start)
+  if (piece ~ /^# All other flags:/) {
+    count = split(piece, words, " ")
+    for (n = 5; n <= count; n++) managed[words[n]] = 1
+  }
+  name = piece
+  if (name !~ /^[ \t]*[#;][ \t]*(export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*=/) return ""
+  sub(/=.*/, "", name); sub(/.*[ \t#;]/, "", name)
+  return name in managed ? "" : name
+}
+function piece_ends() {
+  piece = substr(text, start, i - start)
+  if (i > size) sub(/\n$/, "", piece)
+  if (at() == "\r" && substr(text, i + 1, 1) == "\n") i++
+  i++
+}
+BEGIN { count = split(names, list, " "); for (n = 1; n <= count; n++) managed[list[n]] = 1 }
+{ text = text $0 "\n" }
+END {
+  size = length(text)
+  for (i = 1; i <= size;) {
+    start = i
+    while (i <= size && at() ~ /[ \t]/) i++
+    kind = "line"
+    if (at() ~ /[#;]/) {
+      commented()
+      if (described() != "") kind = "comment"
+    } else if (!ended()) {
+      name = assigned()
+      if (name != "") {
+        value()
+        if (!(name in managed)) kind = "own"
+      }
+    }
+    piece_ends()
+    if (!show && kind == "own") print piece
+    else if (show && kind == "line") lines(kind, piece)
+    else if (show) print kind "\t" name
+  }
+}
+"""
+
+# For a shell: ``kept MODE NAMES < FILE``, where MODE is show=1 or show=0.
+KEPT = f"""\
+kept() {{
+  release=$(systemctl --version 2>/dev/null | sed -n '1s/^[^0-9]*\\([0-9]*\\).*/\\1/p')
+  awk -v "$1" -v "joins=$((${{release:-{COMMENTS_END}}} < {COMMENTS_END}))" -v "names=$2" \\
+    {shlex.quote(_AWK)}
+}}
 """
 
 
@@ -71,12 +133,12 @@ class EnvironmentFiles(FactBase[dict[str, EnvironmentText]]):
 
     @override
     def command(self, files: Mapping[str, Sequence[str]]) -> str:
-        show = f'awk -v show=1 -v names="$2" {shlex.quote(AWK)} < "$1"'
         calls = "\n".join(
             f"show {shlex.quote(path)} {shlex.quote(' '.join(names))}"
             for path, names in files.items()
         )
-        return f'show() {{ [ -f "$1" ] && printf "file\\t%s\\n" "$1" && {show}; }}\n{calls}\ntrue'
+        show = '[ -f "$1" ] && printf "file\\t%s\\n" "$1" && kept show=1 "$2" < "$1"'
+        return f"{KEPT}show() {{ {show}; }}\n{calls}\ntrue"
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, EnvironmentText]:

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.cluster.flannel import PREFIX, Lease, SubnetEnv, parse_leases, parse_subnet_env
-from pyinfra_kube.cluster.flannel import parse_variables as variables
+from pyinfra_kube.cluster.flannel import PREFIX, Lease, SubnetEnv, parse_leases, read_subnet_env
 from pyinfra_kube.facts.etcd import Keys, Status
+from pyinfra_kube.facts.systemd import variables
 
 SUBNET_FILE = "/run/flannel/subnet.env"
 DOCKER_FILE = "/run/flannel/docker"
@@ -104,12 +105,20 @@ true"""
         return FlannelState(
             version=(version[0] if version else "") if "version" in lines else None,
             running="running" in lines,
-            subnet=parse_subnet_env("\n".join(lines.get("subnet", []))),
+            subnet=_subnet("\n".join(lines.get("subnet", []))),
             docker=variables("\n".join(lines.get("docker", []))),
             docker_start="".join(lines.get("start", [])),
             docker_words=tuple(lines.get("word", [])),
             docker_follows="follows" in lines,
         )
+
+
+def _subnet(text: str) -> SubnetEnv | None:
+    try:
+        return read_subnet_env(variables(text))
+    except ValueError as error:
+        fix = "restart flanneld, which writes it anew"
+        raise FactProcessError(f"{SUBNET_FILE}: {error}; {fix}") from error
 
 
 @dataclass(frozen=True)

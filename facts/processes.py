@@ -7,10 +7,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
+
+from pyinfra_kube.facts.systemd import Unit, read_unit, unit_command
 
 # All-in-one programs take the component as their first word, some without its prefix.
 _HYPERKUBE = ("hyperkube", "km")
@@ -30,14 +33,6 @@ class ProcessState:
     pid: int = 0
     running: dict[str, str] | None = None
     configured: dict[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """What systemd shows of a unit, and the variables of its environment files."""
-
-    shown: dict[str, str] = field(default_factory=dict)
-    variables: dict[str, str] = field(default_factory=dict)
 
 
 class Flags(FactBase[dict[str, ProcessState]]):
@@ -60,13 +55,18 @@ class Flags(FactBase[dict[str, ProcessState]]):
     """
 
     default = dict
+    # Whole environment files are read, and may hold anything.
+    secret = True
 
     @override
     def command(self, names: Sequence[str] = ("kubelet", "kube-proxy")) -> str:
         self.names = list(names)
         short = [name.removeprefix("kube-") for name in names]
         programs = "|".join(re.escape(name) for name in dict.fromkeys([*names, *short]))
-        units = shlex.join(f"{name}.service" for name in names)
+        units = "\n".join(
+            f"echo {shlex.quote(f'of {name}.service')}\n{unit_command(f'{name}.service')}"
+            for name in names
+        )
         # Other programs' command lines are nobody's business: they may hold secrets.
         return f"""\
 for file in $(grep -lszxE '([^ ]*/)?({programs})' /proc/[0-9]*/cmdline); do
@@ -79,39 +79,31 @@ esac
 echo "process $file"
 tr '\\0\\n' '\\n ' 2>/dev/null < "$file" | sed 's/^/word /'
 done
-for unit in {units}; do
-echo "of $unit"
-shown=$(systemctl show --property=LoadState,ExecStart,EnvironmentFiles "$unit" 2>/dev/null)
-printf '%s\\n' "$shown" | sed 's/^/unit /'
-used=$(printf '%s\\n' "$shown" | sed -n 's/^ExecStart=//p' | grep -oE '[$][{{]?[A-Za-z_]\\w*' |
-tr -d '${{' | tr '\\n' '|')
-[ -z "$used" ] || printf '%s\\n' "$shown" |
-sed -n 's/^EnvironmentFiles\\{{0,1\\}}=\\([^ ]*\\).*/\\1/p' | while read -r path; do
-grep -hsE "^(${{used%|}})=" "$path" | sed 's/^/variable /'
-done
-done
-true"""
+{units}"""
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, ProcessState]:
         processes: dict[int, list[str]] = {}
-        units: dict[str, _Unit] = {}
-        pid, unit = 0, _Unit()
+        units: dict[str, list[str]] = {}
+        pid, unit = 0, ""
         for line in output:
             word, _, rest = line.partition(" ")
-            key, _, value = rest.partition("=")
             if word == "process":
                 pid = int(rest.split("/")[2])
                 processes[pid] = []
             elif word == "word":
                 processes[pid].append(rest)
             elif word == "of":
-                unit = units[rest.removesuffix(".service")] = _Unit()
-            elif word == "unit":
-                unit.shown[key] = value
-            elif word == "variable":
-                unit.variables[key] = " ".join(shlex.split(value, comments=True))
-        return {name: _state(name, processes, units.get(name)) for name in self.names}
+                unit = rest.removesuffix(".service")
+                units[unit] = []
+            else:
+                units.setdefault(unit, []).append(line)
+        try:
+            return {
+                name: _state(name, processes, read_unit(units.get(name, []))) for name in self.names
+            }
+        except ValueError as error:
+            raise FactProcessError(str(error)) from error
 
 
 def parse_flags(words: Sequence[str]) -> dict[str, str]:
@@ -134,16 +126,20 @@ def parse_flags(words: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-def _state(name: str, processes: dict[int, list[str]], unit: _Unit | None) -> ProcessState:
+def _state(name: str, processes: dict[int, list[str]], unit: Unit) -> ProcessState:
     configured = None
-    if unit and unit.shown.get("LoadState") == "loaded":
-        words = _exec_start(unit.shown.get("ExecStart", ""))
-        configured = parse_flags(_expand(words, unit.variables))
+    if unit.loaded:
+        words = [word.text for word in unit.expanded()]
+        configured = parse_flags(words[2:] if _is_hyperkube(words) else words[1:])
     for pid, words in sorted(processes.items()):
         rest = _arguments(name, words)
         if rest is not None:
             return ProcessState(pid, parse_flags(rest), configured)
     return ProcessState(configured=configured)
+
+
+def _is_hyperkube(words: list[str]) -> bool:
+    return bool(words) and words[0].rpartition("/")[2] in _HYPERKUBE
 
 
 def _arguments(name: str, words: list[str]) -> list[str] | None:
@@ -156,23 +152,3 @@ def _arguments(name: str, words: list[str]) -> list[str] | None:
     if len(programs) > 1 and programs[0] in _HYPERKUBE and programs[1] in (name, short):
         return words[2:]
     return None
-
-
-def _exec_start(text: str) -> list[str]:
-    match = re.search(r"argv\[\]=(.*?) ; ", text)
-    words = match[1].split() if match else []
-    return words[2:] if words[:1] and words[0].rpartition("/")[2] in _HYPERKUBE else words[1:]
-
-
-def _expand(words: Sequence[str], variables: dict[str, str]) -> list[str]:
-    """Fill in variables as systemd does: a bare ``$NAME`` becomes words, ``${NAME}`` is one."""
-
-    expanded: list[str] = []
-    for word in words:
-        bare = re.fullmatch(r"\$([A-Za-z_]\w*)", word)
-        if bare:
-            expanded += variables.get(bare[1], "").split()
-        else:
-            fill = re.sub(r"\$\{(\w+)\}", lambda m: variables.get(m[1], ""), word)
-            expanded += [fill] if fill else []
-    return expanded

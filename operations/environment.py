@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.facts.environment import AWK, EnvironmentFiles, EnvironmentText
+from pyinfra_kube.facts.environment import KEPT, EnvironmentFiles, EnvironmentText
 from pyinfra_kube.facts.files import Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
@@ -30,16 +30,14 @@ HEADING = "# Kept: what else was set here."
 # The user's own lines go from the old file to the new one on the host itself: their values, which
 # may be secrets, go through no log.
 _FUNCTIONS = f"""\
-kept() {{
-  awk -v names="$1" {shlex.quote(AWK)}
-}}
+{KEPT}
 environment() {{
   temporary="${{1%/*}}/.${{1##*/}}.pyinfra-kube"
   mkdir -p "${{1%/*}}"
   rm -f "$temporary"
   (umask 077; set -C; base64 -d > "$temporary")
   echo "$5  $temporary" | sha256sum -c --status || {{ echo "$1 arrived damaged" >&2; exit 1; }}
-  if [ -f "$1" ]; then kept "$6" < "$1" >> "$temporary"; fi
+  if [ -f "$1" ]; then kept show=0 "$6" < "$1" >> "$temporary"; fi
   chown "$3:$4" "$temporary"
   chmod "$2" "$temporary"
   sync "$temporary"

@@ -39,6 +39,20 @@ def show(text: str) -> None:
         host.log(line, logger.info)
 
 
+def say(text: str) -> None:
+    """
+    Say once a run what a plan leaves as it is, with ``--diff`` and without.
+
+    + text: one line, as ``"docker: data-root /data/docker stays"``
+    """
+
+    host = ctx_host.get()
+    shown = _shown.setdefault(host, set())
+    if not rehearsing() and text not in shown:
+        shown.add(text)
+        host.log(text, logger.info)
+
+
 def text(title: str, before: Sequence[str], after: Sequence[str]) -> str:
     """
     Return a title, and below it how the lines of a text differ.

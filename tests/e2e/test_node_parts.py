@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,10 @@ from pyinfra.api import FactBase
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.facts.processes import Flags
+from pyinfra_kube.facts.systemd import expand, variables
 from pyinfra_kube.operations import services
 from pyinfra_kube.operations.util.script import Script
+from tests.environment_corpus import corpus
 from tests.lab import Lab, down, held
 from tests.unit.harness import answers, fake_host
 
@@ -233,6 +237,97 @@ def test_docker_keeps_what_others_told_it(part: Part) -> None:
     assert part.settle(DOCKER) == {"Configure docker", "Run docker"}
 
 
+TOLD = """
+    from pyinfra_kube.operations import docker, services
+    docker.docker(
+        name="Configure docker",
+        options={"bridge": "none", "iptables": False, "ip-masq": False},
+        defaults={
+            "data-root": "/var/lib/docker",
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "insecure-registries": ["10.10.0.0/16"],
+        },
+    )
+    services.services(
+        name="Run docker", units=[services.Unit("docker.service", config=docker.CONFIG)]
+    )
+    docker.docker0_absent(name="Remove docker0")
+    docker.working(name="Docker works")
+"""
+MINE = "/etc/systemd/system/docker.service.d/mine.conf"
+START = "ExecStart=\\nExecStart=/usr/sbin/dockerd -H fd:// \\$OPTIONS \\$INSECURE_REGISTRY"
+
+
+@pytest.mark.parametrize(
+    ("told", "registries"),
+    [
+        (
+            'echo \'{"data-root": "/data/docker", "insecure-registries": ["10.9.0.0/16"], '
+            '"log-opts": {"max-size": "1m", "tag": "geheim"}}\' > /etc/docker/daemon.json; '
+            "chmod 600 /etc/docker/daemon.json",
+            "10.9.0.0/16 10.10.0.0/16",
+        ),
+        (
+            "printf '[Service]\\nEnvironment=\"DOCKER_OPTS=--iptables=false -g /data/docker\"\n' "
+            f"> {MINE}",
+            "10.10.0.0/16",
+        ),
+        (
+            f'printf "[Service]\nEnvironmentFile=-/etc/sysconfig/docker\n{START}\n" > {MINE}; '
+            "mkdir -p /etc/sysconfig; cat > /etc/sysconfig/docker <<'.'\n"
+            "OPTIONS=' --data-root=/data/docker --log-opt tag=\"{{.Name}} x\"\n'\n"
+            "INSECURE_REGISTRY=--insecure-registry=10.9.0.0/16\n.\n",
+            "10.9.0.0/16 10.10.0.0/16",
+        ),
+    ],
+)
+def test_what_a_hosts_docker_has_stays(part: Part, told: str, registries: str) -> None:
+    part.sh(
+        f"rm -rf /etc/docker/daemon.json /etc/default/docker /etc/sysconfig {MINE}\n{told}\n"
+        "systemctl daemon-reload; systemctl restart docker\n"
+        "tar -c -C / etc/hostname | docker import - theirs:1"
+    )
+
+    runs = [part.pyinfra(TOLD, how, "--diff", "-vvv") for how in ("--dry", "-y")]
+    shown = "".join(run.stdout + run.stderr for run in runs)
+    assert "docker: data-root /data/docker stays (" in shown
+    assert "geheim" not in shown
+    assert part.settle(TOLD) == set()
+
+    info = part.sh("docker info --format '{{.DockerRootDir}} {{json .RegistryConfig}}'")
+    assert info.startswith("/data/docker ")
+    assert all(f'"{registry}"' in info for registry in registries.split())
+    part.sh("docker image inspect theirs:1")
+    if "geheim" in told:
+        assert part.sh("stat -c %a /etc/docker/daemon.json") == "600"
+        assert "geheim" in part.sh("cat /etc/docker/daemon.json")
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        (
+            f"printf '[Service]\nEnvironment=DOCKER_OPTS=--iptables=true\n' > {MINE}",
+            f"option iptables: wanted is false, and DOCKER_OPTS in {MINE} says --iptables=true",
+        ),
+        (
+            "echo '{\"debug\": true,}' > /etc/docker/daemon.json",
+            "/etc/docker/daemon.json: it is not valid",
+        ),
+    ],
+)
+def test_a_docker_that_cannot_be_told_is_left_alone(part: Part, told: str, error: str) -> None:
+    clean = f"rm -f /etc/docker/daemon.json {MINE}; systemctl daemon-reload"
+    part.sh(f"{clean}; {told}; systemctl daemon-reload; systemctl start docker || true")
+    pid = "systemctl show --value --property=MainPID docker"
+    before = part.sh(pid)
+    said = part.fails(TOLD)
+    assert HOST in said
+    assert error in said
+    assert part.sh(pid) == before
+    part.sh(f"{clean}; systemctl restart docker")
+
+
 def test_a_docker_that_is_stopped_is_not_started_by_looking(part: Part) -> None:
     part.sh("systemctl stop docker.service; systemctl start docker.socket")
     part.plan(DOCKER)
@@ -322,6 +417,51 @@ def test_what_an_installation_would_remove_is_refused_unless_it_may(part: Part) 
     assert "package part-ce: installed → removed" in done.stderr
     assert part.settle(PACKAGE.replace("REMOVABLE", '["part-ce"]')) == {"Install"}
     part.sh("rm -r /srv/repository /etc/apt/sources.list.d/part.list")
+
+
+# Prints the variables that systemd makes of a file, and the words that it makes of one of them.
+CORPUS_UNIT = r"""
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+EnvironmentFile=/srv/corpus/%i.env
+StandardOutput=append:/srv/corpus/%i.out
+ExecStart=/usr/bin/env -0
+ExecStart=/usr/bin/printf "%%s\\0" END $V ${V}
+"""
+
+
+def test_environment_files_are_read_as_systemd_reads_them(part: Part) -> None:
+    texts = corpus()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for number, text in enumerate(texts):
+            entry = tarfile.TarInfo(f"{number}.env")
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    said = part.sh(
+        "mkdir /srv/corpus; cd /srv/corpus; base64 -d <<'.' | tar xz\n"
+        f"{base64.encodebytes(packed.getvalue()).decode()}.\n"
+        f"cat > /run/systemd/system/corpus@.service <<'.'\n{CORPUS_UNIT}.\n"
+        "systemctl daemon-reload; systemctl --version | head -n 1\n"
+        f"seq -f corpus@%g.service 0 {len(texts) - 1} | xargs systemctl start >/dev/null\n"
+        "tar cz *.out | base64"
+    )
+    release, _, data = said.partition("\n")
+    systemd = int(release.split()[1])
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(data))) as tar:
+        for number, text in enumerate(texts):
+            entry = tar.extractfile(f"{number}.out")
+            assert entry
+            parts = entry.read().decode().split("\0")[:-1]
+            end = parts.index("END")
+            given = dict(part.partition("=")[::2] for part in parts[:end])
+            found = variables(text, systemd)
+            assert {name: given.get(name) for name in found} == found, text
+            assert not (given.keys() - found.keys()) & {"A", "B", "V", "_x1"}, text
+            words = [word.text for word in expand(["$V", "${V}"], found)]
+            assert words == parts[end + 1 :], text
 
 
 IMAGES = """

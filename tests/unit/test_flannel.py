@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPNetwork
+from pyinfra.api.exceptions import FactProcessError
 
 from pyinfra_kube.cluster import flannel
 from pyinfra_kube.cluster.flannel import Finding, HostNetwork, Lease, SubnetEnv
 from pyinfra_kube.facts.bridge import Link
-from pyinfra_kube.facts.flannel import LeaseStates
+from pyinfra_kube.facts.flannel import Flannel, LeaseStates
+from pyinfra_kube.facts.systemd import variables
 from pyinfra_kube.operations.flannel import _require, flanneld
 from tests.unit.harness import fake_host
 
@@ -137,8 +139,34 @@ def test_subnet_env_is_read_back(subnet: str, mtu: int, masq: bool, network: str
     lines = [f"FLANNEL_NETWORK={network}"] if network else []
     lines += [f"FLANNEL_SUBNET={subnet}", f"FLANNEL_MTU={mtu}", f"FLANNEL_IPMASQ={masq}".lower()]
     text = "\n".join(lines).replace("flannel_ipmasq", "FLANNEL_IPMASQ")
-    assert flannel.parse_subnet_env(text) == SubnetEnv(subnet, mtu, masq, network)
-    assert flannel.parse_subnet_env(f"{text.splitlines()[0][:8]}") is None
+    assert flannel.read_subnet_env(variables(text)) == SubnetEnv(subnet, mtu, masq, network)
+    assert flannel.read_subnet_env(variables(text.splitlines()[0][:8])) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "mtu"),
+    [
+        ('FLANNEL_SUBNET=18.16.29.1/24\nFLANNEL_MTU="1450', 1450),
+        ("FLANNEL_SUBNET=18.16.29.1/24\nFLANNEL_MTU='1450' \n", 1450),
+        ('FLANNEL_SUBNET=18.16.29.1/24\nFLANNEL_MTU="1450\nFLANNEL_IPMASQ=true\n', None),
+        ("FLANNEL_SUBNET=18.16.29\nFLANNEL_MTU=1450\n", None),
+        ("FLANNEL_SUBNET=18.16.29.1/24\nFLANNEL_MTU=1450x\n", None),
+        ("FLANNEL_SUBNET=18.16.29.1/24\nFLANNEL_NETWORK=x\n", None),
+    ],
+)
+def test_a_subnet_env_that_flannel_did_not_write_is_reported_with_its_path(
+    text: str, mtu: int | None
+) -> None:
+    output = [f"subnet {line}" for line in text.splitlines()]
+    if mtu:
+        subnet = Flannel().process(output).subnet
+        assert subnet
+        assert subnet.mtu == mtu
+    else:
+        with pytest.raises(
+            FactProcessError, match=r"^/run/flannel/subnet.env: .* restart flanneld"
+        ):
+            Flannel().process(output)
 
 
 def test_all_agree() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -23,7 +24,20 @@ def seen(facts: dict[str, Any]) -> Observation:
 def test_a_blank_host() -> None:
     found = seen({})
     assert (found.addresses, found.pod_cidr, found.ca_fingerprint) == ([], "", "")
-    assert found.settings == {"cni_bin_dir": "/opt/cni/bin", "fail_swap_on": None}
+    assert found.settings == {
+        "cni_bin_dir": "/opt/cni/bin",
+        "docker_root": "/var/lib/docker",
+        "fail_swap_on": None,
+    }
+
+
+def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
+    text = '{"data-root": "/data/docker", "exec-opts": ["native.cgroupdriver=systemd"]}'
+    lines = [f"file {base64.b64encode(text.encode()).decode()} /etc/docker/daemon.json"]
+    settings = seen({"docker.Docker": lines}).settings
+    assert (settings["docker_root"], settings["cgroup_driver"]) == ("/data/docker", "systemd")
+    running = [*lines, "running", "info Docker Root Dir: /data/docker/1000.1000"]
+    assert seen({"docker.Docker": running}).settings["docker_root"] == "/data/docker/1000.1000"
 
 
 @pytest.mark.parametrize(("more", "flag"), [(b"", None), (b"/dev/sda2 partition 9 0 -2\n", False)])

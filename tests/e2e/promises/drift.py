@@ -21,6 +21,7 @@ from netaddr import IPNetwork
 from pyinfra_kube.cluster import flannel, pki
 from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
+from pyinfra_kube.facts.systemd import variables
 from pyinfra_kube.operations.util.files import File
 from tests.e2e.promises.driver import Record
 from tests.e2e.promises.managed import Catalogue, Reader, Wanted, pair
@@ -523,7 +524,7 @@ def _lease_in_etcd(scene: _Scene, record: Record) -> dict[str, str]:
     given = record.arguments
     leases = f"{given['prefix']}/subnets"
     said = scene.trial.execute(record.host, f"cat {SUBNET_FILE}")
-    subnet = IPNetwork(flannel.parse_variables(said)["FLANNEL_SUBNET"]).cidr
+    subnet = IPNetwork(variables(said)["FLANNEL_SUBNET"]).cidr
     own = f"{leases}/{str(subnet).replace('/', '-')}"
     value = json.loads(scene.trial.execute(record.host, _curl(given, own)))["node"]["value"]
     other = json.dumps({**json.loads(value), "BackendData": {"VtepMAC": "02:00:00:00:00:09"}})
