@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
+from pyinfra_kube.facts.tools import understanding
 
 _PROPERTIES = (
     "Id",
@@ -117,7 +119,7 @@ set -f
 echo 'manager systemd'
 printf '%s\\n' "$shown"
 for pid in $(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p'); do
-[ "$pid" = 0 ] || echo "stat $(cat /proc/$pid/stat 2>/dev/null)"
+[ "$pid" = 0 ] || echo "stat $(cat "/proc/$pid/stat" 2>/dev/null)"
 done
 {NOW}
 {mtimes_command([*config, *folders], fragments)}
@@ -125,31 +127,33 @@ fi"""
 
     @override
     def process(self, output: Iterable[str]) -> UnitStates:
-        manager: Literal["systemd", "missing", "down"] = "down"
+        manager, *lines = output
+        if manager != "manager systemd":
+            return UnitStates("missing" if manager == "manager missing" else "down")
         blocks: list[dict[str, str]] = []
         stats: dict[int, str] = {}
         mtimes: dict[str, float] = {}
-        clock = Clock(0.0, 0)
-        for line in output:
-            if line == "manager missing":
-                manager = "missing"
-            elif line == "manager systemd":
-                manager = "systemd"
-            elif line.startswith("now "):
-                clock = Clock.parse(line)
-            elif line.startswith("mtime\t"):
-                path, mtime = parse_mtime(line)
-                mtimes[path] = mtime
-            elif line.startswith("stat ") and ")" in line:
-                stats[int(line.split()[1])] = line[len("stat ") :]
-            elif "=" in line:
-                key, value = line.split("=", 1)
-                # Every unit shows the same keys: one that comes again begins the next unit.
-                if not blocks or key in blocks[-1]:
-                    blocks.append({})
-                blocks[-1][key] = value
-        states = (_unit(block, stats, clock) for block in blocks)
-        return UnitStates(manager, clock.now, dict(zip(self.units, states, strict=False)), mtimes)
+        clock: Clock | None = None
+        with understanding("systemctl"):
+            for line in lines:
+                if line.startswith("now "):
+                    clock = Clock.parse(line)
+                elif line.startswith("mtime\t"):
+                    path, mtime = parse_mtime(line)
+                    mtimes[path] = mtime
+                elif line.startswith("stat ") and ")" in line:
+                    stats[int(line.split()[1])] = line[len("stat ") :]
+                elif "=" in line:
+                    key, value = line.split("=", 1)
+                    # Every unit shows the same keys: one that comes again begins the next unit.
+                    if not blocks or key in blocks[-1]:
+                        blocks.append({})
+                    blocks[-1][key] = value
+            known = all(block.get("LoadState") and block.get("ActiveState") for block in blocks)
+            if clock is None or not known or len(blocks) != len(self.units):
+                raise FactProcessError("systemctl does not tell the state of the units")
+            states = [_unit(block, stats, clock) for block in blocks]
+        return UnitStates("systemd", clock.now, dict(zip(self.units, states, strict=True)), mtimes)
 
 
 def _unit(shown: dict[str, str], stats: dict[int, str], clock: Clock) -> UnitState:
