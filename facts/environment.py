@@ -76,7 +76,8 @@ class EnvironmentFiles(FactBase[dict[str, EnvironmentText]]):
             f"show {shlex.quote(path)} {shlex.quote(' '.join(names))}"
             for path, names in files.items()
         )
-        return f'show() {{ [ -f "$1" ] && printf "file\\t%s\\n" "$1" && {show}; }}\n{calls}\ntrue'
+        show = f'[ ! -f "$1" ] || {{ printf "file\\t%s\\n" "$1" && {show}; }} || exit 1'
+        return f"show() {{ {show}; }}\n{calls}\ntrue"
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, EnvironmentText]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 # All-in-one programs take the component as their first word, some without its prefix.
@@ -136,6 +137,8 @@ def parse_flags(words: Sequence[str]) -> dict[str, str]:
 
 def _state(name: str, processes: dict[int, list[str]], unit: _Unit | None) -> ProcessState:
     configured = None
+    if unit and "LoadState" not in unit.shown:
+        raise FactProcessError(f"systemctl does not tell what {name}.service is")
     if unit and unit.shown.get("LoadState") == "loaded":
         words = _exec_start(unit.shown.get("ExecStart", ""))
         configured = parse_flags(_expand(words, unit.variables))
