@@ -14,7 +14,7 @@ def if_there(command: str) -> str:
     + command: as ``ip -j address show``; a failure of it is the fact's
     """
 
-    return f"if command -v ip >/dev/null 2>&1; then {command}; fi"
+    return f"if command -v ip >/dev/null 2>&1; then echo iproute2; {command}; fi"
 
 
 def answers(output: Iterable[str], count: int) -> list[list[dict[str, Any]]]:

@@ -148,7 +148,11 @@ def _no_answer(code: int, said: str) -> NodeStates:
     if code in (124, 137):
         return NodeStates("down", f"kubectl got no answer in {_PATIENCE} s")
     last = said.rpartition("\n")[2].strip()
-    if not last or code in (126, 127) or re.search(r"unknown (flag|command|shorthand)", said):
+    if (
+        not last
+        or code in (126, 127)
+        or re.search(r"(unknown|unrecognized) (flag|option|command|shorthand)", said)
+    ):
         raise FactProcessError(f"kubectl does not work: {last or f'exit status {code}'}")
     return NodeStates("refused" if _REFUSALS.search(last) else "down", last)
 

@@ -72,7 +72,7 @@ export LC_ALL=C
 query() {{
 shown=$(rpm -q "$@" 2>&1) && case $shown in 'version '*) return 0 ;; esac
 case $shown in *' is not installed'*|*'no package provides '*) return 1 ;; esac
-echo "rpm does not tell what is installed: $shown" >&2
+echo "rpm does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
 exit 1
 }}
 case $manager in
@@ -81,7 +81,7 @@ apt-get)
 # dpkg itself, which is always installed, tells that it answers.
 shown=$(dpkg-query -W -f={dpkg_format} -- dpkg {words} 2>&1)
 case $shown in *'installed	'dpkg'	'*) ;; *)
-echo "dpkg-query does not tell what is installed: $shown" >&2
+echo "dpkg-query does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
 exit 1 ;; esac
 printf '%s\\n' "$shown" ;;
 *)

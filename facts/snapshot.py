@@ -153,10 +153,9 @@ class Snapshot(FactBase[dict[str, Any]]):
         # Encoded, for what is printed may be any bytes; a login may print something before it.
         return f"""\
 echo; echo '{self.mark}'
-{{
 works=$({_within(min(_PATIENCE, _TRIAL_PATIENCE))} sh 2>/dev/null <<'{self.mark} end'
 echo ' timeout '
-{trials(tools)}
+{trials({*tools, "base64"})}
 {self.mark} end
 )
 have() {{
@@ -164,9 +163,11 @@ for tool; do
 case "$works" in *" $tool "*) ;; *) echo "{self.mark} lacks $tool"; return 1 ;; esac
 done
 }}
+all() {{
 exec 3>&1
 {parts}
-}} | base64
+}}
+if have timeout base64; then all | base64; fi
 echo '{self.mark}'"""
 
     def _part(self, index: int, command: str) -> str:
@@ -217,18 +218,17 @@ def _decoded(output: Iterable[str], mark: str) -> list[str]:
     """The lines that were printed; what is not UTF-8 in them is replaced."""
 
     lines = list(output)
-    if mark not in lines:
-        raise FactProcessError("the host's answer was cut off")
-    text = "".join(lines[lines.index(mark) + 1 :]).removesuffix(mark)
+    lines = lines[lines.index(mark) + 1 :] if mark in lines else []
+    whole = mark in lines
+    text = "".join(lines[: lines.index(mark)] if whole else lines)
+    if lacks := text.partition(f"{mark} lacks ")[2]:
+        raise FactProcessError(f"{lacks} is missing on the host, or does not work")
+    # What is cut off is read as far as it goes.
+    text = text if whole else text[: len(text) // 4 * 4]
     try:
-        # What is cut off is read as far as it goes.
-        whole = text if lines[-1] == mark else text[: len(text) // 4 * 4]
-        found = base64.b64decode(whole, validate=True).decode(errors="replace")
-    except binascii.Error:
-        found = ""
-    if not found and lines[-1] == mark:
-        raise FactProcessError("base64 is missing on the host, or does not work")
-    return found.split("\n")
+        return base64.b64decode(text, validate=True).decode(errors="replace").split("\n")
+    except binascii.Error as error:
+        raise FactProcessError("the host's answer is damaged") from error
 
 
 def _parts(lines: Iterable[str], mark: str) -> Iterator[tuple[str, list[str]]]:

@@ -27,6 +27,7 @@ _TRIALS = {
     "cat": ("printf 'ab\\n' | cat", "ab"),
     "cut": ("printf 'a b\\n' | cut -d ' ' -f 2", "b"),
     "date": ("date +%s.%N", "[1-9]*[0-9].[0-9]*[0-9]"),
+    "env": ("env a=b sh -c 'echo \"$a\"'", "b"),
     "find": ("find -L / -maxdepth 0 -printf '%T@ %p\\n'", "[0-9]*.[0-9]*' /'"),
     "getent": ("getent passwd 0", "root:*:0:*"),
     "grep": ("printf 'x=a\\0x=ab' | grep -szxE '(x|y)=a' | tr -d '\\0'", "x=a"),
@@ -75,7 +76,7 @@ SHOW = """\
 show() {
 shown=$(systemctl show --property="LoadState,ActiveState,$2" -- "$1" 2>&1)
 case $shown in *LoadState=*) ;; *)
-echo "systemctl does not tell whether $1 runs: $shown" >&2
+echo "systemctl does not tell whether $1 runs: $(printf '%s\\n' "$shown" | head -n 1)" >&2
 exit 1 ;; esac
 }
 """

@@ -123,9 +123,9 @@ def node_objects(
 
 def _require(states: NodeStates, absent: Sequence[str]) -> None:
     """
-    Fail where no answer is not enough: a kubectl that is missing, an API server that does not answer
-    or knows us no more, may be there when the run has come here. Where there is a kubectl, what
-    shall not be must be known of before.
+    Fail where no answer is not enough. A kubectl that is missing, an API server that does not
+    answer or knows us no more, may be there when the run has come here. Where there is a kubectl,
+    what shall not be must be known of before.
     """
 
     early = not ctx_state.get().is_executing
