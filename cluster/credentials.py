@@ -405,6 +405,14 @@ class _Maker:
             except (ValueError, TypeError):
                 raise InputError([_damaged(CA_KEY, "restore it")]) from None
             self._set(why, **{CA_CERT: pair.cert, CA_KEY: pair.key})
+        elif not pki.readable(cert):
+            fix = (
+                "restore it, or delete it: it is then made again from ca.key"
+                if key
+                else "restore it"
+            )
+            allowed = "a certificate, whole"
+            raise InputError([Problem("credentials_dir", CA_CERT, None, allowed, fix)])
         elif key:
             allowed = "the CA's own key"
             raise InputError([Problem("credentials_dir", CA_KEY, None, allowed, "restore it")])

@@ -159,6 +159,19 @@ def read(cert: str) -> Certificate:
     )
 
 
+def readable(cert: str) -> bool:
+    """
+    Tell whether a text is a certificate.
+
+    + cert: PEM
+    """
+    try:
+        read(cert)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
 def issued_by(cert: str, ca_cert: str) -> bool:
     """
     Tell whether a CA signed a certificate.

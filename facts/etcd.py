@@ -509,6 +509,12 @@ def _keys(answer: Answer) -> dict[str, KeyState]:
 def _v2_nodes(node: dict[str, Any]) -> Iterable[tuple[str, KeyState]]:
     if not node.get("dir"):
         key = KeyState(node.get("value", ""), node["modifiedIndex"], node.get("ttl"))
-        yield node["key"], sound(key)
+        yield _text(node["key"]), sound(key)
     for child in node.get("nodes") or []:
         yield from _v2_nodes(child)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
