@@ -176,7 +176,7 @@ def _recorded(it: Cluster) -> list[str]:
         if it.is_first_master:
             states = read(Nodes, kubectl=_kubectl(), kubeconfig=ADMIN, server="")
             if states.status != "ok":
-                raise FactError(f"kubectl: {states.reason or states.status}")
+                raise FactError(states.reason or "kubectl is not installed")
         on_flannel = it.spec.network == "flannel"
         return _leases(it) if on_flannel and it.me.name == _keeper_of_leases(it) else []
     except FactError as error:

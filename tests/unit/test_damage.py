@@ -270,7 +270,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_damaged_folder(
     stored: dict[str, str], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
