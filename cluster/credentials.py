@@ -420,6 +420,12 @@ class _Maker:
 
     def _ca(self) -> None:
         cert, key = self.files.get(CA_CERT), self.files.get(CA_KEY)
+        if cert and not pki.readable(cert):
+            again = ", or delete it: it is then made again from ca.key" if key else ""
+            allowed = "a certificate, whole"
+            raise InputError(
+                [Problem("credentials_dir", CA_CERT, None, allowed, f"restore it{again}")]
+            )
         if cert and key and pki.fits(cert, key):
             self._look_at_end(cert)
         elif not cert:
@@ -431,7 +437,7 @@ class _Maker:
                 raise InputError([_damaged(CA_KEY, "restore it")]) from None
             self._set(why, **{CA_CERT: pair.cert, CA_KEY: pair.key})
         elif key:
-            allowed = "the CA's own key"
+            allowed = f"the CA's own key, that of {CA_CERT}"
             raise InputError([Problem("credentials_dir", CA_KEY, None, allowed, "restore it")])
 
     def _look_at_end(self, cert: str) -> None:

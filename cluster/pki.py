@@ -12,7 +12,6 @@ from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -148,15 +147,32 @@ def read(cert: str) -> Certificate:
 
     Raises ``ValueError`` for a text that is none.
     """
-    parsed = _read_cert(cert)
-    return Certificate(
-        common_name=next(iter(_words(parsed.subject, NameOID.COMMON_NAME)), ""),
-        organizations=_words(parsed.subject, NameOID.ORGANIZATION_NAME),
-        names=_names(parsed),
-        issuer=next(iter(_words(parsed.issuer, NameOID.COMMON_NAME)), ""),
-        not_after=parsed.not_valid_after_utc,
-        fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
-    )
+    try:
+        parsed = _read_cert(cert)
+        return Certificate(
+            common_name=next(iter(_words(parsed.subject, NameOID.COMMON_NAME)), ""),
+            organizations=_words(parsed.subject, NameOID.ORGANIZATION_NAME),
+            names=_names(parsed),
+            issuer=next(iter(_words(parsed.issuer, NameOID.COMMON_NAME)), ""),
+            not_after=parsed.not_valid_after_utc,
+            fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
+        )
+    # What damage does to a certificate shows wherever it is read.
+    except Exception as error:
+        raise ValueError(f"not a certificate: {error}") from error
+
+
+def readable(cert: str) -> bool:
+    """
+    Tell whether a text is a certificate.
+
+    + cert: PEM
+    """
+    try:
+        read(cert)
+    except ValueError:
+        return False
+    return True
 
 
 def issued_by(cert: str, ca_cert: str) -> bool:
@@ -168,7 +184,8 @@ def issued_by(cert: str, ca_cert: str) -> bool:
     """
     try:
         _read_cert(cert).verify_directly_issued_by(_read_cert(ca_cert))
-    except (InvalidSignature, ValueError, TypeError):
+    # Damaged ones fail in their own ways.
+    except Exception:
         return False
     return True
 
@@ -182,7 +199,8 @@ def fits(cert: str, key: str) -> bool:
     """
     try:
         return _read_cert(cert).public_key() == _look_at(key).public_key()
-    except (ValueError, TypeError):
+    # Damaged ones fail in their own ways.
+    except Exception:
         return False
 
 

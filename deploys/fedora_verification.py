@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyinfra.api import OperationError
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
@@ -17,7 +18,7 @@ from pyinfra_kube.deploys.flannel import api
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.deploys.verification import answers, obeys, verify_nodes
 from pyinfra_kube.facts.bridge import Links
-from pyinfra_kube.facts.etcd import EtcdKeys
+from pyinfra_kube.facts.etcd import EtcdKeys, trouble
 from pyinfra_kube.facts.flannel import Flannel, lease_states
 from pyinfra_kube.facts.snapshot import ask_now
 from pyinfra_kube.operations import reach, verify
@@ -94,12 +95,10 @@ def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
 
     spec = it.spec
     prefix = spec.flannel_etcd_prefix
-    keys = ask_now(
-        EtcdKeys,
-        endpoints=[f"http://127.0.0.1:{spec.etcd_client_port}"],
-        prefix=f"{prefix}/",
-        api=api(it),
-    )
+    endpoints = [f"http://127.0.0.1:{spec.etcd_client_port}"]
+    keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(it))
+    if keys.status != "ok":
+        raise OperationError(trouble(keys.status, keys.said, endpoints, api(it)))
     # Nobody looked at the nodes that this run is not about.
     others = {it.plan.addresses[node.name] for node in spec.nodes if node.name not in networks}
     findings = compare(

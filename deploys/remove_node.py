@@ -8,6 +8,9 @@ The inventory still has the nodes: take them out of it afterwards.
 
 from __future__ import annotations
 
+from pyinfra.api.exceptions import DeployError, FactError
+from pyinfra.context import ctx_state
+
 from pyinfra_kube.cluster.components import KUBECONFIGS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.flannel import parse_leases
@@ -19,8 +22,9 @@ from pyinfra_kube.deploys.flannel import BINARY as FLANNELD
 from pyinfra_kube.deploys.flannel import api
 from pyinfra_kube.deploys.observations import BRIDGE
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.facts.etcd import EtcdKeys
+from pyinfra_kube.facts.etcd import EtcdKeys, trouble
 from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import (
     bridge,
@@ -44,10 +48,15 @@ UNITS = ("kubelet.service", "kube-proxy.service")
 
 @phase("Remove nodes")
 def remove_nodes() -> None:
-    """Take the nodes that ``remove_nodes`` names out of the cluster; no other is touched."""
+    """
+    Take the nodes that ``remove_nodes`` names out of the cluster; no other is touched.
+
+    Nothing is removed where it cannot be read what the cluster has of them.
+    """
 
     it = cluster()
     _check(it)
+    leases = _recorded(it)
     if it.me.name in it.spec.remove_nodes:
         leave(it)
     elif it.spec.network == "routes":
@@ -69,10 +78,10 @@ def remove_nodes() -> None:
             kubectl=_kubectl(),
             kubeconfig=ADMIN,
         )
-    if it.spec.network == "flannel" and it.me.name == it.spec.etcd_members[0].name:
+    if it.spec.network == "flannel" and it.me.name == _keeper_of_leases(it):
         etcd.keys(
             name="Delete the nodes' leases",
-            keys=[etcd.Key(path, "", present=False) for path in _leases(it)],
+            keys=[etcd.Key(path, "", present=False) for path in leases],
             endpoints=[_endpoint(it)],
             api=api(it),
         )
@@ -83,7 +92,7 @@ def remove_nodes() -> None:
         pending=lambda: [
             f"addresses.yaml: {name} has {known[name]} no more"
             for name in it.spec.remove_nodes
-            if name in known and it.keeper
+            if name in known and it.keeper and not _failed(it)
         ],
         write=it.forget,
     )
@@ -151,6 +160,52 @@ def _check(it: Cluster) -> None:
         raise InputError([Problem("remove_nodes", value, None, allowed, fix)])
 
 
+def _recorded(it: Cluster) -> list[str]:
+    """
+    See that the cluster tells what it has of nodes, and return the keys of the leases that the
+    removed ones hold, on the host that deletes them.
+
+    Raises ``DeployError``, for all hosts, where it does not.
+    """
+
+    absent = _needed(it) - {host.name for host in ctx_state.get().active_hosts}
+    if absent:
+        reasons = [f"{name} takes no part in this run" for name in sorted(absent)]
+        raise _refusal(", ".join(reasons))
+    try:
+        if it.is_first_master:
+            states = read(Nodes, kubectl=_kubectl(), kubeconfig=ADMIN, server="")
+            if states.status != "ok":
+                raise FactError(states.reason or "kubectl is not installed")
+        on_flannel = it.spec.network == "flannel"
+        return _leases(it) if on_flannel and it.me.name == _keeper_of_leases(it) else []
+    except FactError as error:
+        raise _refusal(f"{it.me.name}: {error}") from error
+
+
+def _refusal(why: str) -> DeployError:
+    return DeployError(
+        f"what the cluster has of its nodes cannot be read: {why}; nothing is removed before it can"
+    )
+
+
+def _needed(it: Cluster) -> set[str]:
+    """The hosts that delete what the cluster has of nodes."""
+
+    of_leases = {_keeper_of_leases(it)} if it.spec.network == "flannel" else set()
+    return {it.spec.masters[0].name} | of_leases
+
+
+def _keeper_of_leases(it: Cluster) -> str:
+    return it.spec.etcd_members[0].name
+
+
+def _failed(it: Cluster) -> bool:
+    """Whether something that the cluster has of the nodes may still be there."""
+
+    return not _needed(it).isdisjoint(host.name for host in ctx_state.get().failed_hosts)
+
+
 def _kubectl() -> str:
     paths = ("/usr/local/bin/kubectl", "/usr/bin/kubectl")
     found = read(Files, paths=paths, digest=False)
@@ -160,8 +215,10 @@ def _kubectl() -> str:
 def _leases(it: Cluster) -> list[str]:
     """The keys of the leases that the nodes hold."""
 
-    prefix = it.spec.flannel_etcd_prefix
-    found = read(EtcdKeys, endpoints=[_endpoint(it)], prefix=f"{prefix}/", api=api(it))
+    prefix, endpoints = it.spec.flannel_etcd_prefix, [_endpoint(it)]
+    found = read(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(it))
+    if found.status != "ok":
+        raise FactError(trouble(found.status, found.said, endpoints, api(it)))
     addresses = {it.plan.addresses[name] for name in it.spec.remove_nodes}
     # flanneld may use another interface than the one that we reach the host by.
     seen = [it.observed[name] for name in it.spec.remove_nodes if name in it.observed]

@@ -20,12 +20,12 @@ from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
 from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.facts.nodes import Nodes
+from pyinfra_kube.facts.nodes import Nodes, kubectl_words
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import nodes, verify
 from pyinfra_kube.operations.util.last_words import WORDS
 
-_ASK = f"{KUBECTL} --kubeconfig={ADMIN}"
+_ASK = kubectl_words(KUBECTL, ADMIN)
 
 
 @phase("Verification")
@@ -53,7 +53,7 @@ def verify_nodes(
 
     manual = not it.spec.nodes_register
     if it.is_first_master:
-        ask = f"{kubectl} --kubeconfig={ADMIN}"
+        ask = kubectl_words(kubectl, ADMIN)
         # One answer for all nodes: a line with name and status for each.
         shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
         known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
@@ -134,7 +134,7 @@ def checks(it: Cluster) -> list[verify.Check]:
                 "the API answers its administrator",
                 command=f"{_ASK} api-versions",
                 log=f"{_ASK} api-versions",
-                hint=f"{_ASK} get nodes",
+                hint=f"{KUBECTL} --kubeconfig={ADMIN} get nodes",
             )
         )
     return found

@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from netaddr import IPNetwork
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.facts.iproute import objects
+from pyinfra_kube.facts.iproute import answers, if_there
+from pyinfra_kube.facts.tools import sound, understanding
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Bridge:
 
 class Links(FactBase[dict[str, Link]]):
     """
-    Returns every network link by its name; nothing where iproute2 is missing.
+    Returns every network link by its name; nothing where iproute2 is missing, for every host has a
+    loopback.
 
     .. code:: python
 
@@ -73,16 +77,21 @@ class Links(FactBase[dict[str, Link]]):
 
     @override
     def command(self) -> str:
-        return "ip -j -d address show 2>/dev/null || true"
+        return if_there("ip -j -d address show")
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, Link]:
-        return {link.name: link for link in map(_link, objects(output))}
+        with understanding("ip"):
+            (found,) = answers(output, 1)
+            links = {link.name: link for link in map(_link, found)}
+        if "lo" not in links:
+            raise FactProcessError("ip does not tell the host's links: it names no loopback")
+        return links
 
 
-class Bridges(FactBase[dict[str, Bridge]]):
+class Bridges(FactBase["dict[str, Bridge] | None"]):
     """
-    Returns every bridge by its name, with its members.
+    Returns every bridge by its name, with its members; ``None`` where iproute2 is missing.
 
     .. code:: python
 
@@ -92,8 +101,6 @@ class Bridges(FactBase[dict[str, Bridge]]):
             ),
         }
     """
-
-    default = dict
 
     @override
     def command(self) -> str:
@@ -122,13 +129,13 @@ def bridges(links: dict[str, Link]) -> dict[str, Bridge]:
 
 def _link(data: dict[str, Any]) -> Link:
     info = data.get("linkinfo", {})
-    return Link(
+    link = Link(
         name=data["ifname"],
         kind=info.get("info_kind", ""),
         mtu=data["mtu"],
         mac=data.get("address", ""),
         addresses=tuple(
-            f"{address['local']}/{address['prefixlen']}"
+            str(IPNetwork(f"{address['local']}/{address['prefixlen']}"))
             for address in data.get("addr_info", [])
             if address.get("family") == "inet"
         ),
@@ -136,3 +143,4 @@ def _link(data: dict[str, Any]) -> Link:
         master=data.get("master"),
         port=info.get("info_data", {}).get("port"),
     )
+    return sound(link)

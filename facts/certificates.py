@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
+
+from pyinfra_kube.facts.tools import decoded
 
 _END = "-----END CERTIFICATE-----"
 
@@ -63,26 +66,43 @@ class Certificates(FactBase[dict[str, list[Certificate]]]):
 
     @override
     def command(self, paths: Sequence[str]) -> str:
-        return (
-            f"for path in {shlex.join(paths)}; do "
-            '[ -r "$path" ] || continue; echo "file $path"; '
-            f"sed -n '/^-----BEGIN CERTIFICATE-----/,/^{_END}/p' \"$path\"; echo; done"
-        )
+        # A certificate that is cut off must not lead into the key behind it.
+        wanted = f"/^-----BEGIN CERTIFICATE-----/,/^{_END}/{{/PRIVATE KEY/q;p;}}"
+        return f"""\
+for path in {shlex.join(paths)}; do
+[ -e "$path" ] || continue
+[ -f "$path" ] || {{ echo "$path is not a file" >&2; exit 1; }}
+text=$(sed -n {shlex.quote(wanted)} < "$path" | base64 -w 0) && [ -r "$path" ] || exit 1
+printf 'file %s\\n%s\\n' "$path" "$text"
+done"""
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, list[Certificate]]:
+        lines = list(output)
         found: dict[str, list[Certificate]] = {}
-        path = ""
-        lines: list[str] = []
-        for line in output:
-            if line.startswith("file "):
-                path, lines = line[len("file ") :], []
-                continue
-            lines.append(line)
-            if line.strip() == _END:
-                found.setdefault(path, []).append(parse("\n".join(lines)))
-                lines = []
+        for path, text in zip(lines[::2], lines[1::2], strict=True):
+            path = path.removeprefix("file ")
+            certificates = _certificates(decoded(text, path), path)
+            found |= {path: certificates} if certificates else {}
         return found
+
+
+def _certificates(text: str, path: str) -> list[Certificate]:
+    begins, end = "-----BEGIN CERTIFICATE-----", f"{_END}\n"
+    parts = "\n".join([*map(str.rstrip, text.splitlines()), ""]).split(begins)[1:]
+    if any(end not in part for part in parts):
+        raise FactProcessError(f"{path}: a certificate in it is cut off; {_FIX}")
+    try:
+        return [parse(begins + part.partition(end)[0] + end) for part in parts]
+    # What damage does to a certificate shows wherever it is read.
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise FactProcessError(
+            f"{path}: a certificate in it is damaged ({said}); {_FIX}"
+        ) from error
+
+
+_FIX = "restore the file, or delete it"
 
 
 def parse(pem: str) -> Certificate:

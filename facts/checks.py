@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 _LOOK = """\
@@ -36,6 +37,7 @@ class Checks(FactBase[dict[str, bool]]):
 
     @override
     def command(self, commands: Mapping[str, str], given: Mapping[str, str] | None = None) -> str:
+        self.names = list(commands)
         variables = [
             f'export {name}="$(timeout 10 sh -c {shlex.quote(command)} 2>/dev/null </dev/null)"'
             for name, command in (given or {}).items()
@@ -49,4 +51,8 @@ class Checks(FactBase[dict[str, bool]]):
     @override
     def process(self, output: Iterable[str]) -> dict[str, bool]:
         answers = (line.partition(" ") for line in output)
-        return {name: answer == "yes" for answer, _, name in answers}
+        found = {name: answer == "yes" for answer, _, name in answers if answer in ("yes", "no")}
+        silent = [name for name in self.names if name not in found]
+        if silent:
+            raise FactProcessError(f"no answer whether {', '.join(silent)}")
+        return {name: found[name] for name in self.names}

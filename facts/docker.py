@@ -81,6 +81,10 @@ RUNS = """\
 docker_runs() {
 case "$(systemctl show --property=LoadState,ActiveState docker.service 2>/dev/null)" in
 *LoadState=loaded*ActiveState=inactive*|*LoadState=loaded*ActiveState=failed*) return 1 ;;
+*LoadState=*) ;;
+*)
+echo 'systemctl does not tell whether docker runs' >&2
+exit 1 ;;
 esac
 }
 """
@@ -435,6 +439,8 @@ true"""
         info = dict(line.partition(": ")[::2] for line in lines.get("info", []))
         client = re.search(r"version ([^,\s]+)", "".join(lines.get("client", [])))
         nofile = "".join(lines.get("nofile", []))
+        if "running" in lines and not info.get("Server Version"):
+            raise FactProcessError("docker info does not tell the daemon's version")
         return DockerState(
             installed="client" in lines or "running" in lines,
             running="running" in lines,
@@ -467,30 +473,28 @@ def _error(text: str) -> str:
     return ""
 
 
-class DockerNetworks(FactBase[tuple[Network, ...]]):
+class DockerNetworks(FactBase["tuple[Network, ...] | None"]):
     """
-    Returns the networks of the daemon that runs; none when it does not.
+    Returns the networks of the daemon that runs; ``None`` when it does not.
 
     .. code:: python
 
         (Network("bridge", "bridge", "cbr0", ("10.10.1.0/24",)),)
     """
 
-    default = tuple
-
     @override
     def command(self) -> str:
+        # docker has networks of its own, always.
         return f"""\
 {RUNS}
 if command -v docker >/dev/null 2>&1 && docker_runs; then
-networks=$(timeout 20 docker network ls --quiet 2>/dev/null)
-[ -z "$networks" ] || timeout 20 docker network inspect $networks 2>/dev/null
-fi
-true"""
+networks=$(timeout 20 docker network ls --quiet) && [ -n "$networks" ] || exit 1
+timeout 20 docker network inspect $networks
+fi"""
 
     @override
     def process(self, output: Iterable[str]) -> tuple[Network, ...]:
-        shown: list[dict[str, Any]] = json.loads("\n".join(output) or "[]")
+        shown: list[dict[str, Any]] = json.loads("\n".join(output))
         return tuple(
             Network(
                 name=item["Name"],

@@ -137,7 +137,8 @@ class EnvironmentFiles(FactBase[dict[str, EnvironmentText]]):
             f"show {shlex.quote(path)} {shlex.quote(' '.join(names))}"
             for path, names in files.items()
         )
-        show = '[ -f "$1" ] && printf "file\\t%s\\n" "$1" && kept show=1 "$2" < "$1"'
+        kept = 'printf "file\\t%s\\n" "$1" && kept show=1 "$2" < "$1"'
+        show = f'[ ! -f "$1" ] || {{ {kept}; }} || exit 1'
         return f"{KEPT}show() {{ {show}; }}\n{calls}\ntrue"
 
     @override

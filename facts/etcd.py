@@ -1,30 +1,74 @@
 """
 Etcd through its HTTP interface, which needs only curl: health, members and keys.
 
-A daemon that is down, a key that is not there and a curl that is missing are different answers.
+A daemon that is down or refuses us, whoever else answers in its place, a key that is not there and
+a curl that is missing are different answers.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-Status = Literal["ok", "down", "refused", "unsupported", "curl missing"]
+from pyinfra_kube.facts.tools import sound, understanding
+
+T = TypeVar("T")
+
+Status = Literal["ok", "down", "refused", "unsupported", "not understood", "curl missing"]
 Api = Literal["v2", "v3"]
 
 # The JSON gateway of the v3 interface: from etcd 3.4, in 3.3, before.
 GATEWAYS = ("v3", "v3beta", "v3alpha")
 
-# Exit codes of curl that speak of TLS: no handshake, a bad certificate, none of ours accepted.
-_TLS_ERRORS = (35, 51, 53, 54, 56, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91)
+# Exit codes of curl that speak of TLS: a bad certificate, none of ours accepted; and those that do
+# so where there is TLS: no handshake, an end in its midst.
+_TLS_ERRORS = (51, 53, 54, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91)
+_ERRORS_WITH_TLS = (35, 56)
+_CUT_OFF = 18
+
+# What etcd says to whom it does not know, whatever the code of HTTP: v3 with 400, v2 with its own.
+_REFUSALS = re.compile(
+    r"user name (is empty|not found)|user name or password|permission|auth token|authenticat"
+    r"|credentials",
+    re.I,
+)
+_NO_USER, _NO_KEY = 110, 100
+
+_TROUBLES = {
+    "down": "does not answer this host{said}; see whether it runs, and what it said last",
+    "refused": "refuses this host{said}; give ca, cert and key of a client that may, or turn etcd's"
+    " authentication off: etcdctl auth disable",
+    "unsupported": "has no {api} interface (from 3.4 v2 needs --enable-v2; 3.6 has none)",
+    "not understood": "gives an answer that is none of etcd's{said}; see what listens there",
+    "curl missing": "cannot be asked: curl is not installed on this host",
+}
+# From the one that says most to the one that says least.
+_TELLING: tuple[Status, ...] = ("refused", "not understood", "down", "unsupported", "curl missing")
+
+
+def trouble(status: Status, said: str, endpoints: Sequence[str], api: Api = "v3") -> str:
+    """
+    Return why etcd has no answer, and what to do.
+
+    + status: other than ``ok``
+    + said: what etcd or curl said
+    + endpoints: the URLs asked
+    + api: the interface asked for
+    """
+
+    text = _TROUBLES[status].format(api=api, said=f" ({said})" if said else "")
+    return f"etcd at {', '.join(endpoints)} {text}"
 
 
 def curl(ca: str = "", cert: str = "", key: str = "") -> str:
@@ -55,56 +99,99 @@ class Answer:
     + url: as it was asked
     + exit_code: of curl
     + code: of HTTP, 0 for none
-    + body: as JSON, ``None`` where it is not
+    + text: the body
+    + error: what curl said
     """
 
     url: str
-    exit_code: int
-    code: int
-    body: Any
+    exit_code: int = 0
+    code: int = 0
+    text: str = ""
+    error: str = ""
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """The body as JSON; empty where it is no object."""
+
+        try:
+            found = json.loads(self.text)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def said(self) -> str:
+        """What etcd, or else curl, said of an error, in one line."""
+
+        parts = [self.body.get(key) for key in ("error", "message", "cause")]
+        words = [part for part in parts if isinstance(part, str) and part]
+        text = ": ".join(dict.fromkeys(words)) or self.error or self.text
+        return " ".join(text.split())[:120] or (f"HTTP {self.code}" if self.code else "")
 
     @property
     def status(self) -> Status:
-        if self.exit_code == 127:
-            return "curl missing"
-        if self.exit_code in _TLS_ERRORS or self.code in (401, 403):
+        if self._is_refusal:
             return "refused"
-        if self.exit_code or self.code in (502, 503, 504):
+        if self.exit_code == _CUT_OFF:
+            return "not understood"
+        if self.exit_code:
             return "down"
-        if self.code in (404, 405, 501) and "errorCode" not in (self.body or {}):
+        if self.code in (404, 405, 501) and "errorCode" not in self.body:
             return "unsupported"
-        return "ok"
+        if self.code >= 500:
+            return "down"
+        good = self.code == 200 and self.body and not self.body.keys() & {"error", "errorCode"}
+        return "ok" if good or self.is_absent else "not understood"
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether v2 says that there is no such key."""
+
+        return self.code == 404 and self.body.get("errorCode") == _NO_KEY
+
+    @property
+    def _is_refusal(self) -> bool:
+        if self.exit_code:
+            tls = self.url.startswith("https:") and self.exit_code in _ERRORS_WITH_TLS
+            return tls or self.exit_code in _TLS_ERRORS
+        says = self.code >= 400 and bool(self.body) and bool(_REFUSALS.search(self.said))
+        return self.code in (401, 403) or self.body.get("errorCode") == _NO_USER or says
 
 
-def _ask(curl_words: str) -> str:
-    # The body goes out as it comes; the code of HTTP comes after it on a line of its own.
+def _asking(words: str, requests: Iterable[str]) -> str:
+    """The shell text that makes requests, each with the code of HTTP on a line after its body."""
+
     return (
-        f"ask() {{ url=$1; shift; {curl_words} --write-out '\\nanswer %{{http_code}}' "
-        '"$@" "$url" 2>/dev/null; echo " $? $url"; }\n'
+        "if ! command -v curl >/dev/null 2>&1; then echo 'curl missing'; else\n"
+        f"ask() {{ url=$1; shift; {words} --write-out '\nanswer %{{http_code}}' "
+        '"$@" "$url" 2>&1; echo " $? $url"; }\n' + "\n".join([*requests, "fi"])
     )
 
 
-def _answers(output: Iterable[str]) -> list[Answer]:
+def _answers(output: Iterable[str], asked: Sequence[str]) -> list[Answer] | None:
+    """What each request got, in their order; ``None`` where curl is missing."""
+
     answers: list[Answer] = []
     body: list[str] = []
+    error = ""
     for line in output:
+        if line == "curl missing" and not (answers or body):
+            return None
         words = line.split(" ")
-        if words[:1] == ["answer"] and len(words) == 4:
-            answers.append(Answer(words[3], int(words[2]), int(words[1]), _json("".join(body))))
-            body = []
-        elif line.startswith(" 127 "):
-            answers.append(Answer(line.split(" ")[2], 127, 0, None))
-            body = []
+        if words[0] == "answer" and len(words) == 4 and words[3] in asked:
+            with understanding("curl"):
+                answers.append(
+                    Answer(words[3], int(words[2]), int(words[1]), "\n".join(body).strip(), error)
+                )
+            body, error = [], ""
+        elif re.match(r"curl: \(\d+\) ", line):
+            error = line
         else:
             body.append(line)
+    if [answer.url for answer in answers] != list(asked):
+        last = next((line for line in reversed(body) if line.strip()), "it prints nothing")
+        raise FactProcessError(f"curl does not work: {error or ' '.join(last.split())[:120]}")
     return answers
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -112,14 +199,16 @@ class Health:
     """
     One endpoint of etcd.
 
-    + status: ``ok`` where it answers, else ``down``, ``refused`` (TLS) or ``curl missing``
+    + status: ``ok`` where it answers, else why not
     + healthy: whether it has a leader and can write
     + version: of the server
+    + said: what it, or curl, said where it is not ok
     """
 
     status: Status = "down"
     healthy: bool = False
     version: str = ""
+    said: str = ""
 
 
 class EtcdHealth(FactBase[dict[str, Health]]):
@@ -141,32 +230,26 @@ class EtcdHealth(FactBase[dict[str, Health]]):
     @override
     def command(self, endpoints: Sequence[str], ca: str = "", cert: str = "", key: str = "") -> str:
         self.endpoints = [endpoint.rstrip("/") for endpoint in endpoints]
-        asks = [
-            f"ask {shlex.quote(endpoint + path)}"
-            for endpoint in self.endpoints
-            for path in ("/health", "/version")
-        ]
-        return _ask(curl(ca, cert, key)) + "\n".join(asks)
+        self.asked = [e + path for e in self.endpoints for path in ("/health", "/version")]
+        return _asking(curl(ca, cert, key), [f"ask {shlex.quote(url)}" for url in self.asked])
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, Health]:
-        answers = {answer.url: answer for answer in _answers(output)}
-        return {
-            endpoint: _health(answers[f"{endpoint}/health"], answers[f"{endpoint}/version"])
-            for endpoint in self.endpoints
-            if f"{endpoint}/version" in answers
-        }
+        answers = _answers(output, self.asked)
+        if answers is None:
+            return dict.fromkeys(self.endpoints, Health("curl missing"))
+        pairs = zip(self.endpoints, answers[::2], answers[1::2], strict=True)
+        return {endpoint: _health(health, version) for endpoint, health, version in pairs}
 
 
 def _health(health: Answer, version: Answer) -> Health:
-    found = health.body.get("health") if isinstance(health.body, dict) else None
     # A member without a leader says so with the code 503: it is up, and not healthy.
-    status = version.status if version.status != "unsupported" else "ok"
-    return Health(
-        status=status,
-        healthy=health.code == 200 and str(found).lower() == "true",
-        version=version.body.get("etcdserver", "") if isinstance(version.body, dict) else "",
-    )
+    number = version.body.get("etcdserver")
+    if version.status != "ok" or not isinstance(number, str):
+        known = version.status in ("ok", "unsupported")
+        return Health("not understood" if known else version.status, said=version.said)
+    healthy = health.code == 200 and str(health.body.get("health")).lower() == "true"
+    return Health("ok", healthy, number, "" if healthy else health.said)
 
 
 @dataclass(frozen=True)
@@ -191,10 +274,12 @@ class Members:
 
     + status: ``ok``, or why there is no answer
     + members: by name; those that never started by their id
+    + said: what etcd, or curl, said where it is not ok
     """
 
     status: Status = "down"
     members: dict[str, Member] = field(default_factory=dict)
+    said: str = ""
 
 
 class EtcdMembers(FactBase[Members]):
@@ -228,42 +313,60 @@ class EtcdMembers(FactBase[Members]):
 
     @override
     def command(self, endpoints: Sequence[str], ca: str = "", cert: str = "", key: str = "") -> str:
-        asks = []
-        for endpoint in endpoints:
-            base = endpoint.rstrip("/")
-            asks += [
-                f"ask {shlex.quote(f'{base}/{gateway}/cluster/member/list')} --data '{{}}'"
-                for gateway in GATEWAYS
-            ]
-            asks.append(f"ask {shlex.quote(f'{base}/v2/members')}")
-        return _ask(curl(ca, cert, key)) + "\n".join(asks)
+        bases = [endpoint.rstrip("/") for endpoint in endpoints]
+        paths = [*(f"{gateway}/cluster/member/list" for gateway in GATEWAYS), "v2/members"]
+        self.asked = [f"{base}/{path}" for base in bases for path in paths]
+        data = ["--data '{}'"] * len(GATEWAYS) + [""]
+        asks = zip(self.asked, data * len(bases), strict=True)
+        return _asking(curl(ca, cert, key), [f"ask {shlex.quote(url)} {d}" for url, d in asks])
 
     @override
     def process(self, output: Iterable[str]) -> Members:
-        answers = _answers(output)
-        answer = _first(answers)
-        if answer is None or answer.status != "ok" or not isinstance(answer.body, dict):
-            return Members(answer.status if answer else "down")
-        found = [_member(item) for item in answer.body.get("members") or []]
-        return Members("ok", {member.name or member.id: member for member in found})
+        answers = _answers(output, self.asked)
+        if answers is None:
+            return Members("curl missing")
+        for answer in answers:
+            if members := _read(_members, answer):
+                return Members("ok", members)
+        status, said = _why(answers)
+        return Members(status, said=said)
 
 
-def _first(answers: Sequence[Answer]) -> Answer | None:
-    """The first good answer, or else the first that says why there is none."""
-
-    good = [answer for answer in answers if answer.status == "ok" and answer.code < 400]
-    telling = [answer for answer in answers if answer.status != "unsupported"]
-    return next(iter([*good, *telling, *answers]), None)
+def _members(answer: Answer) -> dict[str, Member]:
+    members = [_member(item) for item in answer.body["members"]]
+    return {member.name or member.id: member for member in members}
 
 
 def _member(item: dict[str, Any]) -> Member:
     # The v3 interface gives ids as decimal numbers.
-    return Member(
-        id=f"{int(item['ID']):x}" if "ID" in item else str(item.get("id", "")),
+    member = Member(
+        id=f"{int(item['ID']):x}" if "ID" in item else item["id"],
         name=item.get("name", ""),
         peer_urls=tuple(item.get("peerURLs") or ()),
         client_urls=tuple(item.get("clientURLs") or ()),
     )
+    return sound(member)
+
+
+def _read(read: Callable[[Answer], T], answer: Answer) -> T | None:
+    """What a good answer holds; ``None`` where it is another, or not understood."""
+
+    if answer.status != "ok":
+        return None
+    try:
+        with understanding("etcd"):
+            return read(answer)
+    except FactProcessError:
+        return None
+
+
+def _why(answers: Sequence[Answer]) -> tuple[Status, str]:
+    """Why none of the answers is one, and what was said of it."""
+
+    # A good one that is here was not understood.
+    found = [("not understood" if a.status == "ok" else a.status, a.said) for a in answers]
+    first = min(found, key=lambda one: _TELLING.index(one[0]), default=("down", ""))
+    return cast("tuple[Status, str]", first)
 
 
 @dataclass(frozen=True)
@@ -289,11 +392,13 @@ class Keys:
     + status: ``ok``, or why there is no answer; ``unsupported`` where etcd has not this interface
     + base: URL under which keys are set: of the endpoint that answered, with its interface
     + keys: by path; what is not there is left out
+    + said: what etcd, or curl, said where it is not ok
     """
 
     status: Status = "down"
     base: str = ""
     keys: dict[str, KeyState] = field(default_factory=dict)
+    said: str = ""
 
 
 class EtcdKeys(FactBase[Keys]):
@@ -335,36 +440,40 @@ class EtcdKeys(FactBase[Keys]):
         key: str = "",
     ) -> str:
         asks = _v2_asks if api == "v2" else _v3_asks
-        lines = [line for endpoint in endpoints for line in asks(endpoint, paths, prefix)]
-        return _ask(curl(ca, cert, key)) + "\n".join(lines)
+        requests = [one for endpoint in endpoints for one in asks(endpoint, paths, prefix)]
+        self.asked = [url for url, _ in requests]
+        lines = [f"ask {shlex.quote(url)}{data}" for url, data in requests]
+        return _asking(curl(ca, cert, key), lines)
 
     @override
     def process(self, output: Iterable[str]) -> Keys:
+        answers = _answers(output, self.asked)
+        if answers is None:
+            return Keys("curl missing")
         bases: dict[str, list[Answer]] = {}
-        for answer in _answers(output):
+        for answer in answers:
             base = answer.url.partition("/kv/range")[0].partition("/keys/")[0]
             bases.setdefault(base, []).append(answer)
-        failed: Status = "down"
-        for base, answers in bases.items():
-            bad = [answer.status for answer in answers if answer.status != "ok"]
-            if not bad:
-                keys: dict[str, KeyState] = {}
-                for answer in answers:
-                    keys |= _keys(answer.body)
-                return Keys("ok", base, keys)
-            failed = bad[0] if failed in ("down", "unsupported") else failed
-        return Keys(failed)
+        for base, parts in bases.items():
+            found = [_read(_keys, part) for part in parts]
+            keys = [some for some in found if some is not None]
+            if len(keys) == len(parts):
+                return Keys("ok", base, {path: key for some in keys for path, key in some.items()})
+        # Of an endpoint that answers some of the questions, the others say why.
+        bad = [answer for answer in answers if _read(_keys, answer) is None]
+        status, said = _why(bad)
+        return Keys(status, said=said)
 
 
-def _v2_asks(endpoint: str, paths: Sequence[str], prefix: str) -> list[str]:
+def _v2_asks(endpoint: str, paths: Sequence[str], prefix: str) -> list[tuple[str, str]]:
     base = f"{endpoint.rstrip('/')}/v2/keys"
     urls = [f"{base}{quote(path)}" for path in paths]
     if prefix:
         urls.append(f"{base}{quote(prefix.rstrip('/') or '/')}?recursive=true")
-    return [f"ask {shlex.quote(url)}" for url in urls]
+    return [(url, "") for url in urls]
 
 
-def _v3_asks(endpoint: str, paths: Sequence[str], prefix: str) -> list[str]:
+def _v3_asks(endpoint: str, paths: Sequence[str], prefix: str) -> list[tuple[str, str]]:
     base = endpoint.rstrip("/")
     ranges = [{"key": to_base64(path)} for path in paths]
     if prefix:
@@ -372,21 +481,26 @@ def _v3_asks(endpoint: str, paths: Sequence[str], prefix: str) -> list[str]:
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         ranges.append({"key": to_base64(prefix), "range_end": to_base64(end)})
     return [
-        f"ask {shlex.quote(f'{base}/{gateway}/kv/range')} --data {shlex.quote(json.dumps(item))}"
+        (f"{base}/{gateway}/kv/range", f" --data {shlex.quote(json.dumps(item))}")
         for gateway in GATEWAYS
         for item in ranges
     ]
 
 
-def _keys(body: Any) -> dict[str, KeyState]:
-    if not isinstance(body, dict) or "errorCode" in body:
+def _keys(answer: Answer) -> dict[str, KeyState]:
+    body = answer.body
+    if answer.is_absent:
         return {}
     if "node" in body:
         return dict(_v2_nodes(body["node"]))
+    # etcd never leaves it out, and whoever else answers knows nothing of it.
+    _ = body["header"]["revision"]
     return {
-        base64.b64decode(item["key"]).decode(): KeyState(
-            base64.b64decode(item.get("value", "")).decode("utf-8", "replace"),
-            int(item["mod_revision"]),
+        base64.b64decode(item["key"], validate=True).decode(): sound(
+            KeyState(
+                base64.b64decode(item.get("value", ""), validate=True).decode("utf-8", "replace"),
+                int(item["mod_revision"]),
+            )
         )
         for item in body.get("kvs") or []
     }
@@ -394,6 +508,13 @@ def _keys(body: Any) -> dict[str, KeyState]:
 
 def _v2_nodes(node: dict[str, Any]) -> Iterable[tuple[str, KeyState]]:
     if not node.get("dir"):
-        yield node["key"], KeyState(node.get("value", ""), node["modifiedIndex"], node.get("ttl"))
+        key = KeyState(node.get("value", ""), node["modifiedIndex"], node.get("ttl"))
+        yield _text(node["key"]), sound(key)
     for child in node.get("nodes") or []:
         yield from _v2_nodes(child)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

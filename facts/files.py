@@ -152,7 +152,7 @@ class FileContents(FactBase[dict[str, bytes]]):
         return (
             f"for path in {names}; do "
             '[ -f "$path" ] && [ -r "$path" ] || continue; '
-            'printf "%s\\n" "$path"; base64 -w 0 < "$path"; echo; done'
+            'printf "%s\\n" "$path"; base64 -w 0 < "$path" || exit 1; echo; done'
         )
 
     @override

@@ -16,6 +16,7 @@ from typing_extensions import override
 from pyinfra_kube.cluster.flannel import PREFIX, Lease, SubnetEnv, parse_leases, read_subnet_env
 from pyinfra_kube.facts.etcd import Keys, Status
 from pyinfra_kube.facts.systemd import variables
+from pyinfra_kube.facts.tools import SHOW
 
 SUBNET_FILE = "/run/flannel/subnet.env"
 DOCKER_FILE = "/run/flannel/docker"
@@ -81,18 +82,23 @@ class Flannel(FactBase[FlannelState]):
 if command -v {program} >/dev/null 2>&1; then
 echo "version $(timeout 5 {program} --version 2>&1 | head -n 1)"
 fi
-[ ! -r {subnet} ] || sed 's/^/subnet /' {subnet}
-[ ! -r {docker} ] || sed 's/^/docker /' {docker}
-systemctl is-active --quiet flanneld.service 2>/dev/null && echo running
-if shown=$(systemctl show --property=ExecStart,MainPID,Requires docker.service 2>/dev/null); then
+lines() {{
+[ -e "$2" ] || return 0
+text=$(cat "$2") || exit 1
+printf '%s\\n' "$text" | sed "s/^/$1 /"
+}}
+lines subnet {subnet}
+lines docker {docker}
+{SHOW}
+show flanneld.service Id
+case $shown in *ActiveState=active*|*ActiveState=reloading*) echo running ;; esac
+show docker.service ExecStart,MainPID,Requires
 printf '%s\\n' "$shown" | sed -n 's/^ExecStart=.*argv\\[\\]=\\(.*\\) ; ignore_errors=.*/start \\1/p'
 printf '%s\\n' "$shown" | sed -n 's/^Requires=.*flanneld[.]service.*/follows/p'
 pid=$(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p')
 if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/cmdline" ]; then
-tr '\\0' '\\n' < "/proc/$pid/cmdline" | sed 's/^/word /'
-fi
-fi
-true"""
+tr '\\n\\0' ' \\n' < "/proc/$pid/cmdline" | sed 's/^/word /'
+fi"""
 
     @override
     def process(self, output: Iterable[str]) -> FlannelState:
@@ -129,11 +135,13 @@ class LeaseStates:
     + status: ``ok``, or why there is no answer
     + config: the value of ``PREFIX/config``; ``None`` where it is not set
     + leases: by their subnets
+    + said: what etcd, or curl, said where it is not ok
     """
 
     status: Status = "down"
     config: str | None = None
     leases: tuple[Lease, ...] = ()
+    said: str = ""
 
 
 def lease_states(keys: Keys, prefix: str = PREFIX) -> LeaseStates:
@@ -151,4 +159,4 @@ def lease_states(keys: Keys, prefix: str = PREFIX) -> LeaseStates:
 
     values = {path: state.value for path, state in keys.keys.items()}
     leases = tuple(parse_leases(values, prefix))
-    return LeaseStates(keys.status, values.get(f"{prefix}/config"), leases)
+    return LeaseStates(keys.status, values.get(f"{prefix}/config"), leases, keys.said)

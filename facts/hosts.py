@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 
@@ -45,7 +46,7 @@ class Hosts(FactBase[HostsFile]):
 
     @override
     def command(self, names: Sequence[str] = (), marker: str = "") -> str:
-        content = "base64 -w 0 /etc/hosts 2>/dev/null; echo;"
+        content = "if [ -e /etc/hosts ]; then base64 -w 0 /etc/hosts || exit 1; fi; echo;"
         if not names:
             return f"{content} true"
         block = shlex.quote(f"/^# BEGIN {marker}$/,/^# END {marker}$/p")
@@ -89,8 +90,9 @@ class Reachable(FactBase["dict[str, bool | None]"]):
     def command(self, addresses: Sequence[str]) -> str:
         probes = " ".join(
             f"{{ if ! command -v ping >/dev/null 2>&1; then echo {address} unknown; "
-            f"elif ping -n -c 1 -w 2 {address} >/dev/null 2>&1; then echo {address} yes; "
-            f"else echo {address} no; fi; }} &"
+            f"else case $(ping -n -c 1 -w 2 {address} 2>&1) in *' 0% packet loss'*) "
+            f"echo {address} yes ;; *' packet loss'*) echo {address} no ;; "
+            f"*) echo {address} broken ;; esac; fi; }} &"
             for address in map(shlex.quote, addresses)
         )
         return f"{probes} wait; true"
@@ -98,4 +100,7 @@ class Reachable(FactBase["dict[str, bool | None]"]):
     @override
     def process(self, output: Iterable[str]) -> dict[str, bool | None]:
         meanings = {"yes": True, "no": False}
-        return {address: meanings.get(answer) for address, answer in map(str.split, output)}
+        answers = dict(map(str.split, output))
+        if "broken" in answers.values():
+            raise FactProcessError("ping does not tell whether other hosts answer")
+        return {address: meanings.get(answer) for address, answer in answers.items()}

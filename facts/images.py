@@ -4,16 +4,18 @@ Container images that a host holds.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import TypeAdapter
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.facts.docker import RUNS
+from pyinfra_kube.facts.tools import content, decoded, understanding
 
 # Where images wait to be loaded; one fixed place, so that a killed run's leavings are found.
 STAGE = "/var/tmp/pyinfra-kube-images"
@@ -55,41 +57,47 @@ class Images(FactBase[ImageStates]):
     def command(self) -> str:
         return f"""\
 {RUNS}
-[ -e {shlex.quote(STAGE)} ] && echo staged
+[ ! -e {shlex.quote(STAGE)} ] || echo staged
 if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
 elif ! docker_runs || ! shown=$(timeout 30 docker images --no-trunc 2>/dev/null)
 then
-  echo 'runtime down'
-  if cat {_KEPT} 2>/dev/null; then echo; fi
-else echo 'runtime docker'; printf '%s\\n' "$shown" | sed 1d
+echo 'runtime down'
+for file in {_KEPT}; do
+[ -f "$file" ] || continue
+{content('"kept $file"', '"$file"')}
+done
+else echo 'runtime docker'; printf '%s\\n' "$shown"
 fi"""
 
     @override
     def process(self, output: Iterable[str]) -> ImageStates:
-        runtime: Literal["docker", "missing", "down"] = "missing"
-        ids: dict[str, str] = {}
-        staged = False
-        for line in output:
-            words = line.split()
-            if words == ["staged"]:
-                staged = True
-            elif words[:1] == ["runtime"]:
-                runtime = "docker" if words[1] == "docker" else "down"
-                runtime = "missing" if words[1] == "missing" else runtime
-            elif line.startswith("{"):
-                ids |= _kept(line)
-            elif len(words) > 2 and "<none>" not in words[:2]:
-                ids[f"{words[0]}:{words[1]}"] = words[2]
-        return ImageStates(runtime, ids, staged)
+        lines = list(output)
+        staged = lines[:1] == ["staged"]
+        runtime, *rest = lines[1:] if staged else lines
+        if runtime == "runtime missing":
+            return ImageStates("missing", {}, staged)
+        if runtime == "runtime down":
+            return ImageStates("down", _all_kept(rest), staged)
+        if runtime != "runtime docker" or not rest or rest[0].split()[:2] != ["REPOSITORY", "TAG"]:
+            raise FactProcessError("docker does not tell its images: it prints no table of them")
+        rows = [line.split() for line in rest[1:] if line.strip()]
+        if any(len(row) < 3 for row in rows):
+            raise FactProcessError("docker does not tell its images: the table is cut off")
+        ids = {f"{name}:{tag}": id_ for name, tag, id_, *_ in rows if "<none>" not in (name, tag)}
+        return ImageStates("docker", ids, staged)
 
 
-def _kept(text: str) -> dict[str, str]:
-    """The names in docker's own file, those by digest left out."""
+def _all_kept(lines: Iterable[str]) -> dict[str, str]:
+    """The names in docker's own files, those by digest left out."""
 
-    repositories: dict[str, dict[str, str]] = json.loads(text)["Repositories"]
-    return {
-        name: found
-        for names in repositories.values()
-        for name, found in names.items()
-        if "@" not in name
-    }
+    ids: dict[str, str] = {}
+    for line in lines:
+        _, path, text = line.split(" ")
+        with understanding(path):
+            repositories = _FILE.validate_json(decoded(text, path))["Repositories"]
+        for names in repositories.values():
+            ids |= {name: found for name, found in names.items() if "@" not in name}
+    return ids
+
+
+_FILE = TypeAdapter(dict[Literal["Repositories"], dict[str, dict[str, str]]])

@@ -6,22 +6,32 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from pyinfra.api.exceptions import FactProcessError
 
-
-def objects(output: Iterable[str]) -> list[dict[str, Any]]:
+def if_there(command: str) -> str:
     """
-    Return the objects of iproute2's JSON, without the empty ones that it prints for what it hides.
+    Return the shell text that runs a command of iproute2, and prints nothing where that is missing.
+
+    + command: as ``ip -j address show``; a failure of it is the fact's
+    """
+
+    return f"if command -v ip >/dev/null 2>&1; then echo iproute2; {command}; fi"
+
+
+def answers(output: Iterable[str], count: int) -> list[list[dict[str, Any]]]:
+    """
+    Return the objects of each answer in iproute2's JSON, without the empty ones that it prints for
+    what it hides.
 
     + output: the lines it printed; anything before the JSON is passed over
+    + count: how many answers there must be
+
+    Raises ``ValueError`` for what is not JSON.
     """
 
     text = "\n".join(output)
-    start = text.find("[")
-    if start < 0:
-        return []
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text[start:])
-    except json.JSONDecodeError as error:
-        raise FactProcessError(f"ip printed what is not JSON: {error}") from error
-    return [item for item in found if item]
+    found: list[Any] = []
+    end = 0
+    for _ in range(count):
+        answer, end = json.JSONDecoder().raw_decode(text, text.index("[", end))
+        found.append([item for item in answer if item])
+    return found

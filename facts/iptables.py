@@ -182,8 +182,10 @@ class Rules(FactBase["Ruleset | None"]):
     @override
     def command(self) -> str:
         return (
+            # Without any table it prints nothing, and so does one that does not work.
             "if command -v iptables-save >/dev/null 2>&1; then "
-            "echo '# iptables-save'; iptables-save 2>&1 || echo '# failed'; fi"
+            "echo '# iptables-save'; case $(iptables-save --version 2>&1) in iptables*) ;; "
+            "*) echo '# failed' ;; esac; iptables-save 2>&1 || echo '# failed'; fi"
         )
 
     @override

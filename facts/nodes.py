@@ -5,13 +5,17 @@ The cluster's nodes as its API server knows them.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
+
+from pyinfra_kube.facts.tools import sound, understanding
 
 
 @dataclass(frozen=True)
@@ -33,32 +37,41 @@ class Node:
     kubelet: str = ""
 
 
+Status = Literal["ok", "missing", "down", "refused"]
+
+
 @dataclass(frozen=True)
 class NodeStates:
     """
     What :class:`Nodes` returns.
 
     + status: ``ok``, ``missing`` where kubectl is not installed, ``down`` where the API server
-      does not answer
+      does not answer, ``refused`` where it does not take our credentials or we not its own
     + reason: what kubectl said
     + nodes: by name
     """
 
-    status: Literal["ok", "missing", "down"] = "missing"
+    status: Status = "missing"
     reason: str = ""
     nodes: dict[str, Node] = field(default_factory=dict)
 
 
+# What kubectl says of 401, 403 and of certificates that do not fit.
+_REFUSALS = re.compile(
+    r"unauthorized|forbidden|must be logged in|x509:|tls: |credentials|certificate", re.I
+)
+
+
 def kubectl_words(kubectl: str = "kubectl", kubeconfig: str = "", server: str = "") -> str:
     """
-    Return the words of kubectl that reach a cluster.
+    Return the words of kubectl that reach a cluster, by no proxy that the host has for the world.
 
     + kubectl: the program
     + kubeconfig: path on the host
     + server: URL of the API server
     """
 
-    words = [kubectl]
+    words = ["env", "NO_PROXY=*", "no_proxy=*", kubectl]
     words += [f"--kubeconfig={kubeconfig}"] if kubeconfig else []
     words += [f"--server={server}"] if server else []
     return shlex.join(words)
@@ -96,32 +109,58 @@ class Nodes(FactBase[NodeStates]):
     @override
     def command(self, kubectl: str = "kubectl", kubeconfig: str = "", server: str = "") -> str:
         words = kubectl_words(kubectl, kubeconfig, server)
-        return (
-            f"if ! command -v {shlex.quote(kubectl)} >/dev/null 2>&1; then echo 'status missing'\n"
-            # In /proc it cannot keep what it learns: who only looks leaves nothing behind.
-            f"elif shown=$(HOME=/proc timeout 20 {words} get nodes --output=json 2>&1); "
-            "then echo 'status ok'; printf '%s\\n' \"$shown\"\n"
-            "else echo 'status down'; printf '%s\\n' \"$shown\" | tail -n 1\nfi"
-        )
+        # In /proc it cannot keep what it learns: who only looks leaves nothing behind.
+        asking = f"HOME=/proc timeout {_PATIENCE} {words} get nodes --output=json"
+        return f"""\
+if ! command -v {shlex.quote(kubectl)} >/dev/null 2>&1; then echo missing
+else
+echo answer
+exec 5>&1
+said=$({asking} 2>&1 >&5 5>&-)
+printf '\\nstatus %s\\n%s\\n' $? "$said"
+fi"""
 
     @override
     def process(self, output: Iterable[str]) -> NodeStates:
-        lines = list(output)
-        text = "\n".join(lines[1:]).strip()
-        if lines[0] == "status missing":
+        first, *lines = output
+        if first == "missing":
             return NodeStates("missing")
-        if lines[0] != "status ok":
-            return NodeStates("down", text)
-        # Warnings of kubectl may come before the answer.
-        shown: dict[str, Any] = json.JSONDecoder().raw_decode(text, text.find("{"))[0]
-        nodes = [_node(item) for item in shown.get("items") or []]
+        ends = [number for number, line in enumerate(lines) if re.fullmatch(r"status \d+", line)]
+        if first != "answer" or not ends:
+            raise FactProcessError("kubectl does not work: its answer was cut off")
+        text, said = "\n".join(lines[: ends[-1]]), "\n".join(lines[ends[-1] + 1 :]).strip()
+        code = int(lines[ends[-1]].split()[1])
+        if code:
+            return _no_answer(code, said or text.strip())
+        with understanding("kubectl"):
+            shown = json.loads(text)
+            nodes = [_node(item) for item in shown["items"]]
         return NodeStates("ok", "", {node.name: node for node in nodes})
+
+
+# Seconds that kubectl may take.
+_PATIENCE = 20
+
+
+def _no_answer(code: int, said: str) -> NodeStates:
+    """What kubectl's failure means; one that says nothing is of kubectl, not of its server."""
+
+    if code in (124, 137):
+        return NodeStates("down", f"kubectl got no answer in {_PATIENCE} s")
+    last = said.rpartition("\n")[2].strip()
+    if (
+        not last
+        or code in (126, 127)
+        or re.search(r"(unknown|unrecognized) (flag|option|command|shorthand)", said)
+    ):
+        raise FactProcessError(f"kubectl does not work: {last or f'exit status {code}'}")
+    return NodeStates("refused" if _REFUSALS.search(last) else "down", last)
 
 
 def _node(item: dict[str, Any]) -> Node:
     metadata, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
-    return Node(
+    node = Node(
         name=metadata["name"],
         ready=conditions.get("Ready") == "True",
         pod_cidr=spec.get("podCIDR", ""),
@@ -129,3 +168,4 @@ def _node(item: dict[str, Any]) -> Node:
         addresses={a["type"]: a["address"] for a in status.get("addresses") or []},
         kubelet=(status.get("nodeInfo") or {}).get("kubeletVersion", ""),
     )
+    return sound(node)

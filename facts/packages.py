@@ -7,9 +7,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 Manager = Literal["apt", "dnf", "yum", "missing"]
@@ -56,43 +57,55 @@ class Packages(FactBase[PackageStates]):
 
     @override
     def command(self, names: Sequence[str]) -> str:
+        self.names = list(names)
         words = shlex.join(names)
-        rpm_format = shlex.quote("%{VERSION}-%{RELEASE}\\n")
+        # What a query must begin with, to be told from what else may be printed.
+        rpm_format = shlex.quote("version %{VERSION}-%{RELEASE}\\n")
         dpkg_format = shlex.quote("${db:Status-Status}\\t${Package}\\t${Version}\\n")
         return f"""\
-(. /etc/os-release 2>/dev/null && printf 'system\\t%s\\t%s\\n' "${{ID:-}}" "${{VERSION_ID:-}}")
+if [ -e /etc/os-release ]; then
+(. /etc/os-release && printf 'system\\t%s\\t%s\\n' "${{ID:-}}" "${{VERSION_ID:-}}") || exit 1
+fi
 for manager in dnf yum apt-get missing; do
 command -v $manager >/dev/null 2>&1 && break
 done
 printf 'manager\\t%s\\n' "${{manager%-get}}"
+export LC_ALL=C
+query() {{
+shown=$(rpm -q "$@" 2>&1) && case $shown in 'version '*) return 0 ;; esac
+case $shown in *' is not installed'*|*'no package provides '*) return 1 ;; esac
+echo "rpm does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
+exit 1
+}}
 case $manager in
 missing) ;;
 apt-get)
-[ -z {shlex.quote(words)} ] || dpkg-query -W -f={dpkg_format} -- {words} 2>/dev/null || true ;;
+# dpkg itself, which is always installed, tells that it answers.
+shown=$(dpkg-query -W -f={dpkg_format} -- dpkg {words} 2>&1)
+case $shown in *'installed	'dpkg'	'*) ;; *)
+echo "dpkg-query does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
+exit 1 ;; esac
+printf '%s\\n' "$shown" ;;
 *)
 for name in {words}; do
-version=$(rpm -q --qf {rpm_format} -- "$name" 2>/dev/null) ||
-version=$(rpm -q --whatprovides --qf {rpm_format} -- "$name" 2>/dev/null) || continue
-printf 'installed\\t%s\\t%s\\n' "$name" "${{version%%[[:space:]]*}}"
+query --qf {rpm_format} -- "$name" || query --whatprovides --qf {rpm_format} -- "$name" || continue
+shown=${{shown#version }}
+printf 'installed\\t%s\\t%s\\n' "$name" "${{shown%%[[:space:]]*}}"
 done ;;
 esac"""
 
     @override
     def process(self, output: Iterable[str]) -> PackageStates:
-        manager, system, release = "missing", "", ""
-        versions: dict[str, str] = {}
-        partial: list[str] = []
-        for line in output:
-            key, *values = line.split("\t")
-            if key == "system":
-                system, release = values
-            elif key == "manager":
-                manager = values[0]
-            elif key == "installed":
-                versions[values[0]] = values[1]
-            elif key in _PARTIAL:
-                partial.append(values[0])
-        return PackageStates(cast(Manager, manager), system, release, versions, tuple(partial))
+        rows = [line.split("\t") for line in output]
+        found = {(row[0], len(row)): row[1:] for row in rows}
+        (manager,) = found.get(("manager", 2), [""])
+        system, release = found.get(("system", 3), ["", ""])
+        versions = {row[1]: row[2] for row in rows if row[0] == "installed" and len(row) == 3}
+        if manager not in get_args(Manager):
+            raise FactProcessError("the host does not tell what manages its packages")
+        wanted = {name: versions[name] for name in self.names if name in versions}
+        partial = tuple(row[1] for row in rows if row[0] in _PARTIAL and row[1] in self.names)
+        return PackageStates(cast(Manager, manager), system, release, wanted, partial)
 
 
 # What dpkg calls a package that a killed run left half-way.
@@ -164,8 +177,8 @@ REMOVALS = r"""removals() {
   if [ "$manager" = apt-get ]; then
     while [ "$1" != -- ]; do shift; done
     said=$(apt-get -qq --simulate --no-install-recommends install "$@" 2>/dev/null) || return 1
-    printf '%s
-' "$said" | sed -n 's/^Remv \([^ ]*\).*/\1/p'
+    case "$said" in *"Inst "*) ;; *) return 1 ;; esac
+    printf '%s\n' "$said" | sed -n 's/^Remv \([^ ]*\).*/\1/p'
     return
   fi
   options=
@@ -176,8 +189,7 @@ REMOVALS = r"""removals() {
   *"Transaction Summary"* | *"Nothing to do"*) ;;
   *) return 1 ;;
   esac
-  printf '%s
-' "$said" | awk '
+  printf '%s\n' "$said" | awk '
     /^Removing.*:$/ { removing = 1; next }
     /^[^ ]/ { removing = 0 }
     removing && NF > 2 { print $1 }

@@ -128,6 +128,8 @@ def parse_flags(words: Sequence[str]) -> dict[str, str]:
 
 def _state(name: str, processes: dict[int, list[str]], unit: Unit) -> ProcessState:
     configured = None
+    if unit.load == "unknown":
+        raise FactProcessError(f"systemctl does not tell what {name}.service is")
     if unit.loaded:
         words = [word.text for word in unit.expanded()]
         configured = parse_flags(words[2:] if _is_hyperkube(words) else words[1:])

@@ -10,9 +10,11 @@ from typing import Any
 
 from netaddr import IPNetwork
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.facts.iproute import objects
+from pyinfra_kube.facts.iproute import answers, if_there
+from pyinfra_kube.facts.tools import sound, understanding
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Route:
     type: str = "unicast"
 
 
-class Routes(FactBase[list[Route]]):
+class Routes(FactBase["list[Route] | None"]):
     """
-    Returns the routes of the main table in the kernel's order; nothing where iproute2 is missing.
+    Returns the routes of the main table in the kernel's order; ``None`` where iproute2 is missing.
 
     .. code:: python
 
@@ -49,19 +51,23 @@ class Routes(FactBase[list[Route]]):
         ]
     """
 
-    default = list
-
     @override
     def command(self) -> str:
-        return "ip -4 -j route show table main 2>/dev/null || true"
+        # The loopback, which is always there, tells that ip(8) answers.
+        return if_there("ip -j link show dev lo && ip -4 -j route show table main")
 
     @override
     def process(self, output: Iterable[str]) -> list[Route]:
-        return [_route(data) for data in objects(output)]
+        with understanding("ip"):
+            (loopback,), found = answers(output, 2)
+            routes = [_route(data) for data in found]
+            if loopback["ifname"] != "lo":
+                raise FactProcessError("ip does not tell the host's routes: it knows no loopback")
+        return routes
 
 
 def _route(data: dict[str, Any]) -> Route:
-    return Route(
+    route = Route(
         destination=network(data["dst"]),
         via=data.get("gateway"),
         dev=data.get("dev"),
@@ -69,6 +75,7 @@ def _route(data: dict[str, Any]) -> Route:
         metric=data.get("metric", 0),
         type=data.get("type", "unicast"),
     )
+    return sound(route)
 
 
 def network(text: str) -> str:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
+from pyinfra_kube.facts.tools import understanding
 
 _PROPERTIES = (
     "Id",
@@ -121,7 +123,7 @@ set -f
 echo 'manager systemd'
 printf '%s\\n' "$shown"
 for pid in $(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p'); do
-[ "$pid" = 0 ] || echo "stat $(cat /proc/$pid/stat 2>/dev/null)"
+[ "$pid" = 0 ] || echo "stat $(cat "/proc/$pid/stat" 2>/dev/null)"
 done
 masked "$shown" {shlex.join(units)}
 {NOW}
@@ -130,45 +132,47 @@ fi"""
 
     @override
     def process(self, output: Iterable[str]) -> UnitStates:
-        manager: Literal["systemd", "missing", "down"] = "down"
+        manager, *lines = output
+        if manager != "manager systemd":
+            return UnitStates("missing" if manager == "manager missing" else "down")
         blocks: list[dict[str, str]] = []
         stats: dict[int, str] = {}
         mtimes: dict[str, float] = {}
         requires: dict[str, list[str]] = {}
         masked: set[str] = set()
         other = ""
-        clock = Clock(0.0, 0)
-        for line in output:
-            if line == "manager missing":
-                manager = "missing"
-            elif line == "manager systemd":
-                manager = "systemd"
-            elif line.startswith("now "):
-                clock = Clock.parse(line)
-            elif line.startswith("mtime\t"):
-                path, mtime = parse_mtime(line)
-                mtimes[path] = mtime
-            elif line.startswith("requires "):
-                unit, *names = line.split()[1:]
-                requires[unit] = names
-            elif line.startswith("other Id="):
-                other = line.removeprefix("other Id=")
-            elif line == "other LoadState=masked":
-                masked.add(other)
-            elif line.startswith("stat ") and ")" in line:
-                stats[int(line.split()[1])] = line[len("stat ") :]
-            elif "=" in line:
-                key, value = line.split("=", 1)
-                # Every unit shows the same keys: one that comes again begins the next unit.
-                if not blocks or key in blocks[-1]:
-                    blocks.append({})
-                blocks[-1][key] = value
-        units: dict[str, UnitState] = {}
-        for name, block in zip(self.units, blocks, strict=False):
-            needs = [*_required(block), *requires.get(name, ())]
-            blocked_by = tuple(dict.fromkeys(other for other in needs if other in masked))
-            units[name] = _unit(block, stats, clock, blocked_by)
-        return UnitStates(manager, clock.now, units, mtimes)
+        clock: Clock | None = None
+        with understanding("systemctl"):
+            for line in lines:
+                if line.startswith("now "):
+                    clock = Clock.parse(line)
+                elif line.startswith("mtime\t"):
+                    path, mtime = parse_mtime(line)
+                    mtimes[path] = mtime
+                elif line.startswith("requires "):
+                    unit, *names = line.split()[1:]
+                    requires[unit] = names
+                elif line.startswith("other Id="):
+                    other = line.removeprefix("other Id=")
+                elif line == "other LoadState=masked":
+                    masked.add(other)
+                elif line.startswith("stat ") and ")" in line:
+                    stats[int(line.split()[1])] = line[len("stat ") :]
+                elif "=" in line and not line.startswith("other "):
+                    key, value = line.split("=", 1)
+                    # Every unit shows the same keys: one that comes again begins the next unit.
+                    if not blocks or key in blocks[-1]:
+                        blocks.append({})
+                    blocks[-1][key] = value
+            known = all(block.get("LoadState") and block.get("ActiveState") for block in blocks)
+            if clock is None or not known or len(blocks) != len(self.units):
+                raise FactProcessError("systemctl does not tell the state of the units")
+            units: dict[str, UnitState] = {}
+            for name, block in zip(self.units, blocks, strict=True):
+                needs = [*_required(block), *requires.get(name, ())]
+                blocked_by = tuple(dict.fromkeys(other for other in needs if other in masked))
+                units[name] = _unit(block, stats, clock, blocked_by)
+        return UnitStates("systemd", clock.now, units, mtimes)
 
 
 # Which units that others require are masked. What a masked unit requires only its file tells.
@@ -227,6 +231,7 @@ class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
     out.
 
     + units: full names, as ``kubelet.service``
+    + root: the folder of a system that is looked at from outside
 
     .. code:: python
 
@@ -236,9 +241,9 @@ class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
     default = dict
 
     @override
-    def command(self, units: Sequence[str]) -> str:
-        folders = " ".join(f'{folder}/"$unit".d/*.conf' for folder in (*_ABOVE, *_FOLDERS))
-        files = " ".join(f'{folder}/"$unit"' for folder in _ABOVE)
+    def command(self, units: Sequence[str], root: str = "") -> str:
+        folders = " ".join(f'"$root"{folder}/"$unit".d/*.conf' for folder in (*_ABOVE, *_FOLDERS))
+        files = " ".join(f'"$root"{folder}/"$unit"' for folder in _ABOVE)
         # A drop-in hides one of its name in the folders after its own.
         return f"""\
 look() {{
@@ -248,6 +253,7 @@ seen="$seen|${{file##*/}}|"
 grep -qE '^[[:space:]]*ExecStart[[:space:]]*=' "$file" && printf '%s %s\\n' "$unit" "$file"
 return 0
 }}
+root={shlex.quote(root)}
 for unit in {shlex.join(units)}; do
 seen=
 for file in {files} {folders}; do look; done

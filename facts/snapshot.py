@@ -13,20 +13,26 @@ that host, which :func:`read` raises.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+import click
 from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.exceptions import FactError, FactProcessError
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
+
+from pyinfra_kube.facts.tools import named, trials
 
 T = TypeVar("T")
 
@@ -39,8 +45,13 @@ _FRESH = 15.0
 _PATIENCE = 60
 _TRIP_PATIENCE = 300
 
-# Letters of one command, quoted for the shell that logs in: Linux takes 128 KiB in one argument.
+# Seconds in which the tools of the base system must answer.
+_TRIAL_PATIENCE = 10
+
+# Letters of one command, quoted for the shell that logs in, and of those around one fact's own:
+# Linux takes 128 KiB in one argument.
 _LENGTH = 100_000
+_AROUND = 500
 
 # Two reads are the same only when they run as the same user in the same shell.
 _IDENTITY_KEYS = (
@@ -134,57 +145,152 @@ class Snapshot(FactBase[dict[str, Any]]):
     def command(self, subjects: Sequence[Subject]) -> str:
         # A fact may keep from its command what its processing needs.
         self.facts = [(subject, subject.fact()) for subject in subjects]
+        # What nobody knew before stands in no file and no answer.
+        self.mark = f"{_MARK}-{token_hex(8)}"
+        commands = [subject.command(fact) for subject, fact in self.facts]
+        tools = {tool for command in commands for tool in named(command)}
+        parts = "\n".join(self._part(index, command) for index, command in enumerate(commands))
+        # Encoded, for what is printed may be any bytes; a login may print something before it.
+        return f"""\
+echo; echo '{self.mark}'
+works=$({_within(min(_PATIENCE, _TRIAL_PATIENCE))} sh 2>/dev/null <<'{self.mark} end'
+echo ' timeout '
+{trials({*tools, "base64"})}
+{self.mark} end
+)
+have() {{
+for tool; do
+case "$works" in *" $tool "*) ;; *) echo "{self.mark} lacks $tool"; return 1 ;; esac
+done
+}}
+all() {{
+exec 3>&1
+{parts}
+}}
+if have timeout base64; then all | base64; fi
+echo '{self.mark}'"""
+
+    def _part(self, index: int, command: str) -> str:
         # What a fact's tools complain of goes its own way, to be said where the fact fails.
-        return "exec 3>&1\n" + "\n".join(
-            f"""printf '\\n{_MARK} {index}\\n'
-said=$(timeout {_PATIENCE} sh 2>&1 >&3 3>&- <<'{_MARK} end'
+        return f"""\
+echo '{self.mark} {index}'
+if have {" ".join(["timeout", *named(command)])}; then
+said=$({_within(_PATIENCE)} sh 2>&1 >&3 3>&- <<'{self.mark} end'
 {{
-{subject.command(fact)}
-}} </dev/null
-{_MARK} end
+{command}
+}} </dev/null || exit
+printf '\n{self.mark} done\n'
+{self.mark} end
 )
 status=$?
-printf '\\n{_MARK} said\\n%s\\n{_MARK} status %s\\n' "$said" "$status\""""
-            for index, (subject, fact) in enumerate(self.facts)
-        )
+printf '\n{self.mark} said\n%s\n{self.mark} status %s\n' "$said" "$status"
+fi"""
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        lines: list[str] = []
-        answer: list[str] = []
-        index = 0
-        for line in output:
-            if not line.startswith(_MARK):
-                lines.append(line)
-                continue
-            word = line[len(_MARK) :].split()
-            if word[0] == "said":
-                answer = lines
-            elif word[0] == "status":
-                subject, fact = self.facts[index]
-                values[subject.key] = _value(subject, fact, answer, lines, int(word[1]))
-            else:
-                index = int(word[0])
-            lines = []
-        missing = [s for s, _ in self.facts if s.key not in values]
-        return values | {s.key: Failure(f"{s!r}: the answer was cut off") for s in missing}
+        try:
+            printed = self.printed(output)
+        except FactProcessError as error:
+            return {s.key: Failure(f"{s!r}: {error}") for s, _ in self.facts}
+        return {
+            subject.key: _value(subject, fact, one)
+            for (subject, fact), one in zip(self.facts, printed, strict=True)
+        }
+
+    def printed(self, output: Iterable[str]) -> list[_Printed]:
+        """Return what each fact's command printed; raises ``FactProcessError`` where none did."""
+
+        found: dict[str, dict[str, list[str]]] = {}
+        index = ""
+        for word, lines in _parts(_decoded(output, self.mark), f"{self.mark} "):
+            index = word if word.isdigit() else index
+            found.setdefault(index, {})[word] = lines
+        return [_Printed.of(str(i), found.get(str(i), {})) for i in range(len(self.facts))]
+
+
+def _within(seconds: float) -> str:
+    """The words that end a command in time, also one that does not listen."""
+
+    return f"timeout -k 5 {seconds}"
+
+
+def _decoded(output: Iterable[str], mark: str) -> list[str]:
+    """The lines that were printed; what is not UTF-8 in them is replaced."""
+
+    lines = list(output)
+    lines = lines[lines.index(mark) + 1 :] if mark in lines else []
+    whole = mark in lines
+    text = "".join(lines[: lines.index(mark)] if whole else lines)
+    if lacks := text.partition(f"{mark} lacks ")[2]:
+        raise FactProcessError(f"{lacks} is missing on the host, or does not work")
+    # What is cut off is read as far as it goes.
+    text = text if whole else text[: len(text) // 4 * 4]
+    try:
+        return base64.b64decode(text, validate=True).decode(errors="replace").split("\n")
+    except binascii.Error as error:
+        raise FactProcessError("the host's answer is damaged") from error
+
+
+def _parts(lines: Iterable[str], mark: str) -> Iterator[tuple[str, list[str]]]:
+    """What stands between marks, by the word of the mark that begins it."""
+
+    part: tuple[str, list[str]] = ("", [])
+    for line in lines:
+        if line.startswith(mark):
+            yield part
+            part = (line[len(mark) :], [])
+        else:
+            part[1].append(line)
+    yield part
+
+
+@dataclass(frozen=True)
+class _Printed:
+    """
+    What one fact's command printed.
+
+    + answer: its lines; ``None`` where it did not come to its end
+    + said: what its tools complained of
+    + status: what it ended with; ``None`` where that did not arrive
+    + lacks: a tool of the base system that does not answer
+    """
+
+    answer: list[str] | None
+    said: list[str]
+    status: int | None
+    lacks: str
+
+    @classmethod
+    def of(cls, index: str, parts: Mapping[str, list[str]]) -> _Printed:
+        """Read the parts between the marks of one fact."""
+
+        # A mark begins a line of its own, so one empty line before it is ours.
+        lines = parts.get(index, [])
+        lines = lines[:-1] if lines[-1:] == [""] else lines
+        words = {word.partition(" ")[0]: word.partition(" ")[2] for word in parts}
+        return cls(
+            answer=lines if "done" in parts else None,
+            said=[line.strip() for line in parts.get("said", []) if line.strip()],
+            status=int(words["status"]) if words.get("status") else None,
+            lacks=words.get("lacks", ""),
+        )
 
 
 # What timeout(1) ends with when time is up.
 _TIME_IS_UP = (124, 137)
 
 
-def _value(
-    subject: Subject, fact: FactBase[Any], answer: list[str], said: list[str], status: int
-) -> Any:
-    if status in _TIME_IS_UP:
+def _value(subject: Subject, fact: FactBase[Any], printed: _Printed) -> Any:
+    if printed.lacks:
+        return Failure(f"{subject!r}: {printed.lacks} is missing on the host, or does not work")
+    if printed.status in _TIME_IS_UP:
         return Failure(f"{subject!r} did not answer in {_PATIENCE} s")
-    if status:
-        last = next((line for line in reversed(said) if line.strip()), f"exit status {status}")
-        return Failure(f"{subject!r}: {last.strip()}")
-    # The mark begins a line of its own, so one empty line before it is ours.
-    lines = answer[:-1] if answer and answer[-1] == "" else answer
+    if printed.status:
+        last = printed.said[-1] if printed.said else f"exit status {printed.status}"
+        return Failure(f"{subject!r}: {last}")
+    if printed.status is None or printed.answer is None:
+        return Failure(f"{subject!r}: the answer was cut off")
+    lines = printed.answer
     return understood(subject, lambda: fact.process(lines) if lines else fact.default())
 
 
@@ -207,7 +313,7 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
     try:
         status, output = host.run_shell_command(
             StringCommand(fact.command(subjects)),
-            print_output=state.print_fact_output and not any(_is_secret(s) for s in subjects),
+            print_output=False,
             print_input=state.print_fact_input,
             **connector,
         )
@@ -223,7 +329,19 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
         raise FactError(
             f"the host cannot be asked: {said[-1] if said else 'no reason given'}; {fix}"
         )
+    if state.print_fact_output:
+        _print(host, fact, output.stdout_lines)
     return fact.process(output.stdout_lines)
+
+
+def _print(host: Host, fact: Snapshot, output: Sequence[str]) -> None:
+    """Print for -vvv what was asked and answered, but what may hold secrets."""
+
+    with suppress(FactProcessError):
+        for (subject, _), one in zip(fact.facts, fact.printed(output), strict=True):
+            lines = ["(hidden)"] if _is_secret(subject) else [*(one.answer or ()), *one.said]
+            for line in [f"{subject!r}:", *lines]:
+                click.echo(f"{host.print_prefix}{line}", err=True)
 
 
 def _is_secret(subject: Subject) -> bool:
@@ -310,7 +428,8 @@ def _may_differ(memory: _Memory, key: str, fact: type[FactBase[Any]]) -> bool:
     """Whether others may have changed it since, or a service that did not answer now may."""
 
     value = memory.values[key]
-    if "down" in (getattr(value, "status", ""), getattr(value, "runtime", "")):
+    states = {getattr(value, name, "") for name in ("status", "runtime", "manager")}
+    if states & {"down", "refused"}:
         return True
     return getattr(fact, "shared", False) and memory.everywhere.get(key) != _everywhere()
 
@@ -423,7 +542,7 @@ def _trips(subjects: list[Subject]) -> list[list[Subject]]:
     trips: list[list[Subject]] = []
     room = 0
     for subject in subjects:
-        length = len(shlex.quote(Snapshot().command([subject])))
+        length = len(shlex.quote(subject.command(subject.fact()))) + _AROUND
         if not trips or length > room:
             trips.append([])
             room = _LENGTH

@@ -10,19 +10,23 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.facts.docker import RUNS
 from pyinfra_kube.facts.times import NOW, Clock
+from pyinfra_kube.facts.tools import sound, understanding
 
 _INSPECT = (
     "{{.Id}} {{.Name}} {{.State.Running}} {{.State.Pid}} {{.State.StartedAt}} "
     "{{.State.ExitCode}} {{.Config.Image}} {{json .Config.Labels}}"
 )
 _LABEL = "io.kubernetes."
+
+_Runtime = Literal["docker", "cri", "missing", "down"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class StaticPodStates:
     + containers: of all pods on the host
     """
 
-    runtime: Literal["docker", "cri", "missing", "down"] = "missing"
+    runtime: _Runtime = "missing"
     now: float = 0.0
     manifests: dict[str, str] = field(default_factory=dict)
     containers: list[PodContainer] = field(default_factory=list)
@@ -119,47 +123,53 @@ class StaticPods(FactBase[StaticPodStates]):
 
     @override
     def process(self, output: Iterable[str]) -> StaticPodStates:
-        runtime: Literal["docker", "cri", "missing", "down"] = "missing"
         manifests: dict[str, str] = {}
-        inspected: list[str] = []
-        crictl: list[str] = []
-        stats: dict[str, str] = {}
-        clock = Clock(0.0, 0)
+        lines: dict[str, list[str]] = {}
         for line in output:
             word, _, rest = line.partition(" ")
-            if word == "runtime":
-                runtime = _runtime(rest)
-            elif re.fullmatch(r"[0-9a-f]{64}", word) and rest.startswith(" /"):
+            if re.fullmatch(r"[0-9a-f]{64}", word) and rest.startswith(" /"):
                 manifests[rest.strip()] = word
-            elif word == "container":
-                inspected.append(rest)
-            elif word == "crictl":
-                crictl.append(rest)
-            elif word == "stat" and ")" in rest:
-                stats[rest.split()[0]] = rest
-            elif word == "now":
-                clock = Clock.parse(line)
-        containers = [_docker_container(line, stats, clock) for line in inspected]
-        containers += _cri_containers("".join(crictl))
+            else:
+                lines.setdefault(word, []).append(rest)
+        runtime = "".join(lines.get("runtime", []))
+        if runtime not in get_args(_Runtime) or "now" not in lines:
+            raise FactProcessError("the host does not tell what runs its pods")
+        with understanding("docker" if runtime == "docker" else "crictl"):
+            clock = Clock.parse(f"now {lines['now'][-1]}")
+            stats = {rest.split()[0]: rest for rest in lines.get("stat", []) if ")" in rest}
+            inspected = lines.get("container", [])
+            if len(inspected) < int("".join(lines.get("count", [])) or 0):
+                raise FactProcessError("docker does not tell of all containers what they are")
+            containers = [_docker_container(line, stats, clock) for line in inspected]
+            if runtime == "cri":
+                containers = _cri_containers("\n".join(lines.get("crictl", [])))
         return StaticPodStates(
-            runtime,
+            cast(_Runtime, runtime),
             clock.now,
             manifests,
             [item for item in containers if item.container != "POD"],
         )
 
 
+# The title of the table tells that docker answers, also where it has nothing to show.
 _DOCKER = f"""\
 {RUNS}
 if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
-elif ! docker_runs || ! ids=$(timeout 20 docker ps --all --quiet --no-trunc \
+elif ! docker_runs || ! shown=$(timeout 20 docker ps --all --no-trunc \
 --filter label=io.kubernetes.pod.name 2>/dev/null); then echo 'runtime down'
 else
+case $shown in 'CONTAINER ID '*) ;; *)
+echo "docker does not tell its containers: it prints no table" >&2
+exit 1 ;; esac
 echo 'runtime docker'
-shown=$([ -z "$ids" ] || timeout 20 docker inspect --format 'container {_INSPECT}' $ids 2>/dev/null)
-printf '%s\\n' "$shown"
-for pid in $(printf '%s\\n' "$shown" | cut -d ' ' -f 5); do
-[ "$pid" = 0 ] || echo "stat $(cat /proc/$pid/stat 2>/dev/null)"
+ids=$(printf '%s\\n' "$shown" | sed '1d; s/ .*//')
+shown=$([ -z "$ids" ] || timeout 20 docker inspect --format 'container {_INSPECT}' $ids 2>&1)
+# One that went meanwhile is none any more.
+gone=$(printf '%s\\n' "$shown" | grep -ci 'no such object')
+echo "count $(($(printf '%s\\n' "$ids" | grep -c .) - gone))"
+printf '%s\\n' "$shown" | grep '^container '
+for pid in $(printf '%s\\n' "$shown" | sed -n 's/^container //p' | cut -d ' ' -f 4); do
+[ "$pid" = 0 ] || echo "stat $(cat "/proc/$pid/stat" 2>/dev/null)"
 done
 fi"""
 
@@ -172,17 +182,12 @@ printf '%s\\n' "$shown" | sed 's/^/crictl /'
 fi"""
 
 
-def _runtime(word: str) -> Literal["docker", "cri", "missing", "down"]:
-    if word == "docker":
-        return "docker"
-    if word == "cri":
-        return "cri"
-    return "down" if word == "down" else "missing"
-
-
 def _docker_container(line: str, stats: dict[str, str], clock: Clock) -> PodContainer:
     id_, name, running, pid, started, exit_code, image, labels = line.split(" ", 7)
     label: dict[str, str] = json.loads(labels) or {}
+    found = [value for value in label.values() if not isinstance(value, str)]
+    if found:
+        raise ValueError(f"a label has the value {found[0]!r}")
     restarts = (
         label.get(f"annotation.{_LABEL}container.restartCount")
         or label.get(f"{_LABEL}container.restartCount")
@@ -190,7 +195,7 @@ def _docker_container(line: str, stats: dict[str, str], clock: Clock) -> PodCont
     )
     return PodContainer(
         id=id_,
-        pod=label.get(f"{_LABEL}pod.name", ""),
+        pod=label[f"{_LABEL}pod.name"],
         namespace=label.get(f"{_LABEL}pod.namespace", ""),
         container=label.get(f"{_LABEL}container.name", ""),
         image=image,
@@ -202,8 +207,8 @@ def _docker_container(line: str, stats: dict[str, str], clock: Clock) -> PodCont
 
 
 def _cri_containers(text: str) -> list[PodContainer]:
-    shown: dict[str, Any] = json.loads(text) if text else {}
-    return [
+    shown: dict[str, Any] = json.loads(text)
+    containers = [
         PodContainer(
             id=item["id"],
             pod=item["labels"].get(f"{_LABEL}pod.name", ""),
@@ -214,8 +219,10 @@ def _cri_containers(text: str) -> list[PodContainer]:
             started=round(int(item["createdAt"]) / 1e9, 3),
             restarts=int(item["metadata"].get("attempt") or 0),
         )
+        # crictl writes no key at all, or null, where there is none.
         for item in shown.get("containers") or []
     ]
+    return [sound(container) for container in containers]
 
 
 def _timestamp(text: str) -> float:

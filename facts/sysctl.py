@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 
@@ -39,11 +40,16 @@ class Sysctls(FactBase["dict[str, str | None]"]):
     @override
     def command(self, keys: Sequence[str]) -> str:
         pairs = " ".join(shlex.quote(word) for key in keys for word in (key, path(key)))
-        return (
-            f"set -- {pairs}; while [ $# -gt 1 ]; do "
-            'if [ -r "$2" ]; then printf "%s = %s\\n" "$1" "$(cat "$2" 2>/dev/null)"; '
-            'else printf "%s\\n" "$1"; fi; shift 2; done'
-        )
+        self.keys = list(keys)
+        # Not with read: dash asks for a letter at a time, and the kernel gives a number whole.
+        return f"""\
+set -- {pairs}
+while [ $# -gt 1 ]; do
+if [ ! -r "$2" ]; then echo "$1"
+else printf '%s = %s\\n' "$1" "$(cat "$2" 2>/dev/null | head -n 1)"
+fi
+shift 2
+done"""
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, str | None]:
@@ -51,6 +57,8 @@ class Sysctls(FactBase["dict[str, str | None]"]):
         for line in output:
             key, found, value = line.partition(" = ")
             values[key] = " ".join(value.split()) if found else None
+        if list(values) != list(dict.fromkeys(self.keys)):
+            raise FactProcessError("the host does not tell its kernel settings")
         return values
 
 
@@ -86,7 +94,9 @@ class SysctlSettings(FactBase[list[Setting]]):
         return (
             "for file in /etc/sysctl.d/*.conf /run/sysctl.d/*.conf /usr/local/lib/sysctl.d/*.conf "
             "/usr/lib/sysctl.d/*.conf /lib/sysctl.d/*.conf /etc/sysctl.conf; do "
-            '[ -f "$file" ] && grep -EsH "^[[:space:]]*-?[a-z]" "$file"; done; true'
+            # In the C locale any bytes are text.
+            '[ -f "$file" ] && LC_ALL=C grep -aEH "^[[:space:]]*-?[a-z]" "$file"; '
+            "[ $? -le 1 ] || exit 1; done; true"
         )
 
     @override
@@ -133,7 +143,8 @@ class Modules(FactBase[dict[str, str]]):
 
     @override
     def command(self, modules: Sequence[str]) -> str:
-        names = " ".join(shlex.quote(module.replace("-", "_")) for module in modules)
+        self.modules = [module.replace("-", "_") for module in modules]
+        names = shlex.join(self.modules)
         return (
             'tree="/lib/modules/$(uname -r)"; '
             f"for module in {names}; do "
@@ -148,8 +159,11 @@ class Modules(FactBase[dict[str, str]]):
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, str]:
-        states = {}
-        for line in output:
-            name, state = line.split()
-            states[name] = state
+        states = dict(map(str.split, output))
+        wrong = [module for module in self.modules if states.get(module) not in _STATES]
+        if wrong:
+            raise FactProcessError(f"the host does not tell how it has {', '.join(wrong)}")
         return states
+
+
+_STATES = ("loaded", "builtin", "available", "missing", "unknown")

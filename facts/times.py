@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.facts.tools import understanding
+
 # A process that starts to be read is as old as now: no uptime is needed, which containers fake. On
 # a busy host much may lie between the two clocks: they are read until they were read together.
 NOW = """\
@@ -81,7 +83,8 @@ class Mtimes(FactBase[dict[str, float]]):
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, float]:
-        return dict(parse_mtime(line) for line in output)
+        with understanding("find"):
+            return dict(parse_mtime(line) for line in output)
 
 
 def mtimes_command(paths: Sequence[str], more: str = "") -> str:

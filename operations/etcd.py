@@ -14,20 +14,14 @@ from urllib.parse import quote
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.facts.etcd import Api, EtcdKeys, Keys, KeyState, curl, to_base64
+from pyinfra_kube.facts.etcd import Api, EtcdKeys, Keys, KeyState, curl, to_base64, trouble
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.failing import failure
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Key", "keys"]
-
-_REASONS = {
-    "down": "does not answer",
-    "refused": "refuses us: the certificates given do not fit",
-    "unsupported": "has no {api} interface (from 3.4 v2 needs --enable-v2; 3.6 has none)",
-    "curl missing": "cannot be asked: curl is not installed on this host",
-}
 
 
 @dataclass(frozen=True)
@@ -80,6 +74,10 @@ def keys(
     what somebody else set in between is not lost, the operation fails instead. Only a removal
     through v2 that gives no ``previous`` holds for any value.
 
+    An etcd that is not there yet may be there when the keys are set. One that refuses this host, or
+    answers what is not understood, is an error in the plan; so is one that does not answer, where a
+    key shall not be.
+
     Values are not for secrets: ``--diff`` shows them.
 
     + keys: list of ``Key``
@@ -109,6 +107,8 @@ def keys(
 
     paths = [item.path for item in keys]
     state = read(EtcdKeys, endpoints=endpoints, paths=paths, api=api, ca=ca, cert=cert, key=key)
+    if not _may_go_on(keys, state):
+        raise OperationError(trouble(state.status, state.said, endpoints, api))
     differing = [item for item in keys if _differs(item, state.keys.get(item.path))]
     conflicts = [item for item in differing if _conflicts(item, state)]
     if conflicts:
@@ -122,7 +122,15 @@ def keys(
     elif state.status == "ok":
         yield _script(differing, state, api, curl(ca, cert, key))
     else:
-        yield _failure(state, endpoints, api)
+        yield failure(OperationError(trouble(state.status, state.said, endpoints, api)))
+
+
+def _may_go_on(keys: Sequence[Key], state: Keys) -> bool:
+    """Whether what is known of etcd is enough for a plan."""
+
+    if state.status in ("down", "unsupported", "curl missing"):
+        return all(item.present for item in keys)
+    return state.status == "ok"
 
 
 def _differs(item: Key, found: KeyState | None) -> bool:
@@ -144,11 +152,6 @@ def _conflict(item: Key, state: Keys) -> str:
     found = state.keys.get(item.path)
     has = repr(found.value) if found else "no value"
     return f"etcd key {item.path}: it has {has}, and only {item.previous!r} may be replaced"
-
-
-def _failure(state: Keys, endpoints: Sequence[str], api: Api) -> Script:
-    problem = f"etcd at {', '.join(endpoints)} {_REASONS[state.status].format(api=api)}"
-    return Script(f"echo {shlex.quote(problem)} >&2\nexit 1", "set keys of etcd")
 
 
 _FUNCTIONS = """\

@@ -16,7 +16,7 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra_kube.cluster import flannel as pure
 from pyinfra_kube.cluster.flannel import PREFIX, Backend
 from pyinfra_kube.facts.bridge import Link, Links
-from pyinfra_kube.facts.etcd import Api, EtcdKeys
+from pyinfra_kube.facts.etcd import Api, EtcdKeys, trouble
 from pyinfra_kube.facts.flannel import (
     DOCKER_FILE,
     SUBNET_FILE,
@@ -192,19 +192,11 @@ def flanneld(
         ctx_host.get().noop("flanneld's options are as wanted")
 
 
-_REASONS = {
-    "down": "does not answer this host",
-    "refused": "refuses this host: the certificates given do not fit",
-    "unsupported": "has no {api} interface (from 3.4 v2 needs --enable-v2; 3.6 has none)",
-    "curl missing": "cannot be asked: curl is not installed on this host",
-}
-
-
 def _require(found: LeaseStates, endpoints: Sequence[str], prefix: str, api: Api) -> None:
-    urls = ", ".join(endpoints)
     if found.status != "ok":
-        raise OperationError(f"etcd at {urls} {_REASONS[found.status].format(api=api)}")
+        raise OperationError(trouble(found.status, found.said, endpoints, api))
     if found.config is None:
+        urls = ", ".join(endpoints)
         raise OperationError(f"etcd at {urls} has no {prefix}/config: flanneld would wait for it")
 
 
@@ -252,6 +244,9 @@ def lease(
     if state.running and state.subnet:
         links = read(Links)
         found = _etcd(endpoints, prefix, api, ca, cert, key)
+        # Before the run it may be down; one that refuses says nothing of leases.
+        if found.status in ("refused", "not understood") or ctx_state.get().is_executing:
+            _require(found, endpoints, prefix, api)
         device = pure.device_of(backend, vni)
         wrong = _wrong_device(device, links, port or pure.PORTS.get(backend), state.subnet)
         reason = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.facts.nodes import Node, Nodes, kubectl_words
+from pyinfra_kube.facts.nodes import Node, Nodes, NodeStates, kubectl_words
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.operation import operation
@@ -95,6 +95,7 @@ def node_objects(
     """
 
     states = read(Nodes, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    _require(states, absent)
     failed = {host.name for host in ctx_state.get().failed_hosts}
     nodes = [node for node in nodes if node.name in states.nodes or node.host not in failed]
     for node in nodes:
@@ -118,6 +119,24 @@ def node_objects(
     head = f'kubectl_() {{ {words} "$@"; }}\n{_FUNCTIONS}'
     changed = dict.fromkeys([node.name for node in nodes] + list(absent))
     yield Script(head + "\n".join(lines), f"set nodes {', '.join(changed)}")
+
+
+def _require(states: NodeStates, absent: Sequence[str]) -> None:
+    """
+    Fail where no answer is not enough. A kubectl that is missing, an API server that does not
+    answer or knows us no more, may be there when the run has come here. Where there is a kubectl,
+    what shall not be must be known of before.
+    """
+
+    early = not ctx_state.get().is_executing
+    if states.status == "ok" or (early and (not absent or states.status == "missing")):
+        return
+    if states.status == "refused":
+        fix = "see that its kubeconfig is of this cluster, and that its user may read nodes"
+        raise OperationError(f"the API server refuses kubectl: {states.reason}; {fix}")
+    if absent:
+        why = states.reason or "kubectl is not installed"
+        raise OperationError(f"it cannot be read which nodes there are: {why}")
 
 
 def _set(wanted: NodeObject, found: Node | None, wait: int) -> list[str]:

@@ -86,7 +86,8 @@ def routes(
     """
 
     wanted = list(routes) if present else []
-    found = read(facts.Routes)
+    # A host without iproute2 gets it in the same run.
+    found = read(facts.Routes) or []
     adding = [route for route in wanted if not any(_is(route, f, protocol) for f in found)]
     lines = [
         *_set(adding, found, protocol),

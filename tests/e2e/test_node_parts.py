@@ -535,6 +535,29 @@ ETCD = """
 """
 
 
+REMOVAL = """
+    from pyinfra_kube.operations import etcd
+    etcd.keys(name="Remove a key", keys=[etcd.Key("/text", present=False)], api="{api}")
+"""
+
+
+def _enable_auth(part: Part) -> None:
+    root, guest = (
+        '{"user":"root","password":"x"}',
+        '{"role":"guest","revoke":{"kv":{"read":["/*"]}}}',
+    )
+    for request in (
+        f"v2/auth/users/root -X PUT -d '{root}'",
+        "v2/auth/enable -X PUT",
+        f"v2/auth/roles/guest -u root:x -X PUT -d '{guest}'",
+        """v3/auth/user/add -d '{"name":"root","password":"x"}'""",
+        """v3/auth/role/add -d '{"name":"root"}'""",
+        """v3/auth/user/grant -d '{"user":"root","role":"root"}'""",
+        "v3/auth/enable -d '{}'",
+    ):
+        part.sh(f"curl -sf http://127.0.0.1:2379/{request}")
+
+
 def _run_etcd(part: Part, name: str, *flags: str) -> None:
     part.sh(
         "mkdir -p /srv/pki && cd /srv/pki && [ -e ca.key ] || openssl req -x509 -newkey rsa:2048 "
@@ -571,10 +594,15 @@ def test_keys_of_etcd(part: Part) -> None:
         assert changed == {"Set keys v2 http://127.0.0.1:2379"}
         assert '"errorCode":100' in part.sh("curl -s http://127.0.0.1:2379/v2/keys/gone")
         said = part.fails(ETCD.replace("PREVIOUS", "None").replace("/srv/pki/ca.key", "/none"))
-        assert "refuses us" in said
+        assert "refuses this host" in said
+        _enable_auth(part)
+        for api in ("v2", "v3"):
+            said = part.fails(REMOVAL.format(api=api))
+            assert "etcd at http://127.0.0.1:2379 refuses this host" in said
     finally:
         part.sh("docker rm -f plain tls")
     assert "does not answer" in part.fails(ETCD.replace("PREVIOUS", "None"))
+    assert "does not answer" in part.fails(REMOVAL.format(api="v3"))
 
 
 KUBELET = """
@@ -748,6 +776,9 @@ def test_a_control_plane_and_its_node_objects(part_1_20: Part) -> None:
     assert running["kube-apiserver"].running["token-auth-file"].endswith("known_tokens.csv")
     assert running["kubelet"].running == running["kubelet"].configured
 
+    # What the host has for the world is none of the way to its own cluster.
+    variables = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    part.sh(f"printf '%s=http://127.0.0.1:9\\n' {' '.join(variables)} >> /etc/environment")
     gone = '{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gone"}}'
     part.sh(f"echo '{gone}' | {kubectl} create -f -")
     assert part.settle(NODES) == {"Set nodes"}

@@ -11,6 +11,8 @@ from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 
 from pyinfra_kube.facts.bridge import Link
+from pyinfra_kube.facts.etcd import Keys
+from pyinfra_kube.facts.nodes import NodeStates
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.facts.services import UnitStates
 from tests.unit.harness import FactRunner, answers
@@ -47,11 +49,13 @@ def prepared(
     with cluster_of(groups, data) as state:
         for host in state.inventory:
             link = Link("eth0", "", 1500, "", (f"{HOSTS[host.name]}/24",), True, None)
-            facts = {
+            facts: dict[str, Any] = {
                 "bridge.Links": {"eth0": link},
                 "packages.Packages": packages,
                 "services.Units": UnitStates(manager="systemd"),
             }
+            if "remove_nodes" in data:
+                facts |= {"nodes.Nodes": NodeStates("ok"), "etcd.EtcdKeys": Keys("ok")}
             answers(host, FactRunner(facts))
             vars(host)["log"] = _noting(shown, host.name)
             state.activate_host(host)

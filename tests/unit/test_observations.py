@@ -36,7 +36,12 @@ def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
     lines = [f"file {base64.b64encode(text.encode()).decode()} /etc/docker/daemon.json"]
     settings = seen({"docker.Docker": lines}).settings
     assert (settings["docker_root"], settings["cgroup_driver"]) == ("/data/docker", "systemd")
-    running = [*lines, "running", "info Docker Root Dir: /data/docker/1000.1000"]
+    running = [
+        *lines,
+        "running",
+        "info Server Version: 20.10.24",
+        "info Docker Root Dir: /data/docker/1000.1000",
+    ]
     assert seen({"docker.Docker": running}).settings["docker_root"] == "/data/docker/1000.1000"
 
 
