@@ -88,12 +88,12 @@ done"""
 
 
 def _certificates(text: str, path: str) -> list[Certificate]:
-    begins, end = "-----BEGIN CERTIFICATE-----", f"{_END}\n"
-    parts = "\n".join([*map(str.rstrip, text.splitlines()), ""]).split(begins)[1:]
-    if any(end not in part for part in parts):
+    begins = "-----BEGIN CERTIFICATE-----"
+    parts = "\n".join(map(str.rstrip, text.splitlines())).split(begins)[1:]
+    if any(_END not in part for part in parts):
         raise FactProcessError(f"{path}: a certificate in it is cut off; {_FIX}")
     try:
-        return [parse(begins + part.partition(end)[0] + end) for part in parts]
+        return [parse(begins + part.partition(_END)[0] + _END) for part in parts]
     # What damage does to a certificate shows wherever it is read.
     except Exception as error:
         said = str(error).partition("\n")[0]

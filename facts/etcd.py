@@ -35,7 +35,8 @@ GATEWAYS = ("v3", "v3beta", "v3alpha")
 # so where there is TLS: no handshake, an end in its midst.
 _TLS_ERRORS = (51, 53, 54, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91)
 _ERRORS_WITH_TLS = (35, 56)
-_CUT_OFF = 18
+# Those that speak of what came: no HTTP, or not all of it.
+_STRANGE = (1, 8, 18, 61)
 
 # What etcd says to whom it does not know, whatever the code of HTTP: v3 with 400, v2 with its own.
 _REFUSALS = re.compile(
@@ -132,10 +133,13 @@ class Answer:
     def status(self) -> Status:
         if self._is_refusal:
             return "refused"
-        if self.exit_code == _CUT_OFF:
+        if self.exit_code in _STRANGE:
             return "not understood"
         if self.exit_code:
             return "down"
+        # etcd has no pages; a proxy's for 502 to 504 is of an etcd that is down.
+        if self.text.startswith("<") and self.code not in (502, 503, 504):
+            return "not understood"
         if self.code in (404, 405, 501) and "errorCode" not in self.body:
             return "unsupported"
         if self.code >= 500:
