@@ -75,6 +75,11 @@ _KINDS: dict[str, tuple[type, str]] = {
     "mtu": (int, "a whole number"),
 }
 
+# Where systemd looks for units; what it knows of them is what was there when it read them.
+_UNIT_FOLDERS = tuple(
+    f"{folder}/systemd/system" for folder in ("/etc", "/run", "/usr/local/lib", "/usr/lib")
+)
+
 # Asking a docker that is stopped would start it, where systemd keeps its socket open; even
 # "docker --version" asks.
 RUNS = """\
@@ -408,8 +413,10 @@ if [ "$(of NeedDaemonReload)" = yes ]; then
 read=$(busctl get-property org.freedesktop.systemd1 /org/freedesktop/systemd1 \
 org.freedesktop.systemd1.Manager UnitsLoadTimestamp 2>/dev/null |
 sed -n 's/^t \\([0-9]*\\)\\([0-9]\\{{6\\}}\\)$/@\\1.\\2/p')
-[ -z "$read" ] || systemctl cat docker.service 2>/dev/null | sed -n 's|^# /|/|p' |
-while read -r path; do find "$path" -newermt "$read" -printf 'newer %p\\n' 2>/dev/null; done
+[ -z "$read" ] || for folder in {shlex.join(_UNIT_FOLDERS)}; do
+find "$folder/docker.service" "$folder"/docker.service.d/*.conf -maxdepth 0 -newermt "$read" \\
+-printf 'newer %p\\n' 2>/dev/null
+done
 fi
 pid=$(of MainPID)
 if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/cmdline" ]; then

@@ -411,12 +411,12 @@ def _say_moves(state: DockerState, choice: _Choice, place: str) -> None:
             continue
         words = " ".join(flag.words)
         if flag.name in choice.fixed or _gone(choice, flag.name):
-            changes.show(f"docker: {words} of {flag.path} goes")
+            changes.say(f"docker: {words} of {flag.path} goes")
         elif place == "daemon.json":
             changes.show(f"docker: {words} of {flag.path} moves to {DAEMON_JSON}")
     for key, value in state.file.items():
         if _gone(choice, flag_name(key)):
-            changes.show(f"docker: {key} {', '.join(texts(value))} of {DAEMON_JSON} goes")
+            changes.say(f"docker: {key} {', '.join(texts(value))} of {DAEMON_JSON} goes")
         elif flag_name(key) in choice.names and place == "options":
             changes.show(f"docker: {key} of {DAEMON_JSON} moves to the file of options")
 

@@ -255,6 +255,7 @@ TOLD = """
     docker.working(name="Docker works")
 """
 MINE = "/etc/systemd/system/docker.service.d/mine.conf"
+MAKE_ROOM = f"mkdir -p /etc/docker $(dirname {MINE}); rm -rf /etc/docker/daemon.json {MINE}"
 START = "ExecStart=\\nExecStart=/usr/sbin/dockerd -H fd:// \\$OPTIONS \\$INSECURE_REGISTRY"
 
 
@@ -283,7 +284,7 @@ START = "ExecStart=\\nExecStart=/usr/sbin/dockerd -H fd:// \\$OPTIONS \\$INSECUR
 )
 def test_what_a_hosts_docker_has_stays(part: Part, told: str, registries: str) -> None:
     part.sh(
-        f"rm -rf /etc/docker/daemon.json /etc/default/docker /etc/sysconfig {MINE}\n{told}\n"
+        f"{MAKE_ROOM} /etc/default/docker /etc/sysconfig\n{told}\n"
         "systemctl daemon-reload; systemctl restart docker\n"
         "tar -c -C / etc/hostname | docker import - theirs:1"
     )
@@ -303,6 +304,14 @@ def test_what_a_hosts_docker_has_stays(part: Part, told: str, registries: str) -
         assert "geheim" in part.sh("cat /etc/docker/daemon.json")
 
 
+def test_a_drop_in_that_systemd_has_not_read_is_named(part: Part) -> None:
+    part.sh(f"{MAKE_ROOM}; systemctl daemon-reload")
+    part.sh(f"printf '[Service]\\nEnvironment=DOCKER_OPTS=--iptables=true\\n' > {MINE}")
+    assert f"{MINE}: changed since systemd read it" in part.fails(TOLD)
+    part.sh(f"rm {MINE}; systemctl daemon-reload; touch {MINE.replace('mine', 'kubernetes')}")
+    part.run(TOLD)
+
+
 @pytest.mark.parametrize(
     ("told", "error"),
     [
@@ -317,7 +326,7 @@ def test_what_a_hosts_docker_has_stays(part: Part, told: str, registries: str) -
     ],
 )
 def test_a_docker_that_cannot_be_told_is_left_alone(part: Part, told: str, error: str) -> None:
-    clean = f"rm -f /etc/docker/daemon.json {MINE}; systemctl daemon-reload"
+    clean = f"{MAKE_ROOM}; systemctl daemon-reload"
     part.sh(f"{clean}; {told}; systemctl daemon-reload; systemctl start docker || true")
     pid = "systemctl show --value --property=MainPID docker"
     before = part.sh(pid)
