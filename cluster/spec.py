@@ -8,7 +8,7 @@ each named, with what to write instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -391,6 +391,30 @@ class ClusterSpec(_Data):
             raise InputError(problems)
         return spec
 
+    def with_addresses(
+        self, addresses: Mapping[str, str], through: Collection[str] = ()
+    ) -> ClusterSpec:
+        """
+        The same with addresses that hosts told; checked as if they had been written.
+
+        + addresses: host → its address
+        + through: hosts whose flanneld must be told that address, unless it has an interface
+
+        Raises ``InputError``.
+        """
+
+        def told(host: HostSpec) -> HostSpec:
+            address = addresses.get(host.name, host.address)
+            iface = host.flannel_iface or (address if host.name in through else None)
+            return host.model_copy(update={"address": address, "flannel_iface": iface})
+
+        hosts = tuple(map(told, self.hosts))
+        spec = self.model_copy(update={"hosts": hosts})
+        problems = [problem for _, check in CHECKS for problem in check(spec)]
+        if problems:
+            raise InputError(problems)
+        return spec
+
     @property
     def masters(self) -> tuple[HostSpec, ...]:
         """The hosts of the control plane."""
@@ -640,6 +664,15 @@ def _nearest(word: str, words: Iterable[str]) -> str | None:
 def _our_name(key: str) -> str:
     name = key.lower() if key.isupper() else key
     return SEED_KEYS.get(name, name)
+
+
+def says_address(data: Mapping[str, Any]) -> bool:
+    """
+    Whether a host's data gives its address itself, and not only where SSH finds it.
+
+    + data: of one host
+    """
+    return any(_our_name(key) == "address" and value is not None for key, value in data.items())
 
 
 def _is_foreign(key: str) -> bool:
