@@ -131,6 +131,65 @@ def _state(said: dict[str, list[str]]) -> FileState:
     )
 
 
+# What keeps a file from getting its name: told by the shell alone, for there may be many.
+_LOOK = """\
+mounted=$(cut -d ' ' -f 5 /proc/self/mountinfo 2>/dev/null | tr '\\n' ' ')
+look() {
+real=$1
+if [ -L "$1" ]; then
+case $(find "$1" -maxdepth 0 -printf '%Y') in
+L) echo "$1" "it is a link that leads to itself; remove it"; return ;;
+esac
+if [ ! -d "$1" ]; then real=$(readlink -f "$1") || real=; fi
+if [ -z "$real" ]; then
+echo "$1" "it is a link to $(readlink "$1"), whose folder does not exist; make that folder," \
+"or remove the link"
+return
+fi
+fi
+folder=${real%/*}
+while [ "$folder" ] && [ ! -e "$folder" ] && [ ! -L "$folder" ]; do folder=${folder%/*}; done
+folder=${folder:-/}
+if [ -L "$folder" ] && [ ! -e "$folder" ]; then
+echo "$1" "its folder $folder is a link that leads nowhere; make what it leads to, or remove it"
+elif [ ! -d "$folder" ]; then
+echo "$1" "$folder is no folder; move it out of the way"
+elif [ ! -w "$folder" ]; then
+echo "$1" "nothing can be written in $folder: is it read-only or immutable? see mount and lsattr"
+elif [ -f "$real" ] && [ ! -w "$real" ]; then
+echo "$1" "$real cannot be written: is it immutable? see lsattr $real"
+elif [ ! -d "$real" ] && case " $mounted" in *" $real "*) ;; *) false ;; esac; then
+echo "$1" "$real is a mount point, and no other file can take its place; umount it, or mount" \
+"the folder that it is in"
+fi
+}
+"""
+
+
+class Obstacles(FactBase[dict[str, str]]):
+    """
+    Returns what is in the way of setting paths, and the way out; a free path is left out.
+
+    + paths: absolute paths
+
+    .. code:: python
+
+        {"/etc/hosts": "it is a link that leads to itself; remove it"}
+    """
+
+    default = dict
+
+    @override
+    def command(self, paths: Sequence[str]) -> str:
+        self.paths = paths
+        return f'{_LOOK}for path in {shlex.join(paths)}; do look "$path"; done; true'
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        lines = [(path, line) for line in output for path in self.paths]
+        return {path: line[len(path) + 1 :] for path, line in lines if line.startswith(f"{path} ")}
+
+
 class FileContents(FactBase[dict[str, bytes]]):
     """
     Returns the content of each of the paths; one that cannot be read is left out.

@@ -16,7 +16,7 @@ from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts.hosts import Hosts, HostsFile, Reachable, hosts_lines
-from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.facts.snapshot import read, rehearsing
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script, join
@@ -242,7 +242,7 @@ class _Names:
     def say(self, wanted: Mapping[str, str]) -> None:
         """Say, once a run, what stays and may surprise."""
 
-        if ctx_state.get().is_executing:
+        if ctx_state.get().is_executing or rehearsing():
             return
         for number, address, name in self.others:
             line = f"{PATH}:{number} gives {name} the address {address}"

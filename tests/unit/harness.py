@@ -42,7 +42,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.facts import snapshot
 from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.files import _FUNCTIONS
+from pyinfra_kube.operations.util.files import WRITER
 from pyinfra_kube.operations.util.script import Script
 
 FOLDER = Path(__file__).parent
@@ -171,7 +171,7 @@ def describe(command: Any) -> Any:
 
 
 def _lines(text: str) -> list[str]:
-    text = text.replace(_FUNCTIONS, "")
+    text = text.replace(WRITER, "")
     text = re.sub(
         r" <<'\.'\n(.*?)^\.$",
         lambda m: "\n" + re.sub(r"(?m)^", "| ", base64.b64decode(m.group(1)).decode().rstrip("\n")),
