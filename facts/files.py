@@ -140,9 +140,9 @@ if [ -L "$1" ]; then
 case $(find "$1" -maxdepth 0 -printf '%Y') in
 L) echo "$1" "it is a link that leads to itself; remove it"; return ;;
 esac
-if [ ! -d "$1" ]; then real=$(readlink -f "$1") || real=; fi
+if [ -f "$1" ] || [ ! -e "$1" ]; then real=$(readlink -f "$1") || real=; fi
 if [ -z "$real" ]; then
-echo "$1" "it is a link to $(readlink "$1"), whose folder does not exist; make that folder," \
+echo "$1" "it is a link to $(readlink "$1"), whose folder does not exist; make that folder," \\
 "or remove the link"
 return
 fi
@@ -158,9 +158,14 @@ elif [ ! -w "$folder" ]; then
 echo "$1" "nothing can be written in $folder: is it read-only or immutable? see mount and lsattr"
 elif [ -f "$real" ] && [ ! -w "$real" ]; then
 echo "$1" "$real cannot be written: is it immutable? see lsattr $real"
-elif [ ! -d "$real" ] && case " $mounted" in *" $real "*) ;; *) false ;; esac; then
-echo "$1" "$real is a mount point, and no other file can take its place; umount it, or mount" \
-"the folder that it is in"
+elif [ -d "$real" ] && [ ! -L "$real" ]; then
+[ "$2" = folder ] || [ -z "$(ls -A "$real")" ] ||
+echo "$1" "it is a folder that holds something; move it out of the way"
+elif [ -e "$real" ]; then
+case " $mounted" in *" $(cd -P "$folder" && pwd)/${real##*/} "*)
+echo "$1" "$real is a mount point, and no other file can take its place; umount it, or mount" \\
+"the folder that it is in" ;;
+esac
 fi
 }
 """
@@ -171,6 +176,7 @@ class Obstacles(FactBase[dict[str, str]]):
     Returns what is in the way of setting paths, and the way out; a free path is left out.
 
     + paths: absolute paths
+    + folders: those of them where a folder is wanted
 
     .. code:: python
 
@@ -180,9 +186,15 @@ class Obstacles(FactBase[dict[str, str]]):
     default = dict
 
     @override
-    def command(self, paths: Sequence[str]) -> str:
+    def command(self, paths: Sequence[str], folders: Sequence[str] = ()) -> str:
         self.paths = paths
-        return f'{_LOOK}for path in {shlex.join(paths)}; do look "$path"; done; true'
+        kinds = {"file": [path for path in paths if path not in folders], "folder": folders}
+        looks = [
+            f'for path in {shlex.join(some)}; do look "$path" {kind}; done'
+            for kind, some in kinds.items()
+            if some
+        ]
+        return _LOOK + "\n".join([*looks, "true"])
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, str]:

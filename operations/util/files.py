@@ -125,7 +125,8 @@ def plan_files(files: Sequence[File]) -> Script | None:
     paths = [file.path for file in files]
     states = read(Files, paths=paths)
     changing = [file for file in files if _differences(file, states.get(file.path))]
-    refuse_obstacles(paths, [file.path for file in changing if file.kind != "absent"])
+    folders = [file.path for file in files if file.kind == "directory"]
+    refuse_obstacles(paths, [file.path for file in changing if file.kind != "absent"], folders)
     for file in changing:
         _refuse(file, states.get(file.path))
     if not changing:
@@ -137,18 +138,21 @@ def plan_files(files: Sequence[File]) -> Script | None:
     return Script(WRITER + "".join(lines), summary)
 
 
-def refuse_obstacles(paths: Sequence[str], changing: Collection[str]) -> None:
+def refuse_obstacles(
+    paths: Sequence[str], changing: Collection[str], folders: Sequence[str] = ()
+) -> None:
     """
     Refuse to plan where something is in the way of a path, with that and the way out.
 
     + paths: all that are managed together, which are asked in one trip with what stands there
     + changing: those that are to be set
+    + folders: those where a folder is wanted
     """
 
     # Planned again while it is executed, it is too late to refuse, and a trip more.
     if not changing or ctx_state.get().is_executing:
         return
-    found = read(Obstacles, paths=list(paths))
+    found = read(Obstacles, paths=list(paths), folders=list(folders))
     if wrong := [f"{path}: {found[path]}" for path in paths if path in found and path in changing]:
         raise OperationError("; ".join(wrong))
 
