@@ -86,14 +86,17 @@ class Observation:
 
     def link_of(self, address: str | None) -> Link | None:
         """
-        The link that an address of the host is on.
+        The link that an address of the host is on; none for the loopback, by which nothing leaves.
 
         + address: without its length; by default the one that the default route leaves by
         """
 
         start = f"{address or self.address}/"
         found = (
-            link for link in self.links.values() for a in link.addresses if a.startswith(start)
+            link
+            for link in self.links.values()
+            for a in link.addresses
+            if a.startswith(start) and link.name != "lo"
         )
         return next(found, None)
 

@@ -224,8 +224,11 @@ class _Names:
         ]
         if found or self.found.sources is None:
             return found
-        said = self.found.answers if settled else self.found.early
-        asked = self.entries if settled else said
+        # Where nobody asks the file, it changes nothing.
+        sources = self.found.sources.split() or ["files"]
+        stays = settled or not {"files", "resolve"}.intersection(sources)
+        said = self.found.answers if stays else self.found.early
+        asked = self.entries if stays else said
         return [
             f"{name} is {', '.join(said.get(name, ())) or 'unknown'} here, not "
             f"{self.entries[name]}, and not by {PATH} (/etc/nsswitch.conf: hosts: "
