@@ -131,44 +131,42 @@ def _state(said: dict[str, list[str]]) -> FileState:
     )
 
 
-# What keeps a file from getting its name: told by the shell alone, for there may be many.
+# What keeps a file from getting its name, in the shell alone, for there may be many.
 _LOOK = """\
 mounted=$(cut -d ' ' -f 5 /proc/self/mountinfo 2>/dev/null | tr '\\n' ' ')
 look() {
 real=$1
 if [ -L "$1" ]; then
-case $(find "$1" -maxdepth 0 -printf '%Y') in
-L) echo "$1" "it is a link that leads to itself; remove it"; return ;;
-esac
+case $(find "$1" -maxdepth 0 -printf %Y) in L) echo "$1 loop"; return;; esac
+if [ -d "$1" ] && [ "$2" = file ]; then echo "$1 to-folder $(readlink "$1")"; return; fi
 if [ -f "$1" ] || [ ! -e "$1" ]; then real=$(readlink -f "$1") || real=; fi
-if [ -z "$real" ]; then
-echo "$1" "it is a link to $(readlink "$1"), whose folder does not exist; make that folder," \\
-"or remove the link"
-return
-fi
+[ "$real" ] || { echo "$1 nowhere $(readlink "$1")"; return; }
 fi
 folder=${real%/*}
 while [ "$folder" ] && [ ! -e "$folder" ] && [ ! -L "$folder" ]; do folder=${folder%/*}; done
 folder=${folder:-/}
-if [ -L "$folder" ] && [ ! -e "$folder" ]; then
-echo "$1" "its folder $folder is a link that leads nowhere; make what it leads to, or remove it"
-elif [ ! -d "$folder" ]; then
-echo "$1" "$folder is no folder; move it out of the way"
-elif [ ! -w "$folder" ]; then
-echo "$1" "nothing can be written in $folder: is it read-only or immutable? see mount and lsattr"
-elif [ -f "$real" ] && [ ! -w "$real" ]; then
-echo "$1" "$real cannot be written: is it immutable? see lsattr $real"
+if [ ! -d "$folder" ]; then echo "$1 no-folder $folder"
+elif [ ! -w "$folder" ]; then echo "$1 fixed $folder"
+elif [ -f "$real" ] && [ ! -w "$real" ]; then echo "$1 fixed $real"
 elif [ -d "$real" ] && [ ! -L "$real" ]; then
-[ "$2" = folder ] || [ -z "$(ls -A "$real")" ] ||
-echo "$1" "it is a folder that holds something; move it out of the way"
+[ "$2" = folder ] || [ -z "$(ls -A "$real")" ] || echo "$1 full"
 elif [ -e "$real" ]; then
-case " $mounted" in *" $(cd -P "$folder" && pwd)/${real##*/} "*)
-echo "$1" "$real is a mount point, and no other file can take its place; umount it, or mount" \\
-"the folder that it is in" ;;
-esac
+case " $mounted" in *" $(cd -P "$folder" && pwd)/${real##*/} "*) echo "$1 mount $real";; esac
 fi
 }
 """
+
+_OBSTACLES = {
+    "loop": "it is a link that leads to itself; remove it",
+    "nowhere": "it is a link to {}, whose folder does not exist; make that folder, or remove the "
+    "link",
+    "to-folder": "it is a link to the folder {}; remove the link",
+    "no-folder": "{} is no folder, nor a link to one; make it one, or move it out of the way",
+    "fixed": "{} cannot be written; see whether it is read-only (mount) or immutable (lsattr)",
+    "full": "it is a folder that holds something; move it out of the way",
+    "mount": "{} is a mount point, and no other file can take its place; umount it, or mount the "
+    "folder that it is in",
+}
 
 
 class Obstacles(FactBase[dict[str, str]]):
@@ -176,7 +174,7 @@ class Obstacles(FactBase[dict[str, str]]):
     Returns what is in the way of setting paths, and the way out; a free path is left out.
 
     + paths: absolute paths
-    + folders: those of them where a folder is wanted
+    + folders: those of them where no file is wanted, but a folder or a link
 
     .. code:: python
 
@@ -187,7 +185,6 @@ class Obstacles(FactBase[dict[str, str]]):
 
     @override
     def command(self, paths: Sequence[str], folders: Sequence[str] = ()) -> str:
-        self.paths = paths
         kinds = {"file": [path for path in paths if path not in folders], "folder": folders}
         looks = [
             f'for path in {shlex.join(some)}; do look "$path" {kind}; done'
@@ -198,8 +195,10 @@ class Obstacles(FactBase[dict[str, str]]):
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, str]:
-        lines = [(path, line) for line in output for path in self.paths]
-        return {path: line[len(path) + 1 :] for path, line in lines if line.startswith(f"{path} ")}
+        found = {}
+        for path, obstacle, *detail in (line.split(" ", 2) for line in output):
+            found[path] = _OBSTACLES[obstacle].format(*detail)
+        return found
 
 
 class FileContents(FactBase[dict[str, bytes]]):

@@ -125,7 +125,7 @@ def plan_files(files: Sequence[File]) -> Script | None:
     paths = [file.path for file in files]
     states = read(Files, paths=paths)
     changing = [file for file in files if _differences(file, states.get(file.path))]
-    folders = [file.path for file in files if file.kind == "directory"]
+    folders = [file.path for file in files if file.kind != "file"]
     refuse_obstacles(paths, [file.path for file in changing if file.kind != "absent"], folders)
     for file in changing:
         _refuse(file, states.get(file.path))
@@ -146,7 +146,7 @@ def refuse_obstacles(
 
     + paths: all that are managed together, which are asked in one trip with what stands there
     + changing: those that are to be set
-    + folders: those where a folder is wanted
+    + folders: those where no file is wanted, but a folder or a link
     """
 
     # Planned again while it is executed, it is too late to refuse, and a trip more.
@@ -169,10 +169,6 @@ def _refuse(file: File, state: FileState | None) -> None:
         raise OperationError(
             f"{file.path}: it is a link to {state.target}, which does not exist; make that folder, "
             "or remove the link"
-        )
-    if state and state.kind == "link" and file.kind == "file" and state.points_at == "directory":
-        raise OperationError(
-            f"{file.path}: it is a link to the folder {state.target}; remove the link"
         )
 
 
