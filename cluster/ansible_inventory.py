@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from pyinfra_kube.cluster.addressing import parse_address
 from pyinfra_kube.cluster.ansible_hosts import Hosts, parse_hosts
 from pyinfra_kube.cluster.ansible_variables import (
+    ALONE,
     Setting,
     Variables,
     read_text,
@@ -25,7 +26,7 @@ from pyinfra_kube.cluster.ansible_variables import (
     settings,
 )
 from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem, Wrong
-from pyinfra_kube.cluster.spec import KEYS
+from pyinfra_kube.cluster.spec import KEYS, node_name, our_name
 
 # How a value becomes of the type that our key has; what cannot is left for the spec to refuse.
 
@@ -235,11 +236,15 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
     order = [*groups.get("masters", ()), *groups.get("etcd", ()), *groups.get("nodes", ())]
     by_name = {names[host]: data for host, data in found.items()}
     data = {name: by_name[name] for name in dict.fromkeys([*order, *by_name])}
-    for host, name in names.items():
-        if host != name:
-            data[name].setdefault("hostname_override", host)
-    missing = _set_master_ip(groups.get("masters", []), data)
-    return AnsibleInventory(groups, data, (*missing, *_unused(variables)))
+    in_use = {name for members in groups.values() for name in members}
+    renamed = [
+        line
+        for host, name in names.items()
+        if name in in_use
+        for line in _set_node_name(host, data[name], name)
+    ]
+    missing = _set_master_ip(groups.get("masters", []), data, {n: h for h, n in names.items()})
+    return AnsibleInventory(groups, data, (*renamed, *missing, *_unused(variables)))
 
 
 def _inventory_files(path: Path) -> Iterator[tuple[str, str]]:
@@ -313,7 +318,19 @@ class _Files:
 
 # From their words to ours
 
-_OWN = frozenset(KEYS) - {row.key for row in ROWS}
+# Our own keys are of our types, but for what an INI file cannot say.
+_CONVERTERS = {
+    row.key: row.convert if row.convert not in (_flags, _interface) else _as_is for row in ROWS
+}
+# What a variable is called that says the same as a key of ours, by that key.
+_TWINS = {
+    row.key: match[1]
+    for row in ROWS
+    if row.convert is _CONVERTERS[row.key]
+    and (match := ALONE.fullmatch(row.template))
+    and match[1] != row.key
+}
+_OURS = frozenset(KEYS) | _CONVERTERS.keys()
 
 
 def _translate(
@@ -322,9 +339,17 @@ def _translate(
     """Each host's data, and what of it cannot be read, once."""
     data: dict[str, dict[str, Any]] = {}
     problems: dict[tuple[str, str], Problem] = {}
-    rows = [*ROWS, *(Row(key, f"{{{{ {key} }}}}") for key in sorted(_OWN))]
     for host, known in variables.items():
+        ours = _ours(known)
+        for key in ours.keys() & _TWINS.keys():
+            # Templates of theirs must not go on with what is overridden.
+            known.stand_in(_TWINS[key], ours[key])
         data[host] = {}
+        rows = [row for row in ROWS if not _is_overridden(row, ours, known)]
+        rows += [
+            Row(key, f"{{{{ {name} }}}}", _CONVERTERS.get(key, _as_is))
+            for key, name in sorted(ours.items())
+        ]
         for row in rows:
             try:
                 value = _value(row, known)
@@ -336,6 +361,24 @@ def _translate(
             if value is not None:
                 data[host][row.key] = value
     return data, list(problems.values())
+
+
+def _ours(known: Variables) -> dict[str, str]:
+    """Our keys among a host's variables, with the name that each has there."""
+    found = {our_name(name): name for name in known if our_name(name) in _OURS}
+    known.used |= {*found.values()}
+    return {key: name for key, name in found.items() if known.setting(name).value is not None}
+
+
+def _is_overridden(row: Row, ours: Mapping[str, str], known: Variables) -> bool:
+    """Whether a key of ours says what the row would make of theirs."""
+    names = referenced(row.template)
+    if row.key in ours:
+        known.used |= names
+        return True
+    # The playbooks' own default is no wish where another range is set.
+    unset = all(name in known and not known.setting(name).place for name in names)
+    return row.key == "flannel_network" and "cluster_subnet" in ours and unset
 
 
 def _value(row: Row, known: Variables) -> object:
@@ -369,7 +412,19 @@ def _pyinfra_names(variables: Mapping[str, Variables]) -> tuple[dict[str, str], 
     return names, problems
 
 
-def _set_master_ip(masters: list[str], data: Mapping[str, dict[str, Any]]) -> list[str]:
+def _set_node_name(host: str, data: dict[str, Any], name: str) -> list[str]:
+    """Give a host the name of its node, where that is not what pyinfra calls it."""
+    wanted = node_name(host)
+    if "hostname_override" in data or (host == name == wanted) or not wanted:
+        return []
+    data["hostname_override"] = wanted
+    why = "a node's name has small letters, digits, - and . only"
+    return [f"{host}: its node is {wanted}, for {why}"] if host != wanted else []
+
+
+def _set_master_ip(
+    masters: list[str], data: Mapping[str, dict[str, Any]], names: Mapping[str, str]
+) -> list[str]:
     """Make the first master's address everybody's `master_ip`, or say that it is to be set."""
     if not masters or any("master_ip" in values for values in data.values()):
         return []
@@ -382,7 +437,8 @@ def _set_master_ip(masters: list[str], data: Mapping[str, dict[str, Any]]) -> li
         for values in data.values():
             values["master_ip"] = address
         return []
-    return [f"{masters[0]}: its address is not known: set its ansible_host to it, or master_ip"]
+    first_name = names[masters[0]]
+    return [f"{first_name}: its address is not known: set its ansible_host to it, or master_ip"]
 
 
 def _unused(variables: Mapping[str, Variables]) -> list[str]:

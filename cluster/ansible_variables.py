@@ -181,6 +181,16 @@ class Variables(Mapping[str, object]):
         """A variable as it is written; ``KeyError`` if it is not set."""
         return self._settings[canonical(name)]
 
+    def stand_in(self, name: str, other: str) -> None:
+        """
+        Have one variable say what another does.
+
+        + name: what it is called, set or not
+        + other: the variable that wins
+        """
+        self._settings = {**self._settings, canonical(name): self.setting(other)}
+        self.used.add(canonical(name))
+
     def resolve(self, template: str) -> object:
         """
         What a template of ours over these variables makes.

@@ -39,11 +39,10 @@ class Problem:
     fix: str | None = None
 
     def __str__(self) -> str:
-        place = f"{self.host}: " if self.host else ""
+        place = f"{_printable(self.host)}: " if self.host is not None else ""
         value = " is not set" if self.value is None else f" = {_short(repr(self.value))}"
         fix = f"; fix: {self.fix}" if self.fix else ""
-        key = self.key if self.key.isprintable() else repr(self.key)
-        return f"{place}{key}{value}; allowed: {self.allowed}{fix}"
+        return f"{place}{_printable(self.key)}{value}; allowed: {self.allowed}{fix}"
 
 
 class InputError(ValueError):
@@ -70,6 +69,10 @@ class Wrong(ValueError):
         self.allowed = allowed
         self.fix = fix
         super().__init__(allowed)
+
+
+def _printable(name: str) -> str:
+    return name if name and name.isprintable() else repr(name)
 
 
 def _short(text: str, limit: int = 120) -> str:

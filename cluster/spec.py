@@ -8,7 +8,8 @@ each named, with what to write instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,17 @@ ETCD_SIZES = (1, 3, 5)
 
 
 # Types of values
+
+
+def node_name(name: str) -> str:
+    """
+    What a node may be called whose host has a name: as kubelet does, in small letters, and with a
+    dash for what no DNS name has. Empty where nothing is left.
+
+    + name: of the host
+    """
+    parts = (re.sub("[^a-z0-9]+", "-", part).strip("-") for part in name.lower().split("."))
+    return ".".join(part for part in parts if part)
 
 
 def _version(value: object) -> object:
@@ -101,6 +113,7 @@ def _list(value: object) -> object:
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _DNS = rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*"
+_HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 _WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 _RESERVED = re.compile(r"(^|\.)(kubernetes|k8s)\.io/")
@@ -113,7 +126,7 @@ DnsName = Annotated[
     _like(
         _DNS,
         "a DNS name: lower-case letters, digits and -, in parts with dots between",
-        lambda value: re.sub(r"[^a-z0-9.]+", "-", value.lower()).strip("-."),
+        lambda value: node_name(value),
     ),
 ]
 Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of them")]
@@ -174,6 +187,16 @@ class HostSpec(_Data):
     )
     node_labels: Labels = {}
     flannel_iface: str | None = None
+
+    @property
+    def known_as(self) -> str | None:
+        """
+        The name that other hosts find it by, which may be the one of its node alone; ``None`` for
+        a name that each host has for itself, and for an address.
+        """
+        name = self.name if re.fullmatch(_HOST_NAME, self.name) else self.hostname_override
+        local = name.lower().split(".")[0] == "localhost"
+        return None if local or re.fullmatch(r"[\d.]+", name) else name
 
     @property
     def reserved_labels(self) -> dict[str, str]:
@@ -397,6 +420,30 @@ class ClusterSpec(_Data):
             raise InputError(problems)
         return spec
 
+    def with_addresses(
+        self, addresses: Mapping[str, str], through: Collection[str] = ()
+    ) -> ClusterSpec:
+        """
+        The same with addresses that hosts told; checked as if they had been written.
+
+        + addresses: host → its address
+        + through: hosts whose flanneld must be told that address, unless it has an interface
+
+        Raises ``InputError``.
+        """
+
+        def told(host: HostSpec) -> HostSpec:
+            address = addresses.get(host.name, host.address)
+            iface = host.flannel_iface or (address if host.name in through else None)
+            return host.model_copy(update={"address": address, "flannel_iface": iface})
+
+        hosts = tuple(map(told, self.hosts))
+        spec = self.model_copy(update={"hosts": hosts})
+        problems = [problem for _, check in CHECKS for problem in check(spec)]
+        if problems:
+            raise InputError(problems)
+        return spec
+
     @property
     def masters(self) -> tuple[HostSpec, ...]:
         """The hosts of the control plane."""
@@ -491,8 +538,9 @@ def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     strange: dict[str, list[str]] = {}
     problems = []
     for name, values in data.items():
-        for raw, value in values.items():
-            key = _our_name(raw)
+        # Python lets anything be a key.
+        for raw, value in ((str(key), value) for key, value in values.items()):
+            key = our_name(raw)
             if key not in KEYS:
                 if raw not in own and not _is_foreign(raw):
                     strange.setdefault(raw, []).append(name)
@@ -503,7 +551,7 @@ def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
                 ours[name][key] = value
     for key, names in strange.items():
         host = None if len(names) == len(data) else ", ".join(names)
-        near = _did_you_mean(_our_name(key), KEYS)
+        near = _did_you_mean(our_name(key), KEYS)
         fix = f"{near or ''} If it is your own, add it to extra_data_keys".strip()
         problems.append(Problem(key, HIDDEN, host, "a known key", fix))
     return ours, problems
@@ -527,10 +575,19 @@ def _read_host(
     try:
         return HostSpec.model_validate(given), []
     except ValidationError as error:
-        problems = _problems(error, name)
+        problems = [_with_port(problem, name) for problem in _problems(error, name)]
         wrong = {problem.key.split(".")[0] for problem in problems}
         valid = {key: value for key, value in given.items() if key not in wrong}
         return HostSpec.model_construct(**valid), problems
+
+
+def _with_port(problem: Problem, name: str) -> Problem:
+    """The way out for a host that is named by its address and port."""
+    match = re.fullmatch(r"([^:]+):(\d+)", name)
+    if not match or (problem.key, problem.value) != ("hostname_override", name):
+        return problem
+    fix = f'name it as you like, with ssh_hostname = "{match[1]}" and ssh_port = {match[2]}'
+    return replace(problem, fix=fix)
 
 
 def _one_value_each(data: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[Problem]]:
@@ -643,9 +700,23 @@ def _nearest(word: str, words: Iterable[str]) -> str | None:
     return known[near[0]] if near else None
 
 
-def _our_name(key: str) -> str:
+def our_name(key: str) -> str:
+    """
+    Our name for a key, which the seed spells in capitals.
+
+    + key: as it is spelled in the inventory
+    """
     name = key.lower() if key.isupper() else key
     return SEED_KEYS.get(name, name)
+
+
+def says_address(data: Mapping[str, Any]) -> bool:
+    """
+    Whether a host's data gives its address itself, and not only where SSH finds it.
+
+    + data: of one host
+    """
+    return any(our_name(str(key)) == "address" and value is not None for key, value in data.items())
 
 
 def _is_foreign(key: str) -> bool:
@@ -683,18 +754,28 @@ def check_release(spec: ClusterSpec) -> list[Problem]:
 
 
 def check_names(spec: ClusterSpec) -> list[Problem]:
-    """Two hosts of one name, or at one address (M6)."""
+    """Two hosts of one name, in whatever case, or at one address (M6)."""
     problems = []
-    for key in ("hostname_override", "address"):
+    for key, fix in _OWN_KEYS.items():
         seen: dict[str, str] = {}
         for host in spec.hosts:
-            value = getattr(host, key)
-            if value in seen:
-                allowed = f"its own: {seen[value]} has it too"
-                problems.append(Problem(key, value, host.name, allowed))
-            elif value:
-                seen[value] = host.name
+            value = getattr(host, key, None)
+            same = value.lower() if isinstance(value, str) else ""
+            if same in seen:
+                allowed = f"its own: {seen[same]} has it too"
+                problems.append(Problem(_KEYS_OF.get(key, key), value, host.name, allowed, fix))
+            elif same:
+                seen[same] = host.name
     return problems
+
+
+# What each host has for itself, and the way out where two have the same.
+_OWN_KEYS = {
+    "hostname_override": "set hostname_override for one of the two",
+    "address": 'set address = "…" for each, where it is not the one that SSH finds',
+    "known_as": "rename one of the two in the inventory: names have no case",
+}
+_KEYS_OF = {"known_as": "name"}
 
 
 def check_etcd_size(spec: ClusterSpec) -> list[Problem]:

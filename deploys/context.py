@@ -18,7 +18,12 @@ from pyinfra.api import Host, State
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 
-from pyinfra_kube.cluster.addressing import AddressPlan, make_plan
+from pyinfra_kube.cluster.addressing import (
+    AddressPlan,
+    SeenAddresses,
+    choose_addresses,
+    make_plan,
+)
 from pyinfra_kube.cluster.components import CONFIG_DIR, settings
 from pyinfra_kube.cluster.credentials import (
     Credentials,
@@ -28,7 +33,7 @@ from pyinfra_kube.cluster.credentials import (
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.flannel import check_iface
 from pyinfra_kube.cluster.releases import Release
-from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip, says_address
 from pyinfra_kube.deploys.address_book import AddressBook
 from pyinfra_kube.deploys.artifacts import Artifacts
 from pyinfra_kube.deploys.observations import Observation, observe
@@ -207,6 +212,7 @@ def _make(state: State) -> Cluster:
     artifacts = Artifacts.of(spec, release)
     store, book = CredentialStore(folder_of(spec)), AddressBook(folder_of(spec))
     observed, unanswered = _observe(state, spec)
+    spec = _with_addresses(state, spec, observed)
     _check_master(spec, observed)
     _check_ifaces(spec, observed)
     plan = make_plan(
@@ -214,7 +220,6 @@ def _make(state: State) -> Cluster:
         carried=_carried(spec, observed, book.read()),
         remembered=book.read(),
         networks={name: seen.networks for name, seen in observed.items()},
-        addresses=_addresses(spec, observed),
         services=_service_ranges(spec, observed),
     )
     _say(plan.table())
@@ -288,22 +293,44 @@ def _has_role(spec: ClusterSpec, host: Host) -> bool:
     return any(host.name == one.name for one in spec.hosts)
 
 
-def _addresses(spec: ClusterSpec, observed: Mapping[str, Observation]) -> dict[str, str]:
-    """Addresses that only the hosts themselves could tell."""
+def _with_addresses(
+    state: State, spec: ClusterSpec, observed: Mapping[str, Observation]
+) -> ClusterSpec:
+    """The spec with addresses that only the hosts themselves could tell."""
 
-    return {
-        host.name: observed[host.name].address
-        for host in spec.hosts
-        if not host.address and host.name in observed and observed[host.name].address
+    hosts = {host.name: host for host in state.inventory}
+    seen = {
+        name: SeenAddresses(one.own, _connected(hosts[name]), one.address)
+        for name, one in observed.items()
     }
+    written = [name for name, host in hosts.items() if says_address(host.data.dict())]
+    # flanneld takes the address of the default route, which may be one that others have too.
+    defaults = [one.default for one in seen.values() if one.default]
+    shared = {name for name, one in seen.items() if defaults.count(one.default) > 1}
+    return spec.with_addresses(choose_addresses(spec, seen, written), through=shared)
+
+
+def _connected(host: Host) -> str:
+    """The address that the control machine has the host's connection to, where it has one."""
+
+    try:
+        transport: Any = host.connector.client.get_transport()  # type: ignore[attr-defined]
+        return str(transport.getpeername()[0])
+    # A local host has none, and one behind a jump host no address.
+    except (AttributeError, OSError, IndexError, TypeError):
+        return ""
 
 
 def _check_master(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
-    masters = [host.name for host in spec.masters]
-    if all(name in observed for name in masters):
-        problems: list[Problem] = check_master_ip(
-            spec, {name: observed[name].addresses for name in masters}
-        )
+    masters = [host for host in spec.masters if host.name in observed]
+    if len(masters) == len(spec.masters):
+        known = {
+            host.name: [
+                *dict.fromkeys([*observed[host.name].addresses, *filter(None, [host.address])])
+            ]
+            for host in masters
+        }
+        problems: list[Problem] = check_master_ip(spec, known)
         if problems:
             raise InputError(problems)
 

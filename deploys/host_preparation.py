@@ -49,9 +49,11 @@ def connect_host() -> None:
         modules=MODULES,
     )
     if it.spec.manage_hosts:
-        entries = {name: address for name, address in it.plan.addresses.items() if address}
+        addresses = {name: address for name, address in it.plan.addresses.items() if address}
+        names = {host.known_as: addresses.get(host.name) for host in it.spec.hosts}
+        entries = {name: address for name, address in names.items() if name and address}
         hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
-        hosts.reachable(name="See that the hosts reach each other", addresses=entries)
+        hosts.reachable(name="See that the hosts reach each other", addresses=addresses)
 
 
 def tools() -> list[str]:

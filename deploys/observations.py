@@ -4,25 +4,34 @@ What a deploy must know of a host before it can plan, read in one round trip.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from netaddr import IPNetwork
+from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.addressing import parse_network
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
-from pyinfra_kube.facts.docker import Docker, DockerState, texts
+from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState, texts
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.packages import Packages
 from pyinfra_kube.facts.processes import Flags, ProcessState
+from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.snapshot import Subject, expect, read
 
 BRIDGE = "cbr0"
 DOCKER_BRIDGE = "docker0"
 
-# Links that carry pods, not hosts.
-_OURS = (BRIDGE, "docker", "flannel", "veth", "cni", "br-")
+# Links that carry pods and services, not hosts, by kind: flannel's devices, kube-proxy's with
+# ipvs, and the bridge that flannel's CNI plugin makes.
+_OF_PODS = {
+    "vxlan": r"flannel\.\d+",
+    "tun": r"flannel\d+",
+    "dummy": r"kube-ipvs0",
+    "bridge": r"cni0",
+}
 
 # Where each package manager's distribution keeps CNI plugins.
 _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
@@ -36,8 +45,8 @@ _SWAPS = "/proc/swaps"
 @dataclass(frozen=True)
 class Observation:
     """
-    + addresses: every IPv4 address that the host has
-    + address: the one to reach it at
+    + addresses: every IPv4 address that the host has, but those of pods
+    + address: the one that its default route leaves by
     + networks: the networks that it is on
     + pod_cidr: of its pods now; empty on a new node
     + ca_fingerprint: of the CA certificate that it holds; empty without one
@@ -62,16 +71,30 @@ class Observation:
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
 
+    @property
+    def own(self) -> dict[str, str]:
+        """The links of its addresses, by address with its length."""
+
+        return {
+            address: name
+            for name, link in self.links.items()
+            for address in link.addresses
+            if str(IPNetwork(address).ip) in self.addresses
+        }
+
     def link_of(self, address: str | None) -> Link | None:
         """
-        The link that an address of the host is on.
+        The link that an address of the host is on; none for the loopback, by which nothing leaves.
 
-        + address: without its length; by default the one to reach the host at
+        + address: without its length; by default the one that the default route leaves by
         """
 
         start = f"{address or self.address}/"
         found = (
-            link for link in self.links.values() for a in link.addresses if a.startswith(start)
+            link
+            for link in self.links.values()
+            for a in link.addresses
+            if a.startswith(start) and link.name != "lo"
         )
         return next(found, None)
 
@@ -86,6 +109,8 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
 
     subjects = [
         Subject(Links),
+        Subject(Routes),
+        Subject(DockerNetworks),
         Subject(Certificates, {"paths": [ca_certificate]}),
         Subject(Flags, {"names": _COMPONENTS}),
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
@@ -102,12 +127,13 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     docker = any(path in programs for path in _DOCKER_PROGRAMS)
     # One line is the title.
     swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
-    own = {name: link for name, link in links.items() if _is_own(name)}
-    addresses = [str(IPNetwork(a).ip) for link in own.values() for a in link.addresses]
+    bridges = {BRIDGE, _docker_bridge()}
+    own = [link for link in links.values() if not _is_of_pods(link, bridges)]
+    addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
     return Observation(
-        addresses=addresses,
-        address=addresses[0] if addresses else "",
-        networks=[str(IPNetwork(a).cidr) for link in own.values() for a in link.addresses],
+        addresses=[str(IPNetwork(address).ip) for address in addresses],
+        address=_default_address(links),
+        networks=[str(IPNetwork(address).cidr) for address in addresses],
         pod_cidr=_pod_cidr(spec, links, flags["kubelet"].configured or {}),
         service_range=_service_range(flags["kube-apiserver"]),
         ca_fingerprint=certificates[0].sha256 if certificates else "",
@@ -138,8 +164,36 @@ def _docker_settings(spec: ClusterSpec, docker: DockerState) -> dict[str, object
 _DRIVER = "native.cgroupdriver="
 
 
-def _is_own(name: str) -> bool:
-    return name != "lo" and not name.startswith(_OURS)
+def _is_of_pods(link: Link, bridges: set[str]) -> bool:
+    """A link that carries pods, by what it is: a bridge of a host's may have any name."""
+
+    if link.name in bridges or (link.kind == "veth" and link.master):
+        return True
+    return bool(re.fullmatch(_OF_PODS.get(link.kind, ""), link.name))
+
+
+def _docker_bridge() -> str:
+    """The bridge of docker's own network, which it may have been given by somebody."""
+
+    try:
+        found = read(DockerNetworks)
+    except FactError:
+        # Docker matters where it is set up; it may be broken until then.
+        found = ()
+    return next(
+        (one.bridge for one in found or () if one.name == "bridge" and one.bridge), DOCKER_BRIDGE
+    )
+
+
+def _default_address(links: dict[str, Link]) -> str:
+    """The first address of the link of the best default route."""
+
+    routes = [
+        route for route in read(Routes) or () if route.destination == "0.0.0.0/0" and route.dev
+    ]
+    best = min(routes, key=lambda route: route.metric, default=None)
+    found = _addresses(links, best.dev or "") if best else []
+    return str(IPNetwork(found[0]).ip) if found else ""
 
 
 def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]) -> str:

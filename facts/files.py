@@ -131,6 +131,76 @@ def _state(said: dict[str, list[str]]) -> FileState:
     )
 
 
+# What keeps a file from getting its name, in the shell alone, for there may be many.
+_LOOK = """\
+mounted=$(cut -d ' ' -f 5 /proc/self/mountinfo 2>/dev/null | tr '\\n' ' ')
+look() {
+real=$1
+if [ -L "$1" ]; then
+case $(find "$1" -maxdepth 0 -printf %Y) in L) echo "$1 loop"; return;; esac
+if [ -d "$1" ] && [ "$2" = file ]; then echo "$1 to-folder $(readlink "$1")"; return; fi
+if [ -f "$1" ] || [ ! -e "$1" ]; then real=$(readlink -f "$1") || real=; fi
+[ "$real" ] || { echo "$1 nowhere $(readlink "$1")"; return; }
+fi
+folder=${real%/*}
+while [ "$folder" ] && [ ! -e "$folder" ] && [ ! -L "$folder" ]; do folder=${folder%/*}; done
+folder=${folder:-/}
+if [ ! -d "$folder" ]; then echo "$1 no-folder $folder"
+elif [ ! -w "$folder" ]; then echo "$1 fixed $folder"
+elif [ -f "$real" ] && [ ! -w "$real" ]; then echo "$1 fixed $real"
+elif [ -d "$real" ] && [ ! -L "$real" ]; then
+[ "$2" = folder ] || [ -z "$(ls -A "$real")" ] || echo "$1 full"
+elif [ -e "$real" ]; then
+case " $mounted" in *" $(cd -P "$folder" && pwd)/${real##*/} "*) echo "$1 mount $real";; esac
+fi
+}
+"""
+
+_OBSTACLES = {
+    "loop": "it is a link that leads to itself; remove it",
+    "nowhere": "it is a link to {}, whose folder does not exist; make that folder, or remove the "
+    "link",
+    "to-folder": "it is a link to the folder {}; remove the link",
+    "no-folder": "{} is no folder, nor a link to one; make it one, or move it out of the way",
+    "fixed": "{} cannot be written; see whether it is read-only (mount) or immutable (lsattr)",
+    "full": "it is a folder that holds something; move it out of the way",
+    "mount": "{} is a mount point, and no other file can take its place; umount it, or mount the "
+    "folder that it is in",
+}
+
+
+class Obstacles(FactBase[dict[str, str]]):
+    """
+    Returns what is in the way of setting paths, and the way out; a free path is left out.
+
+    + paths: absolute paths
+    + folders: those of them where no file is wanted, but a folder or a link
+
+    .. code:: python
+
+        {"/etc/hosts": "it is a link that leads to itself; remove it"}
+    """
+
+    default = dict
+
+    @override
+    def command(self, paths: Sequence[str], folders: Sequence[str] = ()) -> str:
+        kinds = {"file": [path for path in paths if path not in folders], "folder": folders}
+        looks = [
+            f'for path in {shlex.join(some)}; do look "$path" {kind}; done'
+            for kind, some in kinds.items()
+            if some
+        ]
+        return _LOOK + "\n".join([*looks, "true"])
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        found = {}
+        for path, obstacle, *detail in (line.split(" ", 2) for line in output):
+            found[path] = _OBSTACLES[obstacle].format(*detail)
+        return found
+
+
 class FileContents(FactBase[dict[str, bytes]]):
     """
     Returns the content of each of the paths; one that cannot be read is left out.

@@ -5,9 +5,11 @@ Which addresses a host finds for names, and which it reaches (H3).
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
@@ -17,28 +19,92 @@ from typing_extensions import override
 @dataclass(frozen=True)
 class HostsFile:
     """
-    The file /etc/hosts, and what DNS says.
+    The file /etc/hosts, and which addresses the host finds for names.
 
     + text: the file as it stands
     + resolved: IPv4 addresses by name that DNS gives, without the file
+    + answers: addresses by name that programs get, wherever they come from
+    + early: IPv4 addresses by name that a source gives which is asked before the file
+    + sources: what /etc/nsswitch.conf says of them, as ``files dns``; ``None`` if nobody was asked
+    + multi: whether /etc/host.conf has every line of a name count, and not the first alone
+    + own: the host's own IPv4 addresses
     """
 
     text: str = ""
     resolved: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    answers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    early: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: str | None = None
+    multi: bool = False
+    own: frozenset[str] = frozenset()
+
+
+def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
+    """
+    Read a text as glibc reads /etc/hosts: number of the line, address, names in small letters.
+
+    What is no address is passed over. IPv4 in the form of IPv6 is given as IPv4.
+
+    + text: the text; what is no UTF-8 as surrogates
+
+    .. code:: python
+
+        >>> hosts_lines("127.0.0.1 Localhost # all of it\n")
+        [(1, "127.0.0.1", ("localhost",))]
+    """
+
+    found = []
+    # Only ASCII's blanks part words there, a line ends with \n alone, and C's text at its NUL.
+    for number, line in enumerate(text.encode(errors="surrogateescape").split(b"\n"), 1):
+        words = re.split(rb"[#\0]", line, maxsplit=1)[0].split()
+        address = plain_address(words[0].decode(errors="replace")) if words else None
+        if address:
+            names = (word.decode(errors="surrogateescape") for word in words[1:])
+            found.append((number, address, tuple(map(_small, names))))
+    return found
+
+
+def plain_address(text: str) -> str | None:
+    """
+    Return an address as inet_pton(3) reads it, IPv4 where it can be; ``None`` for no address.
+
+    + text: the address
+    """
+
+    try:
+        address = ip_address(text if "%" not in text else "")
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def _small(name: str) -> str:
+    """Names have no case; only ASCII's letters have small ones there."""
+
+    return re.sub("[A-Z]+", lambda match: match[0].lower(), name)
+
+
+# Those that are no other than the file, or know the host itself only.
+_HARMLESS = "resolve|mymachines|myhostname"
 
 
 class Hosts(FactBase[HostsFile]):
     """
-    Returns the text of /etc/hosts, and what DNS answers for names.
+    Returns the text of /etc/hosts, what DNS answers for names, and what programs get for them.
 
-    + names: names to ask DNS for, all at once, two seconds at most
-    + marker: of a block in the file whose names need no asking, where DNS may be slow
+    + names: names to ask for, all at once, two seconds at most
+    + marker: of a block in the file whose names DNS need not be asked for, where it may be slow
 
     .. code:: python
 
         HostsFile(
-            text="127.0.0.1 localhost\\n",
+            text="127.0.0.1 localhost\n",
             resolved={"kube-master": ("192.0.2.11",)},
+            answers={"kube-master": ("192.0.2.11",)},
+            sources="files dns",
+            multi=True,
+            own=frozenset({"127.0.0.1", "192.0.2.12"}),
         )
     """
 
@@ -49,27 +115,44 @@ class Hosts(FactBase[HostsFile]):
         content = "if [ -e /etc/hosts ]; then base64 -w 0 /etc/hosts || exit 1; fi; echo;"
         if not names:
             return f"{content} true"
-        block = shlex.quote(f"/^# BEGIN {marker}$/,/^# END {marker}$/p")
-        held = f"held=$(sed -n {block} /etc/hosts 2>/dev/null | tr -s ' \\t' '\\n\\n');"
-        asking = " ".join(
-            f"{{ printf '%s\\n' \"$held\" | grep -qxF -- {name} || "
-            f"timeout 2 getent -s dns ahostsv4 {name} 2>/dev/null | sed 's/^/{name} /'; }} &"
-            for name in map(shlex.quote, names)
-        )
-        return f"{content} {held} {asking} wait; true"
+        block = shlex.quote(rf"/^# BEGIN {marker}\r*$/,/^# END {marker}\r*$/p")
+        return rf"""{content}
+held=$(sed -n {block} /etc/hosts 2>/dev/null | tr -s ' \t\r' '\n\n\n')
+grep -qiE '^[[:space:]]*multi[[:space:]]+on' /etc/host.conf 2>/dev/null && echo '=multi'
+sources=$(sed -n 's/#.*//; s/^[[:space:]]*hosts:[[:space:]]*//p' /etc/nsswitch.conf 2>/dev/null)
+command -v getent >/dev/null && printf '=sources %s\n' "$sources"
+awk '/32 host LOCAL/ {{ print "=own", last }} {{ last = $2 }}' /proc/net/fib_trie 2>/dev/null
+early=${{sources%%files*}}
+printf '%s' "$early" | sed 's/\[[^]]*]//g' | tr -s '[:space:]' '\n' |
+grep -vxE '{_HARMLESS}' | grep -q . || early=
+ask() {{
+printf '%s\n' "$held" | grep -qxF -- "$1" ||
+timeout 2 getent -s dns ahostsv4 "$1" 2>/dev/null | sed "s/^/$1 /"
+timeout 2 getent ahostsv4 "$1" 2>/dev/null | sed "s/^/=answer $1 /"
+timeout 2 getent hosts "$1" 2>/dev/null | sed "s/^/=answer $1 /"
+[ -z "$early" ] || timeout 2 getent -s "$early" ahostsv4 "$1" 2>/dev/null | sed "s/^/=early $1 /"
+}}
+for name in {shlex.join(names)}; do ask "$name" & done
+wait; true"""
 
     @override
     def process(self, output: Iterable[str]) -> HostsFile:
-        first, *answers = output
-        resolved: dict[str, list[str]] = {}
-        for line in answers:
-            name, address = line.split()[:2]
-            addresses = resolved.setdefault(name, [])
-            addresses += [] if address in addresses else [address]
-        return HostsFile(
-            base64.b64decode(first).decode(errors="surrogateescape"),
-            {name: tuple(addresses) for name, addresses in resolved.items()},
+        first, *said = output
+        found: dict[str, dict[str, list[str]]] = {"": {}, "=answer": {}, "=early": {}}
+        words = [line.split() for line in said if line.strip()]
+        for word in words:
+            kind, name, address = ["", *word][:3] if word[0][0] != "=" else [*word, "", ""][:3]
+            if kind in found and (read := plain_address(address)):
+                addresses = found[kind].setdefault(name, [])
+                addresses += [] if read in addresses else [read]
+        resolved, answers, early = (
+            {name: tuple(addresses) for name, addresses in by_name.items()}
+            for by_name in found.values()
         )
+        sources = next((" ".join(word[1:]) for word in words if word[0] == "=sources"), None)
+        text = base64.b64decode(first).decode(errors="surrogateescape")
+        own = frozenset(word[1] for word in words if word[0] == "=own")
+        return HostsFile(text, resolved, answers, early, sources, ["=multi"] in words, own)
 
 
 class Reachable(FactBase["dict[str, bool | None]"]):

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host
@@ -18,7 +18,7 @@ from pyinfra_kube.facts.files import Files, FileState
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.coming import announce
-from pyinfra_kube.operations.util.files import File, plan_files
+from pyinfra_kube.operations.util.files import WRITER, File, plan_files, refuse_obstacles
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 from pyinfra_kube.operations.util.templates import render
@@ -32,16 +32,9 @@ HEADING = "# Kept: what else was set here."
 _FUNCTIONS = f"""\
 {KEPT}
 environment() {{
-  temporary="${{1%/*}}/.${{1##*/}}.pyinfra-kube"
-  mkdir -p "${{1%/*}}"
-  rm -f "$temporary"
-  (umask 077; set -C; base64 -d > "$temporary")
-  echo "$5  $temporary" | sha256sum -c --status || {{ echo "$1 arrived damaged" >&2; exit 1; }}
+  arrive "$1" "$5"
   if [ -f "$1" ]; then kept show=0 "$6" < "$1" >> "$temporary"; fi
-  chown "$3:$4" "$temporary"
-  chmod "$2" "$temporary"
-  sync "$temporary"
-  mv -fT "$temporary" "$1"
+  appear "$2" "$3" "$4"
 }}
 """
 
@@ -125,13 +118,14 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
     texts = read(EnvironmentFiles, files={file.path: sorted(file.variables) for file in files})
     plans = [_plan(file, states.get(file.path), texts.get(file.path)) for file in files]
     changing = [plan for plan in plans if plan.reasons]
+    refuse_obstacles([file.path for file in files], [plan.file.path for plan in changing])
     if not changing:
         return None
     announce(plan.file.path for plan in changing if plan.anew)
     for plan in changing:
         changes.show(plan.shown())
     summary = "set " + ", ".join(plan.file.path for plan in changing)
-    return Script(_FUNCTIONS + "".join(plan.line() for plan in changing), summary)
+    return Script(WRITER + _FUNCTIONS + "".join(plan.line() for plan in changing), summary)
 
 
 @operation()
@@ -217,7 +211,10 @@ def _after(
 def _plan(file: EnvironmentFile, state: FileState | None, text: EnvironmentText | None) -> _Plan:
     managed, after = _after(file, text)
     reasons = []
-    if state is None or state.kind != "file" or text is None:
+    if state and state.kind == "link" and state.points_at == "file":
+        # As with any file behind a link.
+        file = replace(file, mode=state.mode, user=state.user, group=state.group)
+    if state is None or state.points_at != "file" or text is None:
         reasons.append(f"{state.kind if state else 'absent'} → file")
     elif _content_differs(file, text):
         reasons.append("content")

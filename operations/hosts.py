@@ -5,19 +5,37 @@ Manage the names of a cluster's hosts in /etc/hosts (H3).
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+import shlex
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from netaddr import AddrFormatError, IPAddress
+from pyinfra import logger
 from pyinfra.api import OperationError, OperationValueError, StringCommand
-from pyinfra.context import ctx_host
+from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.facts.files import Files
-from pyinfra_kube.facts.hosts import Hosts, Reachable
-from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.facts.hosts import Hosts, HostsFile, Reachable, hosts_lines
+from pyinfra_kube.facts.snapshot import read, rehearsing
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.operation import operation
+from pyinfra_kube.operations.util.script import Script, join
 
 PATH = "/etc/hosts"
+
+# What holds answers for a while, as nscd and systemd-resolved, is given 5 seconds.
+_CHECK = """\
+gives() {
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    said=$(getent ahostsv4 "$1" | awk '{ print $1 }' | sort -u)
+    if [ -n "$said" ] && ! printf '%s\\n' "$said" | grep -qvxE "$3"; then return 0; fi
+    sleep 0.5
+  done
+  echo "$1 is" ${said:-unknown} "here, not $2, and not by /etc/hosts: see its sources, hosts:" \
+    "in /etc/nsswitch.conf; correct it where it comes from, or have files come first" >&2
+  exit 1
+}
+"""
 
 
 @operation()
@@ -30,10 +48,12 @@ def hosts(
     """
     Manage names in /etc/hosts, in a marked block of their own; every other byte stays.
 
-    A name that another line already gives the right address is left to that line. Where another
-    line gives it a wrong one, the block goes before it, for the first entry wins.
+    A name that other lines already give the right address is left to them. Where another line
+    gives it a wrong one, the block goes before it if the first line wins; where every line counts,
+    the host is refused, with that line. A host's own name may lead to any address of its own, as
+    Debian's 127.0.1.1. In the end the host is asked for each name, whatever it is that answers.
 
-    + entries: IPv4 address by host name
+    + entries: IPv4 address by host name; a name that is an address needs no line
     + present: whether the block shall be there
     + unless_resolved: leave out a name for which DNS gives the right address; one that is in the
       block already stays
@@ -53,23 +73,27 @@ def hosts(
     """
 
     _check(entries)
-    names = list(entries) if present and unless_resolved else []
-    found = read(Hosts, names=names, marker=marker)
-    before, block, after = _parts(found.text, marker)
-
-    elsewhere = _addresses(before + after)
-    ours = _addresses(block)
+    # An address is its own name.
+    entries = {name: address for name, address in entries.items() if name != address}
+    found = read(Hosts, names=list(entries) if present else [], marker=marker)
+    names = _Names(found, marker, entries)
+    resolved = found.resolved if unless_resolved else {}
     wanted = {
         name: address
         for name, address in entries.items()
-        if present
-        and elsewhere.get(name) != [address]
-        and (name in ours or address not in found.resolved.get(name, ()))
+        if present and names.needs(name, resolved.get(name, ()))
     }
-    text = _text(before, after, wanted, marker)
-    script = plan_files([_file(text)]) if text != found.text else None
+    text = names.text_with(wanted)
+    if present:
+        wrong = names.wrong(settled=text == found.text)
+        if wrong:
+            raise OperationError("; ".join(wrong))
+        names.say(wanted)
+    content = text.encode(errors="surrogateescape")
+    script = plan_files([File(PATH, content, keep=True)]) if text != found.text else None
+    seen = names.check() if present and found.sources is not None else None
     if script:
-        yield script
+        yield join([script, seen]) or script
     else:
         ctx_host.get().noop(f"{PATH} is as wanted")
 
@@ -118,48 +142,158 @@ def _check(entries: Mapping[str, str]) -> None:
             version = None
         if version != 4:
             raise OperationValueError(f"entries: {name}: {address!r} is not an IPv4 address")
+    small = [name.lower() for name in entries]
+    if twice := next((name for name in entries if small.count(name.lower()) > 1), None):
+        raise OperationValueError(f"entries: {twice!r} is there twice: names have no case")
 
 
 def _parts(text: str, marker: str) -> tuple[str, str, str]:
     """What stands before the block, in it, and after it."""
 
-    match = re.search(
-        rf"^# BEGIN {re.escape(marker)}\n(.*?)^# END {re.escape(marker)}\n?", text, re.M | re.S
-    )
+    begin, end = (rf"^# {word} {re.escape(marker)}\r*$" for word in ("BEGIN", "END"))
+    # A block without its end is no block: what follows it may be somebody's.
+    match = re.search(rf"{begin}\n((?:(?!{begin}).*\n)*?){end}\n?", text, re.M)
     if not match:
         return text, "", ""
     return text[: match.start()], match[1], text[match.end() :]
 
 
-def _addresses(text: str) -> dict[str, list[str]]:
-    """IPv4 addresses by name, in their order."""
+@dataclass
+class _Names:
+    """
+    What /etc/hosts and the other sources say of the names that are wanted.
 
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        address, *names = line.partition("#")[0].split() or [""]
-        for name in names if ":" not in address else ():
-            found.setdefault(name, []).append(address)
-    return found
+    + found: as the host told it
+    + marker: of the block
+    + entries: address by name
+    """
+
+    found: HostsFile
+    marker: str
+    entries: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        self.before, self.block, self.after = _parts(self.found.text, self.marker)
+        self.called = {name.lower(): name for name in self.entries}
+        self.ours = {name for _, _, names in hosts_lines(self.block) for name in names}
+
+    @property
+    def others(self) -> Iterator[tuple[int, str, str]]:
+        """What lines outside of the block say of them: number, address, name."""
+
+        after = self.found.text.count("\n") - self.after.count("\n")
+        for text, start in ((self.before, 0), (self.after, after)):
+            for number, address, names in hosts_lines(text):
+                for name in dict.fromkeys(self.called.get(name) for name in names):
+                    if name:
+                        yield start + number, address, name
+
+    def needs(self, name: str, resolved: Collection[str]) -> bool:
+        """Whether the block must say it."""
+
+        said = [address for _, address, other in self.others if other == name]
+        known = [address for address in said if _counts(address)]
+        if known:
+            return not self.right(name, known if self.found.multi else known[:1])
+        return name.lower() in self.ours or self.entries[name] not in resolved
+
+    def right(self, name: str, addresses: Iterable[str]) -> bool:
+        """Whether a program that wants IPv4 finds the address, and no wrong one."""
+
+        known = [address for address in addresses if _counts(address)]
+        return bool(known) and all(self.is_allowed(name, address) for address in known)
+
+    def is_allowed(self, name: str, address: str) -> bool:
+        """A host may call itself by any of its addresses, and by those of its loopback."""
+
+        wanted, own = self.entries[name], self.found.own
+        return address == wanted or (wanted in own and (address in own or _is_loopback(address)))
+
+    def wrong(self, settled: bool) -> list[str]:
+        """
+        What is in the way of the wanted addresses: lines, and sources that come before the file.
+
+        + settled: whether the file is as wanted, so that what programs get is how it stays
+        """
+
+        found = [
+            f"{PATH}:{number} gives {name} the address {address}, not {self.entries[name]}: take "
+            "the name out of that line, or correct it"
+            for number, address, name in self.others
+            if self.is_in_the_way(address) and not self.is_allowed(name, address)
+        ]
+        if found or self.found.sources is None:
+            return found
+        # Where nobody asks the file, it changes nothing.
+        sources = self.found.sources.split() or ["files"]
+        stays = settled or not {"files", "resolve"}.intersection(sources)
+        said = self.found.answers if stays else self.found.early
+        asked = self.entries if stays else said
+        return [
+            f"{name} is {', '.join(said.get(name, ())) or 'unknown'} here, not "
+            f"{self.entries[name]}, and not by {PATH} (/etc/nsswitch.conf: hosts: "
+            f"{self.found.sources}); correct it where it comes from, or have files come first"
+            for name in asked
+            if not self.right(name, said.get(name, ()))
+        ]
+
+    def is_in_the_way(self, address: str) -> bool:
+        """Whether the block would not win over it: programs take all lines, or those of IPv6."""
+
+        return address == "::1" or (self.found.multi and _counts(address))
+
+    def say(self, wanted: Mapping[str, str]) -> None:
+        """Say, once a run, what stays and may surprise."""
+
+        if ctx_state.get().is_executing or rehearsing():
+            return
+        for number, address, name in self.others:
+            line = f"{PATH}:{number} gives {name} the address {address}"
+            if _is_loopback(address):
+                _log(f"{line}, as this host may call itself", logger.info)
+            elif not _counts(address):
+                _log(f"{line} too, which programs may try first", logger.warning)
+        if wanted and re.search(r"^#.*manage_etc_hosts.*\bTrue\b", self.found.text, re.M):
+            fix = "set manage_etc_hosts: false in /etc/cloud/cloud.cfg.d/, and delete that comment"
+            _log(f"cloud-init makes {PATH} anew at boot, without our names: {fix}", logger.warning)
+
+    def check(self) -> Script:
+        """The script that asks the host for each name, and fails where one leads elsewhere."""
+
+        calls = []
+        for name, address in self.entries.items():
+            allowed = [address]
+            if address in self.found.own:
+                allowed += [*sorted(self.found.own - {address}), "127."]
+            pattern = "|".join(map(re.escape, allowed)) + (".*" if len(allowed) > 1 else "")
+            calls.append(f"gives {shlex.join([name, address, pattern])}\n")
+        return Script(_CHECK + "".join(calls), "see that each name leads there")
+
+    def text_with(self, wanted: Mapping[str, str]) -> str:
+        """The file with these names in the block."""
+
+        if not wanted:
+            return self.before + self.after
+        lines = "".join(f"{address} {name}\n" for name, address in wanted.items())
+        block = f"# BEGIN {self.marker}\n{lines}# END {self.marker}\n"
+        named = {name for _, _, names in hosts_lines(self.before) for name in names}
+        if {name.lower() for name in wanted} & named:
+            return block + self.before + self.after
+        return _ended(self.before) + block + self.after
 
 
-def _text(before: str, after: str, wanted: Mapping[str, str], marker: str) -> str:
-    if not wanted:
-        return before + after
-    lines = "".join(f"{address} {name}\n" for name, address in wanted.items())
-    block = f"# BEGIN {marker}\n{lines}# END {marker}\n"
-    if set(_addresses(before)) & set(wanted):
-        return block + before + after
-    return _ended(before) + block + after
+def _counts(address: str) -> bool:
+    """Whether a program that wants IPv4 gets it: ::1 becomes 127.0.0.1."""
+
+    return ":" not in address or address == "::1"
 
 
-def _file(text: str) -> File:
-    """The file with its own mode and owner."""
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
 
-    content = text.encode(errors="surrogateescape")
-    state = read(Files, paths=[PATH]).get(PATH)
-    if not state:
-        return File(PATH, content)
-    return File(PATH, content, mode=state.mode, user=state.user, group=state.group)
+
+def _log(text: str, level: Any) -> None:
+    ctx_host.get().log(text, level)
 
 
 def _ended(text: str) -> str:

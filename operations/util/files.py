@@ -7,14 +7,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pyinfra.api import OperationError
+from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.facts.files import FileContents, Files, FileState
+from pyinfra_kube.facts.files import FileContents, Files, FileState, Obstacles
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
 from pyinfra_kube.operations.util.coming import announce
@@ -23,26 +24,28 @@ from pyinfra_kube.operations.util.script import Script
 # A file appears under its name only when it is whole, right and owned as wanted; the temporary
 # name is a fixed dot file, so what a killed run leaves behind is taken up by the next one. Where
 # somebody made a link to a file, the file that it leads to is set, and the link stays.
-_FUNCTIONS = """\
-put() {
+WRITER = """\
+arrive() {
+  real=$1
   if [ -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }; then
     real=$(readlink -f "$1") || { echo "$1 leads nowhere" >&2; exit 1; }
-    shift
-    set -- "$real" "$@"
   fi
-  temporary="${1%/*}/.${1##*/}.pyinfra-kube"
-  mkdir -p "${1%/*}"
+  temporary="${real%/*}/.${real##*/}.pyinfra-kube"
+  mkdir -p "${real%/*}"
   rm -f "$temporary"
   trap 'rm -f "$temporary"' EXIT
   (umask 077; set -C; base64 -d > "$temporary")
-  echo "$5  $temporary" | sha256sum -c --status || { echo "$1 arrived damaged" >&2; exit 1; }
-  chown "$3:$4" "$temporary"
-  chmod "$2" "$temporary"
+  echo "$2  $temporary" | sha256sum -c --status || { echo "$1 arrived damaged" >&2; exit 1; }
+}
+appear() {
+  chown "$2:$3" "$temporary"
+  chmod "$1" "$temporary"
   sync "$temporary"
-  if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1"; fi
-  mv -fT "$temporary" "$1"
+  if [ -d "$real" ] && [ ! -L "$real" ]; then rmdir "$real"; fi
+  mv -fT "$temporary" "$real"
   trap - EXIT
 }
+put() { arrive "$1" "$5"; appear "$2" "$3" "$4"; }
 point() {
   temporary="${1%/*}/.${1##*/}.pyinfra-kube"
   mkdir -p "${1%/*}"
@@ -119,26 +122,54 @@ def plan_files(files: Sequence[File]) -> Script | None:
     + files: how each path is wanted, directories before what lies in them
     """
 
-    states = read(Files, paths=[file.path for file in files])
-    _refuse(files, states)
+    paths = [file.path for file in files]
+    states = read(Files, paths=paths)
     changing = [file for file in files if _differences(file, states.get(file.path))]
+    folders = [file.path for file in files if file.kind != "file"]
+    refuse_obstacles(paths, [file.path for file in changing if file.kind != "absent"], folders)
+    for file in changing:
+        _refuse(file, states.get(file.path))
     if not changing:
         return None
     announce(f.path for f in changing if _content_differs(f, states.get(f.path)))
     _show(changing, states)
     lines = [_line(file, states.get(file.path)) for file in changing]
     summary = "set " + ", ".join(file.path for file in changing)
-    return Script(_FUNCTIONS + "".join(lines), summary)
+    return Script(WRITER + "".join(lines), summary)
 
 
-def _refuse(files: Iterable[File], states: Mapping[str, FileState]) -> None:
-    for file in files:
-        state = states.get(file.path)
-        if state and _leads_on(file, state) and not state.real:
-            raise OperationError(
-                f"{file.path}: it is a link to {state.target}, whose folder does not exist; make "
-                "that folder, or remove the link"
-            )
+def refuse_obstacles(
+    paths: Sequence[str], changing: Collection[str], folders: Sequence[str] = ()
+) -> None:
+    """
+    Refuse to plan where something is in the way of a path, with that and the way out.
+
+    + paths: all that are managed together, which are asked in one trip with what stands there
+    + changing: those that are to be set
+    + folders: those where no file is wanted, but a folder or a link
+    """
+
+    # Planned again while it is executed, it is too late to refuse, and a trip more.
+    if not changing or ctx_state.get().is_executing:
+        return
+    found = read(Obstacles, paths=list(paths), folders=list(folders))
+    if wrong := [f"{path}: {found[path]}" for path in paths if path in found and path in changing]:
+        raise OperationError("; ".join(wrong))
+
+
+def _refuse(file: File, state: FileState | None) -> None:
+    """Refuse to take away somebody's link to what is not there."""
+
+    if state and _leads_on(file, state) and not state.real:
+        raise OperationError(
+            f"{file.path}: it is a link to {state.target}, whose folder does not exist; make "
+            "that folder, or remove the link"
+        )
+    if state and state.kind == "link" and file.kind == "directory" and state.points_at == "missing":
+        raise OperationError(
+            f"{file.path}: it is a link to {state.target}, which does not exist; make that folder, "
+            "or remove the link"
+        )
 
 
 def _differences(file: File, state: FileState | None) -> list[str]:

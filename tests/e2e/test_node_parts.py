@@ -812,3 +812,78 @@ def test_no_secret_is_shown(part: Part) -> None:
         assert done.returncode == 0, done.stderr
         assert "content hidden" in done.stdout + done.stderr or "-y" in options
         assert "n0tToBeSeen" not in done.stdout + done.stderr
+
+
+NAMES = """
+    from pyinfra_kube.operations import hosts
+    hosts.hosts(
+        name="Know the names",
+        entries={"kube-master": "ADDRESS", "kube-node-1": "192.0.2.12"},
+        unless_resolved=True,
+    )
+"""
+
+
+@pytest.fixture
+def names(part: Part) -> Iterator[str]:
+    """A deploy that knows the host's own address; the file of names is as before afterwards."""
+
+    part.sh("cp -a /etc/hosts /root/hosts; cp -a /etc/nsswitch.conf /root/")
+    yield NAMES.replace("ADDRESS", part.lab.hosts[HOST].ip)
+    part.sh("rm /etc/hosts; mv /root/hosts /etc/hosts; mv /root/nsswitch.conf /etc/")
+
+
+def test_names_behind_a_link_whatever_else_is_there(part: Part, names: str) -> None:
+    theirs = b"127.0.0.1 localhost\r\n127.0.1.1\tKUBE-MASTER.example KUBE-MASTER # me\r\n10.9.9.9 x"
+    part.sh("mkdir -p /srv/own; mv /etc/hosts /srv/own/names; ln -s ../srv/own/names /etc/hosts")
+    part.sh(f"echo {base64.b64encode(theirs).decode()} | base64 -d > /srv/own/names")
+    part.sh("chmod 640 /srv/own/names")
+    assert part.settle(names) == {"Know the names"}
+    assert part.sh("readlink /etc/hosts; stat -c %a /srv/own/names") == "../srv/own/names\n640"
+    written = base64.b64decode(part.sh("base64 -w 0 /etc/hosts"))
+    assert written.startswith(theirs + b"\n# BEGIN")
+    assert part.sh("getent ahostsv4 kube-node-1").split()[0] == "192.0.2.12"
+    # Its own name may lead to itself, whatever the case.
+    assert part.sh("getent ahostsv4 kube-master").split()[0] == "127.0.1.1"
+    # What another line says already needs no block.
+    part.sh("printf '192.0.2.12\\tKube-Node-1.example KUBE-NODE-1\\n' > /etc/hosts")
+    assert part.settle(names) == {"Know the names"}
+    assert "kube-node-1" not in part.sh("cat /etc/hosts")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            "sed -i '1i 127.0.1.1 KUBE-NODE-1.example KUBE-NODE-1' /etc/hosts",
+            "/etc/hosts:1 gives kube-node-1 the address 127.0.1.1, not 192.0.2.12",
+        ),
+        (
+            "printf '# mine\\n::1 kube-node-1' > /etc/hosts",
+            "/etc/hosts:2 gives kube-node-1 the address ::1, not 192.0.2.12",
+        ),
+        (
+            "sed -i 's/^hosts:.*/hosts: dns/' /etc/nsswitch.conf",
+            "kube-node-1 is unknown here, not 192.0.2.12",
+        ),
+        (
+            "mv /etc/hosts /root/aside; ln -s hosts /etc/hosts",
+            "/etc/hosts: it is a link that leads to itself; remove it",
+        ),
+        (
+            "mount --bind /etc/hosts /etc/hosts",
+            "/etc/hosts: /etc/hosts is a mount point",
+        ),
+    ],
+)
+def test_names_that_cannot_be_right_are_refused(
+    part: Part, names: str, spoil: str, said: str
+) -> None:
+    part.sh(spoil)
+    before = part.sh("cat /etc/hosts 2>&1 || true")
+    try:
+        assert said in part.fails(names)
+        if "nsswitch" not in spoil:
+            assert part.sh("cat /etc/hosts 2>&1 || true") == before
+    finally:
+        part.sh("umount /etc/hosts 2>/dev/null || true")

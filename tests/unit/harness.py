@@ -43,7 +43,7 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra_kube.facts import snapshot
 from pyinfra_kube.operations import packages
 from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.files import _FUNCTIONS
+from pyinfra_kube.operations.util.files import WRITER
 from pyinfra_kube.operations.util.script import Script
 
 FOLDER = Path(__file__).parent
@@ -172,7 +172,7 @@ def describe(command: Any) -> Any:
 
 
 def _lines(text: str) -> list[str]:
-    for functions in (_FUNCTIONS, packages._FUNCTIONS):
+    for functions in (WRITER, packages._FUNCTIONS):
         text = text.replace(functions, "")
     text = re.sub(
         r" <<'\.'\n(.*?)^\.$",

@@ -25,7 +25,7 @@ from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
-from pyinfra_kube.facts.files import FileContents, Files
+from pyinfra_kube.facts.files import FileContents, Files, Obstacles
 from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
@@ -229,7 +229,8 @@ def _files(folder: Path) -> dict[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "files/link").symlink_to("subnet")
-    return {name: str(folder / "files" / name) for name in [*files, "link", "root"]}
+    (folder / "files/loop").symlink_to("loop")
+    return {name: str(folder / "files" / name) for name in [*files, "link", "loop", "root"]}
 
 
 def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
@@ -250,6 +251,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"], "api": "v2"}),
         Subject(Files, {"paths": paths}),
         Subject(FileContents, {"paths": paths}),
+        Subject(Obstacles, {"paths": [*paths, files["loop"]]}),
         Subject(Flannel, {"subnet_file": files["subnet"], "docker_file": files["docker"]}),
         Subject(Hosts, {"names": ["one", "two"], "marker": "own"}),
         Subject(Reachable, {"addresses": ["192.0.2.1"]}),

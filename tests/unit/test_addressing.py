@@ -14,7 +14,9 @@ from netaddr import IPAddress, IPNetwork
 
 from pyinfra_kube.cluster.addressing import (
     AddressPlan,
+    SeenAddresses,
     check_mtu,
+    choose_addresses,
     make_plan,
     node_capacity,
     parse_network,
@@ -538,3 +540,119 @@ def test_a_bridge_with_another_address_than_written_down_has_drifted() -> None:
     assert carried == {"n1": "10.10.4.0/24", "n2": "10.10.7.0/24"}
     plan = make_plan(spec_of(), carried=carried, remembered={"n1": "10.10.4.0/24"})
     assert cidrs(plan) == carried
+
+
+# Which of its addresses is a host's own
+
+VAGRANT = "10.0.2.15/24"
+M, N1, N2 = "192.168.33.10/24", "192.168.33.11/24", "192.168.33.12/24"
+PLAIN = {"kubernetes_version": "1.20.2", "master_ip": "192.168.33.10"}
+
+# What each host has, the one connected to, that of the default route → what is chosen.
+OWN: dict[str, tuple[dict[str, SeenAddresses], dict[str, str] | str]] = {
+    "Vagrant's": (
+        {
+            name: SeenAddresses({VAGRANT: "eth0", own: "eth1"}, "127.0.0.1", "10.0.2.15")
+            for name, own in (("m", M), ("n1", N1), ("n2", N2))
+        },
+        {"m": "192.168.33.10", "n1": "192.168.33.11", "n2": "192.168.33.12"},
+    ),
+    "nothing but Vagrant's": (
+        {
+            "m": SeenAddresses({M: "eth0"}),
+            "n1": SeenAddresses({VAGRANT: "eth0"}, "10.0.2.15"),
+            "n2": SeenAddresses({VAGRANT: "eth0"}, "10.0.2.15"),
+        },
+        "n1: address is not set; allowed: an address of its own: it has 10.0.2.15 (eth0), and "
+        "others have the same; fix: give n1 an address that no other host has",
+    ),
+    "the one connected to": (
+        {"n1": SeenAddresses({"10.1.0.5/24": "a", "10.2.0.5/24": "b"}, "10.2.0.5", "10.1.0.5")},
+        {"n1": "10.2.0.5"},
+    ),
+    "the one on the master's network": (
+        {"n1": SeenAddresses({"10.1.0.5/24": "a", N1: "b"}, "198.51.100.7", "10.1.0.5")},
+        {"n1": "192.168.33.11"},
+    ),
+    "the one of the default route": (
+        {"n1": SeenAddresses({"10.1.0.5/24": "a", "10.2.0.5/24": "b"}, "", "10.2.0.5")},
+        {"n1": "10.2.0.5"},
+    ),
+    "nothing tells": (
+        {"n1": SeenAddresses({"10.1.0.5/24": "eth0", "10.2.0.5/24": "br-mgmt"})},
+        "n1: address is not set; allowed: one of its addresses: 10.1.0.5 (eth0), 10.2.0.5 "
+        '(br-mgmt); fix: set address = "10.1.0.5", or another of these, for it',
+    ),
+    "announced on the loopback": (
+        {"n1": SeenAddresses({"169.254.7.7/16": "eth0", "198.51.100.9/32": "lo"})},
+        {"n1": "198.51.100.9"},
+    ),
+    "not a bridge of pods": (
+        {"n1": SeenAddresses({"10.10.3.1/24": "old0", "10.9.0.5/16": "eth0"})},
+        {"n1": "10.9.0.5"},
+    ),
+    "none told": ({"n1": SeenAddresses({})}, {}),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_the_own_address_of_a_host(case: str) -> None:
+    seen, expected = OWN[case]
+    names = {"m": PLAIN, "n1": PLAIN, "n2": PLAIN}
+    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1", "n2"]}, names)
+    if isinstance(expected, str):
+        with pytest.raises(InputError) as failure:
+            choose_addresses(cluster, seen)
+        assert expected in str(failure.value)
+    else:
+        assert choose_addresses(cluster, seen) == expected
+
+
+def test_an_address_that_ssh_finds_and_the_host_has_not() -> None:
+    data = {"n1": {**PLAIN, "ssh_hostname": "203.0.113.5"}}
+    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1"]}, {"m": PLAIN, **data})
+    seen = {"n1": SeenAddresses({N1: "eth0"}, "203.0.113.5", "192.168.33.11")}
+    assert choose_addresses(cluster, seen) == {"n1": "192.168.33.11"}
+    # Somebody who writes it knows.
+    assert choose_addresses(cluster, seen, written=["n1"]) == {}
+
+
+def test_gathered_addresses_are_checked_as_written_ones() -> None:
+    names = {"m": PLAIN, "n1": PLAIN}
+    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1"]}, names)
+    for address, said in {
+        "10.10.3.1": "a range without the hosts' addresses: n1 10.10.3.1",
+        "10.0.0.7": "a range without the hosts' addresses: n1 10.0.0.7",
+        "192.168.33.10": "its own: m has it too",
+    }.items():
+        with pytest.raises(InputError) as failure:
+            cluster.with_addresses({"m": "192.168.33.10", "n1": address})
+        assert said in str(failure.value)
+    told = cluster.with_addresses({"m": "192.168.33.10", "n1": "192.168.33.11"}, through=["n1"])
+    assert told.host("n1").flannel_iface == "192.168.33.11"
+
+
+_TEXT = st.sampled_from([VAGRANT, M, N1, N2, "10.10.3.1/24", "127.0.0.1/8", "0.0.0.0/0"])
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["m", "n1", "n2", "stranger"]),
+        st.builds(
+            SeenAddresses,
+            st.dictionaries(_TEXT, st.just("eth0")),
+            _TEXT.map(lambda text: text.partition("/")[0]),
+            st.just(""),
+        ),
+    )
+)
+def test_no_two_hosts_are_given_one_address(seen: dict[str, SeenAddresses]) -> None:
+    names = {"m": PLAIN, "n1": PLAIN, "n2": PLAIN}
+    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1", "n2"]}, names)
+    try:
+        chosen = choose_addresses(cluster, seen)
+        cluster.with_addresses(chosen)
+    except InputError:
+        return
+    assert len(set(chosen.values())) == len(chosen)
+    assert all(any(a.startswith(f"{one}/") for a in seen[h].links) for h, one in chosen.items())

@@ -14,7 +14,7 @@ from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
 from pyinfra_kube.cluster.addressing import make_plan
 from pyinfra_kube.cluster.ansible_hosts import expand, literal, parse_hosts
-from pyinfra_kube.cluster.ansible_inventory import AnsibleInventory, read_inventory
+from pyinfra_kube.cluster.ansible_inventory import _TWINS, AnsibleInventory, read_inventory
 from pyinfra_kube.cluster.ansible_variables import Variables, ipaddr, settings
 from pyinfra_kube.cluster.errors import InputError, Wrong
 from pyinfra_kube.cluster.spec import ClusterSpec
@@ -257,6 +257,109 @@ def test_literals(text: str, value: object) -> None:
 )
 def test_ipaddr(value: str, query: str | int, expected: object) -> None:
     assert ipaddr(value, query) == expected
+
+
+# Keys of ours among theirs
+
+_SERVERS = "dns_server: \"{{ kube_service_addresses | ipaddr(10) | ipaddr('address') }}\""
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("kubernetes_version: 1.5.3\nkube_version: 1.5.2", "kubernetes_version", "1.5.3"),
+        ("KUBERNETES_VERSION: 1.5.3\nkube_version: 1.5.2", "kubernetes_version", "1.5.3"),
+        ("kubernetes_version:\nkube_version: 1.5.2", "kubernetes_version", "1.5.2"),
+        ("network: routes\nnetworking: flannel", "network", "routes"),
+        ("secure_port: '6443'", "secure_port", 6443),
+        ("kubelet_flags: {v: 4}\nkubelet_options: --v=2 --x", "kubelet_flags", {"v": 4}),
+        ("cluster_subnet: 10.20.0.0/16", "flannel_network", None),
+        (
+            "cluster_subnet: 10.20.0.0/16\nflannel_subnet: 10.20.0.0",
+            "flannel_network",
+            "10.20.0.0/12",
+        ),
+        (
+            "flannel_network: 10.20.0.0/16\nflannel_subnet: 10.9.0.0",
+            "flannel_network",
+            "10.20.0.0/16",
+        ),
+        # What a template of theirs makes goes with ours.
+        (f"service_cluster_ip_range: 10.3.0.0/16\n{_SERVERS}", "cluster_dns", "10.3.0.10"),
+        (
+            f"kube_service_addresses: 9.0.0.0/8\nservice_cluster_ip_range: 10.3.0.0/16\n{_SERVERS}",
+            "cluster_dns",
+            "10.3.0.10",
+        ),
+        ("cluster_domain: a.b\ndns_domain: c.d", "cluster_domain", "a.b"),
+        ("ssh_user: me\nansible_user: you", "ssh_user", "me"),
+        ("hostname_override: n-1\nlog_level: 4", "log_level", 4),
+    ],
+)
+def test_our_keys_win(tmp_path: Path, text: str, key: str, value: object) -> None:
+    inventory = read(tmp_path, f"{text}\nmaster_ip: 10.1.0.1")
+    assert inventory.data["n1"].get(key) == value
+    assert inventory.warnings == ()
+
+
+@pytest.mark.parametrize("key", sorted(_TWINS))
+def test_every_key_of_ours_wins_wherever_theirs_stands(tmp_path: Path, key: str) -> None:
+    write(tmp_path, {"host_vars/n1.yml": f"{_TWINS[key]}: 8"})
+    inventory = read(tmp_path, f"{key}: 7\nmaster_ip: 10.1.0.1")
+    same = read(tmp_path, f"{key}: 7\n{_TWINS[key]}: 7\nmaster_ip: 10.1.0.1")
+    assert inventory.data["n1"][key] == inventory.data["m"][key] == same.data["m"][key]
+    assert inventory.warnings == ()
+
+
+def test_our_keys_have_ansibles_precedence(tmp_path: Path) -> None:
+    write(tmp_path, {"host_vars/n1.yml": "ssh_port: 2222", "group_vars/nodes.yml": "ssh_port: 222"})
+    data = read(tmp_path, "ssh_port: 22\nansible_port: 2").data
+    assert [data[name]["ssh_port"] for name in ("m", "n1", "n2")] == [22, 2222, 222]
+
+
+# Names that no node can have
+
+
+def test_a_node_is_called_as_its_host_can_be(tmp_path: Path) -> None:
+    hosts = "[masters]\nk8s_master ansible_host=10.1.0.1\n[nodes]\nKube_Node.lan\nn-1\n"
+    inventory = read(tmp_path, "kube_version: 1.5.2", hosts)
+    spec = ClusterSpec.from_inventory(inventory.groups, inventory.data)
+    assert [host.hostname_override for host in spec.hosts] == ["k8s-master", "kube-node.lan", "n-1"]
+    assert [host.known_as for host in spec.hosts] == ["k8s-master", "kube-node.lan", "n-1"]
+    assert [line.split(",")[0] for line in inventory.warnings] == [
+        "k8s_master: its node is k8s-master",
+        "Kube_Node.lan: its node is kube-node.lan",
+    ]
+    chosen = read(
+        tmp_path, "kube_version: 1.5.2", hosts.replace(".lan", ".lan hostname_override=k")
+    )
+    assert chosen.data["Kube_Node.lan"]["hostname_override"] == "k"
+
+
+def test_two_hosts_of_one_node_name_are_refused(tmp_path: Path) -> None:
+    hosts = "[masters]\nm ansible_host=10.1.0.1\n[nodes]\nn_1\nn-1\n"
+    inventory = read(tmp_path, "kube_version: 1.5.2", hosts)
+    with pytest.raises(InputError, match="n-1: hostname_override = 'n-1'; allowed: its own: n_1"):
+        ClusterSpec.from_inventory(inventory.groups, inventory.data)
+
+
+def test_the_era_s_own_inventory_of_this_machine(tmp_path: Path) -> None:
+    hosts = (
+        "[masters]\nlocalhost ansible_connection=local\n"
+        "[etcd]\nlocalhost ansible_connection=local\n[nodes]\nlocalhost ansible_connection=local\n"
+    )
+    (warning,) = read(tmp_path, "kube_version: 1.5.2", hosts).warnings
+    assert warning == (
+        "localhost: its address is not known: set its ansible_host to it, or master_ip"
+    )
+    for fixed, text in (
+        (hosts.replace("=local", "=local ansible_host=10.1.0.7"), ""),
+        (hosts, "master_ip: 10.1.0.7"),
+    ):
+        inventory = read(tmp_path, f"kube_version: 1.5.2\n{text}", fixed)
+        spec = ClusterSpec.from_inventory(inventory.groups, inventory.data)
+        assert spec.master_ip == "10.1.0.7"
+        assert [host.known_as for host in spec.hosts] == [None]
 
 
 # Refusals

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
 
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.observations import Observation, observe
+from pyinfra_kube.facts.bridge import Link
+from pyinfra_kube.facts.routes import Route
 from tests.unit import harness
 
 DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
@@ -49,3 +52,51 @@ def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
 def test_swap(more: bytes, flag: bool | None) -> None:
     found = seen({"files.FileContents": {"/proc/swaps": TITLE + more}})
     assert found.settings["fail_swap_on"] is flag
+
+
+LINKS = [
+    ("lo", "", None, ["127.0.0.1/8", "198.51.100.9/32"]),
+    ("br-mgmt", "bridge", None, ["192.0.2.11/24"]),
+    ("eth0", "", "br-mgmt", []),
+    ("eth1", "veth", None, ["192.0.2.12/24"]),
+    ("bond0", "bond", None, ["192.0.2.13/24"]),
+    ("docker-mgmt", "vlan", None, ["192.0.2.14/24"]),
+    ("veth-up", "macvlan", None, ["192.0.2.15/24"]),
+    ("cni0", "wireguard", None, ["192.0.2.16/24"]),
+    ("flannel.lan", "team", None, ["192.0.2.17/24"]),
+    ("cbr0", "bridge", None, ["10.10.1.1/24"]),
+    ("d9", "bridge", None, ["172.17.0.1/16"]),
+    ("flannel.1", "vxlan", None, ["10.10.1.0/32"]),
+    ("flannel0", "tun", None, ["10.10.2.0/16"]),
+    ("veth1a", "veth", "cbr0", ["10.10.1.9/32"]),
+    ("kube-ipvs0", "dummy", None, ["10.0.0.1/32"]),
+]
+
+
+def test_links_are_told_apart_by_what_they_are() -> None:
+    links = {
+        name: Link(name, kind, 1500, "", tuple(addresses), True, master)
+        for name, kind, master, addresses in LINKS
+    }
+    networks = [
+        {
+            "Name": "bridge",
+            "Driver": "bridge",
+            "Options": {"com.docker.network.bridge.name": "d9"},
+            "IPAM": {"Config": [{"Subnet": "172.17.0.0/16"}]},
+        }
+    ]
+    routes = [
+        Route("0.0.0.0/0", via="192.0.2.1", dev=dev, metric=m)
+        for dev, m in (("eth1", 100), ("bond0", 20))
+    ]
+    found = seen(
+        {
+            "bridge.Links": links,
+            "docker.DockerNetworks": [json.dumps(networks)],
+            "routes.Routes": routes,
+        }
+    )
+    assert found.addresses == ["198.51.100.9", *(f"192.0.2.{n}" for n in range(11, 18))]
+    assert found.own["198.51.100.9/32"] == "lo"
+    assert found.address == "192.0.2.13"

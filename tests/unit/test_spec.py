@@ -310,6 +310,24 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {"n1": {"address": "192.168.10.6"}},
         [("address", "n2", "n1 has it too", "")],
     ),
+    "a host named by its address and port": (
+        {"groups": {"masters": ["m1"], "nodes": ["10.1.2.3:2222"]}, "10.1.2.3:2222": {}},
+        [
+            (
+                "hostname_override",
+                "10.1.2.3:2222",
+                "a DNS name",
+                'name it as you like, with ssh_hostname = "10.1.2.3" and ssh_port = 2222',
+            )
+        ],
+    ),
+    "two hosts whose names differ in case": (
+        {
+            "groups": {"masters": ["m1"], "nodes": ["n1", "N1"]},
+            "N1": {"hostname_override": "n-1"},
+        },
+        [("name", "N1", "n1 has it too", "names have no case")],
+    ),
     "a host name that no node can have": (
         {"groups": {"masters": ["m1"], "nodes": ["n1", "Node_2"]}, "Node_2": {}},
         [("hostname_override", "Node_2", "a DNS name", 'write "node-2"')],
@@ -521,6 +539,92 @@ def test_any_data_gives_a_spec_or_problems_and_nothing_else(
     for problem in problems:
         assert problem.allowed
         assert str(problem).splitlines() == [str(problem)]
+
+
+NAMES = st.sampled_from(
+    [
+        "m1",
+        "M1",
+        "n1",
+        "@local",
+        "10.1.2.3",
+        "127.0.0.1",
+        "fd00::1",
+        "k8s_master",
+        "é",
+        "",
+        "a" * 300,
+    ]
+) | st.text(max_size=6)
+HOST_DATA = st.dictionaries(
+    st.sampled_from([*KEYS, "ssh_hostname", "MASTER_IP", "NODE_X_POD_CIDR", "colour", ""])
+    | st.integers()
+    | st.none(),
+    ANYTHING
+    | st.sampled_from(
+        [*("fd00::1", "10.1.2.3", "10.1.2.3 ", "１０.1.2.3", "10.10.0.0/16", "1.20.2", "flannel")]
+    )
+    | st.binary(max_size=2),
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["masters", "control_plane", "nodes", "minions", "etcd", "all", ""]),
+        st.lists(NAMES, max_size=3),
+    ),
+    st.dictionaries(NAMES, HOST_DATA, max_size=4),
+    st.booleans(),
+)
+def test_any_inventory_gives_a_spec_or_problems_and_nothing_else(
+    groups: dict[str, list[str]], data: dict[str, Any], whole: bool
+) -> None:
+    if whole:
+        names = {name for members in groups.values() for name in members}
+        data = {name: {**CLUSTER, **data.get(name, {})} for name in names}
+    problems: list[Problem] = []
+    try:
+        spec = ClusterSpec.from_inventory(groups, data)
+    except InputError as error:
+        problems = error.problems
+    for problem in problems:
+        assert problem.allowed
+        assert str(problem).splitlines() == [str(problem)]
+    if problems:
+        return
+    overrides = [host.hostname_override for host in spec.hosts]
+    assert len({name.lower() for name in overrides}) == len(overrides)
+    known = [host.known_as.lower() for host in spec.hosts if host.known_as]
+    assert len(set(known)) == len(known)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "known_as"),
+    [
+        ("Kube-1", {"hostname_override": "kube-1"}, "Kube-1"),
+        ("k8s_master", {"hostname_override": "k8s-master"}, "k8s-master"),
+        ("@local", {"hostname_override": "me"}, "me"),
+        ("@local", {"hostname_override": "localhost"}, None),
+        ("192.168.10.7", {}, None),
+        ("n1.example.com", {}, "n1.example.com"),
+    ],
+)
+def test_the_name_of_a_host(name: str, data: dict[str, Any], known_as: str | None) -> None:
+    groups = {"masters": ["m1"], "nodes": [name]}
+    spec = ClusterSpec.from_inventory(groups, {"m1": CLUSTER, name: data})
+    assert spec.host(name).known_as == known_as
+
+
+@pytest.mark.parametrize("name", ["k8s_master", "@local", "Kube_Node.Example.com", "_a_", "é-x"])
+def test_the_fix_of_a_name_that_no_node_can_have_works(name: str) -> None:
+    groups = {"masters": ["m1"], "nodes": [name]}
+    with pytest.raises(InputError) as failure:
+        ClusterSpec.from_inventory(groups, {"m1": CLUSTER, name: {}})
+    (problem,) = failure.value.problems
+    fixed = {"hostname_override": (problem.fix or "").split('"')[1]}
+    assert ClusterSpec.from_inventory(groups, {"m1": CLUSTER, name: fixed}).host(name).known_as
 
 
 def _plain(value: object) -> object:
