@@ -142,9 +142,19 @@ def forward(
         )
     """
 
+    wanted = forward_rules(cluster_subnet)
+    yield from rules._inner(wanted, owner=owner, present=present, persist=persist)
+
+
+def forward_rules(cluster_subnet: str) -> list[str]:
+    """
+    The rules that :func:`forward` sets.
+
+    + cluster_subnet: CIDR of all pods
+    """
+
     subnet = _network(cluster_subnet)
-    both = [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
-    yield from rules._inner(both, owner=owner, present=present, persist=persist)
+    return [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
 
 
 @operation()
