@@ -96,15 +96,16 @@ def packets(it: Cluster, pods: str) -> list[firewall.Packet]:
         if it.spec.network == "flannel" and it.spec.flannel_backend in PORTS:
             port = it.spec.flannel_port or PORTS[it.spec.flannel_backend]
             found.append(_arriving(it, "udp", port))
-        found.append(_arriving(it, "tcp", kubelet_port(it)))
+        master = it.plan.addresses[it.spec.masters[0].name] or ""
+        found.append(_arriving(it, "tcp", kubelet_port(it), master))
     if it.is_a("master"):
         found.append(_arriving(it, "tcp", it.spec.apiserver_port))
     return found
 
 
-def _arriving(it: Cluster, protocol: str, port: int) -> firewall.Packet:
+def _arriving(it: Cluster, protocol: str, port: int, source: str = "") -> firewall.Packet:
     own = it.plan.addresses[it.me.name] or ""
-    return firewall.Packet("input", _link(it), "", "", own, protocol, port)
+    return firewall.Packet("input", _link(it), "", source, own, protocol, port)
 
 
 def kubelet_port(it: Cluster) -> int:

@@ -26,7 +26,8 @@ _WAYS = {
     "input": ("ingress", "prerouting", "input"),
 }
 _IPTABLES_HOOKS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
-_TABLES = ("raw", "mangle", "nat", "filter", "security")
+# That of nat decides on no packet, and is long where there are many services.
+_TABLES = ("raw", "mangle", "filter", "security")
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def of_iptables(ruleset: Ruleset, flavour: str = "iptables") -> list[Chain]:
     """
 
     steps: dict[tuple[str, str], list[Step]] = {}
-    for rule in ruleset.rules:
+    for rule in (rule for rule in ruleset.rules if rule.table in _TABLES):
         known = ruleset.chains.get(rule.table, {})
         if step := _step(rule, known):
             steps.setdefault((rule.table, rule.chain), []).append(step)
@@ -227,8 +228,8 @@ def of_iptables(ruleset: Ruleset, flavour: str = "iptables") -> list[Chain]:
             (policy or "accept").lower(),
             steps=tuple(steps.get((table, name), ())),
         )
-        for table in sorted(ruleset.chains, key=lambda t: (*_TABLES, t).index(t))
-        for name, policy in ruleset.chains[table].items()
+        for table in _TABLES
+        for name, policy in ruleset.chains.get(table, {}).items()
     ]
 
 
@@ -278,18 +279,21 @@ def _of_nft(objects: Sequence[dict[str, Any]]) -> list[Chain]:
     chains: dict[tuple[str, str], Chain] = {}
     for item in objects:
         if chain := item.get("chain"):
-            table = f"{chain['family']} {chain['table']}"
+            table, name = f"{chain['family']} {chain['table']}", str(chain["name"])
             device = chain.get("dev") or ""
-            chains[table, chain["name"]] = Chain(
+            # In a table that it shares with others, iptables shows its own chains itself.
+            shared = chain["family"] == "ip" and chain["table"] in (*_TABLES, "nat")
+            own = shared and name in _IPTABLES_HOOKS
+            chains[table, name] = Chain(
                 "nft",
                 table,
-                chain["name"],
-                chain.get("hook", ""),
-                chain.get("policy", "accept"),
+                name,
+                "" if own else str(chain.get("hook", "")),
+                str(chain.get("policy", "accept")),
                 device if isinstance(device, str) else "",
             )
         elif rule := item.get("rule"):
-            key = f"{rule['family']} {rule['table']}", rule["chain"]
+            key = f"{rule['family']} {rule['table']}", str(rule["chain"])
             steps = tuple(_nft_steps(rule))
             chains[key] = replace(chains[key], steps=chains[key].steps + steps)
     return list(chains.values())
@@ -319,9 +323,9 @@ def _verdicts(
 ) -> Iterator[Step]:
     ((name, given),) = expression.items()
     if name in ("accept", "drop", "reject", "return"):
-        yield Step(name, "", tuple(matches), f"rule {rule['handle']}{comment}: {name}")
+        yield Step(name, "", tuple(matches), f"handle {rule['handle']}{comment}: {name}")
     elif name in ("jump", "goto"):
-        yield Step(name, given["target"], tuple(matches))
+        yield Step(name, str(given["target"]), tuple(matches))
 
 
 _NFT_KINDS = {

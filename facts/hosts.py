@@ -75,7 +75,7 @@ _SIGN = """\
 has() { command -v "$1" >/dev/null 2>&1; }
 met() {
 case "$way" in
-bash) timeout 2 bash -c 'exec 3<>/dev/tcp/$0/$1' "$1" "$2" && echo Connected ;;
+bash) timeout 2 bash -c 'exec 3<>/dev/tcp/$0/$1 && echo Connected' "$1" "$2" ;;
 curl) curl --silent --verbose --noproxy '*' --max-time 2 "http://$1:$2" ;;
 esac 2>&1 </dev/null | grep -q 'Connected\\|refused'
 }

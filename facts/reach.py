@@ -205,16 +205,20 @@ reach() {{
 address=$3 port=$4 answer=$5
 $2 timeout 4 bash -c '
 exec 3<>/dev/tcp/$0/$1 || exit 1
-[ $2 = echo ] || exit 0
+if [ $2 = echo ]; then
 echo {LINK} >&3
 read -r -t 3 said <&3
-[ "$said" = {LINK} ] || {{ echo "no answer to what was sent"; exit 1; }}' $3 $4 $5
+[ "$said" = {LINK} ] || {{ echo "no answer to what was sent"; exit 1; }}
+fi
+echo arrived' $3 $4 $5
 }}
 try() {{
 tries=0
 while :; do
-if said=$(reach "$@" 2>&1); then echo "yes $1"; return; fi
-case "$5 $said" in refused*"Connection refused"*) echo "yes $1"; return ;; esac
+said=$(reach "$@" 2>&1)
+case "$5 $said" in
+*arrived | refused*"Connection refused"*) echo "yes $1"; return ;;
+esac
 tries=$((tries + 1))
 [ $tries -lt 4 ] || break
 sleep 1

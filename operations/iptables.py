@@ -42,9 +42,9 @@ def rules(
 
     With an owner the rules are a set: each carries the owner as a comment, and a rule of the
     table that carries it and is no longer in the list goes. A rule without any comment that does
-    the same counts as present and is left alone. Without an owner each rule stands for itself
-    and does not outlive a reboot. No other rule is touched, and a rule that is there stays where
-    it is; a chain that is missing is made.
+    the same, at the end or at the top as it is wanted, counts as present and is left alone.
+    Without an owner each rule stands for itself and does not outlive a reboot. No other rule is
+    touched, and a rule that is there stays where it is; a chain that is missing is made.
 
     + rules: as iptables takes them: ``-A CHAIN …`` goes to the end, ``-I CHAIN …`` to the top
     + table: ``filter``, ``nat``, ``mangle``, ``raw`` or ``security``
@@ -69,14 +69,15 @@ def rules(
     wanted = {rule for _, rule in wishes}
     found = [rule for rule in _ruleset().rules if rule.table == table]
     if present:
-        adding = [wish for wish in wishes if not _satisfied(wish[1], found, owner)]
+        adding = [wish for wish in wishes if not _satisfied(wish, found, owner)]
         removing = _unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
         removing += _doubled(wishes, found)
     else:
         adding = []
         removing = _unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
 
-    script = join([_live(adding, removing), plan_unit(_unit(wishes, owner, present and persist))])
+    unit = plan_unit(_unit(wishes, owner, present and persist), _description(owner))
+    script = join([_live(adding, removing), unit])
     if script:
         yield script
     else:
@@ -252,11 +253,15 @@ def _owned(rule: Rule, owner: str | None) -> bool:
     return owner is not None and owner in rule.comments
 
 
-def _satisfied(wanted: Rule, found: Iterable[Rule], owner: str | None) -> bool:
-    return any(
-        rule == wanted or (owner and not rule.comments and rule.effect == wanted.effect)
-        for rule in found
-    )
+def _satisfied(wish: Wish, found: Iterable[Rule], owner: str | None) -> bool:
+    action, wanted = wish
+    chain = [rule for rule in found if rule.chain == wanted.chain]
+    if wanted in chain:
+        return True
+    same = [i for i, r in enumerate(chain) if not r.comments and r.effect == wanted.effect]
+    # Where the rule goes to the top, one that stands below others does not do the same.
+    before = chain[: same[0]] if same and action == "-I" else []
+    return bool(owner and same) and all(rule.target == "ACCEPT" for rule in before)
 
 
 def _doubled(wishes: Iterable[Wish], found: Iterable[Rule]) -> list[Rule]:
@@ -304,12 +309,16 @@ def _ensure(wishes: Iterable[Wish]) -> list[str]:
     ] + [f"{rule.command('-C')} 2>/dev/null || {rule.command(action)}" for action, rule in wishes]
 
 
+def _description(owner: str | None) -> str:
+    return f"iptables rules of {owner}"
+
+
 def _unit(wishes: Sequence[Wish], owner: str | None, present: bool) -> list[File]:
     if owner is None:
         return []
     return boot_unit(
         owner,
-        f"iptables rules of {owner}",
+        _description(owner),
         _ensure(wishes),
         before=_BEFORE,
         after=_AFTER,

@@ -238,6 +238,17 @@ def test_forward(kernel: Kernel) -> None:
     assert targets == ["ACCEPT", "ACCEPT", "REJECT"]
 
 
+def test_the_same_rule_below_what_rejects_is_not_the_same(kernel: Kernel) -> None:
+    accept = "iptables -w -A FORWARD -s 10.10.0.0/16 -j ACCEPT"
+    kernel.run(f"{accept} && iptables -w -A FORWARD -d 10.10.0.0/16 -j ACCEPT")
+    kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16", persist=False)
+    assert len(rules_of(kernel, "filter")) == 2
+    kernel.run("iptables -w -I FORWARD -j REJECT")
+    assert kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16", persist=False)
+    targets = [rule.target for rule in rules_of(kernel, "filter")]
+    assert targets == ["ACCEPT", "ACCEPT", "REJECT", "ACCEPT", "ACCEPT"]
+
+
 DOCKER = """\
 *nat
 :DOCKER - [0:0]
