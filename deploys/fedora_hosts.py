@@ -5,8 +5,10 @@ Fedora's hosts get ready: packages, kernel settings, names, no other firewall (S
 from __future__ import annotations
 
 from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.firewalls import see_firewalls
 from pyinfra_kube.deploys.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.pod_network import bridge_of_pods
 from pyinfra_kube.operations import environment, packages, services, verify
 
 # The guide's "iptables-services" is a package; its unit has another name.
@@ -36,11 +38,14 @@ def prepare_fedora_host() -> None:
                 checks=[_brings(it, PROGRAMS[role]) for role in PROGRAMS if it.is_a(role)],
                 timeout=1,
             )
-    services.services(
+    stopped = services.services(
         name="Stop other firewalls",
         units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
     )
     connect_host()
+    # What a firewall that ends in this run forbids is no matter.
+    if not stopped.will_change:
+        see_firewalls(it, bridge_of_pods(it))
     if it.is_a("master"):
         environment.runtime_directory(name="Make the services' folder, at every boot too")
 

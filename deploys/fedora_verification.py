@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 from pyinfra.api import OperationError
-from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.flannel import HostNetwork, compare
@@ -16,12 +15,13 @@ from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.flannel import api
 from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.verification import answers, obeys, verify_nodes
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.etcd import EtcdKeys, trouble
 from pyinfra_kube.facts.flannel import Flannel, lease_states
 from pyinfra_kube.facts.snapshot import ask_now
-from pyinfra_kube.operations import reach, verify
+from pyinfra_kube.operations import verify
 
 
 @phase("Verification")
@@ -43,6 +43,7 @@ def verify_fedora_cluster() -> None:
     verify_nodes(
         it,
         lambda host: [*(["docker", *flannel] if "node" in host.roles else []), *_parts(host)],
+        bridge_of_pods(it),
         kubectl="/usr/bin/kubectl",
     )
 
@@ -59,10 +60,10 @@ def _parts(host: HostSpec) -> list[str]:
 
 @phase("flannel's verification")
 def verify_flannel() -> None:
-    """Compare leases, devices and docker on all nodes, and let containers reach each other."""
+    """Compare leases, devices and docker on all nodes."""
 
     it = cluster()
-    networks, addresses = it.notes("networks"), it.notes("containers")
+    networks = it.notes("networks")
     verify.look(
         name="Look at the network of each node",
         at=(lambda: networks.update({it.me.name: _network(it)})) if it.is_a("node") else None,
@@ -72,15 +73,6 @@ def verify_flannel() -> None:
             name="See that leases and hosts agree",
             findings=lambda: _findings(it, networks),
         )
-    if it.is_a("node"):
-        reach.start(
-            name="Run a container to be reached",
-            addresses=addresses,
-            image=it.release.pause_image,
-            needed=_changed,
-        )
-        reach.reach(name="Reach the containers of all nodes", addresses=addresses)
-        reach.stop(name="Take the container away", addresses=addresses)
 
 
 def _network(it: Cluster) -> HostNetwork:
@@ -109,10 +101,3 @@ def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
         spec.flannel_vni,
     )
     return agreement(findings), all(finding.agrees is not False for finding in findings)
-
-
-def _changed() -> bool:
-    """Whether this run changed anything anywhere: what did not change need not be tried again."""
-
-    operations = (data for host in ctx_state.get().ops.values() for data in host.values())
-    return any(data.operation_meta.executed for data in operations)

@@ -4,9 +4,13 @@ Hosts get ready: packages, kernel settings, names, the apiserver's port (H1–H3
 
 from __future__ import annotations
 
+from pyinfra.context import ctx_state
+
 from pyinfra_kube.cluster.packages import packages_for
-from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.firewalls import api_rule, kubelet_port
 from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.facts.hosts import SSH
 from pyinfra_kube.operations import hosts, iptables, packages, sysctl
 
 MODULES = ["br_netfilter"]
@@ -34,7 +38,7 @@ def prepare_host() -> None:
     if it.spec.open_ports and it.is_a("master"):
         iptables.rules(
             name="Open the apiserver's port",
-            rules=[f"-I INPUT -p tcp --dport {it.spec.apiserver_port} -j ACCEPT"],
+            rules=[api_rule(it)],
             owner="kube-apiserver-ports",
         )
 
@@ -53,7 +57,31 @@ def connect_host() -> None:
         names = {host.known_as: addresses.get(host.name) for host in it.spec.hosts}
         entries = {name: address for name, address in names.items() if name and address}
         hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
-        hosts.reachable(name="See that the hosts reach each other", addresses=addresses)
+        hosts.reachable(
+            name="See that the hosts reach each other",
+            addresses=addresses,
+            ports={name: [*_needed(it, name), _ssh_port(name)] for name in addresses},
+        )
+
+
+def _needed(it: Cluster, name: str) -> list[int]:
+    """The ports of a host that the current one needs, none where it only carries pods' packets."""
+
+    spec, roles = it.spec, it.spec.host(name).roles
+    needed = {
+        spec.apiserver_port: "master" in roles,
+        kubelet_port(it): "node" in roles and it.is_a("master"),
+        spec.etcd_client_port: "etcd" in roles and (it.is_a("master") or spec.network == "flannel"),
+        spec.etcd_peer_port: "etcd" in roles and it.is_a("etcd"),
+    }
+    return [port for port, is_needed in needed.items() if is_needed]
+
+
+def _ssh_port(name: str) -> int:
+    """The port that the control machine has reached a host at."""
+
+    host = ctx_state.get().inventory.get_host(name)
+    return int(host.data.get("ssh_port") or SSH)
 
 
 def tools() -> list[str]:

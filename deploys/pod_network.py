@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pyinfra_kube.cluster.addressing import check_mtu
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.deploys.context import cluster
+from pyinfra_kube.deploys.context import Cluster, cluster
+from pyinfra_kube.deploys.firewalls import see_firewalls
 from pyinfra_kube.deploys.host_preparation import prepare_host
-from pyinfra_kube.deploys.observations import BRIDGE, Observation
+from pyinfra_kube.deploys.observations import BRIDGE, DOCKER_BRIDGE, Observation
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.operations import bridge, iptables, routes
 
@@ -41,6 +42,13 @@ def set_up_pod_network() -> None:
         name="Route to the pods of the other nodes",
         routes=[routes.Route(pods, via=host) for pods, host in it.plan.routes(it.me.name)],
     )
+    see_firewalls(it, BRIDGE, opened=it.spec.open_ports)
+
+
+def bridge_of_pods(it: Cluster) -> str:
+    """The bridge that the current host's docker gives to pods where it is docker's own."""
+
+    return str(it.spec.docker_options.get("bridge", DOCKER_BRIDGE))
 
 
 def check_mtus(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:

@@ -19,10 +19,12 @@ from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.context import Cluster, cluster
 from pyinfra_kube.deploys.control_plane import KUBECTL
 from pyinfra_kube.deploys.credentials import ADMIN
+from pyinfra_kube.deploys.firewalls import kubelet_port, look_at_firewalls
+from pyinfra_kube.deploys.observations import BRIDGE
 from pyinfra_kube.deploys.phase import phase
 from pyinfra_kube.facts.nodes import Nodes, kubectl_words
 from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations import nodes, verify
+from pyinfra_kube.operations import nodes, reach, verify
 from pyinfra_kube.operations.util.last_words import WORDS
 
 _ASK = kubectl_words(KUBECTL, ADMIN)
@@ -37,17 +39,19 @@ def verify_cluster() -> None:
     verify.verified(
         name="See that every part answers", checks=checks(it), timeout=it.spec.verify_timeout
     )
-    verify_nodes(it, runs)
+    verify_nodes(it, runs, BRIDGE)
 
 
 def verify_nodes(
-    it: Cluster, runs: Callable[[HostSpec], list[str]], kubectl: str = KUBECTL
+    it: Cluster, runs: Callable[[HostSpec], list[str]], bridge: str, kubectl: str = KUBECTL
 ) -> None:
     """
-    Wait for nodes to register, give them what the plan says, wait until they are Ready.
+    Wait for nodes to register, give them what the plan says, wait until they are Ready, and see
+    that packets of their pods arrive.
 
     + it: the cluster
     + runs: what runs on a host, for the table at the end
+    + bridge: of the pods
     + kubectl: the program on masters
     """
 
@@ -78,8 +82,82 @@ def verify_nodes(
             given=shown,
             seen=lambda: [_is_ready(node.name) for node in known().nodes.values() if node.ready],
         )
+    verify_packets(it, bridge)
     if it.keeper:
         verify.say(name="What runs where", text=lambda: table(it, runs))
+
+
+def verify_packets(it: Cluster, bridge: str) -> None:
+    """
+    Send packets from the pods' network of each node to that of each other, or of a sample where
+    there are many, to the API's service, and between hosts to the ports that parts of the cluster
+    reach each other at.
+
+    + it: the cluster
+    + bridge: of the pods
+    """
+
+    me = it.me.name
+    places, visits = it.notes("places"), it.notes("visits")
+    ways = reach.pairs([node.name for node in _nodes(it)])
+    if me in ways:
+        reach.take_place(
+            name="Take a place on the network of pods",
+            places=places,
+            bridge=bridge,
+            pod_cidr=it.plan.nodes[me].pod_cidr if it.spec.network == "routes" else "",
+            visitors=sum(me in others for others in ways.values()),
+        )
+    reach.send(
+        name="Send packets from pods to pods",
+        places=places,
+        visits=visits,
+        to=ways.get(me, []),
+        targets=_targets(it),
+        look=lambda: look_at_firewalls(it, bridge),
+    )
+    reach.arrived(
+        name="See that all packets arrived",
+        places=places,
+        visits=visits,
+        causes=lambda visit: _causes(it, visit),
+    )
+
+
+def _targets(it: Cluster) -> list[reach.Target]:
+    """The ports that the current host and its pods must reach."""
+
+    spec, me = it.spec, it.me.name
+    found = []
+    if it.is_a("node"):
+        api = "the API's service from its pods"
+        found.append(reach.Target(api, it.plan.service_ip, 443, inside=True))
+    if not it.is_a("master"):
+        api = f"the API at {spec.master_ip}:{spec.apiserver_port}"
+        found.append(reach.Target(api, spec.master_ip, spec.apiserver_port))
+    elif "address" not in spec.kubelet_flags:
+        found += [_target(it, "kubelet", node, kubelet_port(it)) for node in _nodes(it)]
+    if it.is_a("etcd"):
+        active = {host.name for host in ctx_state.get().active_hosts}
+        members = [one for one in spec.etcd_members if one.name in active]
+        found += [_target(it, "etcd", member, spec.etcd_peer_port) for member in members]
+    return [target for target in found if target.address != it.plan.addresses[me]]
+
+
+def _target(it: Cluster, part: str, host: HostSpec, port: int) -> reach.Target:
+    address = it.plan.addresses[host.name] or ""
+    return reach.Target(f"{part} of {host.name} at {address}:{port}", address, port)
+
+
+def _causes(it: Cluster, visit: reach.Visit) -> list[str]:
+    """What firewalls of the current host, and of those that it does not reach, may have to do."""
+
+    named = [host for host in it.spec.hosts if any(host.name in name for name in visit.missed)]
+    masters = it.spec.masters if any("API" in name for name in visit.missed) else ()
+    hosts = dict.fromkeys(host.name for host in (it.me, *named, *masters))
+    said = it.notes("firewalls")
+    found = [f"{name}: {line}" for name in hosts for line in said.get(name, ())]
+    return found or ["no firewall's rule or policy is seen that stops them"]
 
 
 def runs(host: HostSpec) -> list[str]:

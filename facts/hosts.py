@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 
@@ -155,12 +155,39 @@ wait; true"""
         return HostsFile(text, resolved, answers, early, sources, ["=multi"] in words, own)
 
 
+_SIGN = """\
+has() { command -v "$1" >/dev/null 2>&1; }
+met() {
+case "$way" in
+bash) timeout 2 bash -c 'exec 3<>/dev/tcp/$0/$1 && echo Connected' "$1" "$2" ;;
+curl) curl --silent --verbose --noproxy '*' --max-time 2 "http://$1:$2" ;;
+esac 2>&1 </dev/null | grep -q 'Connected\\|refused'
+}
+sign() {
+address=$1
+shift
+if has ping && ping -n -c 1 -w 1 "$address" >/dev/null 2>&1; then echo "$address yes"; return; fi
+[ -n "$way" ] && [ $# -gt 0 ] || { echo "$address unknown"; return; }
+for port; do
+if met "$address" "$port"; then echo "$address yes"; return; fi
+done
+echo "$address no"
+}
+export LC_ALL=C
+way=
+if has bash; then way=bash; elif has curl; then way=curl; fi"""
+
+SSH = 22
+
+
 class Reachable(FactBase["dict[str, bool | None]"]):
     """
-    Returns whether each address answers a ping, two seconds at most for all of them; ``None``
-    where the host has no ping.
+    Returns whether each address gives a sign of life: an answer to a ping, or at one of its ports,
+    be it that the port is closed. Whoever answers no ping may still be reached; ``None`` is for a
+    host that lacks what it takes to try a port. All are tried at once, each port for two seconds.
 
     + addresses: IPv4 addresses
+    + ports: by address, those to try after a ping, over TCP; by default that of ssh
 
     .. code:: python
 
@@ -170,15 +197,14 @@ class Reachable(FactBase["dict[str, bool | None]"]):
     default = dict
 
     @override
-    def command(self, addresses: Sequence[str]) -> str:
-        probes = " ".join(
-            f"{{ if ! command -v ping >/dev/null 2>&1; then echo {address} unknown; "
-            f"else case $(ping -n -c 1 -w 2 {address} 2>&1) in *' 0% packet loss'*) "
-            f"echo {address} yes ;; *' packet loss'*) echo {address} no ;; "
-            f"*) echo {address} broken ;; esac; fi; }} &"
-            for address in map(shlex.quote, addresses)
+    def command(
+        self, addresses: Sequence[str], ports: Mapping[str, Sequence[int]] | None = None
+    ) -> str:
+        tries = (
+            " ".join(["sign", shlex.quote(address), *map(str, (ports or {}).get(address, [SSH]))])
+            for address in addresses
         )
-        return f"{probes} wait; true"
+        return "\n".join([_SIGN, *(f"{one} &" for one in tries), "wait", "true"])
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, bool | None]:

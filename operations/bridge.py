@@ -69,14 +69,15 @@ def bridge(
         )
 
     live = _set(bridge, link, wanted, mtu) if present else _remove(bridge, link)
+    description = f"Bridge {bridge}"
     unit = boot_unit(
         f"kube-bridge-{bridge}",
-        f"Bridge {bridge}",
+        description,
         _boot(bridge, wanted, mtu),
         before=["docker.service", "kubelet.service"],
         present=present and persist,
     )
-    script = join([live, plan_unit(unit)])
+    script = join([live, plan_unit(unit, description)])
     if script:
         yield script
     else:

@@ -147,12 +147,13 @@ def docker0_absent() -> Generator[StringCommand, None, None]:
             'docker.docker(options={"bridge": "cbr0"}), or "none"'
         )
     scripts: list[Script | None] = []
+    # Its link tells which rules are docker's, and so goes last.
+    if not state.running or state.said("iptables")[-1:] == ["false"]:
+        scripts += [script for script in remove_docker_rules._inner() if isinstance(script, Script)]
     if state.docker0:
         changes.show("link docker0: present → absent")
         text = "[ ! -e /sys/class/net/docker0 ] || ip link delete docker0"
         scripts.append(Script(text, "delete the link docker0"))
-    if not state.running or state.said("iptables")[-1:] == ["false"]:
-        scripts += [script for script in remove_docker_rules._inner() if isinstance(script, Script)]
     script = join(scripts)
     if script:
         yield script

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyinfra import logger
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.facts.hosts import Hosts, HostsFile, Reachable, hosts_lines
+from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, Reachable, hosts_lines
 from pyinfra_kube.facts.snapshot import read, rehearsing
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.operation import operation
@@ -99,14 +99,18 @@ def hosts(
 
 
 @operation()
-def reachable(addresses: Mapping[str, str]) -> Generator[StringCommand, None, None]:
+def reachable(
+    addresses: Mapping[str, str], ports: Mapping[str, Sequence[int]] | None = None
+) -> Generator[StringCommand, None, None]:
     """
     Check that this host reaches others (H3); never changes anything.
 
-    Raises an error that names every host that does not answer a ping. A host without ping is not
-    checked.
+    A host is reached that answers a ping, or at a port, be it that the port is closed. Raises an
+    error that names every host that gives no such sign, and what was tried. A host that has
+    nothing to try a port with is not checked.
 
     + addresses: IPv4 address by host name
+    + ports: by host name, those that are needed there over TCP, and that of ssh; by default 22
 
     **Example:**
 
@@ -117,17 +121,25 @@ def reachable(addresses: Mapping[str, str]) -> Generator[StringCommand, None, No
         hosts.reachable(
             name="Check that the hosts reach each other",
             addresses={"kube-master": "192.0.2.11"},
+            ports={"kube-master": [6443, 22]},
         )
     """
 
-    answers = read(Reachable, addresses=list(addresses.values()))
-    silent = [
-        f"{name} ({address})"
-        for name, address in addresses.items()
-        if answers.get(address) is False
-    ]
+    tried = {name: list((ports or {}).get(name, [SSH])) for name in addresses}
+    answers = read(
+        Reachable,
+        addresses=list(addresses.values()),
+        ports={address: tried[name] for name, address in addresses.items()},
+    )
+    silent = [name for name, address in addresses.items() if answers.get(address) is False]
     if silent:
-        raise OperationError(f"it does not reach {', '.join(silent)}")
+        named = ", ".join(f"{name} ({addresses[name]})" for name in silent)
+        ports_tried = "; ".join(f"{name}: {', '.join(map(str, tried[name]))}" for name in silent)
+        raise OperationError(
+            f"it does not reach {named}; no answer to a ping, nor at these ports over TCP: "
+            f"{ports_tried}. See that it reaches them at these addresses, and that a firewall lets "
+            "it through to one of these ports"
+        )
     ctx_host.get().noop("every host is reachable")
     yield from ()
 

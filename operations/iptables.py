@@ -12,9 +12,11 @@ from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
 from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util import changes
+from pyinfra_kube.operations.util.docker_rules import Docker
 from pyinfra_kube.operations.util.files import File
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.persist import boot_unit, plan_unit
@@ -40,9 +42,9 @@ def rules(
 
     With an owner the rules are a set: each carries the owner as a comment, and a rule of the
     table that carries it and is no longer in the list goes. A rule without any comment that does
-    the same counts as present and is left alone. Without an owner each rule stands for itself
-    and does not outlive a reboot. No other rule is touched, and a rule that is there stays where
-    it is; a chain that is missing is made.
+    the same, at the end or at the top as it is wanted, counts as present and is left alone.
+    Without an owner each rule stands for itself and does not outlive a reboot. No other rule is
+    touched, and a rule that is there stays where it is; a chain that is missing is made.
 
     + rules: as iptables takes them: ``-A CHAIN …`` goes to the end, ``-I CHAIN …`` to the top
     + table: ``filter``, ``nat``, ``mangle``, ``raw`` or ``security``
@@ -67,14 +69,15 @@ def rules(
     wanted = {rule for _, rule in wishes}
     found = [rule for rule in _ruleset().rules if rule.table == table]
     if present:
-        adding = [wish for wish in wishes if not _satisfied(wish[1], found, owner)]
+        adding = [wish for wish in wishes if not _satisfied(wish, found, owner)]
         removing = _unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
         removing += _doubled(wishes, found)
     else:
         adding = []
         removing = _unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
 
-    script = join([_live(adding, removing), plan_unit(_unit(wishes, owner, present and persist))])
+    unit = plan_unit(_unit(wishes, owner, present and persist), _description(owner))
+    script = join([_live(adding, removing), unit])
     if script:
         yield script
     else:
@@ -142,9 +145,19 @@ def forward(
         )
     """
 
+    wanted = forward_rules(cluster_subnet)
+    yield from rules._inner(wanted, owner=owner, present=present, persist=persist)
+
+
+def forward_rules(cluster_subnet: str) -> list[str]:
+    """
+    The rules that :func:`forward` sets.
+
+    + cluster_subnet: CIDR of all pods
+    """
+
     subnet = _network(cluster_subnet)
-    both = [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
-    yield from rules._inner(both, owner=owner, present=present, persist=persist)
+    return [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
 
 
 @operation()
@@ -155,9 +168,12 @@ def remove_docker_rules(
     Remove the rules and chains that docker made (H5), and nobody else's.
 
     For a docker that runs with ``--iptables=false``, or not at all; one that manages iptables
-    would set them again. ``DOCKER-USER`` stays when somebody put rules of his own in it.
+    would set them again. A rule is docker's that is one of those it writes, word by word. A chain
+    of docker's that holds somebody else's rules stays, with the way that leads there, and so does
+    one that somebody else's rules lead to.
 
-    + bridges: bridges of docker's networks; those named ``br-`` and twelve digits are known
+    + bridges: bridges of docker's networks; those that it names ``br-`` and twelve digits are
+      known, and those that its own rules name
 
     **Example:**
 
@@ -168,20 +184,11 @@ def remove_docker_rules(
         iptables.remove_docker_rules(name="Remove docker's own rules")
     """
 
-    ruleset = _ruleset()
-    chains = _docker_chains(ruleset)
-    removing = _unwanted(
-        rule
-        for rule in ruleset.rules
-        if (rule.table, rule.chain) not in chains
-        and ((rule.table, rule.target) in chains or _by_docker(rule, bridges))
-    )
+    found, chains = Docker(_ruleset(), read(Links), bridges).going
+    removing = _unwanted(found)
     for table, chain in chains:
         changes.show(f"iptables {table}: chain {chain} → absent")
-    clearing = [
-        f"iptables -w -t {table} {action} {chain}" for action in ("-F", "-X")
-        for table, chain in chains
-    ]  # fmt: skip
+    clearing = [f"iptables -w -t {table} -X {chain}" for table, chain in chains]
     script = join(
         [
             _live([], removing),
@@ -246,11 +253,15 @@ def _owned(rule: Rule, owner: str | None) -> bool:
     return owner is not None and owner in rule.comments
 
 
-def _satisfied(wanted: Rule, found: Iterable[Rule], owner: str | None) -> bool:
-    return any(
-        rule == wanted or (owner and not rule.comments and rule.effect == wanted.effect)
-        for rule in found
-    )
+def _satisfied(wish: Wish, found: Iterable[Rule], owner: str | None) -> bool:
+    action, wanted = wish
+    chain = [rule for rule in found if rule.chain == wanted.chain]
+    if wanted in chain:
+        return True
+    same = [i for i, r in enumerate(chain) if not r.comments and r.effect == wanted.effect]
+    # Where the rule goes to the top, one that stands below others does not do the same.
+    before = chain[: same[0]] if same and action == "-I" else []
+    return bool(owner and same) and all(rule.target == "ACCEPT" for rule in before)
 
 
 def _doubled(wishes: Iterable[Wish], found: Iterable[Rule]) -> list[Rule]:
@@ -298,70 +309,18 @@ def _ensure(wishes: Iterable[Wish]) -> list[str]:
     ] + [f"{rule.command('-C')} 2>/dev/null || {rule.command(action)}" for action, rule in wishes]
 
 
+def _description(owner: str | None) -> str:
+    return f"iptables rules of {owner}"
+
+
 def _unit(wishes: Sequence[Wish], owner: str | None, present: bool) -> list[File]:
     if owner is None:
         return []
     return boot_unit(
         owner,
-        f"iptables rules of {owner}",
+        _description(owner),
         _ensure(wishes),
         before=_BEFORE,
         after=_AFTER,
         present=present and bool(wishes),
     )
-
-
-# -- Docker's ------------------------------------------------------------------------------------
-
-# Docker's rules outside its own chains, by the bridge and the source that they name.
-_DOCKER_RULES = {
-    "nat": [
-        "-A POSTROUTING -s {source} ! -o {bridge} -j MASQUERADE",
-        "-A POSTROUTING -o {bridge} -m addrtype --src-type LOCAL -j MASQUERADE",
-    ],
-    "filter": [
-        "-A FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        "-A FORWARD -i {bridge} ! -o {bridge} -j ACCEPT",
-        "-A FORWARD -i {bridge} -o {bridge} -j ACCEPT",
-        "-A FORWARD -i {bridge} -o {bridge} -j DROP",
-    ],
-}
-
-
-def _docker_chains(ruleset: Ruleset) -> list[tuple[str, str]]:
-    used = {
-        (rule.table, rule.chain)
-        for rule in ruleset.rules
-        if rule.chain == "DOCKER-USER" and rule.arguments != ("-j", "RETURN")
-    }
-    return [
-        (table, chain)
-        for table, chains in ruleset.chains.items()
-        for chain in chains
-        if re.fullmatch(r"DOCKER(-.+)?", chain) and (table, chain) not in used
-    ]
-
-
-def _by_docker(rule: Rule, bridges: Sequence[str]) -> bool:
-    return _published(rule) or any(
-        rule == Rule.parse(text.format(bridge=bridge, source=rule.value("-s")), rule.table)
-        for text in _DOCKER_RULES.get(rule.table, [])
-        for bridge in _bridges(rule, bridges)
-        if rule.value("-s") or "{source}" not in text
-    )
-
-
-def _bridges(rule: Rule, bridges: Sequence[str]) -> set[str]:
-    names = {o.values[0] for o in rule.options if o.module == "" and o.name in ("-i", "-o")}
-    return {name for name in names if name in bridges or re.fullmatch(r"br-[0-9a-f]{12}", name)}
-
-
-def _published(rule: Rule) -> bool:
-    """Whether it lets a container reach a port that it publishes itself."""
-
-    source, protocol = rule.value("-s"), rule.value("-p")
-    port = rule.value("--dport", protocol)
-    if not (rule.table == "nat" and source.endswith("/32") and port):
-        return False
-    text = f"-A POSTROUTING -s {source} -d {source} -p {protocol} --dport {port} -j MASQUERADE"
-    return rule == Rule.parse(text, "nat")

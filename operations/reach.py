@@ -1,127 +1,159 @@
 """
-See that containers of all hosts reach each other (M5).
+See that packets go where a cluster sends them: from pods to pods, to services, to ports (A6, M5).
 """
 
 from __future__ import annotations
 
+import random
 import shlex
-from collections.abc import Callable, Generator, MutableMapping
+import time
+from collections.abc import Callable, Generator, Mapping, MutableMapping, Sequence
 
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.facts.reach import PORT, Place, PlaceOfPods, Reached, Target, Visit
+from pyinfra_kube.facts.snapshot import ask_now, foresee, read
 from pyinfra_kube.operations.util.operation import operation
 from pyinfra_kube.operations.util.script import Script
 
-NAME = "pyinfra-kube-reach"
+__all__ = ["Target", "Visit", "arrived", "pairs", "send", "take_place"]
+
+# Up to so many hosts each reaches each other; of more, the next in a ring and some by chance.
+FULL = 10
+SAMPLE = 2
+# Seconds after which a place that was taken with other questions is taken anew.
+_FRESH = 20
+
+
+def pairs(hosts: Sequence[str]) -> dict[str, list[str]]:
+    """
+    Return whom each host tries to reach: all others, or of many a sample, the same in each run.
+
+    Each host is in it as one that sends and as one that is reached.
+
+    + hosts: their names
+    """
+
+    if len(hosts) <= FULL:
+        return {one: [other for other in hosts if other != one] for one in hosts}
+    chance = random.Random(" ".join(hosts))
+    found = {}
+    for index, one in enumerate(hosts):
+        following = hosts[(index + 1) % len(hosts)]
+        rest = [other for other in hosts if other not in (one, following)]
+        found[one] = [following, *chance.sample(rest, SAMPLE)]
+    return found
 
 
 @operation()
-def start(
-    addresses: MutableMapping[str, str],
-    image: str,
-    needed: Callable[[], bool] = lambda: True,
+def take_place(
+    places: MutableMapping[str, Place], bridge: str, pod_cidr: str = "", visitors: int = 0
 ) -> Generator[StringCommand, None, None]:
     """
-    Run a container to be reached, and note its address; ``stop`` takes it away.
+    Have a place on the host's network of pods for a moment, as a pod has one, and note it.
 
-    What comes and goes within a run counts as no change.
+    No container and no image is needed for it: it is a network namespace whose link is a member
+    of the bridge. It comes and goes within a run, and so counts as no change; what became of the
+    run, it ends after two minutes.
 
-    + addresses: where the container's address is noted, by host
-    + image: any image that keeps running, as that of the release's pause container
-    + needed: says, when its turn has come, whether to look at all
-
-    **Example:**
-
-    .. code:: python
-
-        addresses: dict[str, str] = {}
-        reach.start(name="Run a container to be reached", addresses=addresses, image=pause)
-        reach.reach(name="Reach the containers of all hosts", addresses=addresses)
-        reach.stop(name="Take the container away", addresses=addresses)
-    """
-
-    host = ctx_host.get()
-    if ctx_state.get().is_executing and needed():
-        template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        _, output = host.run_shell_command(
-            StringCommand(
-                f"docker rm --force {NAME} >/dev/null 2>&1; "
-                f"docker run --detach --name {NAME} {shlex.quote(image)} >/dev/null && "
-                f"docker inspect --format {shlex.quote(template)} {NAME}"
-            )
-        )
-        if not output.stdout.strip():
-            yield Script(
-                f"echo {shlex.quote(output.stderr or 'no address')} >&2; exit 1",
-                summary="say why no container runs",
-            )
-            return
-        addresses[host.name] = output.stdout.strip()
-    host.noop("a container runs only while it is looked at")
-
-
-@operation()
-def reach(addresses: MutableMapping[str, str]) -> Generator[StringCommand, None, None]:
-    """
-    Ping every container from inside this host's own, as its network has it.
-
-    Fails with the hosts whose containers do not answer.
-
-    + addresses: as ``start`` noted them
+    + places: where it is noted, by host
+    + bridge: of the pods
+    + pod_cidr: of the node, for a bridge that may not be there yet
+    + visitors: how many others will reach it
 
     **Example:**
 
     .. code:: python
 
-        reach.reach(name="Reach the containers of all hosts", addresses=addresses)
+        places, visits = {}, {}
+        reach.take_place(name="Take a place", places=places, bridge="cbr0", visitors=2)
+        reach.send(name="Send packets", places=places, to=others, visits=visits)
+        reach.arrived(name="See that all arrived", places=places, visits=visits)
     """
 
     host = ctx_host.get()
-    if ctx_state.get().is_executing and host.name in addresses:
-        others = {name: address for name, address in addresses.items() if name != host.name}
-        pings = "\n".join(
-            f"nsenter --target $pid --net ping -n -q -c 1 -w 10 {address} >/dev/null 2>&1"
-            f' || silent="$silent {name}({address})"'
-            for name, address in others.items()
-        )
-        inspect = shlex.quote("{{.State.Pid}}")
-        _, output = host.run_shell_command(
-            StringCommand(
-                f"silent=; pid=$(docker inspect --format {inspect} {NAME})\n{pings}\n"
-                'echo "silent:$silent"'
-            )
-        )
-        silent = output.stdout.partition("silent:")[2].strip()
-        if silent or "silent:" not in output.stdout:
-            text = f"✗ a container here does not reach those of: {silent or 'any host'}"
-            hint = "  try: ip route; iptables -L FORWARD -v; the table of flannel above"
-            yield Script(
-                f"printf '%s\\n' {shlex.quote(text)} {shlex.quote(hint)} >&2; exit 1",
-                summary="say which containers are out of reach",
-            )
-            return
-        host.noop(f"{len(others)} containers of other hosts are reached")
+    question = {"bridge": bridge, "pod_cidr": pod_cidr, "visitors": visitors}
+    if ctx_state.get().is_executing:
+        place = read(PlaceOfPods, **question)
+        if time.monotonic() - place.since > _FRESH:
+            place = ask_now(PlaceOfPods, **question)
+        places[host.name] = place
     else:
-        host.noop("nothing to reach")
+        foresee(PlaceOfPods, **question)
+    host.noop("it comes and goes with the run")
+    yield from ()
 
 
 @operation()
-def stop(addresses: MutableMapping[str, str]) -> Generator[StringCommand, None, None]:
+def send(
+    places: Mapping[str, Place],
+    visits: MutableMapping[str, Visit],
+    to: Sequence[str] = (),
+    targets: Sequence[Target] = (),
+    look: Callable[[], object] | None = None,
+) -> Generator[StringCommand, None, None]:
     """
-    Take away the container that ``start`` ran.
+    Send packets from this host's place to those of others, and to other ports; note what does not
+    arrive, which ``arrived`` then says.
 
-    + addresses: as ``start`` noted them
+    A packet is a whole connection over TCP, on which what was sent must come back: a firewall may
+    let ICMP pass, and refuse a connection in the other's name.
 
-    **Example:**
-
-    .. code:: python
-
-        reach.stop(name="Take the container away", addresses=addresses)
+    + places: as ``take_place`` noted them
+    + visits: where it is noted what became of them, by host
+    + to: hosts whose places to reach; those that have none in this run are left out
+    + targets: further ports
+    + look: what is called where something did not arrive
     """
 
     host = ctx_host.get()
-    if host.name in addresses:
-        host.run_shell_command(StringCommand(f"docker rm --force {NAME} >/dev/null 2>&1 || true"))
-    host.noop("no container is left")
+    if not ctx_state.get().is_executing:
+        host.noop("packets are sent in the run")
+        return
+    own = places.get(host.name, Place())
+    others = {name: places[name] for name in to if name in places and places[name].address}
+    wanted = [
+        Target(
+            f"the pods of {name}", place.address, PORT, True, "echo" if place.echoes else "refused"
+        )
+        for name, place in others.items()
+    ]
+    wanted = [target for target in [*wanted, *targets] if own.address or not target.inside]
+    visit = ask_now(Reached, targets=wanted, pid=own.pid) if wanted or own.pid else Visit()
+    if own.problem:
+        visit = Visit({"the network of its own pods": own.problem, **visit.missed}, visit.left)
+    visits[host.name] = visit
+    if look and visit.missed:
+        look()
+    host.noop("see below" if visit.missed else f"{len(wanted)} of {len(wanted)} are reached")
     yield from ()
+
+
+@operation()
+def arrived(
+    places: Mapping[str, Place],
+    visits: Mapping[str, Visit],
+    causes: Callable[[Visit], Sequence[str]] | None = None,
+) -> Generator[StringCommand, None, None]:
+    """
+    Fail on a host whose packets did not arrive, and name where they should have; end its place
+    where somebody is still to come there.
+
+    + places: as ``take_place`` noted them
+    + visits: as ``send`` noted them
+    + causes: gives what may have stopped them
+    """
+
+    host = ctx_host.get()
+    visit = visits.get(host.name, Visit())
+    if visit.left:
+        host.run_shell_command(StringCommand(f"kill {places[host.name].pid} 2>/dev/null; true"))
+    if not visit.missed:
+        host.noop("all packets arrived, or will be sent in the run")
+        return
+    lines = [f"✗ {host.name} does not reach {name}: {why}" for name, why in visit.missed.items()]
+    lines += [f"  {cause}" for cause in (causes(visit) if causes else ())]
+    lines.append("  try on both hosts: ip route; iptables -L FORWARD -v; nft list ruleset")
+    text = "\n".join(f"echo {shlex.quote(line)}" for line in lines)
+    yield Script(f"{{\n{text}\n}} >&2\nexit 1", summary="say which packets did not arrive")

@@ -20,6 +20,7 @@ from pyinfra_kube.operations.util.script import Script, join
 
 # The number in the kernel's "proto" field that marks our routes; no routing daemon uses it.
 PROTOCOL = 76
+_DESCRIPTION = "Routes to the pods of other hosts"
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,13 @@ def routes(
     live = Script("\n".join(lines), summary="set the routes to other hosts' pods")
     persistent = boot_unit(
         unit,
-        "Routes to the pods of other hosts",
+        _DESCRIPTION,
         [_command("replace", route, protocol) for route in wanted],
         after=["network-online.target"],
         retry=True,
         present=bool(wanted) and persist,
     )
-    script = join([live if lines else None, plan_unit(persistent)])
+    script = join([live if lines else None, plan_unit(persistent, _DESCRIPTION)])
     if script:
         yield script
     else:

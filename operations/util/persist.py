@@ -4,8 +4,13 @@ What the kernel forgets, done again at every boot by a oneshot unit of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from pyinfra.api import OperationError
+
+from pyinfra_kube.facts.files import FileContents
+from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations.util.files import File, plan_files
 from pyinfra_kube.operations.util.script import Script, join
 
@@ -43,7 +48,8 @@ def boot_unit(
                 "Bridge cbr0 of the pods",
                 ["ip link set dev cbr0 up"],
                 before=["docker.service", "kubelet.service"],
-            )
+            ),
+            "Bridge cbr0 of the pods",
         )
     """
 
@@ -55,17 +61,41 @@ def boot_unit(
     return [File(path, text), File(link, kind="link", target=path)]
 
 
-def plan_unit(files: Sequence[File]) -> Script | None:
+def plan_unit(files: Sequence[File], description: str) -> Script | None:
     """
-    Return the script that sets the files of units and lets systemd know, or ``None``.
+    Return the script that sets the files of a unit and lets systemd know, or ``None``.
+
+    A unit of that name that says it is something else is somebody else's: it is neither replaced
+    nor removed.
 
     + files: what ``boot_unit`` returned
+    + description: as it was given there, by which the unit is known as ours
     """
 
+    path = next((file.path for file in files if file.path.rpartition("/")[0] == FOLDER), "")
+    wanted = all(file.kind != "absent" for file in files)
+    if path and (other := _of_others(path, description)):
+        if not wanted:
+            return None
+        raise OperationError(
+            f"{path}: somebody else's unit has this name ({other}), and is not replaced; give it "
+            f"another name, or remove it where nobody needs it"
+        )
     script = plan_files(files)
     # A host that is not run by systemd, as an image under construction, has nothing to tell.
     reload = "[ ! -d /run/systemd/system ] || systemctl daemon-reload"
     return join([script, Script(reload, summary="reload systemd")]) if script else None
+
+
+def _of_others(path: str, description: str) -> str:
+    """What a unit that does something else says of itself; empty for ours, or none."""
+
+    text = read(FileContents, paths=[path]).get(path, b"").decode(errors="replace")
+    says = f"Description={description}"
+    if says in text.splitlines() or not re.search(r"^ExecStart *=", text, re.M):
+        return ""
+    found = re.search(r"^Description *=.*$", text, re.M)
+    return found[0] if found else "without a description"
 
 
 def _text(

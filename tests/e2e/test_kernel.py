@@ -10,17 +10,19 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyinfra.api import FactBase
 
 from pyinfra_kube.facts.bridge import Bridges, Links
 from pyinfra_kube.facts.hosts import Hosts, Reachable
-from pyinfra_kube.facts.iptables import Rule, Rules
+from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.operations import bridge, hosts, iptables, routes, sysctl
 from pyinfra_kube.operations.util.script import Script
@@ -236,6 +238,17 @@ def test_forward(kernel: Kernel) -> None:
     assert targets == ["ACCEPT", "ACCEPT", "REJECT"]
 
 
+def test_the_same_rule_below_what_rejects_is_not_the_same(kernel: Kernel) -> None:
+    accept = "iptables -w -A FORWARD -s 10.10.0.0/16 -j ACCEPT"
+    kernel.run(f"{accept} && iptables -w -A FORWARD -d 10.10.0.0/16 -j ACCEPT")
+    kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16", persist=False)
+    assert len(rules_of(kernel, "filter")) == 2
+    kernel.run("iptables -w -I FORWARD -j REJECT")
+    assert kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16", persist=False)
+    targets = [rule.target for rule in rules_of(kernel, "filter")]
+    assert targets == ["ACCEPT", "ACCEPT", "REJECT", "ACCEPT", "ACCEPT"]
+
+
 DOCKER = """\
 *nat
 :DOCKER - [0:0]
@@ -376,11 +389,18 @@ def test_hosts(kernel: Kernel) -> None:
 
 def test_reachable(kernel: Kernel) -> None:
     kernel.run(LINK)
-    answers = kernel.fact(Reachable, addresses=["192.0.2.11", "192.0.2.12"])
-    if shutil.which("ping"):
-        assert answers == {"192.0.2.11": True, "192.0.2.12": False}
-    else:
-        assert answers == {"192.0.2.11": None, "192.0.2.12": None}
+    addresses = ["192.0.2.11", "192.0.2.12"]
+    seen = {"192.0.2.11": True, "192.0.2.12": False}
+    assert kernel.fact(Reachable, addresses=addresses) == seen
+    # A closed port is a sign of life where no ping is answered; a silent one is none of death.
+    for silent in ("-p icmp", "-p tcp --dport 5"):
+        kernel.run(f"iptables -w -A INPUT {silent} -j DROP")
+    ports = {"192.0.2.11": [5, 6], "192.0.2.12": [5]}
+    assert kernel.fact(Reachable, addresses=addresses, ports=ports) == seen
+    assert kernel.fact(Reachable, addresses=addresses[:1], ports={}) == {"192.0.2.11": True}
+    assert kernel.fact(Reachable, addresses=addresses[:1], ports={"192.0.2.11": [5]}) == {
+        "192.0.2.11": False
+    }
 
 
 @both_backends
@@ -400,3 +420,113 @@ def test_any_rule(kernel: Kernel, text: str) -> None:
     kernel.run("iptables-restore", f"*filter\n{found[0]}\nCOMMIT\n")
     assert rules_of(kernel, "filter") == [rule]
     kernel.run(rule.command("-D"))
+
+
+DOCKER_28 = """\
+*raw
+-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP
+-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 8080 -j DROP
+COMMIT
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A DOCKER -d 127.0.0.1/32 ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+*filter
+:DOCKER - [0:0]
+:DOCKER-BRIDGE - [0:0]
+:DOCKER-CT - [0:0]
+:DOCKER-FORWARD - [0:0]
+:DOCKER-INTERNAL - [0:0]
+:DOCKER-ISOLATION-STAGE-1 - [0:0]
+:DOCKER-ISOLATION-STAGE-2 - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-FORWARD
+-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT
+-A DOCKER ! -i docker0 -o docker0 -j DROP
+-A DOCKER-BRIDGE -o docker0 -j DOCKER
+-A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-FORWARD -j DOCKER-CT
+-A DOCKER-FORWARD -j DOCKER-INTERNAL
+-A DOCKER-FORWARD -j DOCKER-ISOLATION-STAGE-1
+-A DOCKER-FORWARD -j DOCKER-BRIDGE
+-A DOCKER-FORWARD -i docker0 -j ACCEPT
+-A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
+-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
+COMMIT
+"""  # noqa: E501
+
+# What looks like docker's or ours and is somebody's own: table, chain, the rest.
+LIKE_OURS = [
+    ("filter", "DOCKER-USER", "-j DOCKER-USER-LOG"),
+    ("filter", "DOCKER-USER-LOG", "-m limit --limit 3/min -j LOG --log-prefix 'docker '"),
+    ("filter", "FORWARD", "-j DOCKER-USER-LOG"),
+    ("filter", "INPUT", "-i eth0 -j DOCKER-USER"),
+    ("filter", "FORWARD", "-i lo -j ACCEPT"),
+    ("filter", "FORWARD", "-i br-mgmt -o br-mgmt -j ACCEPT"),
+    ("filter", "FORWARD", "-m comment --comment kube-forward-vpn -s 10.10.0.0/16 -j DROP"),
+    ("filter", "DOCKER", "-s 203.0.113.9 -j DROP"),
+    ("filter", "DOCKER-ISOLATION-STAGE-2", "-s 203.0.113.9 -j RETURN"),
+    ("nat", "POSTROUTING", "-s 10.9.0.5/32 -d 10.9.0.5/32 -p tcp --dport 80 -j MASQUERADE"),
+    ("nat", "POSTROUTING", "-s 10.8.0.0/16 ! -o docker0 -j SNAT --to-source 192.0.2.11"),
+    ("nat", "DOCKER", "-p tcp --dport 2222 -j DNAT --to-destination 10.9.0.5-10.9.0.7"),
+    ("raw", "PREROUTING", "-d 127.0.0.1/32 ! -i lo -p tcp --dport 5432 -j DROP"),
+    ("raw", "PREROUTING", "-d 10.9.0.5/32 ! -i docker0 -j DROP"),
+    ("mangle", "FORWARD", "-p tcp --syn -j TCPMSS --clamp-mss-to-pmtu"),
+]
+foreign_rules = st.lists(
+    st.tuples(st.sampled_from(LIKE_OURS), st.integers(1, 3)), max_size=8, unique_by=lambda r: r[0]
+)
+
+
+@both_backends
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(docker=st.sampled_from([DOCKER, DOCKER_28]), foreign=foreign_rules)
+def test_rules_of_others_around_ours_and_dockers(
+    kernel: Kernel, docker: str, foreign: list[tuple[tuple[str, str, str], int]]
+) -> None:
+    flush = "for table in raw mangle nat filter; do iptables -w -t $table -F; done"
+    kernel.run(f"{flush}; for table in nat filter; do iptables -w -t $table -X; done")
+    kernel.run("iptables-restore --noflush", docker)
+    alone = kernel.fact(Rules)
+    chains = {*BUILTIN_CHAINS, "DOCKER-USER-LOG", *alone.chains["filter"]}
+    foreign = [one for one in foreign if one[0][1] in chains]
+    before = [Rule.parse(f"-A {chain} {text}", table) for (table, chain, text), _ in foreign]
+    adding = ["iptables -w -N DOCKER-USER-LOG"] if foreign else []
+    for (table, chain, text), place in foreign:
+        words = text.replace("!", "'!'")
+        first = f"iptables -w -t {table} -I {chain} {place} {words} 2>/dev/null"
+        adding.append(f"{first} || iptables -w -t {table} -A {chain} {words}")
+    kernel.run("\n".join(adding))
+    there = kernel.fact(Rules)
+    # One that docker writes itself is docker's, whoever wrote it.
+    others = [rule for rule in there.rules if rule in before and rule not in alone.rules]
+
+    shown = kernel.settle(iptables.remove_docker_rules)
+    left = kernel.fact(Rules)
+    assert [rule for rule in left.rules if rule in others] == others
+    gone = Counter(there.rules) - Counter(left.rules)
+    assert {f"iptables {rule.table}: {rule} → absent" for rule in gone} <= set(shown)
+    assert ("DOCKER-USER-LOG" in left.chains["filter"]) == bool(foreign)
+    # What is left of docker's leads to rules of others, or is where it would end.
+    kept = [rule for rule in left.rules if rule not in others]
+    holding = {(rule.table, rule.chain) for rule in left.rules}
+    assert all(rule.target == "RETURN" or (rule.table, rule.target) in holding for rule in kept), (
+        kept
+    )
+    for rule in others:
+        reached = [r for r in left.rules if (r.table, r.target) == (rule.table, rule.chain)]
+        was_reached = [r for r in there.rules if (r.table, r.target) == (rule.table, rule.chain)]
+        assert bool(reached) == bool(was_reached)
+
+    kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16")
+    assert [r for r in kernel.fact(Rules).rules if r in others] == others
+    kernel.settle(iptables.rules, rules=[], owner="kube-forward", present=False)
+    assert kernel.fact(Rules).rules == left.rules

@@ -79,9 +79,23 @@ def web(built: Run, kubectl: Kubectl) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def grown(
-    meddled: object, web: object, lab: Lab, site: Site
-) -> tuple[Run, Run, dict[str, set[str]]]:
+def forbidden(mended: object, web: object, lab: Lab, site: Site) -> tuple[Run, Run, Run]:
+    """Firewalls that iptables-save does not show: the plan, the run, and the run without them."""
+    one, other = NODES
+    execute(lab, one, "iptables-legacy -P FORWARD DROP")
+    execute(lab, other, "apt-get install -y -qq --no-install-recommends nftables >/dev/null")
+    table = "add table inet filter; add chain inet filter fo { type filter hook forward priority 9;"
+    rule = "add rule inet filter fo ip saddr 10.10.0.0/16 tcp dport 1-60000 reject with tcp reset"
+    execute(lab, other, f"nft {shlex.quote(f'{table} }}; {rule}')}")
+    dry = site.run("--dry", "--json")
+    run = site.run("-y")
+    execute(lab, one, "iptables-legacy -P FORWARD ACCEPT")
+    execute(lab, other, "nft delete table inet filter")
+    return dry, run, site.run("-y", "--json")
+
+
+@pytest.fixture(scope="module")
+def grown(forbidden: object, lab: Lab, site: Site) -> tuple[Run, Run, dict[str, set[str]]]:
     """One node more: the plan, the run, and what was started anew on the other hosts."""
     before = {name: starts(lab, name) for name in HOSTS}
     lab.add(NEW)
@@ -440,3 +454,22 @@ def test_the_cluster_comes_back_by_itself(rebooted: None, kubectl: Kubectl, lab:
 def test_nothing_is_planned_after_a_reboot(rebooted: None, site: Site) -> None:
     dry = succeeded(site.run("--dry", "--json"))
     assert (dry.planned, dry.conditional) == (set(), set())
+
+
+def test_no_run_calls_a_cluster_good_whose_packets_do_not_arrive(
+    forbidden: tuple[Run, Run, Run], lab: Lab
+) -> None:
+    dry, run, after = forbidden
+    one, other = NODES
+    legacy = "firewall: iptables-legacy, table filter, chain FORWARD: policy drop stops"
+    native = "firewall: nft, table inet filter, chain fo: handle 2: reject may stop"
+    for said in (dry, run):
+        assert any(host == one and text.startswith(legacy) for host, text in said.lines), said.said
+        assert any(host == other and text.startswith(native) for host, text in said.lines)
+    assert (dry.code, dry.planned, run.code) == (0, set(), 1)
+    assert f"✗ {one} does not reach the pods of {other}" in run.said
+    assert f"✗ {other} does not reach the pods of {one}" in run.said
+    assert f"{one}: {legacy}" in run.said
+    assert succeeded(after).changed == set()
+    for node in NODES:
+        assert execute(lab, node, "ip -o link show | grep kube-reach || true") == []

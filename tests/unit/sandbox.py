@@ -26,6 +26,7 @@ from pyinfra_kube.facts.docker import Docker, DockerNetworks
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
 from pyinfra_kube.facts.files import FileContents, Files, Obstacles
+from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
@@ -80,6 +81,15 @@ esac
     "iptables-save": """\
 case "$*" in *-V*|*--version*) echo 'iptables-save v1.8.9 (nf_tables)'; exit ;; esac
 printf '*filter\\n:FORWARD DROP [0:0]\\n-A FORWARD -j ACCEPT\\nCOMMIT\\n'
+""",
+    "iptables": "echo 'iptables v1.8.9 (nf_tables)'\n",
+    "nft": """\
+case "$*" in
+--version) echo 'nftables v1.0.6 (Lester Gooch #5)' ;;
+'list tables') echo 'table inet filter' ;;
+*) echo '{"nftables": [{"chain": {"family": "inet", "table": "filter", "name": "forward", \
+"hook": "forward", "prio": 0, "policy": "drop"}}]}' ;;
+esac
 """,
     "kubectl": """\
 echo '{"items": [{"metadata": {"name": "n", "labels": {}}, "spec": {"podCIDR": "10.10.1.0/24"}}]}'
@@ -257,6 +267,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Reachable, {"addresses": ["192.0.2.1"]}),
         Subject(Images),
         Subject(Rules),
+        Subject(OtherFirewalls),
         Subject(Nodes),
         Subject(Packages, {"names": ["docker.io", "etcd"]}),
         Subject(PodContainers),
