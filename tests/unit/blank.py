@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from pyinfra.api import Config, Inventory, State
@@ -24,12 +25,14 @@ Groups = Mapping[str, Sequence[str]]
 
 
 @contextmanager
-def cluster_of(groups: Groups, data: Mapping[str, Any]) -> Iterator[State]:
+def cluster_of(
+    groups: Groups, data: Mapping[str, Any], addresses: Mapping[str, str] = HOSTS
+) -> Iterator[State]:
     """The state of a run that has connected to no host yet."""
 
     used = {name for names in groups.values() for name in names}
-    hosts = [(name, {"ssh_hostname": HOSTS[name]}) for name in HOSTS if name in used]
-    common = {"kubernetes_version": "1.20.2", "master_ip": HOSTS["m"], **data}
+    hosts = [(name, {"ssh_hostname": addresses[name]}) for name in addresses if name in used]
+    common = {"kubernetes_version": "1.20.2", "master_ip": next(iter(addresses.values())), **data}
     members = {group: (list(names), {}) for group, names in groups.items()}
     state = State(Inventory((hosts, common), **members), Config(DIFF=True))
     state.current_deploy_filename = __file__
@@ -39,18 +42,29 @@ def cluster_of(groups: Groups, data: Mapping[str, Any]) -> Iterator[State]:
 
 
 def prepared(
-    path: Path_, groups: Groups, data: Mapping[str, Any], packages: PackageStates
+    path: Path_,
+    groups: Groups,
+    data: Mapping[str, Any],
+    packages: PackageStates,
+    addresses: Mapping[str, str] = HOSTS,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[State, dict[str, str]]:
-    """What a run would be, and what ``--diff`` shows of it on each host."""
+    """
+    What a run would be, and what ``--diff`` shows of it on each host.
+
+    + addresses: of the hosts; the first is the first master's
+    + more: facts of every host, by ``MODULE.FACT``
+    """
 
     shown: dict[str, list[str]] = {}
-    with cluster_of(groups, data) as state:
+    with cluster_of(groups, data, addresses) as state:
         for host in state.inventory:
-            link = Link("eth0", "", 1500, "", (f"{HOSTS[host.name]}/24",), True, None)
+            link = Link("eth0", "", 1500, "", (f"{addresses[host.name]}/24",), True, None)
             facts = {
                 "bridge.Links": {"eth0": link},
                 "packages.Packages": packages,
                 "services.Units": UnitStates(manager="systemd"),
+                **more,
             }
             answers(host, FactRunner(facts))
             vars(host)["log"] = _noting(shown, host.name)
