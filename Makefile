@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cluster facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check test bench promises rendered clean
+.PHONY: lab lab-up lab-down check test bench promises rendered picture clean
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
@@ -35,6 +35,9 @@ bench: .venv/installed
 # Every file of every host of a few clusters, in examples/rendered.
 rendered: .venv/installed
 	$(BIN)/python -m tests.rendered
+
+picture: .venv/installed
+	$(BIN)/python docs/picture.py
 
 clean:
 	rm -rf .venv .links build dist *.egg-info
