@@ -125,9 +125,7 @@ def render(example: Example) -> dict[str, str]:
     inventory = run_path(str(REPOSITORY / "inventories" / example.inventory))
     hosts = {group: dict(inventory[group]) for group in ("masters", "nodes")}
     groups = {group: list(members) for group, members in hosts.items()}
-    addresses = {
-        name: data["ssh_hostname"] for members in hosts.values() for name, data in members.items()
-    }
+    own = {name: data for members in hosts.values() for name, data in members.items()}
     with TemporaryDirectory() as folder, _quick_keys(), _noted() as noted:
         data = {
             **inventory["all"][1],
@@ -135,7 +133,7 @@ def render(example: Example) -> dict[str, str]:
             **example.data,
             "credentials_dir": f"{folder}/none",
         }
-        state, shown = prepared(example.path, groups, data, example.packages, addresses, FACTS)
+        state, shown = prepared(example.path, groups, data, example.packages, own, FACTS)
     cluster = context._clusters[state]
     assert isinstance(cluster, context.Cluster)
     kept = [*cluster.credentials.changes, *cluster.new_addresses]

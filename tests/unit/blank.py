@@ -17,22 +17,22 @@ from pyinfra_kube.facts.services import UnitStates
 from tests.unit.harness import FactRunner, answers
 
 HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
+ADDRESSES = {name: {"ssh_hostname": address} for name, address in HOSTS.items()}
 ONE_NODE = {"masters": ["m"], "nodes": ["n"]}
 TWO_NODES = {"masters": ["m"], "nodes": ["n", "o"]}
 
 Path_ = Callable[[], object]
 Groups = Mapping[str, Sequence[str]]
+Hosts = Mapping[str, Mapping[str, Any]]
 
 
 @contextmanager
-def cluster_of(
-    groups: Groups, data: Mapping[str, Any], addresses: Mapping[str, str] = HOSTS
-) -> Iterator[State]:
+def cluster_of(groups: Groups, data: Mapping[str, Any], own: Hosts = ADDRESSES) -> Iterator[State]:
     """The state of a run that has connected to no host yet."""
 
     used = {name for names in groups.values() for name in names}
-    hosts = [(name, {"ssh_hostname": addresses[name]}) for name in addresses if name in used]
-    common = {"kubernetes_version": "1.20.2", "master_ip": next(iter(addresses.values())), **data}
+    hosts = [(name, dict(own[name])) for name in own if name in used]
+    common = {"kubernetes_version": "1.20.2", "master_ip": HOSTS["m"], **data}
     members = {group: (list(names), {}) for group, names in groups.items()}
     state = State(Inventory((hosts, common), **members), Config(DIFF=True))
     state.current_deploy_filename = __file__
@@ -46,20 +46,20 @@ def prepared(
     groups: Groups,
     data: Mapping[str, Any],
     packages: PackageStates,
-    addresses: Mapping[str, str] = HOSTS,
+    own: Hosts = ADDRESSES,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[State, dict[str, str]]:
     """
     What a run would be, and what ``--diff`` shows of it on each host.
 
-    + addresses: of the hosts; the first is the first master's
+    + own: the data of each host
     + more: facts of every host, by ``MODULE.FACT``
     """
 
     shown: dict[str, list[str]] = {}
-    with cluster_of(groups, data, addresses) as state:
+    with cluster_of(groups, data, own) as state:
         for host in state.inventory:
-            link = Link("eth0", "", 1500, "", (f"{addresses[host.name]}/24",), True, None)
+            link = Link("eth0", "", 1500, "", (f"{host.data.ssh_hostname}/24",), True, None)
             facts = {
                 "bridge.Links": {"eth0": link},
                 "packages.Packages": packages,
