@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cluster facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check test bench promises clean
+.PHONY: lab lab-up lab-down check test bench promises rendered picture clean
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
@@ -31,6 +31,13 @@ promises: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m tests.bench
+
+# Every file of every host of a few clusters, in examples/rendered.
+rendered: .venv/installed
+	$(BIN)/python -m tests.rendered
+
+picture: .venv/installed
+	$(BIN)/python docs/picture.py
 
 clean:
 	rm -rf .venv .links build dist *.egg-info

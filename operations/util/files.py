@@ -8,7 +8,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pyinfra.api import OperationError
@@ -82,7 +82,8 @@ class File:
     """
 
     path: str
-    content: str | bytes = b""
+    # An operation without a name is labelled with its arguments.
+    content: str | bytes = field(default=b"", repr=False)
     mode: str = "644"
     user: str = "root"
     group: str = "root"

@@ -6,9 +6,11 @@ one host alone where it is that host's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
-from typing import Any, ParamSpec, cast
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import is_dataclass
+from typing import Any, ParamSpec, cast, get_args, get_type_hints
 
+from pyinfra.api import OperationValueError
 from pyinfra.api import operation as pyinfra_operation
 from pyinfra.api.arguments import pop_global_arguments
 from pyinfra.api.arguments_typed import PyinfraOperation
@@ -33,6 +35,9 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
     takes most of its time to find. One that cannot do with a blank host, and raises an error,
     does not keep those after it from being rehearsed.
 
+    Where it takes a list of objects, as ``Sequence[File]``, a mapping of their fields will do: the
+    command line has nothing else.
+
     **Example:**
 
     .. code:: python
@@ -56,6 +61,7 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> OperationMeta:
+            kwargs = {name: _objects(function, name, value) for name, value in kwargs.items()}
             if rehearsing():
                 return _rehearse(function, args, kwargs)
             if left_out():
@@ -72,6 +78,19 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
         return cast("PyinfraOperation[P]", call)
 
     return decorate
+
+
+def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
+    """A list whose mappings are the objects that an argument is a list of; all else as it is."""
+
+    if not isinstance(value, list) or not any(isinstance(item, Mapping) for item in value):
+        return value
+    kinds = [kind for kind in get_args(get_type_hints(function).get(name)) if is_dataclass(kind)]
+    try:
+        build = cast("type[Any]", kinds[0]) if kinds else dict
+        return [build(**item) if isinstance(item, Mapping) else item for item in value]
+    except (TypeError, ValueError) as error:
+        raise OperationValueError(f"{name}: {error}") from None
 
 
 def _planned(meta: OperationMeta) -> OperationMeta:

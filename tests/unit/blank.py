@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from pyinfra.api import Config, Inventory, State
@@ -18,19 +19,21 @@ from pyinfra_kube.facts.services import UnitStates
 from tests.unit.harness import FactRunner, answers
 
 HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
+ADDRESSES = {name: {"ssh_hostname": address} for name, address in HOSTS.items()}
 ONE_NODE = {"masters": ["m"], "nodes": ["n"]}
 TWO_NODES = {"masters": ["m"], "nodes": ["n", "o"]}
 
 Path_ = Callable[[], object]
 Groups = Mapping[str, Sequence[str]]
+Hosts = Mapping[str, Mapping[str, Any]]
 
 
 @contextmanager
-def cluster_of(groups: Groups, data: Mapping[str, Any]) -> Iterator[State]:
+def cluster_of(groups: Groups, data: Mapping[str, Any], own: Hosts = ADDRESSES) -> Iterator[State]:
     """The state of a run that has connected to no host yet."""
 
     used = {name for names in groups.values() for name in names}
-    hosts = [(name, {"ssh_hostname": HOSTS[name]}) for name in HOSTS if name in used]
+    hosts = [(name, dict(own[name])) for name in own if name in used]
     common = {"kubernetes_version": "1.20.2", "master_ip": HOSTS["m"], **data}
     members = {group: (list(names), {}) for group, names in groups.items()}
     state = State(Inventory((hosts, common), **members), Config(DIFF=True))
@@ -41,18 +44,29 @@ def cluster_of(groups: Groups, data: Mapping[str, Any]) -> Iterator[State]:
 
 
 def prepared(
-    path: Path_, groups: Groups, data: Mapping[str, Any], packages: PackageStates
+    path: Path_,
+    groups: Groups,
+    data: Mapping[str, Any],
+    packages: PackageStates,
+    own: Hosts = ADDRESSES,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[State, dict[str, str]]:
-    """What a run would be, and what ``--diff`` shows of it on each host."""
+    """
+    What a run would be, and what ``--diff`` shows of it on each host.
+
+    + own: the data of each host
+    + more: facts of every host, by ``MODULE.FACT``
+    """
 
     shown: dict[str, list[str]] = {}
-    with cluster_of(groups, data) as state:
+    with cluster_of(groups, data, own) as state:
         for host in state.inventory:
-            link = Link("eth0", "", 1500, "", (f"{HOSTS[host.name]}/24",), True, None)
+            link = Link("eth0", "", 1500, "", (f"{host.data.ssh_hostname}/24",), True, None)
             facts: dict[str, Any] = {
                 "bridge.Links": {"eth0": link},
                 "packages.Packages": packages,
                 "services.Units": UnitStates(manager="systemd"),
+                **more,
             }
             if "remove_nodes" in data:
                 facts |= {"nodes.Nodes": NodeStates("ok"), "etcd.EtcdKeys": Keys("ok")}
