@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-FOLDERS := cluster facts operations templates deploys
+FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
 .PHONY: lab lab-up lab-down check test bench promises rendered picture clean
 

@@ -6,27 +6,27 @@ Kubernetes on Fedora, several nodes: as on one node, with flannel's network betw
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.context import cluster_on
-from pyinfra_kube.deploys.credentials import keep_credentials
-from pyinfra_kube.deploys.fedora_control_plane import (
+from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.fedora_control_plane import (
     GROUP,
     run_fedora_control_plane,
     run_fedora_etcd,
 )
-from pyinfra_kube.deploys.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.fedora_node import (
+from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
+from pyinfra_kube.deploys.phases.fedora_node import (
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
 )
-from pyinfra_kube.deploys.fedora_verification import verify_fedora_cluster, verify_flannel
-from pyinfra_kube.deploys.flannel import (
+from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster, verify_flannel
+from pyinfra_kube.deploys.phases.flannel import (
     give_docker_its_subnet,
     run_flannel,
     set_flannel_network,
 )
-from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.deploys.read_ahead import read_ahead
+from pyinfra_kube.deploys.run.context import cluster_on
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.prefetch import read_ahead
 
 
 @phase("Kubernetes on Fedora")

@@ -20,9 +20,9 @@ from pyinfra_cli.inventory import make_inventory
 
 from pyinfra_kube.cluster.addressing import make_plan
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.deploys.address_book import AddressBook
-from pyinfra_kube.deploys.context import folder_of, read_spec
-from pyinfra_kube.deploys.phase import explain
+from pyinfra_kube.deploys.run.allocations import AddressBook
+from pyinfra_kube.deploys.run.context import folder_of, read_spec
+from pyinfra_kube.engine.phase import explain
 
 
 def plan(inventory: str) -> str:

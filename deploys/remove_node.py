@@ -14,18 +14,18 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.components import KUBECONFIGS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.flannel import parse_leases
-from pyinfra_kube.deploys import kubelet, proxy
-from pyinfra_kube.deploys.container_runtime import options
-from pyinfra_kube.deploys.context import Cluster, cluster
-from pyinfra_kube.deploys.credentials import ADMIN, ca_file
-from pyinfra_kube.deploys.flannel import BINARY as FLANNELD
-from pyinfra_kube.deploys.flannel import api
-from pyinfra_kube.deploys.observations import BRIDGE
-from pyinfra_kube.deploys.phase import phase
+from pyinfra_kube.deploys.phases import kubelet, proxy
+from pyinfra_kube.deploys.phases.container_runtime import options
+from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
+from pyinfra_kube.deploys.phases.flannel import BINARY as FLANNELD
+from pyinfra_kube.deploys.phases.flannel import api
+from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.engine.file_states import Files
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.etcd import EtcdKeys, trouble
-from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.nodes import Nodes
-from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import (
     bridge,
     control,

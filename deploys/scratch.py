@@ -7,22 +7,22 @@ static pods, certificates and tokens of its own.
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.container_runtime import run_docker
-from pyinfra_kube.deploys.context import cluster_on
-from pyinfra_kube.deploys.control_plane import (
+from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.control_plane import (
     run_apiserver,
     run_controller_manager,
     run_etcd,
     run_scheduler,
 )
-from pyinfra_kube.deploys.credentials import keep_credentials
-from pyinfra_kube.deploys.host_preparation import prepare_host
-from pyinfra_kube.deploys.kubelet import run_kubelet
-from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.deploys.pod_network import check_mtus, set_up_pod_network
-from pyinfra_kube.deploys.proxy import run_proxy
-from pyinfra_kube.deploys.read_ahead import read_ahead
-from pyinfra_kube.deploys.verification import verify_cluster
+from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.host_preparation import prepare_host
+from pyinfra_kube.deploys.phases.kubelet import run_kubelet
+from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
+from pyinfra_kube.deploys.phases.proxy import run_proxy
+from pyinfra_kube.deploys.phases.verification import verify_cluster
+from pyinfra_kube.deploys.run.context import cluster_on
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.prefetch import read_ahead
 
 
 @phase("Kubernetes from scratch")

@@ -14,7 +14,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.facts.tools import decoded
+from pyinfra_kube.engine.tools import decoded
 
 _END = "-----END CERTIFICATE-----"
 

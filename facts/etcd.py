@@ -21,7 +21,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.facts.tools import sound, understanding
+from pyinfra_kube.engine.tools import sound, understanding
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.cluster.flannel import PREFIX, Lease, SubnetEnv, parse_leases, read_subnet_env
+from pyinfra_kube.engine.tools import SHOW
 from pyinfra_kube.facts.etcd import Keys, Status
 from pyinfra_kube.facts.systemd import variables
-from pyinfra_kube.facts.tools import SHOW
 
 SUBNET_FILE = "/run/flannel/subnet.env"
 DOCKER_FILE = "/run/flannel/docker"

@@ -14,8 +14,8 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.tools import content, decoded, understanding
 from pyinfra_kube.facts.docker import RUNS
-from pyinfra_kube.facts.tools import content, decoded, understanding
 
 # Where images wait to be loaded; one fixed place, so that a killed run's leavings are found.
 STAGE = "/var/tmp/pyinfra-kube-images"

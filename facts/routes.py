@@ -13,8 +13,8 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.iproute import answers, if_there
-from pyinfra_kube.facts.tools import sound, understanding
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.tools import understanding
 from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
-from pyinfra_kube.facts.tools import understanding
 
 _PROPERTIES = (
     "Id",

@@ -16,9 +16,9 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.docker import RUNS
 from pyinfra_kube.facts.times import NOW, Clock
-from pyinfra_kube.facts.tools import sound, understanding
 
 _INSPECT = (
     "{{.Id}} {{.Name}} {{.State.Running}} {{.State.Pid}} {{.State.StartedAt}} "

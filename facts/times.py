@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from typing_extensions import override
 
-from pyinfra_kube.facts.tools import understanding
+from pyinfra_kube.engine.tools import understanding
 
 # A process that starts to be read is as old as now: no uptime is needed, which containers fake. On
 # a busy host much may lie between the two clocks: they are read until they were read together.

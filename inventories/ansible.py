@@ -16,7 +16,7 @@ from pathlib import Path
 from pyinfra import logger
 from pyinfra.api.exceptions import InventoryError
 
-from pyinfra_kube.cluster.ansible_inventory import read_inventory
+from pyinfra_kube.ansible_2016.inventory import read_inventory
 from pyinfra_kube.cluster.errors import InputError
 
 _example = Path(__file__).resolve().parent / "ansible_2016" / "hosts"

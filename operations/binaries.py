@@ -13,13 +13,13 @@ from typing import Any
 from pyinfra.api import FileUploadCommand, OperationValueError
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.facts.files import Files, FileState
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.coming import announce
-from pyinfra_kube.operations.util.digest import published_sha256, sha256_of
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.digest import published_sha256, sha256_of
+from pyinfra_kube.engine.file_states import Files, FileState
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.pending import announce
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
 
 __all__ = ["Binary", "binaries"]
 

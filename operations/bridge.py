@@ -11,12 +11,12 @@ from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.boot_units import boot_unit, plan_unit
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.bridge import Link, Links
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.persist import boot_unit, plan_unit
-from pyinfra_kube.operations.util.script import Script, join
 
 
 @operation()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator, Sequence
 from pyinfra.api import FunctionCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.operation import operation
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.operation import operation
 
 
 @operation()

@@ -16,6 +16,12 @@ from pyinfra import logger
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.files import File, plan_files
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.docker import (
     DAEMON_JSON,
     OPTION_FILES,
@@ -27,14 +33,8 @@ from pyinfra_kube.facts.docker import (
     split_flags,
     texts,
 )
-from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.facts.systemd import join_words, set_variable, split_words
 from pyinfra_kube.operations.iptables import remove_docker_rules
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.files import File, plan_files
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script, join
-from pyinfra_kube.operations.util.templates import render
 
 DROP_IN = "/etc/systemd/system/docker.service.d/kubernetes.conf"
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.file_states import Files, FileState
+from pyinfra_kube.engine.files import WRITER, File, plan_files, refuse_obstacles
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.pending import announce
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.environment import KEPT, EnvironmentFiles, EnvironmentText
-from pyinfra_kube.facts.files import Files, FileState
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.coming import announce
-from pyinfra_kube.operations.util.files import WRITER, File, plan_files, refuse_obstacles
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
-from pyinfra_kube.operations.util.templates import render
 
 __all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
 

@@ -14,12 +14,12 @@ from urllib.parse import quote
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.failing import failure
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.etcd import Api, EtcdKeys, Keys, KeyState, curl, to_base64, trouble
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.failing import failure
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Key", "keys"]
 

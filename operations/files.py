@@ -12,8 +12,8 @@ from collections.abc import Generator, Sequence
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.operations.util.files import File, plan_files
-from pyinfra_kube.operations.util.operation import operation
+from pyinfra_kube.engine.files import File, plan_files
+from pyinfra_kube.engine.operation import operation
 
 __all__ = ["File", "files"]
 

@@ -11,6 +11,8 @@ from pyinfra import logger
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.snapshot import read, rehearsing
 from pyinfra_kube.facts.firewall import (
     Obstacle,
     OtherFirewalls,
@@ -19,8 +21,6 @@ from pyinfra_kube.facts.firewall import (
     of_iptables,
 )
 from pyinfra_kube.facts.iptables import Rule, Rules, Ruleset
-from pyinfra_kube.facts.snapshot import read, rehearsing
-from pyinfra_kube.operations.util.operation import operation
 
 __all__ = ["Packet", "lines", "seen"]
 

@@ -15,6 +15,12 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.cluster import flannel as pure
 from pyinfra_kube.cluster.flannel import PREFIX, Backend
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.files import File, plan_files
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.etcd import Api, EtcdKeys, trouble
 from pyinfra_kube.facts.flannel import (
@@ -25,14 +31,8 @@ from pyinfra_kube.facts.flannel import (
     LeaseStates,
     lease_states,
 )
-from pyinfra_kube.facts.snapshot import read
 from pyinfra_kube.operations import etcd
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.files import File, plan_files
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script, join
-from pyinfra_kube.operations.util.templates import render
 
 SYSCONFIG = "/etc/sysconfig/flanneld"
 UNIT = "/etc/systemd/system/flanneld.service"

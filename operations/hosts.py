@@ -15,11 +15,11 @@ from pyinfra import logger
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine.files import File, plan_files
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.snapshot import read, rehearsing
 from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, Reachable, hosts_lines
-from pyinfra_kube.facts.snapshot import read, rehearsing
-from pyinfra_kube.operations.util.files import File, plan_files
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script, join
 
 PATH = "/etc/hosts"
 

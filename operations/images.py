@@ -15,12 +15,12 @@ from typing import Any
 from pyinfra.api import FileUploadCommand, OperationValueError
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.digest import sha256_of
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.images import STAGE, Images
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.digest import sha256_of
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 _FUNCTIONS = """\
 load() {

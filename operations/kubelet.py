@@ -9,9 +9,9 @@ from collections.abc import Generator, Mapping, Sequence
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.operations.util.files import File, plan_files
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.templates import render
+from pyinfra_kube.engine.files import File, plan_files
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.templates import render
 
 UNIT = "/etc/systemd/system/kubelet.service"
 

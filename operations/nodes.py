@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.nodes import Node, Nodes, NodeStates, kubectl_words
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["NodeObject", "node_objects"]
 

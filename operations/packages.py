@@ -17,6 +17,10 @@ from pyinfra.api.command import PyinfraCommand
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster.packages import parse_rpm
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.packages import (
     REMOVALS,
     Manager,
@@ -25,10 +29,6 @@ from pyinfra_kube.facts.packages import (
     Removals,
     dnf_options,
 )
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 

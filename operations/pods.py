@@ -9,11 +9,11 @@ from collections.abc import Generator
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.pods import PodContainers
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 
 @operation()

@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Mapping, MutableMapping, Sequen
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import ask_now, foresee, read
 from pyinfra_kube.facts.reach import PORT, Place, PlaceOfPods, Reached, Target, Visit
-from pyinfra_kube.facts.snapshot import ask_now, foresee, read
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Target", "Visit", "arrived", "pairs", "send", "take_place"]
 

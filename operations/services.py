@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.pending import coming
+from pyinfra_kube.engine.recent_log import WORDS
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitStates
-from pyinfra_kube.facts.snapshot import read
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.coming import coming
-from pyinfra_kube.operations.util.last_words import WORDS
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Unit", "services"]
 

@@ -15,15 +15,15 @@ import yaml
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.files import File, plan_files
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.pending import coming
+from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodStates
 from pyinfra_kube.facts.times import Mtimes
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.coming import coming
-from pyinfra_kube.operations.util.files import File, plan_files
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script, join
-from pyinfra_kube.operations.util.templates import render
 
 __all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
 

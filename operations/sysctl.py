@@ -11,12 +11,12 @@ from pyinfra import logger
 from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.facts.snapshot import read
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.files import File, plan_files
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.sysctl import Modules, Setting, Sysctls, SysctlSettings, path
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.files import File, plan_files
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script, join
 
 
 @operation()

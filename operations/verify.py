@@ -15,10 +15,10 @@ from pyinfra import logger
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import ask_now, foresee, read
 from pyinfra_kube.facts.checks import Checks
-from pyinfra_kube.facts.snapshot import ask_now, foresee, read
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
 
 __all__ = ["Check", "agreed", "look", "say", "verified"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.deploys.read_ahead import read_ahead
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.prefetch import read_ahead
 from pyinfra_kube.operations import files, hosts, iptables, routes, services, sysctl
 
 _UNIT = "bench-sleep.service"

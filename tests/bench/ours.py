@@ -21,7 +21,7 @@ SCRATCH = REPOSITORY / "deploys/scratch.py"
 def compile_all() -> None:
     """Compile our modules, as an installation from a package does (and did for Ansible)."""
 
-    folders = ("cluster", "facts", "operations", "templates", "deploys")
+    folders = ("cluster", "ansible_2016", "engine", "facts", "operations", "templates", "deploys")
     paths = [str(REPOSITORY / name) for name in folders]
     subprocess.run([sys.executable, "-m", "compileall", "-q", *paths], check=True)
 

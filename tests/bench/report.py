@@ -61,8 +61,8 @@ The same on one host. A quarter as many rules, and as many routes.
 
 _PARTS = """\
 A deploy of ours is rehearsed, so that what a host has is read by one command
-(`deploys/read_ahead.py`), after one that looks before anything is planned; a run that begins at
-once goes on with what its plan has read (`facts/snapshot.py`). Then each part of the cluster is
+(`engine/prefetch.py`), after one that looks before anything is planned; a run that begins at
+once goes on with what its plan has read (`engine/snapshot.py`). Then each part of the cluster is
 asked whether it works. What remains is Python's start with pyinfra and paramiko, and on the hosts
 the digests of the Kubernetes binaries and docker's answers.
 """

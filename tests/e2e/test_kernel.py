@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyinfra.api import FactBase
 
+from pyinfra_kube.engine.script import Script
 from pyinfra_kube.facts.bridge import Bridges, Links
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.operations import bridge, hosts, iptables, routes, sysctl
-from pyinfra_kube.operations.util.script import Script
 from tests.lab.machine import require_tools
 from tests.unit.harness import answers, fake_host
 from tests.unit.test_iptables_rules import rule_texts

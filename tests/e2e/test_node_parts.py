@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from pyinfra.api import FactBase
 
+from pyinfra_kube.engine.script import Script
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.systemd import expand, variables
 from pyinfra_kube.operations import services
-from pyinfra_kube.operations.util.script import Script
 from tests.environment_corpus import corpus
 from tests.lab import Lab, down, held
 from tests.unit.harness import answers, fake_host

@@ -40,11 +40,10 @@ from weakref import WeakKeyDictionary
 from pyinfra.api import Config, FactBase, Host, Inventory, State, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.facts import snapshot
+from pyinfra_kube.engine import changes, snapshot
+from pyinfra_kube.engine.files import WRITER
+from pyinfra_kube.engine.script import Script
 from pyinfra_kube.operations import packages
-from pyinfra_kube.operations.util import changes
-from pyinfra_kube.operations.util.files import WRITER
-from pyinfra_kube.operations.util.script import Script
 
 FOLDER = Path(__file__).parent
 

@@ -19,13 +19,14 @@ from tempfile import mkdtemp
 from typing import Any
 
 from pyinfra_kube.cluster import pki
+from pyinfra_kube.engine.file_states import FileContents, Files, Obstacles
+from pyinfra_kube.engine.snapshot import Snapshot, Subject
 from pyinfra_kube.facts.bridge import Bridges, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
-from pyinfra_kube.facts.files import FileContents, Files, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
@@ -37,7 +38,6 @@ from pyinfra_kube.facts.pods import PodContainers
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import CommandDropIns, Units
-from pyinfra_kube.facts.snapshot import Snapshot, Subject
 from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.facts.sysctl import Modules, Sysctls, SysctlSettings
 from pyinfra_kube.facts.times import Mtimes

@@ -26,10 +26,10 @@ from pyinfra_kube.cluster.credentials import CredentialStore
 from pyinfra_kube.cluster.errors import InputError, Problem, Wrong
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.deploys.address_book import AddressBook
-from pyinfra_kube.deploys.context import Cluster, _carried
-from pyinfra_kube.deploys.observations import Observation
-from pyinfra_kube.deploys.pod_network import check_mtus
+from pyinfra_kube.deploys.phases.pod_network import check_mtus
+from pyinfra_kube.deploys.run.allocations import AddressBook
+from pyinfra_kube.deploys.run.context import Cluster, _carried
+from pyinfra_kube.deploys.run.host_facts import Observation
 from pyinfra_kube.facts.bridge import Link
 
 

@@ -12,10 +12,10 @@ from pyinfra.api.state import State
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 
+from pyinfra_kube.ansible_2016.hosts import expand, literal, parse_hosts
+from pyinfra_kube.ansible_2016.inventory import _TWINS, AnsibleInventory, read_inventory
+from pyinfra_kube.ansible_2016.variables import Variables, ipaddr, settings
 from pyinfra_kube.cluster.addressing import make_plan
-from pyinfra_kube.cluster.ansible_hosts import expand, literal, parse_hosts
-from pyinfra_kube.cluster.ansible_inventory import _TWINS, AnsibleInventory, read_inventory
-from pyinfra_kube.cluster.ansible_variables import Variables, ipaddr, settings
 from pyinfra_kube.cluster.errors import InputError, Wrong
 from pyinfra_kube.cluster.spec import ClusterSpec
 

@@ -8,9 +8,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from pyinfra.api import OperationValueError
 
+from pyinfra_kube.engine.operation import _objects
 from pyinfra_kube.operations import etcd, routes, services
 from pyinfra_kube.operations.files import File, files
-from pyinfra_kube.operations.util.operation import _objects
 from tests.unit.test_metadata import KINDS, public
 
 CASES: list[tuple[Any, str, Any, Any]] = [

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pyinfra.api import OperationError
 from pyinfra.context import ctx_state
 
+from pyinfra_kube.engine.files import File
 from pyinfra_kube.facts.docker import (
     DAEMON_JSON,
     OPTION_FILES,
@@ -26,7 +27,6 @@ from pyinfra_kube.facts.docker import (
     texts,
 )
 from pyinfra_kube.operations import docker
-from pyinfra_kube.operations.util.files import File
 from tests.unit import harness
 
 RUNNING = Path(__file__).parent / "facts/docker.Docker/running.json"

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from pyinfra_kube.cluster.spec import HostSpec
-from pyinfra_kube.deploys.verification import _ready
+from pyinfra_kube.deploys.phases.verification import _ready
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.hosts import Hosts
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pyinfra_kube.cluster import pki
+from pyinfra_kube.engine.snapshot import Failure, Subject
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.flannel import Flannel
-from pyinfra_kube.facts.snapshot import Failure, Subject
 from tests.unit.sandbox import Sandbox, sandbox
 
 SUBNET = "FLANNEL_NETWORK=10.16.0.0/16\nFLANNEL_SUBNET=10.16.1.1/24\nFLANNEL_MTU=1450\n"

@@ -21,12 +21,12 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
 
-from pyinfra_kube.deploys.phase import phase
-from pyinfra_kube.facts import snapshot
-from pyinfra_kube.facts.snapshot import Failure, Snapshot, Subject
-from pyinfra_kube.operations.util.failing import left_out
-from pyinfra_kube.operations.util.operation import operation
-from pyinfra_kube.operations.util.script import Script
+from pyinfra_kube.engine import snapshot
+from pyinfra_kube.engine.failing import left_out
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import Failure, Snapshot, Subject
 from tests.unit import harness
 
 

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations.static_pods import Mount, Probe, manifest
-from pyinfra_kube.operations.util.templates import render
 
 Component = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
 COMPONENTS: list[Component] = [

@@ -46,7 +46,8 @@ def public(kind: str) -> set[str]:
         f"{module.__name__.rpartition('.')[2]}.{name}"
         for module in _modules(KINDS[kind])
         for name, value in vars(module).items()
-        if is_one(value) and value.__module__ == module.__name__
+        if is_one(value)
+        and (value.__module__ == module.__name__ or name in getattr(module, "__all__", ()))
     } - INTERNAL
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.deploys.observations import Observation, observe
+from pyinfra_kube.deploys.run.host_facts import Observation, observe
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.routes import Route
 from tests.unit import harness
@@ -50,7 +50,7 @@ def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
 
 @pytest.mark.parametrize(("more", "flag"), [(b"", None), (b"/dev/sda2 partition 9 0 -2\n", False)])
 def test_swap(more: bytes, flag: bool | None) -> None:
-    found = seen({"files.FileContents": {"/proc/swaps": TITLE + more}})
+    found = seen({"file_states.FileContents": {"/proc/swaps": TITLE + more}})
     assert found.settings["fail_swap_on"] is flag
 
 

@@ -10,7 +10,7 @@ import pytest
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_host
 
-from pyinfra_kube import deploys
+from pyinfra_kube.deploys import phases
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
@@ -123,7 +123,7 @@ def test_flags_that_no_environment_file_can_hold(plan: Plan) -> None:
 
 # Phases alone
 
-FOLDER = Path(deploys.__path__[0])
+FOLDER = Path(phases.__path__[0])
 ALONE = {
     "container_runtime": ["bridge cbr0: absent → present", "package docker.io: absent → installed"],
     "control_plane": [
@@ -147,7 +147,7 @@ def test_every_phase_is_tried_alone() -> None:
     executed = {
         p.stem for p in FOLDER.glob("*.py") if '"__name__" not in globals()' in p.read_text()
     }
-    assert executed - ALONE.keys() == {"scratch", "fedora_single_node", "multinode", "remove_node"}
+    assert executed == ALONE.keys()
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api import OperationValueError
 
+from pyinfra_kube.engine.boot_units import boot_unit
 from pyinfra_kube.operations.routes import Route
-from pyinfra_kube.operations.util.persist import boot_unit
 
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "n": "\n"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.deploys.artifacts import Artifacts
 from pyinfra_kube.deploys.plan import main
+from pyinfra_kube.deploys.run.artifacts import Artifacts
 
 INVENTORIES = Path(__file__).parents[2] / "inventories"
 

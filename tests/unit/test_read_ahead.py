@@ -11,7 +11,7 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 from pyinfra.operations import server
 
-from pyinfra_kube.deploys.read_ahead import read_ahead
+from pyinfra_kube.engine.prefetch import read_ahead
 
 
 def _prepare(state: State, name: str, ask: Callable[[], object]) -> None:

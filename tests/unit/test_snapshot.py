@@ -11,12 +11,9 @@ import pytest
 from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.facts import snapshot
-from pyinfra_kube.facts.bridge import Links
-from pyinfra_kube.facts.checks import Checks
-from pyinfra_kube.facts.etcd import EtcdKeys, Keys
-from pyinfra_kube.facts.files import Files
-from pyinfra_kube.facts.snapshot import (
+from pyinfra_kube.engine import snapshot
+from pyinfra_kube.engine.file_states import Files
+from pyinfra_kube.engine.snapshot import (
     Subject,
     catch_up,
     expect,
@@ -24,6 +21,9 @@ from pyinfra_kube.facts.snapshot import (
     read,
     rehearsal,
 )
+from pyinfra_kube.facts.bridge import Links
+from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.facts.etcd import EtcdKeys, Keys
 from tests.unit.harness import FactRunner
 
 

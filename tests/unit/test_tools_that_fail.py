@@ -23,7 +23,8 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactError
 
 import pyinfra_kube.facts
-from pyinfra_kube.facts import snapshot
+from pyinfra_kube.engine import snapshot
+from pyinfra_kube.engine.snapshot import Failure, Snapshot, Subject
 from pyinfra_kube.facts.docker import DockerState
 from pyinfra_kube.facts.firewall import Firewall
 from pyinfra_kube.facts.flannel import FlannelState
@@ -31,7 +32,6 @@ from pyinfra_kube.facts.iptables import Ruleset
 from pyinfra_kube.facts.packages import Packages, RemovalStates
 from pyinfra_kube.facts.processes import ProcessState
 from pyinfra_kube.facts.reach import PlaceOfPods, Reached
-from pyinfra_kube.facts.snapshot import Failure, Snapshot, Subject
 from tests.unit import harness
 from tests.unit.sandbox import Sandbox, sandbox
 

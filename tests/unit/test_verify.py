@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pyinfra_kube.engine.script import Script
 from pyinfra_kube.operations import verify
-from pyinfra_kube.operations.util.script import Script
 from tests.unit.harness import FactRunner, answers, fake_host
 
 CHECKS = [

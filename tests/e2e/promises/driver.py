@@ -111,10 +111,8 @@ def _record(report: Report) -> None:
 
     operations = importlib.import_module("pyinfra_kube.operations")
     names = [module.name for module in pkgutil.iter_modules(operations.__path__)]
-    names += ["util.files", "util.persist"]
-    modules: list[Any] = [
-        importlib.import_module(f"pyinfra_kube.operations.{name}") for name in names
-    ]
+    names = [f"operations.{name}" for name in names] + ["engine.files", "engine.boot_units"]
+    modules: list[Any] = [importlib.import_module(f"pyinfra_kube.{name}") for name in names]
     for planner in ("plan_files", "plan_environment_files"):
         having = [module for module in modules if hasattr(module, planner)]
         noted = _noting_files(getattr(having[0], planner), report)
@@ -134,7 +132,7 @@ def _noting_files(plan: Callable[..., Any], report: Report) -> Callable[..., Any
 def _file(wanted: Any) -> Any:
     """A file, whatever the words it was asked for in."""
 
-    file_class = importlib.import_module("pyinfra_kube.operations.util.files").File
+    file_class = importlib.import_module("pyinfra_kube.engine.files").File
     if isinstance(wanted, file_class):
         return wanted
     return file_class(wanted.path, wanted.text, wanted.mode, wanted.user, wanted.group)
@@ -155,7 +153,7 @@ def _noting(function: Callable[..., Any], report: Report) -> Callable[..., Any]:
 
 
 def _preparing() -> bool:
-    from pyinfra_kube.facts.snapshot import rehearsing
+    from pyinfra_kube.engine.snapshot import rehearsing
 
     return not ctx_state.get().is_executing and not rehearsing()
 
@@ -243,7 +241,7 @@ def _confirm(report: Report) -> None:
 
 
 def _write(report: Report, path: Path) -> None:
-    context = importlib.import_module("pyinfra_kube.deploys.context")
+    context = importlib.import_module("pyinfra_kube.deploys.run.context")
     for found in context._clusters.values():
         if not isinstance(found, Exception):
             report.secrets = found.credentials.secrets()

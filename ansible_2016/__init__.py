@@ -1,0 +1,1 @@
+"""Inventories of the Ansible playbooks of 2016."""

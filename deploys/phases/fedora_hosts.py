@@ -1,0 +1,80 @@
+"""
+Fedora's hosts get ready: packages, kernel settings, names, no other firewall (S3, H1–H4, F5).
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.deploys.phases.firewalls import see_firewalls
+from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
+from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
+from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.operations import environment, packages, services, verify
+
+# The guide's "iptables-services" is a package; its unit has another name.
+FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
+TESTING = "updates-testing"
+# What tells of which release the packages of a role are.
+PROGRAMS = {"master": "kube-apiserver", "node": "kubelet"}
+
+
+@phase("Fedora hosts")
+def prepare_fedora_host() -> None:
+    """Install the host's parts, stop firewalls that docker does not get along with."""
+
+    it = cluster()
+    if it.spec.install_packages:
+        from_files = it.spec.package_source == "rpm"
+        installed = packages.packages(
+            name="Install the packages of the host's parts",
+            packages=[] if from_files else distribution_packages(parts(it)),
+            enablerepo=TESTING if it.spec.enable_updates_testing else None,
+            rpm_files=it.spec.rpm_files,
+            removable=it.spec.removable_packages,
+        )
+        if installed.will_change:
+            verify.verified(
+                name="See that the packages bring the release",
+                checks=[_brings(it, PROGRAMS[role]) for role in PROGRAMS if it.is_a(role)],
+                timeout=1,
+            )
+    stopped = services.services(
+        name="Stop other firewalls",
+        units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
+    )
+    connect_host()
+    # What a firewall that ends in this run forbids is no matter.
+    if not stopped.will_change:
+        see_firewalls(it, bridge_of_pods(it))
+    if it.is_a("master"):
+        environment.runtime_directory(name="Make the services' folder, at every boot too")
+
+
+def parts(it: Cluster) -> list[str]:
+    """What the current host needs packages for."""
+
+    wanted = {
+        "etcd": it.is_a("etcd"),
+        "control-plane": it.is_a("master"),
+        "node": it.is_a("node"),
+        "docker": it.is_a("node") and not it.observed[it.me.name].foreign_docker,
+        "flannel": it.is_a("node") and it.spec.network == "flannel" and not it.spec.flannel_source,
+        "network-tools": it.is_a("node"),
+    }
+    return [part for part, needed in wanted.items() if needed]
+
+
+def _brings(it: Cluster, program: str) -> verify.Check:
+    """Flags are written for one release line; those of another are refused by it, one by one."""
+
+    major, minor = it.release.minor
+    return verify.Check(
+        f"{program} is of {major}.{minor}",
+        command=f"{program} --version | grep -qF ' v{major}.{minor}.'",
+        log=f"{program} --version",
+        hint="set kubernetes_version to the release that the packages bring",
+    )
+
+
+if "__name__" not in globals():
+    prepare_fedora_host()

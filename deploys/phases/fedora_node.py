@@ -1,0 +1,132 @@
+"""
+docker, kubelet and kube-proxy as Fedora's units (F8, F9, D1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra_kube.cluster.components import KUBECONFIGS, NODE_COMPONENTS
+from pyinfra_kube.deploys.phases.container_runtime import HAIRPIN, added, asked, defaults
+from pyinfra_kube.deploys.phases.credentials import ca_file, keep_credentials
+from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_etcd
+from pyinfra_kube.deploys.phases.fedora_environment import component_files
+from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
+from pyinfra_kube.deploys.phases.flannel import (
+    give_docker_its_subnet,
+    run_flannel,
+    set_flannel_network,
+)
+from pyinfra_kube.deploys.run.context import cluster
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.operations import docker, environment, files, images, iptables, services
+
+# Options that docker gets from flannel, or that do not go with them.
+FLANNEL_GIVES = ("bip", "bridge", "fixed-cidr", "ip-masq", "mtu")
+
+
+@phase("docker")
+def configure_fedora_docker() -> None:
+    """
+    Configure docker, and let pods' packets through; running it comes when its network is known.
+    """
+
+    it = cluster()
+    if not it.is_a("node"):
+        return
+    options: dict[str, Any] = {**asked(it), **HAIRPIN}
+    if it.spec.network == "flannel":
+        options |= dict.fromkeys(FLANNEL_GIVES)
+    else:
+        options["bip"] = it.plan.nodes[it.me.name].bridge_address
+        options |= {"mtu": it.spec.docker_mtu} if it.spec.docker_mtu else {}
+    docker.docker(
+        name="Configure docker",
+        options={**options, **it.spec.docker_options},
+        defaults=defaults(it),
+        added=added(it),
+        nofile=it.spec.docker_nofile,
+    )
+    iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
+
+
+@phase("docker")
+def run_fedora_docker() -> None:
+    """Run docker."""
+
+    it = cluster()
+    if it.is_a("node"):
+        services.services(
+            name="Run docker",
+            units=[services.Unit("docker.service", config=docker.CONFIG)],
+        )
+        docker.working(name="See that docker works", tried=it.release.docker_versions)
+
+
+@phase("Node")
+def run_fedora_node() -> None:
+    """Configure kubelet and kube-proxy, and run them."""
+
+    it = cluster()
+    if not it.is_a("node"):
+        return
+    images.images(
+        name="Have the image that holds a pod's network",
+        files={it.release.pause_image: it.artifacts.image("pause") or None},
+    )
+    settings = component_files(it, NODE_COMPONENTS)
+    kubeconfigs = {
+        component: files.File(
+            KUBECONFIGS[component],
+            it.credentials.kubeconfig(component, it.me.name),
+            mode="600",
+            secret=True,
+        )
+        for component in NODE_COMPONENTS
+    }
+    needs = {
+        "kubelet": [kubeconfigs["kubelet"], ca_file(it)],
+        "kube-proxy": [kubeconfigs["kube-proxy"]],
+    }
+    folders = [
+        files.File(path.rpartition("/")[0], kind="directory", mode="755")
+        for path in KUBECONFIGS.values()
+        if path.startswith("/var/lib/")
+    ]
+    files.files(name="Set the kubeconfigs of the node", files=[*folders, *kubeconfigs.values()])
+    environment.environment_files(name="Configure the node", files=settings)
+    services.services(
+        name="Run the node",
+        units=[
+            services.Unit(
+                f"{component}.service",
+                config=[
+                    settings[0].path,
+                    own.path,
+                    *(file.path for file in needs[component]),
+                ],
+                own=True,
+                take_over=it.spec.take_over_units,
+            )
+            for component, own in zip(NODE_COMPONENTS, settings[1:], strict=True)
+        ],
+    )
+
+
+@phase("Node")
+def bring_fedora_node() -> None:
+    """Run nodes with all that they need."""
+
+    prepare_fedora_host()
+    keep_credentials(GROUP)
+    configure_fedora_docker()
+    if cluster().spec.network == "flannel":
+        run_fedora_etcd()
+        set_flannel_network()
+        give_docker_its_subnet(run_flannel())
+    run_fedora_docker()
+    run_fedora_node()
+
+
+if "__name__" not in globals():
+    bring_fedora_node()

@@ -1,0 +1,130 @@
+"""
+flannel: the network in etcd, flanneld on the nodes, docker on the subnet it got (M1–M3).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pyinfra_kube.cluster.flannel import etcd_api
+from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_etcd
+from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
+from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.operations import binaries, flannel, services, verify
+
+BINARY = "/usr/local/bin/flanneld"
+
+
+@phase("flannel's network")
+def set_flannel_network() -> None:
+    """Set the network in etcd, from the first member (M1)."""
+
+    it = cluster()
+    if it.me.name == it.spec.etcd_members[0].name:
+        spec = it.spec
+        flannel.network_config(
+            name="Set flannel's network in etcd",
+            network=spec.flannel_network,
+            subnet_len=spec.flannel_subnet_len,
+            backend=spec.flannel_backend,
+            vni=spec.flannel_vni,
+            port=spec.flannel_port,
+            endpoints=[f"http://127.0.0.1:{spec.etcd_client_port}"],
+            prefix=spec.flannel_etcd_prefix,
+            api=api(it),
+            allow_network_change=spec.allow_network_change,
+        )
+    # An operation of all hosts: no flanneld asks before the network is there.
+    verify.look(name="Wait until flannel's network is set", at=None)
+
+
+@phase("flannel")
+def run_flannel() -> bool:
+    """
+    Run flanneld on nodes (M2).
+
+    Returns whether the node gets another subnet in this run, as far as that can be told.
+    """
+
+    it = cluster()
+    if not it.is_a("node"):
+        return False
+    source, own = it.spec.flannel_source, [BINARY] if it.spec.flannel_source else []
+    if source:
+        program = binaries.Binary(BINARY, _program(source), it.spec.flannel_sha256 or "")
+        binaries.binaries(name="Install flanneld", binaries=[program])
+    reach: dict[str, Any] = {
+        "endpoints": endpoints(it),
+        "prefix": it.spec.flannel_etcd_prefix,
+        "api": api(it),
+    }
+    flannel.flanneld(
+        name="Configure flanneld",
+        iface=it.me.flannel_iface,
+        binary=BINARY if own else None,
+        **reach,
+    )
+    services.services(
+        name="Run flanneld",
+        units=[
+            services.Unit(
+                "flanneld.service",
+                config=[*flannel.CONFIG, *own],
+                own=True,
+                take_over=it.spec.take_over_units,
+            )
+        ],
+    )
+    leased = flannel.lease(
+        name="Have a lease of flannel's network",
+        network=it.spec.flannel_network,
+        backend=it.spec.flannel_backend,
+        vni=it.spec.flannel_vni,
+        port=it.spec.flannel_port,
+        **reach,
+    )
+    return leased.will_change
+
+
+@phase("flannel")
+def give_docker_its_subnet(predict: bool) -> None:
+    """
+    Have docker use the subnet that flannel got (M3).
+
+    + predict: whether the node gets another subnet in this run
+    """
+
+    if cluster().is_a("node"):
+        flannel.docker_options(name="Have docker use flannel's subnet", predict=predict)
+
+
+def _program(source: str) -> str:
+    """flanneld's URL, or its file, which may be given as the folder that it is in."""
+
+    path = Path(source).expanduser()
+    return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
+
+
+def api(it: Cluster) -> Literal["v2", "v3"]:
+    """The interface of etcd that the cluster's flannel speaks."""
+
+    return etcd_api(it.spec.flannel_version or "")
+
+
+def endpoints(it: Cluster) -> list[str]:
+    """etcd's URLs as nodes reach it."""
+
+    port = it.spec.etcd_client_port
+    return [f"http://{it.plan.addresses[member.name]}:{port}" for member in it.spec.etcd_members]
+
+
+# Alone, it brings what it needs.
+if "__name__" not in globals():
+    prepare_fedora_host()
+    keep_credentials(GROUP)
+    run_fedora_etcd()
+    set_flannel_network()
+    give_docker_its_subnet(run_flannel())

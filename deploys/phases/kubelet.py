@@ -1,0 +1,79 @@
+"""
+kubelet on every host: as a node, or alone for a master's static pods (N1, N3, N7, C6).
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
+from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.credentials import ca_file, cloud_files, keep_credentials
+from pyinfra_kube.deploys.phases.host_preparation import prepare_host
+from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
+from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.operations import binaries, files, images, kubelet, services
+
+BINARY = "/usr/local/bin/kubelet"
+
+
+@phase("kubelet")
+def run_kubelet() -> None:
+    """Install kubelet with what it needs, and run it as fresh as its configuration."""
+
+    it = cluster()
+    source, digest = it.artifacts.binary("kubelet")
+    binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
+    pause = it.release.pause_image
+    images.images(
+        name="Have the image that holds a pod's network",
+        files={pause: it.artifacts.image("pause") or None},
+    )
+    read_files = kubelet_files(it)
+    files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(it), *read_files])
+    kubelet.kubelet(
+        name="Set kubelet's unit",
+        flags=command_line("kubelet", it.release, it.settings(), it.spec.kubelet_flags),
+        binary=BINARY,
+    )
+    # Docker lets the log of a container grow as long as that runs.
+    containers = f"{it.settings()['docker_root']}/containers/*/*-json.log"
+    kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, containers])
+    services.services(
+        name="Run kubelet",
+        units=[
+            services.Unit(
+                "kubelet.service",
+                config=[BINARY, *(file.path for file in read_files), ca_file(it).path],
+                own=True,
+                take_over=it.spec.take_over_units,
+            )
+        ],
+    )
+
+
+def folders(it: Cluster) -> list[files.File]:
+    """The folders that kubelet looks into."""
+
+    return [
+        files.File("/etc/kubernetes", kind="directory", mode="755"),
+        files.File(it.spec.manifest_dir, kind="directory", mode="700"),
+        files.File(it.spec.kubelet_root, kind="directory", mode="700"),
+    ]
+
+
+def kubelet_files(it: Cluster) -> list[files.File]:
+    """What a node's kubelet reads when it starts; one that stands alone reads nothing."""
+
+    if not it.is_a("node"):
+        return []
+    text = it.credentials.kubeconfig("kubelet", it.me.name)
+    return [files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True), *cloud_files(it)]
+
+
+# Alone, it brings what it needs.
+if "__name__" not in globals():
+    prepare_host()
+    set_up_pod_network()
+    run_docker()
+    keep_credentials()
+    run_kubelet()

@@ -1,0 +1,84 @@
+"""
+The network of pods: cbr0, the way out of the cluster, the way to other hosts' pods (N3–N6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyinfra_kube.cluster.addressing import check_mtu
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.phases.firewalls import see_firewalls
+from pyinfra_kube.deploys.phases.host_preparation import prepare_host
+from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, Observation
+from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.operations import bridge, iptables, routes
+
+
+@phase("Pod network")
+def set_up_pod_network() -> None:
+    """Make the bridge before docker needs it, and let pods out and through."""
+
+    it = cluster()
+    if it.is_a("node"):
+        # kubenet makes its bridge by itself; docker needs every other one to be there.
+        if needs_bridge():
+            bridge.bridge(
+                name=f"Make the bridge {BRIDGE} of the pods",
+                bridge=BRIDGE,
+                address=it.plan.nodes[it.me.name].bridge_address,
+                mtu=it.spec.bridge_mtu,
+            )
+        iptables.masquerade(
+            name="Masquerade what leaves the cluster",
+            cluster_subnet=it.plan.cluster_subnet,
+            # A kubelet that sets up the bridge sets the same rule itself.
+            present=it.spec.bridge_approach == "manual",
+        )
+        iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
+    routes.routes(
+        name="Route to the pods of the other nodes",
+        routes=[routes.Route(pods, via=host) for pods, host in it.plan.routes(it.me.name)],
+    )
+    see_firewalls(it, BRIDGE, opened=it.spec.open_ports)
+
+
+def bridge_of_pods(it: Cluster) -> str:
+    """The bridge that the current host's docker gives to pods where it is docker's own."""
+
+    return str(it.spec.docker_options.get("bridge", DOCKER_BRIDGE))
+
+
+def check_mtus(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+    """
+    See that what the nodes' bridges send fits the links that it leaves by (P5).
+
+    + spec: the cluster
+    + observed: what each connected host told
+
+    Raises ``InputError``.
+    """
+
+    mtus = {
+        host.name: link.mtu
+        for host in spec.nodes
+        if host.name in observed and (link := observed[host.name].link_of(host.address))
+    }
+    if problems := check_mtu(spec, mtus):
+        raise InputError(problems)
+
+
+def needs_bridge() -> bool:
+    """Whether the current host's docker runs on our bridge."""
+
+    it = cluster()
+    kubenet = it.spec.bridge_approach == "kubelet" and it.release.kubelet_bridge == "kubenet"
+    return it.is_a("node") and not kubenet
+
+
+# Alone, it brings what it needs.
+if "__name__" not in globals():
+    prepare_host()
+    set_up_pod_network()

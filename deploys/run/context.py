@@ -1,0 +1,358 @@
+"""
+The cluster that a run is about: read from the inventory once, planned once, shared by all hosts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gevent
+from gevent.lock import RLock
+from pyinfra import logger
+from pyinfra.api import Host, State
+from pyinfra.api.exceptions import FactError
+from pyinfra.context import ctx_config, ctx_host, ctx_state
+
+from pyinfra_kube.cluster.addressing import (
+    AddressPlan,
+    SeenAddresses,
+    choose_addresses,
+    make_plan,
+)
+from pyinfra_kube.cluster.components import CONFIG_DIR, settings
+from pyinfra_kube.cluster.credentials import (
+    Credentials,
+    CredentialStore,
+    compare_with_hosts,
+)
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.flannel import check_iface
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip, says_address
+from pyinfra_kube.deploys.run.allocations import AddressBook
+from pyinfra_kube.deploys.run.artifacts import Artifacts
+from pyinfra_kube.deploys.run.host_facts import Observation, observe
+
+CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
+
+
+@dataclass
+class Cluster:
+    """
+    What a run knows: the spec, the release, the plan, the credentials, what the hosts told.
+
+    + spec: the inventory, read
+    + release: of Kubernetes
+    + plan: who has which address
+    + store, book: what is kept in a folder of the control machine
+    + credentials: keys, certificates, tokens and kubeconfigs
+    + artifacts: where binaries and images come from
+    + observed: what each connected host told at the start
+    + unanswered: why a connected host told nothing
+    """
+
+    spec: ClusterSpec
+    release: Release
+    plan: AddressPlan
+    store: CredentialStore
+    book: AddressBook
+    credentials: Credentials
+    artifacts: Artifacts
+    observed: dict[str, Observation]
+    unanswered: dict[str, FactError] = field(default_factory=dict)
+    _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def notes(self, about: str) -> dict[str, Any]:
+        """
+        What hosts of this run note for each other, by host.
+
+        + about: what the notes are about
+        """
+        return self._notes.setdefault(about, {})
+
+    @property
+    def me(self) -> HostSpec:
+        """The current host."""
+        return self.spec.host(ctx_host.get().name)
+
+    def is_a(self, role: str) -> bool:
+        """Whether the current host is a ``master``, a ``node`` or an ``etcd`` member."""
+        return role in self.me.roles
+
+    def settings(self, host: str = "", **facts: object) -> dict[str, object]:
+        """The settings of the command lines of a host, by default of the current one."""
+        name = host or self.me.name
+        observed = self.observed[name].settings if name in self.observed else {}
+        return settings(self.spec, self.plan, name, {**observed, **facts})
+
+    @property
+    def is_first_master(self) -> bool:
+        """Whether the current host is the one that others' objects are asked for."""
+        return self.me.name == self.spec.masters[0].name
+
+    @property
+    def new_addresses(self) -> list[str]:
+        """One line for each node whose pod CIDR is not written down yet; leases say flannel's."""
+        if self.spec.network == "flannel":
+            return []
+        known = self.book.read()
+        return [
+            f"addresses.yaml: {node.name} has {node.pod_cidr}"
+            for node in self.plan.nodes.values()
+            if known.get(node.name) != node.pod_cidr
+        ]
+
+    def keep(self) -> None:
+        """Write credentials and addresses on the control machine."""
+        self.store.save()
+        if self.new_addresses:
+            # Nodes that the inventory leaves out may still run with what they were given.
+            now = {node.name: node.pod_cidr for node in self.plan.nodes.values()}
+            self.book.write({**self.book.read(), **now})
+
+    def forget(self) -> None:
+        """Let the pod CIDRs of the nodes that are removed be given to others."""
+        gone = self.spec.remove_nodes
+        self.book.write({n: cidr for n, cidr in self.book.read().items() if n not in gone})
+
+    @property
+    def keeper(self) -> bool:
+        """
+        Whether the current host is the one whose turn it is to do what is done once. When it fails
+        another takes its place, so ask when the turn has come.
+        """
+        active = {host.name for host in ctx_state.get().active_hosts}
+        return next(h.name for h in self.spec.hosts if h.name in active) == self.me.name
+
+
+_clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
+_lock = RLock()
+
+
+def cluster() -> Cluster:
+    """
+    Return the cluster of this run, made when the first host asks.
+
+    Raises ``InputError`` with every problem of the inventory, before any host has run a command,
+    and ``FactError`` for a host that cannot be asked.
+    """
+
+    state: State = ctx_state.get()
+    with _lock:
+        if state not in _clusters:
+            try:
+                _clusters[state] = _make(state)
+            except InputError as error:
+                _clusters[state] = error
+        known = _clusters[state]
+    if isinstance(known, InputError):
+        raise known
+    if silent := known.unanswered.get(ctx_host.get().name):
+        raise silent
+    return known
+
+
+def cluster_on(network: str, instead: str) -> Cluster:
+    """
+    Return the cluster of this run, for a path that builds one kind of network.
+
+    + network: that kind
+    + instead: the path that builds the other
+
+    Raises ``InputError``.
+    """
+
+    it = cluster()
+    if it.spec.network != network:
+        raise InputError([Problem("network", it.spec.network, None, network, f"use {instead}")])
+    return it
+
+
+def read_spec(state: State) -> ClusterSpec:
+    """
+    Read the spec from an inventory; no host is asked. Raises ``InputError``.
+
+    + state: pyinfra's, with the inventory
+    """
+
+    inventory = state.inventory
+    # pyinfra leaves out names that are no hosts, and groups of nothing else.
+    groups: dict[str, list[str]] = {name: [] for name in inventory.group_data}
+    groups |= {name: [host.name for host in hosts] for name, hosts in inventory.groups.items()}
+    data: dict[str, dict[str, Any]] = {host.name: host.data.dict() for host in inventory}
+    spec = ClusterSpec.from_inventory(groups, data)
+    if Release.of(spec.kubernetes_version).container_runtime != "docker":
+        allowed = "a release whose kubelet runs containers with docker: up to 1.23"
+        raise InputError([Problem("kubernetes_version", spec.kubernetes_version, None, allowed)])
+    return spec
+
+
+def folder_of(spec: ClusterSpec) -> Path:
+    """
+    The folder on the control machine that keeps a cluster's credentials and addresses.
+
+    + spec: the cluster
+    """
+
+    folder = spec.credentials_dir or f"{spec.cluster_name}-credentials"
+    return _inventory_folder() / Path(folder).expanduser()
+
+
+def _make(state: State) -> Cluster:
+    spec = read_spec(state)
+    release = Release.of(spec.kubernetes_version)
+    if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
+        allowed = "a file on this machine"
+        raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])
+    artifacts = Artifacts.of(spec, release)
+    store, book = CredentialStore(folder_of(spec)), AddressBook(folder_of(spec))
+    observed, unanswered = _observe(state, spec)
+    spec = _with_addresses(state, spec, observed)
+    _check_master(spec, observed)
+    _check_ifaces(spec, observed)
+    plan = make_plan(
+        spec,
+        carried=_carried(spec, observed, book.read()),
+        remembered=book.read(),
+        networks={name: seen.networks for name, seen in observed.items()},
+        services=_service_ranges(spec, observed),
+    )
+    _say(plan.table())
+    credentials = store.plan(spec, plan, basic_auth=spec.basic_auth)
+    _check_store(spec, credentials, observed)
+    for line in credentials.warnings:
+        logger.warning(line)
+    return Cluster(spec, release, plan, store, book, credentials, artifacts, observed, unanswered)
+
+
+def _carried(
+    spec: ClusterSpec, observed: Mapping[str, Observation], remembered: Mapping[str, str]
+) -> dict[str, str]:
+    """
+    The pod CIDR that each host carries. A bridge whose address is not what was written down when
+    it was made has drifted; flannel alone gives others later.
+    """
+
+    carried = {name: seen.pod_cidr for name, seen in observed.items() if seen.pod_cidr}
+    if spec.network == "flannel":
+        return carried
+    return {name: remembered.get(name, cidr) for name, cidr in carried.items()}
+
+
+def _service_ranges(spec: ClusterSpec, observed: Mapping[str, Observation]) -> dict[str, str]:
+    """The range that each master gives to services, unless the inventory's own flag says which."""
+
+    if "service-cluster-ip-range" in spec.apiserver_flags:
+        return {}
+    masters = (host.name for host in spec.masters if host.name in observed)
+    return {name: observed[name].service_range for name in masters if observed[name].service_range}
+
+
+def _check_store(
+    spec: ClusterSpec, credentials: Credentials, observed: Mapping[str, Observation]
+) -> None:
+    """Notice that the folder was lost, before what hosts hold is overwritten."""
+
+    held = {name: seen.ca_fingerprint for name, seen in observed.items() if seen.ca_fingerprint}
+    # A host that differs from others which hold our CA has drifted, and is mended.
+    if credentials.ca_fingerprint not in held.values():
+        problems = compare_with_hosts(
+            credentials, folder_of(spec), held, replace=spec.replace_credentials
+        )
+        if problems:
+            raise InputError(problems)
+
+
+def _observe(
+    state: State, spec: ClusterSpec
+) -> tuple[dict[str, Observation], dict[str, FactError]]:
+    """What every connected host tells, asked at once, and why some tell nothing."""
+
+    hosts = [host for host in state.inventory.get_active_hosts() if _has_role(spec, host)]
+
+    def ask(host: Host) -> Observation | FactError:
+        with ctx_config.use(state.config.copy()), ctx_host.use(host):
+            try:
+                return observe(spec, CA_CERTIFICATE)
+            except FactError as error:
+                return error
+
+    asked = {host.name: gevent.spawn(ask, host) for host in hosts}
+    gevent.joinall(list(asked.values()), raise_error=True)
+    told = {name: greenlet.get() for name, greenlet in asked.items()}
+    observed = {name: one for name, one in told.items() if isinstance(one, Observation)}
+    return observed, {name: one for name, one in told.items() if isinstance(one, FactError)}
+
+
+def _has_role(spec: ClusterSpec, host: Host) -> bool:
+    return any(host.name == one.name for one in spec.hosts)
+
+
+def _with_addresses(
+    state: State, spec: ClusterSpec, observed: Mapping[str, Observation]
+) -> ClusterSpec:
+    """The spec with addresses that only the hosts themselves could tell."""
+
+    hosts = {host.name: host for host in state.inventory}
+    seen = {
+        name: SeenAddresses(one.own, _connected(hosts[name]), one.address)
+        for name, one in observed.items()
+    }
+    written = [name for name, host in hosts.items() if says_address(host.data.dict())]
+    # flanneld takes the address of the default route, which may be one that others have too.
+    defaults = [one.default for one in seen.values() if one.default]
+    shared = {name for name, one in seen.items() if defaults.count(one.default) > 1}
+    return spec.with_addresses(choose_addresses(spec, seen, written), through=shared)
+
+
+def _connected(host: Host) -> str:
+    """The address that the control machine has the host's connection to, where it has one."""
+
+    try:
+        transport: Any = host.connector.client.get_transport()  # type: ignore[attr-defined]
+        return str(transport.getpeername()[0])
+    # A local host has none, and one behind a jump host no address.
+    except (AttributeError, OSError, IndexError, TypeError):
+        return ""
+
+
+def _check_master(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+    masters = [host for host in spec.masters if host.name in observed]
+    if len(masters) == len(spec.masters):
+        known = {
+            host.name: [
+                *dict.fromkeys([*observed[host.name].addresses, *filter(None, [host.address])])
+            ]
+            for host in masters
+        }
+        problems: list[Problem] = check_master_ip(spec, known)
+        if problems:
+            raise InputError(problems)
+
+
+def _check_ifaces(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+    seen = [(host, observed[host.name]) for host in spec.nodes if host.name in observed]
+    problems = [
+        problem
+        for host, found in seen
+        for problem in check_iface(host.name, host.flannel_iface, found.links)
+    ]
+    if spec.network == "flannel" and problems:
+        raise InputError(problems)
+
+
+def _inventory_folder() -> Path:
+    """Beside the inventory file that the command line names, else here."""
+
+    named = next((arg for arg in sys.argv[1:] if arg.endswith(".py") and Path(arg).is_file()), "")
+    return Path(named).resolve().parent if named else Path.cwd()
+
+
+def _say(text: str) -> None:
+    for line in ["", *text.splitlines(), ""]:
+        logger.info(f"    {line}".rstrip())

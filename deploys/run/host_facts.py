@@ -1,0 +1,219 @@
+"""
+What a deploy must know of a host before it can plan, read in one round trip.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from netaddr import IPNetwork
+from pyinfra.api.exceptions import FactError
+
+from pyinfra_kube.cluster.addressing import parse_network
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.engine.file_states import FileContents, Files
+from pyinfra_kube.engine.snapshot import Subject, expect, read
+from pyinfra_kube.facts.bridge import Link, Links
+from pyinfra_kube.facts.certificates import Certificates
+from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState, texts
+from pyinfra_kube.facts.packages import Packages
+from pyinfra_kube.facts.processes import Flags, ProcessState
+from pyinfra_kube.facts.routes import Routes
+
+BRIDGE = "cbr0"
+DOCKER_BRIDGE = "docker0"
+
+# Links that carry pods and services, not hosts, by kind: flannel's devices, kube-proxy's with
+# ipvs, and the bridge that flannel's CNI plugin makes.
+_OF_PODS = {
+    "vxlan": r"flannel\.\d+",
+    "tun": r"flannel\d+",
+    "dummy": r"kube-ipvs0",
+    "bridge": r"cni0",
+}
+
+# Where each package manager's distribution keeps CNI plugins.
+_CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
+
+_DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
+_DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
+_COMPONENTS = ["kubelet", "kube-apiserver"]
+_SWAPS = "/proc/swaps"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """
+    + addresses: every IPv4 address that the host has, but those of pods
+    + address: the one that its default route leaves by
+    + networks: the networks that it is on
+    + pod_cidr: of its pods now; empty on a new node
+    + ca_fingerprint: of the CA certificate that it holds; empty without one
+    + system, release: the distribution's name and number, as ``debian`` and ``12``
+    + service_range: that its apiserver gives to services now; empty without one
+    + docker: whether it is there
+    + foreign_docker: whether it is, and not from the distribution's package
+    + settings: what components' command lines must know of it
+    + links: its network devices, by name
+    """
+
+    addresses: list[str]
+    address: str
+    networks: list[str]
+    pod_cidr: str
+    ca_fingerprint: str
+    system: str
+    release: str
+    service_range: str = ""
+    docker: bool = False
+    foreign_docker: bool = False
+    settings: dict[str, object] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The links of its addresses, by address with its length."""
+
+        return {
+            address: name
+            for name, link in self.links.items()
+            for address in link.addresses
+            if str(IPNetwork(address).ip) in self.addresses
+        }
+
+    def link_of(self, address: str | None) -> Link | None:
+        """
+        The link that an address of the host is on; none for the loopback, by which nothing leaves.
+
+        + address: without its length; by default the one that the default route leaves by
+        """
+
+        start = f"{address or self.address}/"
+        found = (
+            link
+            for link in self.links.values()
+            for a in link.addresses
+            if a.startswith(start) and link.name != "lo"
+        )
+        return next(found, None)
+
+
+def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
+    """
+    Ask the current host.
+
+    + spec: the cluster
+    + ca_certificate: path of the CA certificate
+    """
+
+    subjects = [
+        Subject(Links),
+        Subject(Routes),
+        Subject(DockerNetworks),
+        Subject(Certificates, {"paths": [ca_certificate]}),
+        Subject(Flags, {"names": _COMPONENTS}),
+        Subject(Packages, {"names": _DOCKER_PACKAGES}),
+        Subject(Docker),
+        Subject(Files, {"paths": _DOCKER_PROGRAMS, "digest": False}),
+        Subject(FileContents, {"paths": [_SWAPS]}),
+    ]
+    expect(subjects)
+    links = read(Links)
+    certificates = read(Certificates, paths=[ca_certificate]).get(ca_certificate, [])
+    packages = read(Packages, names=_DOCKER_PACKAGES)
+    flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
+    programs = read(Files, paths=_DOCKER_PROGRAMS, digest=False)
+    docker = any(path in programs for path in _DOCKER_PROGRAMS)
+    # One line is the title.
+    swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
+    bridges = {BRIDGE, _docker_bridge()}
+    own = [link for link in links.values() if not _is_of_pods(link, bridges)]
+    addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
+    return Observation(
+        addresses=[str(IPNetwork(address).ip) for address in addresses],
+        address=_default_address(links),
+        networks=[str(IPNetwork(address).cidr) for address in addresses],
+        pod_cidr=_pod_cidr(spec, links, flags["kubelet"].configured or {}),
+        service_range=_service_range(flags["kube-apiserver"]),
+        ca_fingerprint=certificates[0].sha256 if certificates else "",
+        system=packages.system,
+        release=packages.release,
+        docker=docker,
+        foreign_docker=docker and not (packages.versions or packages.partial),
+        settings={
+            "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
+            # From 1.8 on no kubelet starts on a host that swaps, unless it is told to.
+            "fail_swap_on": False if swaps else None,
+            **_docker_settings(spec, read(Docker)),
+        },
+        links=links,
+    )
+
+
+def _docker_settings(spec: ClusterSpec, docker: DockerState) -> dict[str, object]:
+    """What kubelet must know of a docker that the host's owner has configured."""
+
+    asked = spec.docker_options.get("exec-opts")
+    words = texts(asked) if asked else docker.said("exec-opt")
+    drivers = [word.partition("=")[2] for word in words if word.startswith(_DRIVER)]
+    driver = {"cgroup_driver": drivers[-1]} if drivers else {}
+    return {"docker_root": docker.data_root, **driver}
+
+
+_DRIVER = "native.cgroupdriver="
+
+
+def _is_of_pods(link: Link, bridges: set[str]) -> bool:
+    """A link that carries pods, by what it is: a bridge of a host's may have any name."""
+
+    if link.name in bridges or (link.kind == "veth" and link.master):
+        return True
+    return bool(re.fullmatch(_OF_PODS.get(link.kind, ""), link.name))
+
+
+def _docker_bridge() -> str:
+    """The bridge of docker's own network, which it may have been given by somebody."""
+
+    try:
+        found = read(DockerNetworks)
+    except FactError:
+        # Docker matters where it is set up; it may be broken until then.
+        found = ()
+    return next(
+        (one.bridge for one in found or () if one.name == "bridge" and one.bridge), DOCKER_BRIDGE
+    )
+
+
+def _default_address(links: dict[str, Link]) -> str:
+    """The first address of the link of the best default route."""
+
+    routes = [
+        route for route in read(Routes) or () if route.destination == "0.0.0.0/0" and route.dev
+    ]
+    best = min(routes, key=lambda route: route.metric, default=None)
+    found = _addresses(links, best.dev or "") if best else []
+    return str(IPNetwork(found[0]).ip) if found else ""
+
+
+def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]) -> str:
+    """What the node's pods have now: the bridge says, or else kubelet's own flag."""
+
+    pods = IPNetwork(spec.flannel_network if spec.network == "flannel" else spec.cluster_subnet)
+    carried = [*_addresses(links, BRIDGE), kubelet.get("pod-cidr", "")]
+    # Before a cluster docker0 has docker's own network, which says nothing of pods.
+    carried += [a for a in _addresses(links, DOCKER_BRIDGE) if IPNetwork(a).cidr in pods]
+    return next((str(IPNetwork(cidr).cidr) for cidr in carried if cidr), "")
+
+
+def _service_range(apiserver: ProcessState) -> str:
+    """What the apiserver runs with: a package's own settings say nothing. Empty for two ranges."""
+
+    try:
+        return str(parse_network((apiserver.running or {}).get("service-cluster-ip-range", "")))
+    except ValueError:
+        return ""
+
+
+def _addresses(links: dict[str, Link], name: str) -> list[str]:
+    return list(links[name].addresses) if name in links else []

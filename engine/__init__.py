@@ -1,0 +1,1 @@
+"""How a run works on top of pyinfra."""

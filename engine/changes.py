@@ -1,0 +1,65 @@
+"""
+What ``--diff`` shows: of a text its lines, of anything else one line, before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from pyinfra import logger
+from pyinfra.api import Host
+from pyinfra.context import ctx_host, ctx_state
+from pyinfra.operations.util.files import generate_color_diff
+
+from pyinfra_kube.engine.snapshot import rehearsing
+
+_shown: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
+
+
+def wanted() -> bool:
+    """Whether the run was asked for diffs."""
+
+    return bool(ctx_state.get().config.DIFF) and not rehearsing()
+
+
+def show(text: str) -> None:
+    """
+    Show a change that is about to be made, once a run, when ``--diff`` is given.
+
+    + text: one or more lines, as ``"bridge cbr0: mtu 1500 → 1460"``
+    """
+
+    host = ctx_host.get()
+    shown = _shown.setdefault(host, set())
+    if not wanted() or text in shown:
+        return
+    shown.add(text)
+    for line in text.splitlines() or [""]:
+        host.log(line, logger.info)
+
+
+def say(text: str) -> None:
+    """
+    Say once a run what a plan leaves as it is, with ``--diff`` and without.
+
+    + text: one line, as ``"docker: data-root /data/docker stays"``
+    """
+
+    host = ctx_host.get()
+    shown = _shown.setdefault(host, set())
+    if not rehearsing() and text not in shown:
+        shown.add(text)
+        host.log(text, logger.info)
+
+
+def text(title: str, before: Sequence[str], after: Sequence[str]) -> str:
+    """
+    Return a title, and below it how the lines of a text differ.
+
+    + title: as ``"/etc/hosts: content"``
+    + before, after: lines
+    """
+
+    lines = generate_color_diff(list(before), list(after))
+    return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])

@@ -1,0 +1,66 @@
+"""
+A host that cannot be planned: it is named, nothing is done to it, and the others go on.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra import logger
+from pyinfra.api import OperationError
+from pyinfra.api.exceptions import FactError
+from pyinfra.api.state import StateHostMeta
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.engine.script import Script
+
+
+def is_of_host(error: BaseException) -> bool:
+    """
+    Whether an error says something of one host: a fact without an answer, an operation that the
+    host does not allow. A wrong argument is everybody's.
+
+    + error: as it was raised
+    """
+
+    return isinstance(error, (FactError, OperationError)) and not isinstance(
+        error, (ValueError, TypeError)
+    )
+
+
+def leave_out(error: BaseException) -> None:
+    """
+    Let the current host take no part in the run: nothing of it is planned, and the run ends with
+    an error.
+
+    Not through pyinfra's ``fail_hosts``, which asks at once whether to go on, even in a dry run:
+    the question comes with the plan.
+
+    + error: what is wrong
+    """
+
+    state, host = ctx_state.get(), ctx_host.get()
+    host.log_styled(f"Error: {error}", fg="red", log_func=logger.error)
+    host.log_styled("Nothing is done to this host.", fg="red", log_func=logger.error)
+    state.failed_hosts.add(host)
+    state.active_hosts.discard(host)
+    host.op_hash_order.clear()
+    state.ops[host].clear()
+    state.meta[host] = StateHostMeta()
+
+
+def left_out() -> bool:
+    """Whether the current host takes no part in the run."""
+
+    return ctx_host.get() in ctx_state.get().failed_hosts
+
+
+def failure(error: BaseException) -> Script:
+    """
+    Return a script that fails with an error on the current host. For a run that is under way:
+    raised there, it would end the run of all hosts.
+
+    + error: what is wrong
+    """
+
+    return Script(f"echo {shlex.quote(str(error))} >&2\nexit 1", "say what is wrong")

@@ -1,0 +1,113 @@
+"""
+pyinfra's ``operation``: quick to rehearse, planned whatever the command line says, and an error of
+one host alone where it is that host's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import is_dataclass
+from typing import Any, ParamSpec, cast, get_args, get_type_hints
+
+from pyinfra.api import OperationValueError
+from pyinfra.api import operation as pyinfra_operation
+from pyinfra.api.arguments import pop_global_arguments
+from pyinfra.api.arguments_typed import PyinfraOperation
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.operation import OperationMeta
+from pyinfra.context import ctx_host, ctx_state
+
+from pyinfra_kube.engine.failing import failure, is_of_host, leave_out, left_out
+from pyinfra_kube.engine.snapshot import rehearsing
+
+P = ParamSpec("P")
+
+
+def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOperation[P]]:
+    """
+    Make a function an operation, as pyinfra's own decorator does.
+
+    It is planned with ``-y`` too, for what is refused is refused before the first change. A host
+    that it cannot be planned for is left out of the run; one for which it turns out later fails.
+
+    A rehearsal only asks it for its first command: it needs no place in the run, which pyinfra
+    takes most of its time to find. One that cannot do with a blank host, and raises an error,
+    does not keep those after it from being rehearsed.
+
+    Where it takes a list of objects, as ``Sequence[File]``, a mapping of their fields will do: the
+    command line has nothing else.
+
+    **Example:**
+
+    .. code:: python
+
+        @operation()
+        def files(files: Sequence[File]) -> Generator[StringCommand, None, None]:
+            ...
+    """
+
+    def decorate(function: Callable[P, Generator[Any, None, None]]) -> PyinfraOperation[P]:
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
+            try:
+                yield from function(*args, **kwargs)
+            except PyinfraError as error:
+                if not (ctx_state.get().is_executing and is_of_host(error)):
+                    raise
+                yield failure(error)
+
+        real = pyinfra_operation()(guarded)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> OperationMeta:
+            kwargs = {name: _objects(function, name, value) for name, value in kwargs.items()}
+            if rehearsing():
+                return _rehearse(function, args, kwargs)
+            if left_out():
+                return OperationMeta("", is_change=False)
+            try:
+                return _planned(real(*args, **kwargs))
+            except PyinfraError as error:
+                if ctx_state.get().is_executing or not is_of_host(error):
+                    raise
+                leave_out(error)
+                return OperationMeta("", is_change=False)
+
+        call._inner = function  # type: ignore[attr-defined]
+        return cast("PyinfraOperation[P]", call)
+
+    return decorate
+
+
+def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
+    """A list whose mappings are the objects that an argument is a list of; all else as it is."""
+
+    if not isinstance(value, list) or not any(isinstance(item, Mapping) for item in value):
+        return value
+    kinds = [kind for kind in get_args(get_type_hints(function).get(name)) if is_dataclass(kind)]
+    try:
+        build = cast("type[Any]", kinds[0]) if kinds else dict
+        return [build(**item) if isinstance(item, Mapping) else item for item in value]
+    except (TypeError, ValueError) as error:
+        raise OperationValueError(f"{name}: {error}") from None
+
+
+def _planned(meta: OperationMeta) -> OperationMeta:
+    if not ctx_state.get().is_executing:
+        # To ask is to plan, where pyinfra has not done it.
+        _ = meta.will_change
+    return meta
+
+
+def _rehearse(function: Any, args: Any, kwargs: dict[str, Any]) -> OperationMeta:
+    host = ctx_host.get()
+    given, _ = pop_global_arguments(ctx_state.get(), host, kwargs)
+    host.current_op_global_arguments = given
+    try:
+        changes = next(function(*args, **kwargs), None) is not None
+    except PyinfraError:
+        changes = True
+    finally:
+        host.current_op_global_arguments = None
+    return OperationMeta("", changes)

@@ -1,0 +1,60 @@
+"""
+A phase of a deploy: pyinfra's ``deploy``, which says wrong input as people read it, and does
+nothing for a host that is left out of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+
+from pyinfra.api.deploy import deploy
+from pyinfra.api.exceptions import DeployError, PyinfraError
+from pyinfra.context import ctx_state
+
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.engine.failing import is_of_host, leave_out, left_out
+from pyinfra_kube.engine.snapshot import rehearsing
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """
+    Give the name of a function's phase to every operation that it calls, and every problem of an
+    ``InputError`` to its reader.
+
+    A host that is left out, before or in it, gives nothing back.
+
+    + name: what stands before the operations' names
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R | None:
+            if left_out():
+                return None
+            try:
+                return function(*args, **kwargs)
+            except InputError as error:
+                raise DeployError(explain(error)) from None
+            except PyinfraError as error:
+                if rehearsing() or ctx_state.get().is_executing or not is_of_host(error):
+                    raise
+                leave_out(error)
+                return None
+
+        return cast("Callable[P, R]", deploy(name)(call))
+
+    return decorate
+
+
+def explain(error: InputError) -> str:
+    """Every problem of an input, for people."""
+
+    count = len(error.problems)
+    title = "One thing is" if count == 1 else f"{count} things are"
+    lines = [f"{title} wrong with the inventory; no host was touched:"]
+    return "\n".join([*lines, *(f"  {problem}" for problem in error.problems)])
