@@ -36,7 +36,7 @@ from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip, says_address
 from pyinfra_kube.deploys.run.allocations import AddressBook
 from pyinfra_kube.deploys.run.artifacts import Artifacts
-from pyinfra_kube.deploys.run.host_facts import Observation, observe
+from pyinfra_kube.deploys.run.host_facts import DAMAGED, Observation, observe
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
 
@@ -258,7 +258,10 @@ def _check_store(
 ) -> None:
     """Notice that the folder was lost, before what hosts hold is overwritten."""
 
-    held = {name: seen.ca_fingerprint for name, seen in observed.items() if seen.ca_fingerprint}
+    nothing = {"", *(() if credentials.new else (DAMAGED,))}
+    held = {
+        n: one.ca_fingerprint for n, one in observed.items() if one.ca_fingerprint not in nothing
+    }
     # A host that differs from others which hold our CA has drifted, and is mended.
     if credentials.ca_fingerprint not in held.values():
         problems = compare_with_hosts(

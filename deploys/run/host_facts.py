@@ -49,7 +49,8 @@ class Observation:
     + address: the one that its default route leaves by
     + networks: the networks that it is on
     + pod_cidr: of its pods now; empty on a new node
-    + ca_fingerprint: of the CA certificate that it holds; empty without one
+    + ca_fingerprint: of the CA certificate that it holds; empty without one, ``DAMAGED`` for one
+      that cannot be read
     + system, release: the distribution's name and number, as ``debian`` and ``12``
     + service_range: that its apiserver gives to services now; empty without one
     + docker: whether it is there
@@ -120,7 +121,6 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     ]
     expect(subjects)
     links = read(Links)
-    certificates = read(Certificates, paths=[ca_certificate]).get(ca_certificate, [])
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     programs = read(Files, paths=_DOCKER_PROGRAMS, digest=False)
@@ -136,7 +136,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         networks=[str(IPNetwork(address).cidr) for address in addresses],
         pod_cidr=_pod_cidr(spec, links, flags["kubelet"].configured or {}),
         service_range=_service_range(flags["kube-apiserver"]),
-        ca_fingerprint=certificates[0].sha256 if certificates else "",
+        ca_fingerprint=_fingerprint(ca_certificate),
         system=packages.system,
         release=packages.release,
         docker=docker,
@@ -149,6 +149,18 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         },
         links=links,
     )
+
+
+DAMAGED = "damaged"
+
+
+def _fingerprint(path: str) -> str:
+    try:
+        certificates = read(Certificates, paths=[path]).get(path, [])
+    except FactError:
+        # It is written anew, where the folder of credentials knows the cluster.
+        return DAMAGED
+    return certificates[0].sha256 if certificates else ""
 
 
 def _docker_settings(spec: ClusterSpec, docker: DockerState) -> dict[str, object]:

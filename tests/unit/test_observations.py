@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.deploys.run.host_facts import Observation, observe
+from pyinfra_kube.deploys.run.host_facts import DAMAGED, Observation, observe
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.routes import Route
 from tests.unit import harness
@@ -32,6 +32,12 @@ def test_a_blank_host() -> None:
         "docker_root": "/var/lib/docker",
         "fail_swap_on": None,
     }
+
+
+def test_a_damaged_ca_is_no_other_one() -> None:
+    text = base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIB").decode()
+    lines = ["file /srv/kubernetes/ca.crt", text]
+    assert seen({"certificates.Certificates": lines}).ca_fingerprint == DAMAGED
 
 
 def test_kubelet_follows_a_docker_that_somebody_configured() -> None:

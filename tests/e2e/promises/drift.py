@@ -202,6 +202,7 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     yield spoil("content behind a link", f"{behind}; mv {path} {aside} && ln -s {aside} {path}")
     if file.path.endswith(".crt"):
         yield spoil("certificate of another CA", put(file.path, _other_ca()))
+        yield spoil("certificate cut off", f"truncate --size=100 {path}")
 
 
 def _with(own: Pair, readers: Iterable[Reader]) -> tuple[frozenset[Pair], frozenset[str]]:
