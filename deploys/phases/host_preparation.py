@@ -57,11 +57,19 @@ def connect_host() -> None:
         names = {host.known_as: addresses.get(host.name) for host in it.spec.hosts}
         entries = {name: address for name, address in names.items() if name and address}
         hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
+        up = {name: address for name, address in addresses.items() if name not in _down()}
         hosts.reachable(
             name="See that the hosts reach each other",
-            addresses=addresses,
-            ports={name: [*_needed(it, name), _ssh_port(name)] for name in addresses},
+            addresses=up,
+            ports={name: [*_needed(it, name), _ssh_port(name)] for name in up},
         )
+
+
+def _down() -> set[str]:
+    """Hosts that the run has not reached itself: the others go on without them."""
+
+    state = ctx_state.get()
+    return {host.name for host in state.failed_hosts - state.activated_hosts}
 
 
 def _needed(it: Cluster, name: str) -> list[int]:
