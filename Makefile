@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check test bench promises rendered picture clean
+.PHONY: lab lab-up lab-down check static unit test bench promises rendered picture clean
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
@@ -17,10 +17,15 @@ lab-down: .venv/installed
 	$(BIN)/python -m tests.lab down
 
 check: .venv/installed .links
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync static unit
+
+static:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .links/pyinfra_kube
 	PYTHONPATH=.links $(BIN)/lint-imports
+
+unit:
 	$(BIN)/pytest -q tests/unit
 
 test: check

@@ -51,6 +51,7 @@ class Spoil:
     + restarts: the units and containers that must start anew
     + takes: the units that systemd stops with those, for they require them
     + hides: operations whose subject cannot be read meanwhile, so that a plan may name them
+    + undo: what is done when it was healed
     + heavy: whether it stops what others need, so that nothing else goes wrong on that host
     """
 
@@ -62,6 +63,7 @@ class Spoil:
     restarts: frozenset[str] = frozenset()
     takes: frozenset[str] = frozenset()
     hides: frozenset[Pair] = frozenset()
+    undo: str = ":"
 
     @property
     def heavy(self) -> bool:
@@ -199,7 +201,8 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     aside = f"/root/drift-{file.path.replace('/', '-')}"
     yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
     behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
-    yield spoil("content behind a link", f"{behind}; mv {path} {aside} && ln -s {aside} {path}")
+    behind = f"{behind}; mv {path} {aside} && ln -s {aside} {path}"
+    yield replace(spoil("content behind a link", behind), undo=f"mv {aside} {path}")
     if file.path.endswith(".crt"):
         yield spoil("certificate of another CA", put(file.path, _other_ca()))
         yield spoil("certificate cut off", f"truncate --size=100 {path}")
@@ -587,7 +590,12 @@ _EXEMPT = {
         "verify.say",
         "verify.verified",
     ),
-    "what they start is gone when the run ends": ("reach.reach", "reach.start", "reach.stop"),
+    "what they start is gone when the run ends": (
+        "firewall.seen",
+        "reach.arrived",
+        "reach.send",
+        "reach.take_place",
+    ),
     "it is about the control machine, which has a test of its own": ("control.save",),
 }
 

@@ -111,6 +111,8 @@ def _heal(
     problems += [f"planned, not made: {pair}" for pair in run.ahead - run.made - hidden]
     problems += [f"made, not planned: {pair}" for pair in run.made - run.ahead - hidden]
     problems += [f"conditional: {pair}" for pair in run.maybe]
+    for spoil in together:
+        trial.execute(spoil.host, spoil.undo)
     for host in {spoil.host for spoil in together}:
         trial.execute(host, "rm -rf /root/drift-*")
     problems += [
