@@ -441,10 +441,12 @@ def _daemon_json(state: DockerState, choice: _Choice, place: str) -> list[File]:
             value = wanted.pop(key)
             after.append((key, text if json.loads(text) == value else _json(value)))
     after += [(key, _json(value)) for key, value in wanted.items()]
-    if before == after and (state.file_text is None or state.file_text.strip()):
+    if before == after and state.file_text is None:
         return []
+    stands = state.file_text if before == after and state.file_text else ""
     shown = "" if state.file_text is None else _shown(before, names), _shown(after, names)
-    return [File(DAEMON_JSON, _object(after), keep=True, shown=shown)]
+    content = stands if stands.strip() else _object(after)
+    return [File(DAEMON_JSON, content, keep=True, shown=shown)]
 
 
 def _json(value: Any) -> str:

@@ -190,8 +190,9 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
         yield spoil("missing", f"rm {path}")
         return
     mode = "777" if file.kind == "directory" else "666"
-    yield spoil("mode", f"chmod {mode} {path}", content=False)
-    yield spoil("owner", f"chown daemon:daemon {path}", content=False)
+    if not file.keep:
+        yield spoil("mode", f"chmod {mode} {path}", content=False)
+        yield spoil("owner", f"chown daemon:daemon {path}", content=False)
     if file.kind == "directory":
         return
     yield spoil("content", _edit(file))

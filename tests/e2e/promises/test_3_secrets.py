@@ -134,12 +134,12 @@ def _needles(settled: Settled) -> Needles:
 
 
 def _failing_run(trial: Trial, path: str) -> str:
-    """What a run says that cannot write a secret file, for something else is in its place."""
+    """What a run says that may not write a secret file, for something else is in its place."""
 
     trial.execute(trial.path.master, f"mkdir -m 700 {path} && touch {path}/other")
     run = trial.watched("--diff", "-vvv", "--debug-all", fine=False)
     trial.execute(trial.path.master, f"rm -r {path}")
-    assert run.failed, (path, run.code, run.said[:6000])
+    assert run.code, (path, run.said[:6000])
     return run.out + run.said
 
 
