@@ -6,9 +6,11 @@ one host alone where it is that host's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Mapping
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, ParamSpec, cast, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, ParamSpec, Union, cast, get_args, get_origin, get_type_hints
 
 from pyinfra.api import OperationValueError
 from pyinfra.api import operation as pyinfra_operation
@@ -61,6 +63,9 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> OperationMeta:
+            given = dict(zip(inspect.signature(function).parameters, args, strict=False)) | kwargs
+            for name, value in given.items():
+                _check(get_type_hints(function).get(name, Any), name, value)
             kwargs = {name: _objects(function, name, value) for name, value in kwargs.items()}
             if rehearsing():
                 return _rehearse(function, args, kwargs)
@@ -78,6 +83,27 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
         return cast("PyinfraOperation[P]", call)
 
     return decorate
+
+
+def _check(hint: Any, name: str, value: Any) -> None:
+    """Refuse a word where none is meant: ``no`` is true, and a word is a list of its letters."""
+
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if not isinstance(value, str) or value in words or {str, Any} & {*kinds}:
+        return
+    allowed = [repr(word) for word in words] or [_KINDS.get(get_origin(k) or k, "") for k in kinds]
+    raise OperationValueError(f"{name}: {value!r} is not {' or '.join(filter(None, allowed))}")
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Sequence: 'a list, as ["…"]',
+    Mapping: 'a mapping, as {"…": …}',
+    type(None): "nothing",
+}
 
 
 def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from pyinfra.api import QuoteString, StringCommand
 
+from pyinfra_kube.engine.tools import OWN_DOCKER
+
 
 class Script(StringCommand):
     """
@@ -35,7 +37,7 @@ class Script(StringCommand):
             "-s",
             "--",
             QuoteString(summary),
-            _stdin=f"{{\nset -eu\n{self.text}exit 0\n}} </dev/null\n",
+            _stdin=f"{{\nset -eu\n{OWN_DOCKER}{self.text}exit 0\n}} </dev/null\n",
         )
 
 

@@ -32,11 +32,14 @@ from pyinfra.api.exceptions import FactError, FactProcessError
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
 
-from pyinfra_kube.engine.tools import named, trials
+from pyinfra_kube.engine.tools import OWN_DOCKER, named, trials
 
 T = TypeVar("T")
 
 _MARK = "##pyinfra-kube"
+
+# A user's own client may be told to print other tables.
+_OWN_DOCKER = f"{OWN_DOCKER}export DOCKER_CONFIG=/nonexistent\n"
 
 # Seconds that an execution may trust what its preparation read.
 _FRESH = 15.0
@@ -153,6 +156,7 @@ class Snapshot(FactBase[dict[str, Any]]):
         # Encoded, for what is printed may be any bytes; a login may print something before it.
         return f"""\
 echo; echo '{self.mark}'
+{_OWN_DOCKER}\
 works=$({_within(min(_PATIENCE, _TRIAL_PATIENCE))} sh 2>/dev/null <<'{self.mark} end'
 echo ' timeout '
 {trials({*tools, "base64"})}

@@ -20,6 +20,12 @@ from pyinfra.api.exceptions import FactProcessError
 
 T = TypeVar("T")
 
+# Whatever the user's shell is told of a docker elsewhere, the one that is meant is the host's own.
+OWN_DOCKER = """\
+unset DOCKER_API_VERSION DOCKER_CERT_PATH DOCKER_CONTEXT DOCKER_TLS_VERIFY
+export DOCKER_HOST=unix:///var/run/docker.sock
+"""
+
 # Shell by tool, and what it must print, as a pattern of case. Options are those that facts use.
 _TRIALS = {
     "awk": ("printf 'a b\\n' | awk -v n=2 '{ print $n }'", "b"),

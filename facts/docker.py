@@ -447,7 +447,10 @@ true"""
         client = re.search(r"version ([^,\s]+)", "".join(lines.get("client", [])))
         nofile = "".join(lines.get("nofile", []))
         if "running" in lines and not info.get("Server Version"):
-            raise FactProcessError("docker info does not tell the daemon's version")
+            raise FactProcessError(
+                "docker info does not tell the daemon's version; where podman stands in for "
+                "docker, remove podman-docker"
+            )
         return DockerState(
             installed="client" in lines or "running" in lines,
             running="running" in lines,

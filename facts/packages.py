@@ -27,6 +27,7 @@ class PackageStates:
     + versions: version (of an RPM with its release) by the name asked for; one that is not
       installed, or not wholly, is left out
     + partial: names whose installation was begun and not ended
+    + held: names that are not installed, and that apt does not install until they are unheld
     """
 
     manager: Manager = "missing"
@@ -34,13 +35,14 @@ class PackageStates:
     release: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     partial: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 class Packages(FactBase[PackageStates]):
     """
     Returns which of the packages are installed.
 
-    + names: names of packages; with rpm also of what a package provides
+    + names: names of packages, and of what a package provides
 
     .. code:: python
 
@@ -61,7 +63,6 @@ class Packages(FactBase[PackageStates]):
         words = shlex.join(names)
         # What a query must begin with, to be told from what else may be printed.
         rpm_format = shlex.quote("version %{VERSION}-%{RELEASE}\\n")
-        dpkg_format = shlex.quote("${db:Status-Status}\\t${Package}\\t${Version}\\n")
         return f"""\
 if [ -e /etc/os-release ]; then
 (. /etc/os-release && printf 'system\\t%s\\t%s\\n' "${{ID:-}}" "${{VERSION_ID:-}}") || exit 1
@@ -81,11 +82,12 @@ case $manager in
 missing) ;;
 apt-get)
 # dpkg itself, which is always installed, tells that it answers.
-shown=$(dpkg-query -W -f={dpkg_format} -- dpkg {words} 2>&1)
+shown=$(dpkg-query -W -f={shlex.quote(_DPKG)} '*' 2>&1)
 case $shown in *'installed	'dpkg'	'*) ;; *)
 echo "dpkg-query does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
 exit 1 ;; esac
-printf '%s\\n' "$shown" ;;
+printf '%s\\n' "$shown" | awk -F '\\t' -v names={shlex.quote(" ".join(names))} \\
+{shlex.quote(_NAMED)} ;;
 *)
 for name in {words}; do
 query --qf {rpm_format} -- "$name" || query --whatprovides --qf {rpm_format} -- "$name" || continue
@@ -105,8 +107,26 @@ esac"""
             raise FactProcessError("the host does not tell what manages its packages")
         wanted = {name: versions[name] for name in self.names if name in versions}
         partial = tuple(row[1] for row in rows if row[0] in _PARTIAL and row[1] in self.names)
-        return PackageStates(cast(Manager, manager), system, release, wanted, partial)
+        held = tuple(row[1] for row in rows if row[0] == "held")
+        return PackageStates(cast(Manager, manager), system, release, wanted, partial, held)
 
+
+_DPKG = r"${db:Status-Status}\t${Package}\t${Version}\t${Provides}\t${db:Status-Want}\n"
+
+# The rows of packages of the names, and of those that provide one.
+_NAMED = r"""
+BEGIN { count = split(names, list, " "); for (n = 1; n <= count; n++) wanted[list[n]] = 1 }
+# Others' triggers wait for it, or it for theirs; it is there.
+$1 ~ /^triggers-/ { $1 = "installed" }
+$2 in wanted && $5 == "hold" && $1 != "installed" { print "held\t" $2 }
+$2 in wanted { print $1 "\t" $2 "\t" $3 }
+$1 == "installed" {
+  count = split($4, provided, /, */)
+  for (n = 1; n <= count; n++) {
+    sub(/[ (].*/, "", provided[n])
+    if (provided[n] in wanted) print $1 "\t" provided[n] "\t" $3
+  }
+}"""
 
 # What dpkg calls a package that a killed run left half-way.
 _PARTIAL = ("half-installed", "unpacked", "half-configured")

@@ -13,6 +13,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.tools import understanding
 from pyinfra_kube.facts.systemd import Unit, read_unit, unit_command
 
 # All-in-one programs take the component as their first word, some without its prefix.
@@ -104,6 +105,63 @@ done
             }
         except ValueError as error:
             raise FactProcessError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Listener:
+    """
+    What listens on a port.
+
+    + program: its name; empty for the kernel
+    + pid: its process, 0 for the kernel
+    + groups: its control groups, which name its unit or its container
+    """
+
+    program: str = ""
+    pid: int = 0
+    groups: str = ""
+
+
+class Listeners(FactBase[dict[int, list[Listener]]]):
+    """
+    Returns what listens on TCP ports; one that is free is left out.
+
+    + ports: numbers
+
+    .. code:: python
+
+        {2379: [Listener("etcd", 811, "0::/system.slice/etcd.service")]}
+    """
+
+    default = dict
+
+    @override
+    def command(self, ports: Sequence[int]) -> str:
+        self.ports = list(ports)
+        return r"""
+shown=$(ss -ltnp) || exit 1
+case $shown in State*) ;; *) echo 'ss does not tell what listens' >&2; exit 1 ;; esac
+printf '%s\n' "$shown" | sed '1d; s/^/socket /'
+for pid in $(printf '%s\n' "$shown" | sed -n 's/.*pid=\([0-9]*\).*/\1/p' | sort -u); do
+printf 'of %s %s\n' "$pid" "$(tr '\n' ' ' 2>/dev/null < "/proc/$pid/cgroup")"
+done
+true"""
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[int, list[Listener]]:
+        lines = list(output)
+        groups = dict(line.split(" ", 2)[1:] for line in lines if line.startswith("of "))
+        found: dict[int, list[Listener]] = {}
+        with understanding("ss"):
+            for line in lines:
+                word, *fields = line.split()
+                port = int(fields[3].rpartition(":")[2]) if word == "socket" else 0
+                who = re.search(r'\(\("(.*?)",pid=(\d+)', line)
+                name, pid = (who[1], who[2]) if who else ("", "0")
+                if port in self.ports:
+                    listener = Listener(name, int(pid), groups.get(pid, "").strip())
+                    found.setdefault(port, []).append(listener)
+        return found
 
 
 def parse_flags(words: Sequence[str]) -> dict[str, str]:

@@ -242,8 +242,11 @@ class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
 
     @override
     def command(self, units: Sequence[str], root: str = "") -> str:
-        folders = " ".join(f'"$root"{folder}/"$unit".d/*.conf' for folder in (*_ABOVE, *_FOLDERS))
         files = " ".join(f'"$root"{folder}/"$unit"' for folder in _ABOVE)
+        looks = "\n".join(
+            f"unit={shlex.quote(unit)} seen=\nfor file in {files} {_drop_ins(unit)}; do look; done"
+            for unit in units
+        )
         # A drop-in hides one of its name in the folders after its own.
         return f"""\
 look() {{
@@ -254,10 +257,7 @@ grep -qE '^[[:space:]]*ExecStart[[:space:]]*=' "$file" && printf '%s %s\\n' "$un
 return 0
 }}
 root={shlex.quote(root)}
-for unit in {shlex.join(units)}; do
-seen=
-for file in {files} {folders}; do look; done
-done"""
+{looks}"""
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -266,6 +266,19 @@ done"""
             unit, _, path = line.partition(" ")
             found[unit] = (*found.get(unit, ()), path)
         return found
+
+
+def _drop_ins(unit: str) -> str:
+    """Shell patterns of a unit's drop-ins: its own, those of all that begin alike, of its kind."""
+
+    stem, _, kind = unit.rpartition(".")
+    begins = [f"{stem[: at + 1]}.{kind}" for at in range(len(stem)) if stem[at] == "-"]
+    own = [
+        f'"$root"{folder}/{shlex.quote(name)}.d/*.conf'
+        for folder in (*_ABOVE, *_FOLDERS)
+        for name in (unit, *reversed(begins))
+    ]
+    return " ".join([*own, *(f'"$root"{folder}/{kind}.d/*.conf' for folder in _FOLDERS)])
 
 
 # Where systemd looks first of all, for units and for drop-ins, and where it looks then.

@@ -239,6 +239,12 @@ def _refuse_unknown(state: DockerState) -> None:
             "docker.service: systemctl show does not say what docker is told; see that systemctl "
             "works"
         )
+    if state.running and not state.unit.pid:
+        raise OperationError(
+            "/var/run/docker.sock: a docker answers that docker.service does not run, as one of "
+            "a snap or of another unit; see systemctl status $(pidof dockerd), and stop and "
+            "disable that"
+        )
     stale = [path for path in state.stale if path not in _OURS]
     if stale:
         raise OperationError(

@@ -71,7 +71,7 @@ def packages(
     The lists of apt are refreshed only when something is missing; dnf refreshes its own. What a
     killed run still installs is waited for, up to ten minutes.
 
-    + packages: names of packages; with dnf also of what a package provides
+    + packages: names of packages, or of what a package provides
     + enablerepo: repositories of dnf to enable for this, as ``updates-testing``; none
     + rpm_files: URLs (``file:`` is the host's own), or paths on the control machine, of RPM files
       that are called as rpmbuild calls them: ``NAME-VERSION-RELEASE.ARCH.rpm``; none
@@ -111,6 +111,12 @@ def packages(
         return
     repositories = enablerepo.split() if isinstance(enablerepo, str) else list(enablerepo or ())
     _check_manager(states, repositories, rpm_files)
+    if held := [name for name in lacking if name in states.held]:
+        names_held = " ".join(held)
+        raise OperationError(
+            f"{names_held}: apt holds it back, and does not install it; run apt-mark unhold "
+            f"{names_held}, or install it by hand"
+        )
     _check_removals(lacking, wanted, repositories, removable)
 
     for package in lacking:

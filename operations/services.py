@@ -274,9 +274,13 @@ def _touches(paths: Iterable[str]) -> list[str]:
 
 
 def _put_aside(unit: Unit, path: str) -> list[str]:
-    """Have systemd read a drop-in no more; one of the distribution stays, and is hidden."""
+    """
+    Have systemd read a drop-in no more; one of the distribution, or of other units too, stays, and
+    is hidden.
+    """
 
-    if not path.startswith(_DISTRIBUTION):
+    shared = path.endswith(".conf") and f"/{unit.name}.d/" not in path
+    if not shared and not path.startswith(_DISTRIBUTION):
         return [shlex.join(["mv", "-f", path, f"{path}.before-pyinfra-kube"])]
     folder = f"/etc/systemd/system/{unit.name}.d"
     hiding = f"{folder}/{path.rpartition('/')[2]}"

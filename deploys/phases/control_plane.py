@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pyinfra.api import OperationError
+
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line, probe
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
 from pyinfra_kube.deploys.phases.credentials import keep_credentials, master_files
@@ -15,6 +17,9 @@ from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, cluster
 from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.processes import Listeners
+from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations import binaries, files, images, static_pods
 from pyinfra_kube.operations.hosts import PATH as HOSTS
 
@@ -79,6 +84,7 @@ def run_scheduler() -> None:
 
 
 def _run(it: Cluster, component: Component, flags: Mapping[str, Any]) -> None:
+    _refuse_others(it, component)
     image, archive = _image(it, component)
     images.images(name=f"Have the image of {component}", files={image: archive or None})
     own = [f.path for f in master_files(it) if f.kind == "file"]
@@ -92,6 +98,23 @@ def _run(it: Cluster, component: Component, flags: Mapping[str, Any]) -> None:
     static_pods.static_pods(
         name=f"Run {component} as a static pod", pods=[pod], directory=it.spec.manifest_dir
     )
+
+
+def _refuse_others(it: Cluster, component: Component) -> None:
+    """Refuse where something else answers in place of a pod of ours, and would be taken for it."""
+
+    port = int(probe(component, it.release, it.settings()).port)
+    listening = read(Listeners, ports=[port]).get(port, [])
+    pods = read(StaticPods, directory=it.spec.manifest_dir)
+    others = [
+        one for one in listening if not any(item.id in one.groups for item in pods.containers)
+    ]
+    if others and pods.runtime != "down":
+        raise OperationError(
+            f"port {port}: {others[0].program or 'the kernel'} (pid {others[0].pid}) listens "
+            f"there, and {component} of the cluster needs it; see systemctl status "
+            f"{others[0].pid}, stop that, and keep it from starting at boot"
+        )
 
 
 def manifest(it: Cluster, component: Component, flags: Mapping[str, Any]) -> str:

@@ -4,13 +4,16 @@ kubelet on every host: as a node, or alone for a master's static pods (N1, N3, N
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
+from pyinfra_kube.cluster.components import KUBECONFIGS, MASTER_COMPONENTS, command_line
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
 from pyinfra_kube.deploys.phases.credentials import ca_file, cloud_files, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations import binaries, files, images, kubelet, services
 
 BINARY = "/usr/local/bin/kubelet"
@@ -30,6 +33,7 @@ def run_kubelet() -> None:
     )
     read_files = kubelet_files(it)
     files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(it), *read_files])
+    _say_other_pods(it)
     kubelet.kubelet(
         name="Set kubelet's unit",
         flags=command_line("kubelet", it.release, it.settings(), it.spec.kubelet_flags),
@@ -59,6 +63,16 @@ def folders(it: Cluster) -> list[files.File]:
         files.File(it.spec.manifest_dir, kind="directory", mode="700"),
         files.File(it.spec.kubelet_root, kind="directory", mode="700"),
     ]
+
+
+def _say_other_pods(it: Cluster) -> None:
+    """Say which pods somebody else has put there: kubelet runs them beside ours."""
+
+    directory = it.spec.manifest_dir
+    own = {"etcd": it.is_a("etcd"), **dict.fromkeys(MASTER_COMPONENTS, it.is_a("master"))}
+    ours = {f"{directory}/{name}.yaml" for name, wanted in own.items() if wanted}
+    for path in sorted({*read(StaticPods, directory=directory).manifests} - ours):
+        changes.say(f"{path} is not ours and stays; kubelet runs its pod, so see whether it shall")
 
 
 def kubelet_files(it: Cluster) -> list[files.File]:

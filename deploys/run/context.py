@@ -225,6 +225,7 @@ def _make(state: State) -> Cluster:
     _say(plan.table())
     credentials = store.plan(spec, plan, basic_auth=spec.basic_auth)
     _check_store(spec, credentials, observed)
+    _check_etcd(spec, observed)
     for line in credentials.warnings:
         logger.warning(line)
     return Cluster(spec, release, plan, store, book, credentials, artifacts, observed, unanswered)
@@ -269,6 +270,25 @@ def _check_store(
         )
         if problems:
             raise InputError(problems)
+
+
+def _check_etcd(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+    """Refuse to go on with what another cluster left: its objects, and whom they let in."""
+
+    allowed = "a folder without data of another cluster's etcd, which ours would go on with"
+    problems = [
+        Problem(
+            "etcd_data_dir",
+            str(spec.etcd_data_dir),
+            host.name,
+            f"{allowed}; {observed[host.name].other_etcd} is there",
+            f"move that away, or, where it is this cluster's, put its ca.crt to {CA_CERTIFICATE}",
+        )
+        for host in spec.etcd_members
+        if host.name in observed and observed[host.name].other_etcd
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def _observe(

@@ -11,6 +11,7 @@ from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.addressing import parse_network
+from pyinfra_kube.cluster.components import CONFIG_DIR
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.file_states import FileContents, Files
 from pyinfra_kube.engine.snapshot import Subject, expect, read
@@ -40,6 +41,8 @@ _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/doc
 _DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
 _COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
+# What a host of ours has before etcd runs there.
+_OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Observation:
     + service_range: that its apiserver gives to services now; empty without one
     + docker: whether it is there
     + foreign_docker: whether it is, and not from the distribution's package
+    + other_etcd: the folder with data that an etcd of somebody else left; empty for none
     + settings: what components' command lines must know of it
     + links: its network devices, by name
     """
@@ -69,6 +73,7 @@ class Observation:
     service_range: str = ""
     docker: bool = False
     foreign_docker: bool = False
+    other_etcd: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
 
@@ -108,6 +113,8 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     + ca_certificate: path of the CA certificate
     """
 
+    data = f"{spec.etcd_data_dir}/member"
+    paths = [*_DOCKER_PROGRAMS, *_OURS, data]
     subjects = [
         Subject(Links),
         Subject(Routes),
@@ -116,15 +123,15 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         Subject(Flags, {"names": _COMPONENTS}),
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
         Subject(Docker),
-        Subject(Files, {"paths": _DOCKER_PROGRAMS, "digest": False}),
+        Subject(Files, {"paths": paths, "digest": False}),
         Subject(FileContents, {"paths": [_SWAPS]}),
     ]
     expect(subjects)
     links = read(Links)
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
-    programs = read(Files, paths=_DOCKER_PROGRAMS, digest=False)
-    docker = any(path in programs for path in _DOCKER_PROGRAMS)
+    there = read(Files, paths=paths, digest=False)
+    docker = any(path in there for path in _DOCKER_PROGRAMS)
     # One line is the title.
     swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
@@ -141,6 +148,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         release=packages.release,
         docker=docker,
         foreign_docker=docker and not (packages.versions or packages.partial),
+        other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
             # From 1.8 on no kubelet starts on a host that swaps, unless it is told to.

@@ -35,7 +35,7 @@ from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.facts.packages import Packages, Removals
 from pyinfra_kube.facts.pods import PodContainers
-from pyinfra_kube.facts.processes import Flags
+from pyinfra_kube.facts.processes import Flags, Listeners
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import CommandDropIns, Units
 from pyinfra_kube.facts.static_pods import StaticPods
@@ -70,6 +70,10 @@ esac
 """,
     "dockerd": "echo 'Docker version 20.10.24, build 1'\n",
     "dpkg-query": "printf 'installed\\tdpkg\\t1\\ninstalled\\tdocker.io\\t20.10\\n'; exit 1\n",
+    "ss": """\
+echo 'State Recv-Q Send-Q Local Address:Port Peer Address:Port Process'
+echo "LISTEN 0 9 127.0.0.1:2379 0.0.0.0:* users:((\\"etcd\\",pid=$STAND_IN,fd=3))"
+""",
     "flanneld": "echo 0.9.0 >&2\n",
     "getent": """\
 case "$*" in
@@ -272,6 +276,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Packages, {"names": ["docker.io", "etcd"]}),
         Subject(PodContainers),
         Subject(Flags, {"names": [PROGRAM]}),
+        Subject(Listeners, {"ports": [2379]}),
         Subject(Units, {"units": ["docker.service"], "config": paths}),
         Subject(CommandDropIns, {"units": ["one.service"], "root": files["root"]}),
         Subject(Removals, {"names": ["docker.io"]}),

@@ -9,8 +9,9 @@ import pytest
 from pyinfra.api import OperationValueError
 
 from pyinfra_kube.engine.operation import _objects
-from pyinfra_kube.operations import etcd, routes, services
+from pyinfra_kube.operations import bridge, docker, etcd, packages, routes, services
 from pyinfra_kube.operations.files import File, files
+from tests.unit import harness
 from tests.unit.test_metadata import KINDS, public
 
 CASES: list[tuple[Any, str, Any, Any]] = [
@@ -61,3 +62,18 @@ def test_each_list_of_objects_is_known() -> None:
         "static_pods.static_pods": ["StaticPod"],
         "verify.verified": ["Check"],
     }
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "error"),
+    [
+        (packages.packages, {"packages": "socat"}, "packages: 'socat' is not a list"),
+        (docker.docker, {"options": {}, "config": "x"}, "config: 'x' is not 'daemon.json' or"),
+        (docker.docker, {"options": {}, "nofile": "many"}, "nofile: 'many' is not a whole number"),
+        (docker.docker, {"options": "x"}, "options: 'x' is not a mapping"),
+        (bridge.bridge, {"bridge": "br7", "present": "no"}, "present: 'no' is not true or false"),
+    ],
+)
+def test_a_word_where_none_is_meant(operation: Any, arguments: dict[str, Any], error: str) -> None:
+    with harness.fake_host({}), pytest.raises(OperationValueError, match=error):
+        operation(**arguments)

@@ -1,0 +1,169 @@
+"""What somebody else has on a host is told from ours by what it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyinfra.api import OperationError
+
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.phases.control_plane import _refuse_others
+from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
+from pyinfra_kube.deploys.run.context import _check_etcd
+from pyinfra_kube.deploys.run.host_facts import observe
+from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.snapshot import Snapshot, Subject
+from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.facts.packages import Packages
+from pyinfra_kube.facts.processes import Listener
+from pyinfra_kube.facts.services import CommandDropIns
+from pyinfra_kube.facts.static_pods import PodContainer, StaticPodStates
+from pyinfra_kube.operations.services import Unit, _put_aside
+from tests.unit import harness
+
+DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+SPEC = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA})
+ELSEWHERE = {"DOCKER_HOST": "tcp://192.0.2.1:2375", "DOCKER_CONTEXT": "x", "DOCKER_TLS_VERIFY": "1"}
+
+
+def shell(text: str, **environment: str) -> str:
+    return subprocess.run(
+        ["sh"], env={**os.environ, **environment}, input=text, capture_output=True, text=True
+    ).stdout
+
+
+OWN = "unix:///var/run/docker.sock//"
+
+
+def test_docker_is_the_host_s_own_in_scripts() -> None:
+    script = Script('echo "$DOCKER_HOST/${DOCKER_CONTEXT-}/${DOCKER_TLS_VERIFY-}"', "say")
+    assert shell(str(script.connector_arguments["_stdin"]), **ELSEWHERE).strip() == OWN
+
+
+def test_docker_is_the_host_s_own_in_facts() -> None:
+    right = f'[ "$DOCKER_HOST/${{DOCKER_CONTEXT-}}/${{DOCKER_TLS_VERIFY-}}" = {OWN} ]'
+    subject = Subject(Checks, {"commands": {"host": right, "tables": '[ ! -e "$DOCKER_CONFIG" ]'}})
+    snapshot = Snapshot()
+    said = shell(snapshot.command([subject]), **ELSEWHERE, DOCKER_CONFIG="/root")
+    assert snapshot.process(said.split("\n"))[subject.key] == {"host": True, "tables": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("etc/systemd/system/kube-proxy.service.d", True),
+        ("etc/systemd/system/kube-.service.d", True),
+        ("run/systemd/system/service.d", True),
+        ("usr/lib/systemd/system/kube-.service.d", True),
+        ("etc/systemd/system/kube-p.service.d", False),
+        ("etc/systemd/system/kubelet.service.d", False),
+    ],
+)
+def test_drop_ins_that_systemd_reads_for_a_unit(tmp_path: Path, path: str, found: bool) -> None:
+    file = tmp_path / path / "x.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text("[Service]\n ExecStart =\nExecStart=/bin/true\n")
+    fact = CommandDropIns()
+    said = shell(fact.command(["kube-proxy.service"], root=str(tmp_path))).splitlines()
+    assert fact.process(said) == ({"kube-proxy.service": (str(file),)} if found else {})
+
+
+def test_a_drop_in_of_other_units_too_stays() -> None:
+    unit = Unit("kube-proxy.service")
+    own = _put_aside(unit, "/etc/systemd/system/kube-proxy.service.d/x.conf")
+    shared = _put_aside(unit, "/etc/systemd/system/kube-.service.d/x.conf")
+    assert own[0].startswith("mv ")
+    assert shared[-1] == "ln -sfn /dev/null /etc/systemd/system/kube-proxy.service.d/x.conf"
+
+
+ROWS = """\
+installed	dpkg	1.21		install
+installed	iputils-ping	3.1	ping	install
+installed	apt	2.6	apt-transport-https (= 2.6), other	hold
+triggers-pending	man-db	2.1		install
+not-installed	socat			hold
+config-files	gawk	5.1	awk	deinstall
+"""
+
+
+def test_what_a_package_of_apt_provides_is_installed(tmp_path: Path) -> None:
+    for name, text in {"apt-get": "exit 1", "dpkg-query": f"cat <<'.'\n{ROWS}.\n"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    fact = Packages()
+    names = ["ping", "other", "apt", "man-db", "socat", "awk", "gawk", "none"]
+    said = shell(fact.command(names), PATH=f"{tmp_path}:/usr/bin:/bin").splitlines()
+    states = fact.process([line.replace("manager\tdnf", "manager\tapt") for line in said])
+    assert sorted(states.versions) == ["apt", "man-db", "other", "ping"]
+    assert (states.held, states.partial) == (("socat",), ())
+
+
+@pytest.mark.parametrize(
+    ("there", "refused"),
+    [
+        ([], False),
+        (["/var/lib/etcd/member"], True),
+        (["/var/lib/etcd/member", "/srv/kubernetes/server.crt"], False),
+    ],
+)
+def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None:
+    state = SimpleNamespace(points_at="directory")
+    with harness.fake_host({"file_states.Files": dict.fromkeys(there, state)}):
+        seen = observe(SPEC, "/srv/kubernetes/ca.crt")
+    if not refused:
+        _check_etcd(SPEC, {"m1": seen})
+        return
+    with pytest.raises(InputError, match=r"m1: etcd_data_dir = .*/var/lib/etcd/member is there"):
+        _check_etcd(SPEC, {"m1": seen})
+
+
+def cluster(role: str) -> Any:
+    settings = {"etcd_client_port": 2379, "apiserver_port": 6443}
+    return SimpleNamespace(
+        spec=SPEC,
+        release=Release.of("1.20.2"),
+        settings=lambda: settings,
+        is_a=lambda asked: asked == role,
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "runtime", "refused"),
+    [
+        ("0::/system.slice/etcd.service", "docker", True),
+        ("1:name=systemd:/kubepods/burstable/pod1/3e8a", "docker", False),
+        ("1:name=systemd:/docker/3e8a", "docker", False),
+        ("0::/system.slice/docker-9999.scope", "docker", True),
+        ("0::/system.slice/docker-3e8a.scope", "down", False),
+    ],
+)
+def test_who_listens_in_place_of_a_pod(groups: str, runtime: Any, refused: bool) -> None:
+    pod = PodContainer("3e8a", "etcd-m1", "kube-system", "etcd", "etcd:3", True, 1.0, 0)
+    containers = [pod] if runtime == "docker" else []
+    facts = {
+        "processes.Listeners": {2379: [Listener("etcd", 7, groups)]},
+        "static_pods.StaticPods": StaticPodStates(runtime, containers=containers),
+    }
+    with harness.fake_host(facts):
+        if not refused:
+            _refuse_others(cluster("etcd"), "etcd")
+            return
+        with pytest.raises(OperationError, match=r"port 2379: etcd \(pid 7\)"):
+            _refuse_others(cluster("etcd"), "etcd")
+
+
+@pytest.mark.parametrize(
+    ("role", "said"), [("node", ["etcd.yaml"]), ("etcd", []), ("", ["etcd.yaml"])]
+)
+def test_pods_of_others_are_said(role: str, said: list[str]) -> None:
+    states = StaticPodStates(manifests={"/etc/kubernetes/manifests/etcd.yaml": "9f86"})
+    with harness.fake_host({"static_pods.StaticPods": states}) as (_, _, lines):
+        _say_other_pods(cluster(role))
+    assert [line.split()[0].rpartition("/")[2] for line in lines] == said
