@@ -40,6 +40,8 @@ _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/doc
 _DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
 _COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
+# Of the shell that reads it.
+_STATUS = "/proc/self/status"
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
 
     + spec: the cluster
     + ca_certificate: path of the CA certificate
+
+    Raises ``FactError``, also where commands are not run as root.
     """
 
     subjects = [
@@ -116,9 +120,11 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
         Subject(Docker),
         Subject(Files, {"paths": _DOCKER_PROGRAMS, "digest": False}),
-        Subject(FileContents, {"paths": [_SWAPS]}),
+        Subject(FileContents, {"paths": [_SWAPS, _STATUS]}),
     ]
     expect(subjects)
+    kernel = read(FileContents, paths=[_SWAPS, _STATUS])
+    _check_user(kernel.get(_STATUS, b""))
     links = read(Links)
     certificates = read(Certificates, paths=[ca_certificate]).get(ca_certificate, [])
     packages = read(Packages, names=_DOCKER_PACKAGES)
@@ -126,7 +132,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     programs = read(Files, paths=_DOCKER_PROGRAMS, digest=False)
     docker = any(path in programs for path in _DOCKER_PROGRAMS)
     # One line is the title.
-    swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
+    swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
@@ -149,6 +155,13 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         },
         links=links,
     )
+
+
+def _check_user(status: bytes) -> None:
+    user = re.search(rb"^Uid:\s+\d+\s+(\d+)", status, re.M)
+    if user and user[1] != b"0":
+        fix = 'set _sudo = True for the host, or ssh_user = "root"'
+        raise FactError(f"commands are run there as user {user[1].decode()}, not as root; {fix}")
 
 
 def _docker_settings(spec: ClusterSpec, docker: DockerState) -> dict[str, object]:
