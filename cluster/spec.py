@@ -50,12 +50,15 @@ ETCD_SIZES = (1, 3, 5)
 def node_name(name: str) -> str:
     """
     What a node may be called whose host has a name: as kubelet does, in small letters, and with a
-    dash for what no DNS name has. Empty where nothing is left.
+    dash for what no DNS name has; of one that is too long for a node the first part. Empty where
+    nothing is left.
 
     + name: of the host
     """
     parts = (re.sub("[^a-z0-9]+", "-", part).strip("-") for part in name.lower().split("."))
-    return ".".join(part for part in parts if part)
+    found = [part for part in parts if part]
+    whole = ".".join(found)
+    return whole if len(whole) <= 63 else found[0]
 
 
 def _version(value: object) -> object:
@@ -113,6 +116,8 @@ def _list(value: object) -> object:
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _DNS = rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*"
+# A node's name is the value of one of its labels too.
+_NODE = rf"(?=.{{1,63}}$){_DNS}"
 _HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 _WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
@@ -126,6 +131,15 @@ DnsName = Annotated[
     _like(
         _DNS,
         "a DNS name: lower-case letters, digits and -, in parts with dots between",
+        lambda value: node_name(value),
+    ),
+]
+NodeName = Annotated[
+    str,
+    _like(
+        _NODE,
+        "a DNS name of at most 63 characters: lower-case letters, digits and -, in parts with dots "
+        "between",
         lambda value: node_name(value),
     ),
 ]
@@ -182,7 +196,7 @@ class HostSpec(_Data):
     roles: frozenset[str] = frozenset()
     address: Address | None = None
     node_pod_cidr: Network | None = None
-    hostname_override: DnsName = Field(
+    hostname_override: NodeName = Field(
         default_factory=lambda data: str(data.get("name", "")), validate_default=True
     )
     node_labels: Labels = {}

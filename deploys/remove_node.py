@@ -8,6 +8,7 @@ The inventory still has the nodes: take them out of it afterwards.
 
 from __future__ import annotations
 
+from pyinfra import logger
 from pyinfra.api.exceptions import DeployError, FactError
 from pyinfra.context import ctx_state
 
@@ -57,6 +58,8 @@ def remove_nodes() -> None:
     it = cluster()
     _check(it)
     leases = _recorded(it)
+    if it.is_first_master:
+        _warn_of_absent(it)
     if it.me.name in it.spec.remove_nodes:
         leave(it)
     elif it.spec.network == "routes":
@@ -181,6 +184,17 @@ def _recorded(it: Cluster) -> list[str]:
         return _leases(it) if on_flannel and it.me.name == _keeper_of_leases(it) else []
     except FactError as error:
         raise _refusal(f"{it.me.name}: {error}") from error
+
+
+def _warn_of_absent(it: Cluster) -> None:
+    active = {host.name for host in ctx_state.get().active_hosts}
+    for name in it.spec.remove_nodes:
+        if name not in active:
+            logger.warning(
+                f"{name} takes no part in this run: nothing is stopped there, and its pod CIDR may "
+                "be given to another node. Run this again when it can be reached, or never start "
+                "it again as it is"
+            )
 
 
 def _refusal(why: str) -> DeployError:

@@ -221,8 +221,13 @@ def _within(seconds: float) -> str:
 def _decoded(output: Iterable[str], mark: str) -> list[str]:
     """The lines that were printed; what is not UTF-8 in them is replaced."""
 
-    lines = list(output)
-    lines = lines[lines.index(mark) + 1 :] if mark in lines else []
+    # A terminal, as of _get_pty, ends lines in its own way.
+    lines = [line.rstrip("\r") for line in output]
+    if mark not in lines:
+        raise FactProcessError(
+            "the answer was cut off before it began; see what the login shell runs (as ~/.bashrc)"
+        )
+    lines = lines[lines.index(mark) + 1 :]
     whole = mark in lines
     text = "".join(lines[: lines.index(mark)] if whole else lines)
     if lacks := text.partition(f"{mark} lacks ")[2]:
@@ -298,6 +303,12 @@ def _value(subject: Subject, fact: FactBase[Any], printed: _Printed) -> Any:
     return understood(subject, lambda: fact.process(lines) if lines else fact.default())
 
 
+_NO_PASSWORD = (
+    "the host cannot be asked: sudo wants a password, and there is no terminal to ask for it; set "
+    "_sudo_password, or let sudo ask for none (NOPASSWD in /etc/sudoers.d)"
+)
+
+
 def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
     """
     Ask a host in one round trip; return the value, or the ``Failure``, of each subject by its key.
@@ -323,6 +334,8 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
         )
     except (TimeoutError, OSError, SSHException) as error:
         raise FactError(f"the host does not answer: {error or type(error).__name__}") from error
+    except EOFError as error:
+        raise FactError(_NO_PASSWORD) from error
     if not status:
         # What facts have printed may be a secret.
         began = any(line.startswith(_MARK) for line in output.stdout_lines)
@@ -330,6 +343,8 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
         said = [line for line in lines if line.strip()]
         user = connector.get("_sudo_user") or connector.get("_su_user") or "root"
         fix = f"see that a command can be run there as {user}"
+        if connector.get("_use_sudo_login"):
+            fix = "set _use_sudo_login to False: sudo -i takes only commands of one line"
         raise FactError(
             f"the host cannot be asked: {said[-1] if said else 'no reason given'}; {fix}"
         )
@@ -582,7 +597,35 @@ def _arguments(host: Host) -> Any:
     """How commands are run there at this point: as whom, in which shell."""
 
     given: Any = host.current_op_global_arguments
-    return given or pop_global_arguments(ctx_state.get(), host, {})[0]
+    return given or _own_arguments(host)
+
+
+def told_by_deploy() -> dict[str, Any]:
+    """How commands are run as the current host's deploy was called, as with ``_sudo=True``."""
+
+    host = _host()
+    given: Mapping[str, Any] = host.current_deploy_kwargs or {}
+    with host.deploy("", None, None):
+        own = _own_arguments(host)
+    return {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if given.get(key) != own.get(key)}
+
+
+@contextmanager
+def asked_as(told: Mapping[str, Any]) -> Iterator[None]:
+    """
+    Ask the current host as a deploy was called on another, and else as its own data say.
+
+    + told: by ``told_by_deploy``
+    """
+
+    host = _host()
+    arguments: Any = {**_own_arguments(host), **told}
+    with host.deploy("", arguments, None):
+        yield
+
+
+def _own_arguments(host: Host) -> Any:
+    return pop_global_arguments(ctx_state.get(), host, {})[0]
 
 
 def _host() -> Host:

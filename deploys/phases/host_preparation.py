@@ -57,19 +57,24 @@ def connect_host() -> None:
         names = {host.known_as: addresses.get(host.name) for host in it.spec.hosts}
         entries = {name: address for name, address in names.items() if name and address}
         hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
-        up = {name: address for name, address in addresses.items() if name not in _down()}
+        reached = {name: address for name, address in addresses.items() if _must_answer(it, name)}
         hosts.reachable(
             name="See that the hosts reach each other",
-            addresses=up,
-            ports={name: [*_needed(it, name), _ssh_port(name)] for name in up},
+            addresses=reached,
+            ports={name: [*_needed(it, name), _ssh_port(name)] for name in reached},
         )
 
 
-def _down() -> set[str]:
-    """Hosts that the run has not reached itself: the others go on without them."""
+def _must_answer(it: Cluster, name: str) -> bool:
+    """
+    Whether the current host cannot do without another: not one that has failed, which stops nobody
+    else, nor a node that takes no part in the run.
+    """
 
     state = ctx_state.get()
-    return {host.name for host in state.failed_hosts - state.activated_hosts}
+    if name in {host.name for host in state.failed_hosts}:
+        return False
+    return "master" in it.spec.host(name).roles or name in {h.name for h in state.active_hosts}
 
 
 def _needed(it: Cluster, name: str) -> list[int]:

@@ -150,13 +150,15 @@ def _target(it: Cluster, part: str, host: HostSpec, port: int) -> reach.Target:
 
 
 def _causes(it: Cluster, visit: reach.Visit) -> list[str]:
-    """What firewalls of the current host, and of those that it does not reach, may have to do."""
+    """What firewalls or failures of the current host, and of those not reached, may have to do."""
 
     named = [host for host in it.spec.hosts if any(host.name in name for name in visit.missed)]
     masters = it.spec.masters if any("API" in name for name in visit.missed) else ()
     hosts = dict.fromkeys(host.name for host in (it.me, *named, *masters))
     said = it.notes("firewalls")
-    found = [f"{name}: {line}" for name in hosts for line in said.get(name, ())]
+    failed = {host.name for host in ctx_state.get().failed_hosts}
+    found = [f"{name} failed in this run, see above" for name in hosts if name in failed]
+    found += [f"{name}: {line}" for name in hosts for line in said.get(name, ())]
     return found or ["no firewall's rule or policy is seen that stops them"]
 
 

@@ -37,6 +37,7 @@ from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip, sa
 from pyinfra_kube.deploys.run.allocations import AddressBook
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, Observation, observe
+from pyinfra_kube.engine.snapshot import asked_as, told_by_deploy
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
 
@@ -297,9 +298,10 @@ def _observe(
     """What every connected host tells, asked at once, and why some tell nothing."""
 
     hosts = [host for host in state.inventory.get_active_hosts() if _has_role(spec, host)]
+    told = told_by_deploy()
 
     def ask(host: Host) -> Observation | FactError:
-        with ctx_config.use(state.config.copy()), ctx_host.use(host):
+        with ctx_config.use(state.config.copy()), ctx_host.use(host), asked_as(told):
             try:
                 return observe(spec, CA_CERTIFICATE)
             except FactError as error:

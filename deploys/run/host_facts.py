@@ -43,6 +43,8 @@ _COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
 # What a host of ours has before etcd runs there.
 _OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
+# Of the shell that reads it.
+_STATUS = "/proc/self/status"
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
 
     + spec: the cluster
     + ca_certificate: path of the CA certificate
+
+    Raises ``FactError``, also where commands are not run as root.
     """
 
     data = f"{spec.etcd_data_dir}/member"
@@ -124,16 +128,18 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
         Subject(Docker),
         Subject(Files, {"paths": paths, "digest": False}),
-        Subject(FileContents, {"paths": [_SWAPS]}),
+        Subject(FileContents, {"paths": [_SWAPS, _STATUS]}),
     ]
     expect(subjects)
+    kernel = read(FileContents, paths=[_SWAPS, _STATUS])
+    _check_user(kernel.get(_STATUS, b""))
     links = read(Links)
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     there = read(Files, paths=paths, digest=False)
     docker = any(path in there for path in _DOCKER_PROGRAMS)
     # One line is the title.
-    swaps = read(FileContents, paths=[_SWAPS]).get(_SWAPS, b"").count(b"\n") > 1
+    swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
@@ -169,6 +175,13 @@ def _fingerprint(path: str) -> str:
         # It is written anew, where the folder of credentials knows the cluster.
         return DAMAGED
     return certificates[0].sha256 if certificates else ""
+
+
+def _check_user(status: bytes) -> None:
+    user = re.search(rb"^Uid:\s+\d+\s+(\d+)", status, re.M)
+    if user and user[1] != b"0":
+        fix = 'set _sudo = True for the host, or ssh_user = "root"'
+        raise FactError(f"commands are run there as user {user[1].decode()}, not as root; {fix}")
 
 
 def _docker_settings(spec: ClusterSpec, docker: DockerState) -> dict[str, object]:

@@ -50,17 +50,23 @@ def prepared(
     packages: PackageStates,
     own: Hosts = ADDRESSES,
     more: Mapping[str, Any] = MappingProxyType({}),
+    dead: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> tuple[State, dict[str, str]]:
     """
     What a run would be, and what ``--diff`` shows of it on each host.
 
     + own: the data of each host
     + more: facts of every host, by ``MODULE.FACT``
+    + dead: hosts that cannot be connected to
+    + left_out: hosts that the command line leaves out
     """
 
     shown: dict[str, list[str]] = {}
     with cluster_of(groups, data, own) as state:
-        for host in state.inventory:
+        hosts = [host for host in state.inventory if host.name not in {*dead, *left_out}]
+        state.failed_hosts.update(host for host in state.inventory if host.name in dead)
+        for host in hosts:
             link = Link("eth0", "", 1500, "", (f"{host.data.ssh_hostname}/24",), True, None)
             facts: dict[str, Any] = {
                 "bridge.Links": {"eth0": link},
@@ -73,7 +79,7 @@ def prepared(
             answers(host, FactRunner(facts))
             vars(host)["log"] = _noting(shown, host.name)
             state.activate_host(host)
-        for host in state.inventory:
+        for host in hosts:
             with ctx_host.use(host):
                 path()
     return state, {name: "\n".join(lines) for name, lines in shown.items()}

@@ -26,7 +26,7 @@ from pyinfra_kube.engine.failing import left_out
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.script import Script
-from pyinfra_kube.engine.snapshot import Failure, Snapshot, Subject
+from pyinfra_kube.engine.snapshot import Failure, Snapshot, Subject, asked_as, told_by_deploy
 from tests.unit import harness
 
 
@@ -87,6 +87,15 @@ def test_a_tool_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) ->
     hangs, answers = ask_shell("sleep 60 & wait; sleep 60", "echo still here")
     assert "did not answer in 1 s" in reason(hangs)
     assert answers == "still here"
+
+
+def test_a_terminal_ends_lines_in_its_own_way() -> None:
+    subject = Subject(Shell, {"text": "echo one; echo two"})
+    fact = Snapshot()
+    command = ["sh", "-c", fact.command([subject])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = fact.process(f"{line}\r" for line in done.stdout.splitlines())
+    assert found[subject.key] == "one\ntwo"
 
 
 def test_an_answer_that_is_cut_off_is_none() -> None:
@@ -219,11 +228,47 @@ def test_a_host_that_cannot_be_asked_says_why(lines: list[tuple[str, str]], said
             harness._asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
 
 
-def test_a_host_that_is_silent_is_named_so() -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TimeoutError, "the host does not answer"),
+        # As getpass does where nobody sits at a terminal.
+        (EOFError, "sudo wants a password, and there is no terminal"),
+    ],
+)
+def test_a_host_that_is_silent_is_named_so(error: type[Exception], said: str) -> None:
     def silent(*_: Any, **__: Any) -> Any:
-        raise TimeoutError
+        raise error
 
     with harness.fake_host({}) as (host, _, _):
         vars(host)["run_shell_command"] = silent
-        with pytest.raises(FactError, match="the host does not answer"):
+        with pytest.raises(FactError, match=said):
             harness._asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
+
+
+def test_a_login_by_sudo_names_the_way_out() -> None:
+    with harness.fake_host({}) as (host, _, _):
+        vars(host)["run_shell_command"] = lambda *_, **__: (False, CommandOutput([]))
+        told = {"_sudo": True, "_use_sudo_login": True}
+        with asked_as(told), pytest.raises(FactError, match="set _use_sudo_login to False"):
+            harness._asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
+
+
+def test_another_host_is_asked_as_the_deploy_was_called() -> None:
+    state = State(
+        Inventory(([("one", {"_chdir": "/one"}), ("two", {"_chdir": "/two"})], {})), Config()
+    )
+    one, two = (state.inventory.get_host(name) for name in ("one", "two"))
+    seen: dict[str, Any] = {}
+
+    @phase("A deploy")
+    def deploy() -> None:
+        told = told_by_deploy()
+        with ctx_host.use(two), asked_as(told):
+            seen.update(snapshot._arguments(two))
+
+    with ctx_state.use(state), ctx_host.use(one):
+        deploy(_sudo=True)  # type: ignore[call-arg]
+        assert (seen["_sudo"], seen["_chdir"]) == (True, "/two")
+        deploy()
+        assert (seen["_sudo"], seen["_chdir"]) == (False, "/two")

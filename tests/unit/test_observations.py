@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, Observation, observe
@@ -106,3 +107,14 @@ def test_links_are_told_apart_by_what_they_are() -> None:
     assert found.addresses == ["198.51.100.9", *(f"192.0.2.{n}" for n in range(11, 18))]
     assert found.own["198.51.100.9/32"] == "lo"
     assert found.address == "192.0.2.13"
+
+
+@pytest.mark.parametrize(("uid", "root"), [(b"1000", False), (b"0", True)])
+def test_who_is_not_root_is_told_so(uid: bytes, root: bool) -> None:
+    status = b"Name:\tsh\nUid:\t" + b"\t".join([uid] * 4) + b"\nGid:\t0\t0\t0\t0\n"
+    facts = {"file_states.FileContents": {"/proc/self/status": status}}
+    if root:
+        seen(facts)
+    else:
+        with pytest.raises(FactError, match="as user 1000, not as root; set _sudo = True"):
+            seen(facts)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pyinfra_kube.facts.reach import Place, PlaceOfPods, Reached, Target, Visit
 from pyinfra_kube.operations import reach
+from tests.unit import harness
 
 TARGETS = [Target("the pods of one", "192.0.2.1", 7, inside=True), Target("two", "192.0.2.2", 80)]
 UNKNOWN = "unknown: bash is missing, nothing was sent"
@@ -59,6 +60,18 @@ def test_a_visit(said: list[str], visit: Visit) -> None:
     fact = Reached()
     fact.command(TARGETS)
     assert fact.process(said) == visit
+
+
+def test_a_place_is_taken_anew_by_a_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(reach, "ask_now", lambda *_, **__: taken.append(1) or Place("10.9.0.2", 9))
+    places: dict[str, Place] = {}
+    with harness.fake_host({"reach.PlaceOfPods": Place("10.9.0.2", 8)}) as (host, _, _):
+        host.state.is_executing = True
+        for expected in (8, 9):
+            assert not list(reach.take_place._inner(places=places, bridge="cbr0"))
+            assert places["host"].pid == expected
+    assert taken == [1]
 
 
 TOOLS = ("ip", "unshare", "nsenter", "setsid", "awk", "bash", "curl", "timeout", "iptables", "nft")

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.remove_node import remove_nodes
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import ONE_NODE, TWO_NODES, Groups, Path_, prepared
 
+DEBIAN = PackageStates("apt", "debian", "12")
 PROGRAMS = ("kubelet", "kube-proxy", "kubectl")
 
 Case = tuple[Path_, Groups, dict[str, Any], set[str], set[str]]
@@ -81,7 +83,7 @@ def test_a_run_is_prepared(case: str, tmp_path: Path, monkeypatch: pytest.Monkey
     for name in PROGRAMS:
         (tmp_path / name).write_text(name)
     folders = {"kubernetes_source": str(tmp_path), "credentials_dir": str(tmp_path / "store")}
-    state, _ = prepared(path, groups, folders | data, PackageStates("apt", "debian", "12"))
+    state, _ = prepared(path, groups, folders | data, DEBIAN)
     does = {
         f"{host.name}: {name.rpartition(' | ')[2]}"
         for host in state.inventory
@@ -92,3 +94,45 @@ def test_a_run_is_prepared(case: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert wanted <= does
     assert not unwanted & does
     assert {found.name for found in tmp_path.iterdir()} == set(PROGRAMS)
+
+
+SILENT = {"hosts.Reachable": {"192.0.2.1": True, "192.0.2.11": True, "192.0.2.12": False}}
+
+
+@pytest.mark.parametrize(
+    ("out", "failed"),
+    [
+        ({}, {"m", "n", "o"}),
+        # A host that has failed is nobody else's trouble, nor is a node of another run.
+        ({"dead": ["o"]}, {"o"}),
+        ({"left_out": ["o"]}, set()),
+    ],
+)
+def test_a_host_that_is_away_stops_no_other(
+    out: dict[str, Any], failed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {"credentials_dir": str(tmp_path)}
+    state, _ = prepared(prepare_host, TWO_NODES, data, DEBIAN, more=SILENT, **out)
+    assert {host.name for host in state.failed_hosts} == failed
+
+
+def test_a_master_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {"credentials_dir": str(tmp_path)}
+    silent = {"hosts.Reachable": {"192.0.2.1": False}}
+    state, _ = prepared(prepare_host, TWO_NODES, data, DEBIAN, more=silent, left_out=["m"])
+    assert {host.name for host in state.failed_hosts} == {"n", "o"}
+
+
+@pytest.mark.parametrize("out", ["dead", "left_out"])
+def test_a_node_that_cannot_be_stopped_is_named(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    said: list[str] = []
+    monkeypatch.setattr("pyinfra.logger.warning", said.append)
+    data = {"credentials_dir": str(tmp_path), "remove_nodes": ["n", "o"]}
+    away: dict[str, Any] = {out: ["o"]}
+    prepared(remove_nodes, TWO_NODES, data, DEBIAN, **away)
+    assert [line.partition(":")[0] for line in said] == ["o takes no part in this run"]

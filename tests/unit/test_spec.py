@@ -332,6 +332,10 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {"groups": {"masters": ["m1"], "nodes": ["n1", "Node_2"]}, "Node_2": {}},
         [("hostname_override", "Node_2", "a DNS name", 'write "node-2"')],
     ),
+    "a host name that is too long for a node": (
+        {"groups": {"masters": ["m1"], "nodes": ["n1", f"n2.{'x' * 63}"]}, f"n2.{'x' * 63}": {}},
+        [("hostname_override", f"n2.{'x' * 63}", "at most 63", 'write "n2"')],
+    ),
     "two etcd members": (
         {"groups": {**GROUPS, "etcd": ["n1", "n2"]}},
         [("etcd", None, "1, 3 or 5", "the group etcd")],
