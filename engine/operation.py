@@ -79,7 +79,7 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
                 leave_out(error)
                 return OperationMeta("", is_change=False)
 
-        call._inner = function  # type: ignore[attr-defined]
+        call._inner = real._inner  # type: ignore[attr-defined]
         return cast("PyinfraOperation[P]", call)
 
     return decorate
