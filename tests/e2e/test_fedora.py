@@ -402,8 +402,16 @@ def test_a_reboot_changes_nothing(grown: object, lab: Lab, site: Site, kubectl: 
     kubectl.run_web(NODES)
     each(lambda name: lab.host(name).reboot(), lab.hosts)
     eventually(back, 240)
+    _control_plane_is_back(lab)
     again = deploy(site, "--dry", "--json")
     assert (again.planned, again.conditional) == (set(), set())
+
+
+def _control_plane_is_back(lab: Lab) -> None:
+    """What asks the apiserver ends again and again until that answers; nodes may be Ready before."""
+
+    units = "kube-apiserver kube-controller-manager kube-scheduler"
+    eventually(lambda: execute(lab, MASTER, f"systemctl is-active {units}"), 60)
 
 
 # Single node
@@ -439,5 +447,6 @@ def test_single_node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None
 
     each(lambda name: lab.host(name).reboot(), lab.hosts)
     eventually(lambda: kubectl.ready_nodes() == {NODES[0]}, patience=180)
+    _control_plane_is_back(lab)
     again = deploy(site, "--dry", "--json", name="fedora_single_node")
     assert (again.planned, again.conditional) == (set(), set())
