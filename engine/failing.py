@@ -8,7 +8,7 @@ import shlex
 
 from pyinfra import logger
 from pyinfra.api import OperationError
-from pyinfra.api.exceptions import FactError
+from pyinfra.api.exceptions import FactError, PyinfraError
 from pyinfra.api.state import StateHostMeta
 from pyinfra.context import ctx_host, ctx_state
 
@@ -37,6 +37,8 @@ def leave_out(error: BaseException) -> None:
     the question comes with the plan.
 
     + error: what is wrong
+
+    Raises ``PyinfraError`` when no host is left.
     """
 
     state, host = ctx_state.get(), ctx_host.get()
@@ -47,6 +49,9 @@ def leave_out(error: BaseException) -> None:
     host.op_hash_order.clear()
     state.ops[host].clear()
     state.meta[host] = StateHostMeta()
+    if not state.active_hosts:
+        # A plan of nothing would look like one in which nothing is to do.
+        raise PyinfraError("No host is left: what is wrong with each stands above")
 
 
 def left_out() -> bool:

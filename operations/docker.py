@@ -17,6 +17,7 @@ from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.file_states import Files
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join
@@ -106,6 +107,7 @@ def docker(
     place = config or ("options" if _older_than(state.version, 1, 10) else "daemon.json")
     files = _daemon_json(state, choice, place) + _option_files(state, choice, place)
     _refuse_twice(state, choice, place)
+    _look_at_root(state, str(asked.get("data-root") or asked.get("graph") or ""))
     if nofile is None:
         files.append(File(DROP_IN, kind="absent"))
     else:
@@ -464,11 +466,43 @@ def _object(members: Sequence[tuple[str, str]]) -> str:
     return f"{{\n{lines}\n}}\n" if lines else "{}\n"
 
 
+def _look_at_root(state: DockerState, wish: str) -> None:
+    """A docker that runs keeps its images and containers, unless another folder is asked for."""
+
+    wanted = wish or state.data_root
+    if not (state.running and state.root):
+        return
+    found = read(Files, paths=[wanted], digest=False).get(wanted)
+    same = {wanted, found.real if found else wanted}
+    if any(state.root == path or state.root.startswith(f"{path}/") for path in same if path):
+        return
+    left = f"its images and containers stay behind in {state.root}"
+    if wish:
+        changes.say(f"docker: data-root {state.root} → {wanted}: {left}")
+        return
+    raise OperationError(
+        f"docker: it runs with the data-root {state.root}, and what it is told by now is {wanted}: "
+        f"when it restarts, {left}; restart it yourself once they may, or set docker_root (the "
+        "option data-root) to the folder that is meant"
+    )
+
+
+# What docker is often told, and what is no secret of anybody's.
+_PLAIN = {
+    *("bridge", "bip", "data-root", "debug", "default-ipc-mode", "exec-opt", "host", "icc"),
+    *("insecure-registry", "ip-masq", "iptables", "live-restore", "log-driver", "log-level"),
+    *("mtu", "storage-driver", "userland-proxy"),
+}
+
+
 def _shown(members: Sequence[tuple[str, str]], names: Container[str]) -> str:
     """What may be shown of daemon.json: values of others may be secrets."""
 
     return _object(
-        [(key, text if flag_name(key) in names else "(value hidden)") for key, text in members]
+        [
+            (key, text if flag_name(key) in names or flag_name(key) in _PLAIN else "(value hidden)")
+            for key, text in members
+        ]
     )
 
 

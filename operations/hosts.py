@@ -15,6 +15,7 @@ from pyinfra import logger
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join
@@ -262,7 +263,7 @@ class _Names:
         for number, address, name in self.others:
             line = f"{PATH}:{number} gives {name} the address {address}"
             if _is_loopback(address):
-                _log(f"{line}, as this host may call itself", logger.info)
+                changes.show(f"{line}, as this host may call itself")
             elif not _counts(address):
                 _log(f"{line} too, which programs may try first", logger.warning)
         if wanted and re.search(r"^#.*manage_etc_hosts.*\bTrue\b", self.found.text, re.M):

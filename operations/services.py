@@ -175,8 +175,8 @@ def _plan(unit: Unit, states: UnitStates, drop_ins: Sequence[str]) -> _Plan:
 def _shadowed(unit: Unit, drop_ins: Sequence[str]) -> str:
     return (
         f"{unit.name}: {', '.join(drop_ins)} gives it another command line (ExecStart=), which "
-        "wins over ours; remove that file, or have it put aside with take_over = True "
-        "(take_over_units in an inventory)"
+        "wins over ours; remove that file, or have it put aside as "
+        "NAME.before-pyinfra-kube: take_over_units = True (of the operation alone take_over)"
     )
 
 

@@ -326,13 +326,16 @@ def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
 
     state = ctx_state.get()
     activated = {host.name for host in state.activated_hosts}
-    failed = {host.name for host in state.failed_hosts}
+    failed = {
+        host.name: "failed, see above" if state.ops[host] else "left out, see above"
+        for host in state.failed_hosts
+    }
     rows = [("HOST", "ADDRESS", "RUNS", "POD CIDR")]
     rows += [
         (
             host.name,
             it.plan.addresses[host.name] or "",
-            "failed, see above" if host.name in failed else ", ".join(runs(host)),
+            failed.get(host.name) or ", ".join(runs(host)),
             _pod_cidr(it, host.name),
         )
         for host in it.spec.hosts

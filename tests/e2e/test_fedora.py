@@ -408,7 +408,7 @@ def test_a_reboot_changes_nothing(grown: object, lab: Lab, site: Site, kubectl: 
 
 
 def _control_plane_is_back(lab: Lab) -> None:
-    """What asks the apiserver ends again and again until that answers; nodes may be Ready before."""
+    """What asks the apiserver ends again and again until that answers."""
 
     units = "kube-apiserver kube-controller-manager kube-scheduler"
     eventually(lambda: execute(lab, MASTER, f"systemctl is-active {units}"), 60)

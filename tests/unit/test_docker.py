@@ -386,3 +386,44 @@ def test_members(value: dict[str, Any], indent: int | None, ascii_only: bool) ->
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     assert {key: json.loads(raw) for key, raw in members(text)} == value
     assert all(raw in text for _, raw in members(text))
+
+
+LINK = [
+    "d\td\t755\troot\troot\t4096\t1700000000.1\t\t/",
+    "l\td\t777\troot\troot\t9\t1700000000.1\t/data/docker\t/var/lib/docker",
+    "real\t/var/lib/docker\t/data/docker",
+    "has\t711\troot\troot\t9\t1700000000.1\t/var/lib/docker",
+]
+ROOT = "info Docker Root Dir: "
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "files", "error"),
+    [
+        ("/var/lib/docker", {}, [], ""),
+        ("/var/lib/docker/1000.1000", {}, [], ""),
+        ("/data/docker", {}, LINK, ""),
+        (
+            "/srv/docker",
+            {},
+            [],
+            "it runs with the data-root /srv/docker, and what it is told by now",
+        ),
+        ("/srv/docker", {"data-root": "/srv/docker"}, [], ""),
+        ("/srv/docker", {"data-root": "/new"}, [], ""),
+    ],
+)
+def test_a_docker_that_runs_leaves_nothing_behind_unasked(
+    root: str, options: dict[str, Any], files: list[str], error: str
+) -> None:
+    lines = [line for line in json.loads(RUNNING.read_text())["output"] if ROOT not in line]
+    lines.append(f"{ROOT}{root}")
+    facts = {"docker.Docker": lines, "file_states.Files": files}
+    with harness.fake_host(facts) as (_, _, said):
+        if error:
+            with pytest.raises(OperationError, match=error):
+                list(docker.docker._inner(options=options, nofile=None))
+            return
+        list(docker.docker._inner(options=options, nofile=None))
+    moves = [line for line in said if "stay behind" in line]
+    assert bool(moves) == (options.get("data-root") == "/new")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import PyinfraError
 
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.remove_node import remove_nodes
@@ -102,7 +103,6 @@ SILENT = {"hosts.Reachable": {"192.0.2.1": True, "192.0.2.11": True, "192.0.2.12
 @pytest.mark.parametrize(
     ("out", "failed"),
     [
-        ({}, {"m", "n", "o"}),
         # A host that has failed is nobody else's trouble, nor is a node of another run.
         ({"dead": ["o"]}, {"o"}),
         ({"left_out": ["o"]}, set()),
@@ -121,8 +121,15 @@ def test_a_master_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("pyinfra.is_cli", True)
     data = {"credentials_dir": str(tmp_path)}
     silent = {"hosts.Reachable": {"192.0.2.1": False}}
-    state, _ = prepared(prepare_host, TWO_NODES, data, DEBIAN, more=silent, left_out=["m"])
-    assert {host.name for host in state.failed_hosts} == {"n", "o"}
+    with pytest.raises(PyinfraError, match="No host is left"):
+        prepared(prepare_host, TWO_NODES, data, DEBIAN, more=silent, left_out=["m"])
+
+
+def test_a_run_of_nobody_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {"credentials_dir": str(tmp_path)}
+    with pytest.raises(PyinfraError, match="No host is left"):
+        prepared(prepare_host, TWO_NODES, data, DEBIAN, more=SILENT)
 
 
 @pytest.mark.parametrize("out", ["dead", "left_out"])
