@@ -326,12 +326,11 @@ class DockerState:
         return found[-1] if found else "docker.service"
 
     def said(self, name: str) -> list[str]:
-        """Return all values of a flag, as it is configured in whichever place."""
+        """Return all values of a flag, as it is configured: what its unit says is the last word."""
 
-        values = [flag.value for flag in self.flags() if flag.name == name]
-        for key, value in self.file.items():
-            values += texts(value) if flag_name(key) == name else []
-        return values
+        file = [texts(value) for key, value in self.file.items() if flag_name(key) == name]
+        flags = [flag.value for flag in self.flags() if flag.name == name]
+        return [value for values in file for value in values] + flags
 
     @property
     def bridge(self) -> str:

@@ -427,3 +427,27 @@ def test_a_docker_that_runs_leaves_nothing_behind_unasked(
         list(docker.docker._inner(options=options, nofile=None))
     moves = [line for line in said if "stay behind" in line]
     assert bool(moves) == (options.get("data-root") == "/new")
+
+
+def test_a_unit_that_moves_the_root_of_a_docker_that_runs_is_refused() -> None:
+    told = Told(
+        f"{START} --data-root=/srv/docker", files={DAEMON_JSON: '{"data-root": "/var/lib/docker"}'}
+    )
+    state = json.loads(RUNNING.read_text())["output"]
+    info = [line for line in state if line.startswith("info ") and ROOT not in line]
+    facts = {
+        "docker.Docker": [
+            *told.lines(),
+            "running",
+            "unit MainPID=311",
+            *info,
+            f"{ROOT}/var/lib/docker",
+        ]
+    }
+    with (
+        harness.fake_host(facts),
+        pytest.raises(OperationError, match="it runs with the data-root /var/lib/docker"),
+    ):
+        list(
+            docker.docker._inner(options={}, defaults={"data-root": "/var/lib/docker"}, nofile=None)
+        )
