@@ -102,7 +102,7 @@ ROWS = (
     Row("kubernetes_version", "{{ kube_version }}", _text),
     Row("cluster_domain", "{{ dns_domain }}"),
     Row("cluster_dns", "{{ dns_server }}"),
-    Row("service_cluster_ip_range", "{{ kube_service_addresses }}"),
+    Row("service_cidr", "{{ kube_service_addresses }}"),
     Row("secure_port", "{{ kube_master_api_port }}", _integer),
     Row("insecure_port", "{{ kube_master_insecure_port }}", _integer),
     Row("admission_control", "{{ admission_controllers }}", _words),
@@ -378,7 +378,7 @@ def _is_overridden(row: Row, ours: Mapping[str, str], known: Variables) -> bool:
         return True
     # The playbooks' own default is no wish where another range is set.
     unset = all(name in known and not known.setting(name).place for name in names)
-    return row.key == "flannel_network" and "cluster_subnet" in ours and unset
+    return row.key == "flannel_network" and "cluster_cidr" in ours and unset
 
 
 def _value(row: Row, known: Variables) -> object:

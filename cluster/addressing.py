@@ -44,6 +44,8 @@ LONGEST_NODE_PREFIX = 30
 SERVICE_PREFIXES = range(12, 29)
 # What the kubelet takes when nobody says otherwise, since 1.2.
 DEFAULT_MAX_PODS = 110
+# As kubectl spells them.
+ROLES = {"control_plane": "control-plane", "etcd": "etcd", "node": "node"}
 
 
 def parse_network(text: str) -> IPNetwork:
@@ -138,7 +140,7 @@ def choose_addresses(
             for text in one.links
             if everywhere.count(_ip(text)) == 1 and _ip(text) not in others and _is_of_host(text)
         ]
-        best = _best(spec, "master" in host.roles, one, candidates)
+        best = _best(spec, "control_plane" in host.roles, one, candidates)
         if best:
             chosen[host.name] = best
         else:
@@ -149,14 +151,14 @@ def choose_addresses(
 
 
 def _best(
-    spec: ClusterSpec, is_master: bool, one: SeenAddresses, candidates: list[str]
+    spec: ClusterSpec, is_control_plane: bool, one: SeenAddresses, candidates: list[str]
 ) -> str | None:
     """The address that a host is best reached at; ``None`` where nothing tells."""
     outside = [text for text in candidates if not _in_ranges(spec, text)]
     candidates = outside or candidates
     addresses = [_ip(text) for text in candidates]
     near = [_ip(text) for text in candidates if IPAddress(spec.master_ip) in IPNetwork(text)]
-    if is_master and len(spec.masters) == 1 and spec.master_ip in addresses:
+    if is_control_plane and len(spec.control_plane) == 1 and spec.master_ip in addresses:
         return spec.master_ip
     if one.connected in addresses:
         return one.connected
@@ -232,19 +234,19 @@ class AddressPlan:
     warnings: tuple[str, ...]
 
     @property
-    def cluster_subnet(self) -> str:
+    def cluster_cidr(self) -> str:
         """The range of all pods."""
-        return self.spec.cluster_subnet
+        return self.spec.cluster_cidr
 
     @property
-    def service_cluster_ip_range(self) -> str:
+    def service_cidr(self) -> str:
         """The range of all services (P2)."""
-        return self.spec.service_cluster_ip_range
+        return self.spec.service_cidr
 
     @property
     def service_ip(self) -> str:
         """The service ``kubernetes``: the first address of the services."""
-        return str(IPNetwork(self.service_cluster_ip_range)[1])
+        return str(IPNetwork(self.service_cidr)[1])
 
     @property
     def dns_ip(self) -> str:
@@ -254,7 +256,7 @@ class AddressPlan:
     @property
     def services(self) -> int:
         """How many services the range has room for, ``kubernetes`` and DNS among them."""
-        return int(IPNetwork(self.service_cluster_ip_range).size) - 2
+        return int(IPNetwork(self.service_cidr).size) - 2
 
     @property
     def capacity_left(self) -> int:
@@ -298,7 +300,11 @@ class AddressPlan:
             limit = f"max_pods {self.spec.max_pods}"
         rows = [
             ("cluster", self.spec.cluster_name, f"Kubernetes {self.spec.kubernetes_version}"),
-            ("control plane", self.spec.master_ip, ", ".join(h.name for h in self.spec.masters)),
+            (
+                "control plane",
+                self.spec.master_ip,
+                ", ".join(h.name for h in self.spec.control_plane),
+            ),
             (
                 "pods",
                 str(network),
@@ -308,7 +314,7 @@ class AddressPlan:
             ("", "", f"{usable_pods(prefix)} pods a node ({limit})"),
             (
                 "services",
-                self.service_cluster_ip_range,
+                self.service_cidr,
                 f"{self.services} services; kubernetes {self.service_ip}, DNS {self.dns_ip}",
             ),
         ]
@@ -324,7 +330,7 @@ class AddressPlan:
                 (
                     host.name,
                     self.addresses[host.name] or "(not known yet)",
-                    " ".join(role for role in ("master", "etcd", "node") if role in host.roles),
+                    " ".join(name for role, name in ROLES.items() if role in host.roles),
                     node.pod_cidr if node else waits,
                     node.bridge_address if node else "-",
                     str(node.pods) if node else "-",
@@ -353,7 +359,7 @@ def pod_range(spec: ClusterSpec) -> tuple[IPNetwork, int]:
     """
     if spec.network == "flannel":
         return IPNetwork(spec.flannel_network), spec.flannel_subnet_len
-    return IPNetwork(spec.cluster_subnet), spec.node_cidr_mask_size
+    return IPNetwork(spec.cluster_cidr), spec.node_cidr_mask_size
 
 
 def node_capacity(spec: ClusterSpec) -> int:
@@ -368,8 +374,8 @@ def node_capacity(spec: ClusterSpec) -> int:
 
 def make_plan(
     spec: ClusterSpec,
-    carried: Mapping[str, str] | None = None,
-    remembered: Mapping[str, str] | None = None,
+    current: Mapping[str, str] | None = None,
+    recorded: Mapping[str, str] | None = None,
     networks: Mapping[str, list[str]] | None = None,
     addresses: Mapping[str, str] | None = None,
     services: Mapping[str, str] | None = None,
@@ -377,30 +383,30 @@ def make_plan(
     """
     Give every node its pod CIDR, and refuse what cannot work (P1 to P6).
 
-    A node keeps what it has: its `node_pod_cidr`, else what it carries, else what an earlier plan
+    A node keeps what it has: its `pod_cidr`, else what it carries, else what an earlier plan
     gave it; the others get the first free ones in inventory order. What a host holds that is not
-    (or no longer) a node stays taken until it is left out of `carried` and `remembered`.
+    (or no longer) a node stays taken until it is left out of `current` and `recorded`.
 
     + spec: a cluster from `ClusterSpec.from_inventory`
-    + carried: host → the pod CIDR (or the bridge's address with its length) that it has now
-    + remembered: host → the pod CIDR of an earlier plan
+    + current: host → the pod CIDR (or the bridge's address with its length) that it has now
+    + recorded: host → the pod CIDR of an earlier plan
     + networks: host → the networks it is on, without the cluster's own (docker0, flannel.1 …)
     + addresses: host → its address, for those whose inventory data does not tell
-    + services: master → the range that its apiserver gives to services now
+    + services: host → the range that its apiserver gives to services now
 
     Raises ``InputError``: a host's own network overlaps pods or services; a node would change
     its pod CIDR, or the services would their range, and `allow_network_change` is off; no CIDR is
     left.
 
     ```
-    plan = make_plan(spec, carried={"node1": "10.10.3.0/24"})
+    plan = make_plan(spec, current={"node1": "10.10.3.0/24"})
     plan.nodes["node1"].bridge_address  # 10.10.3.1/24
     ```
     """
-    carried, remembered, networks = carried or {}, remembered or {}, networks or {}
+    current, recorded, networks = current or {}, recorded or {}, networks or {}
     known = {host.name: (addresses or {}).get(host.name) or host.address for host in spec.hosts}
-    shares = _share_out(spec, carried, remembered)
-    problems, warnings = _check_networks(spec, networks, carried)
+    shares = _share_out(spec, current, recorded)
+    problems, warnings = _check_networks(spec, networks, current)
     problems += _check_addresses(spec, addresses or {}) + shares.problems
     moved = _moved_services(spec, services or {})
     problems += [] if spec.allow_network_change else moved
@@ -428,18 +434,18 @@ def make_plan(
 
 
 def _share_out(
-    spec: ClusterSpec, carried: Mapping[str, str], remembered: Mapping[str, str]
+    spec: ClusterSpec, current: Mapping[str, str], recorded: Mapping[str, str]
 ) -> _Shares:
     shares = _Shares(spec)
-    shares.reserve(carried)
+    shares.reserve(current)
     if spec.network == "flannel":
-        shares.keep(carried, "its lease")
+        shares.keep(current, "its lease")
         return shares
-    shares.reserve(remembered)
+    shares.reserve(recorded)
     shares.choose()
-    shares.compare(carried, "which it carries now")
-    shares.keep(carried, "which it carries now")
-    shares.keep(remembered, "which an earlier plan gave it")
+    shares.compare(current, "which it carries now")
+    shares.keep(current, "which it carries now")
+    shares.keep(recorded, "which an earlier plan gave it")
     shares.fill()
     return shares
 
@@ -474,8 +480,8 @@ class _Shares:
     def choose(self) -> None:
         """Give nodes the networks that their data says."""
         for node in self.spec.nodes:
-            if node.node_pod_cidr:
-                self._claim(node.name, IPNetwork(node.node_pod_cidr), "its node_pod_cidr")
+            if node.pod_cidr:
+                self._claim(node.name, IPNetwork(node.pod_cidr), "its pod_cidr")
 
     def keep(self, source: Mapping[str, str], why: str) -> None:
         """Let nodes that have no network yet have the one that they had."""
@@ -483,11 +489,11 @@ class _Shares:
             if name in source and name not in self.given:
                 self._claim(name, IPNetwork(source[name]).cidr, why)
 
-    def compare(self, carried: Mapping[str, str], why: str) -> None:
+    def compare(self, current: Mapping[str, str], why: str) -> None:
         """Say which nodes would not keep what they carry, for their data says otherwise."""
-        for name in (name for name in self.given if name in carried):
-            if (network := IPNetwork(carried[name]).cidr) != self.network(name):
-                wrong = Problem("node_pod_cidr", str(self.network(name)), name, f"{network}, {why}")
+        for name in (name for name in self.given if name in current):
+            if (network := IPNetwork(current[name]).cidr) != self.network(name):
+                wrong = Problem("pod_cidr", str(self.network(name)), name, f"{network}, {why}")
                 self._conflict(wrong, network, why)
 
     def fill(self) -> None:
@@ -501,7 +507,7 @@ class _Shares:
             gone = ", ".join(sorted(set(self.holders.values()) - set(self.names)))
             allowed = f"a range with a /{self.prefix} left for {', '.join(rest)}"
             fix = f"a larger range, or take {gone} out of addresses.yaml, if it is gone for good"
-            self.problems.append(Problem("cluster_subnet", str(self.range), None, allowed, fix))
+            self.problems.append(Problem("cluster_cidr", str(self.range), None, allowed, fix))
 
     def _claim(self, name: str, network: IPNetwork, why: str) -> None:
         touched = self._touched(network)
@@ -511,7 +517,7 @@ class _Shares:
             self._conflict(wrong, network, why)
         elif touched[0] in self.holders:
             allowed = f"a network of its own: {self.holders[touched[0]]} has it too ({why})"
-            self._conflict(Problem("node_pod_cidr", str(network), name, allowed), network, why)
+            self._conflict(Problem("pod_cidr", str(network), name, allowed), network, why)
         else:
             self.given[name], self.holders[touched[0]] = touched[0], name
 
@@ -562,8 +568,8 @@ def check_overlaps(spec: ClusterSpec) -> list[Problem]:
     pods, services = _ranges(spec).values()
     problems = []
     if _overlap(pods, services):
-        allowed = f"a range apart from cluster_subnet {pods}"
-        problems.append(_move(spec, "service_cluster_ip_range", allowed))
+        allowed = f"a range apart from cluster_cidr {pods}"
+        problems.append(_move(spec, "service_cidr", allowed))
     hosts = {host.name: host.address for host in spec.hosts if host.address}
     if spec.master_ip not in hosts.values():
         hosts["the control plane"] = spec.master_ip
@@ -572,10 +578,10 @@ def check_overlaps(spec: ClusterSpec) -> list[Problem]:
 
 def check_services(spec: ClusterSpec) -> list[Problem]:
     """A range of services that the apiserver takes, and a DNS address in it (P2)."""
-    network, dns = IPNetwork(spec.service_cluster_ip_range), IPAddress(spec.cluster_dns)
+    network, dns = IPNetwork(spec.service_cidr), IPAddress(spec.cluster_dns)
     if network.prefixlen not in SERVICE_PREFIXES:
         allowed = f"a network of /{SERVICE_PREFIXES[0]} to /{SERVICE_PREFIXES[-1]}"
-        return [Problem("service_cluster_ip_range", str(network), None, allowed)]
+        return [Problem("service_cidr", str(network), None, allowed)]
     if dns in network and dns not in (network[0], network[1], network[-1]):
         return []
     allowed = f"an address of the services {network}, from {network[2]} to {network[-2]}"
@@ -611,30 +617,30 @@ def check_node_cidrs(spec: ClusterSpec) -> list[Problem]:
     problems = []
     seen: dict[IPNetwork, str] = {}
     for node in spec.nodes:
-        if not node.node_pod_cidr:
+        if not node.pod_cidr:
             continue
-        own = IPNetwork(node.node_pod_cidr)
+        own = IPNetwork(node.pod_cidr)
         allowed, fix = "", None
         if spec.network == "flannel":
             allowed, fix = "nothing: flannel gives nodes their networks", "remove it"
         elif own not in network:
-            allowed = f"a /{prefix} of cluster_subnet {network}"
+            allowed = f"a /{prefix} of cluster_cidr {network}"
         elif own.prefixlen != prefix:
             allowed = f"a /{prefix}, as node_cidr_mask_size says"
             fix = f'write "{IPNetwork((own.first, prefix)).cidr}"'
         elif own in seen:
             allowed = f"a network of its own: {seen[own]} has it too"
         if allowed:
-            problems.append(Problem("node_pod_cidr", str(own), node.name, allowed, fix))
+            problems.append(Problem("pod_cidr", str(own), node.name, allowed, fix))
         seen.setdefault(own, node.name)
     return problems
 
 
 def check_flannel(spec: ClusterSpec) -> list[Problem]:
     """flannel's range is where the rest of the cluster looks for pods."""
-    if IPNetwork(spec.flannel_network) in IPNetwork(spec.cluster_subnet):
+    if IPNetwork(spec.flannel_network) in IPNetwork(spec.cluster_cidr):
         return []
-    allowed = f"cluster_subnet {spec.cluster_subnet}, or a part of it"
+    allowed = f"cluster_cidr {spec.cluster_cidr}, or a part of it"
     fix = "leave one of the two out"
     return [Problem("flannel_network", spec.flannel_network, None, allowed, fix)]
 
@@ -676,10 +682,10 @@ def address_warnings(spec: ClusterSpec) -> list[str]:
 
 
 def _check_networks(
-    spec: ClusterSpec, networks: Mapping[str, list[str]], carried: Mapping[str, str]
+    spec: ClusterSpec, networks: Mapping[str, list[str]], current: Mapping[str, str]
 ) -> tuple[list[Problem], list[str]]:
     """A host's own network in a range of the cluster, but for what the cluster put there."""
-    ours = {IPNetwork(text).cidr for text in carried.values()}
+    ours = {IPNetwork(text).cidr for text in current.values()}
     hosts: dict[IPNetwork, list[str]] = {}
     for host, texts in networks.items():
         for network in {IPNetwork(text).cidr for text in texts} - ours:
@@ -705,10 +711,10 @@ _ANEW = "make every service anew after the run, first of all: kubectl delete ser
 
 def _moved_services(spec: ClusterSpec, services: Mapping[str, str]) -> list[Problem]:
     """A range of services other than the one that they have their addresses in (P2)."""
-    wanted = IPNetwork(spec.service_cluster_ip_range)
+    wanted = IPNetwork(spec.service_cidr)
     return [
         Problem(
-            "service_cluster_ip_range",
+            "service_cidr",
             str(wanted),
             None,
             f"{given}, in which the services have their addresses, or a larger one of that start",
@@ -790,13 +796,13 @@ def _too_many_nodes(spec: ClusterSpec, key: str, longest: int) -> Problem:
 
 
 def _range_key(spec: ClusterSpec) -> str:
-    return "flannel_network" if spec.network == "flannel" else "cluster_subnet"
+    return "flannel_network" if spec.network == "flannel" else "cluster_cidr"
 
 
 def _ranges(spec: ClusterSpec) -> dict[str, IPNetwork]:
     return {
-        "cluster_subnet": IPNetwork(spec.cluster_subnet),
-        "service_cluster_ip_range": IPNetwork(spec.service_cluster_ip_range),
+        "cluster_cidr": IPNetwork(spec.cluster_cidr),
+        "service_cidr": IPNetwork(spec.service_cidr),
     }
 
 

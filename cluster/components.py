@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ALWAYS: Mapping[str, object] = MappingProxyType({})
 
-MASTER_COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+CONTROL_PLANE_COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 NODE_COMPONENTS = ("kubelet", "kube-proxy")
 
 CONFIG_DIR = "/srv/kubernetes"
@@ -91,7 +91,7 @@ LOGGING = (
 
 APISERVER = (
     Row("etcd-servers", "{etcd_servers}"),
-    Row("service-cluster-ip-range", "{service_cluster_ip_range}"),
+    Row("service-cluster-ip-range", "{service_cidr}"),
     Row("bind-address", "0.0.0.0"),
     Row("secure-port", "{secure_port}"),
     # In place of --address, its deprecated alias: this port asks nobody who they are.
@@ -133,10 +133,10 @@ CONTROLLER_MANAGER = (
     Row("port", "0", "1.20-1.23"),
     Row("bind-address", "127.0.0.1", "1.20-"),
     Row("cluster-name", "{cluster_name}"),
-    Row("cluster-cidr", "{cluster_subnet}"),
+    Row("cluster-cidr", "{cluster_cidr}"),
     # The plan gives each node its pod CIDR; a second hand would renumber nodes.
     Row("allocate-node-cidrs", "false"),
-    Row("service-cluster-ip-range", "{service_cluster_ip_range}", "1.3-"),
+    Row("service-cluster-ip-range", "{service_cidr}", "1.3-"),
     Row("service-account-private-key-file", f"{CONFIG_DIR}/service-account.key"),
     Row("root-ca-file", f"{CONFIG_DIR}/ca.crt"),
     Row("use-service-account-credentials", "true", "1.6-", {"rbac": True}),
@@ -201,7 +201,7 @@ KUBELET = (
     Row("network-plugin-dir", "{cni_bin_dir}", "1.5-1.6", KUBELET_BRIDGE),
     Row("cni-bin-dir", "{cni_bin_dir}", "1.7-1.23", KUBELET_BRIDGE),
     # Without it the kubelet masquerades nothing that goes to 10.0.0.0/8.
-    Row("non-masquerade-cidr", "{cluster_subnet}", "1.2-1.23", KUBELET_BRIDGE),
+    Row("non-masquerade-cidr", "{cluster_cidr}", "1.2-1.23", KUBELET_BRIDGE),
     # So that a pod reaches itself through its service; a promiscuous bridge loses such packets.
     Row("hairpin-mode", "hairpin-veth", "1.2-1.23", NODE),
     Row("cloud-provider", "{cloud_provider}"),
@@ -216,7 +216,7 @@ PROXY = (
     # kube-proxy never had --api-servers.
     Row("master", "{apiserver_url}", when=HTTP),
     Row("kubeconfig", KUBECONFIGS["kube-proxy"], when=HTTPS),
-    Row("cluster-cidr", "{cluster_subnet}"),
+    Row("cluster-cidr", "{cluster_cidr}"),
     Row("proxy-mode", "{proxy_mode}"),
     Row("hostname-override", "{node_name}"),
     Row("logtostderr", "true", "1.2-1.25"),
@@ -329,7 +329,7 @@ FROM_SPEC = (
     "cluster_dns",
     "cluster_domain",
     "cluster_name",
-    "cluster_subnet",
+    "cluster_cidr",
     "etcd_client_port",
     "etcd_data_dir",
     "insecure_port",
@@ -339,7 +339,7 @@ FROM_SPEC = (
     "manifest_dir",
     "max_pods",
     "secure_port",
-    "service_cluster_ip_range",
+    "service_cidr",
 )
 
 # What a host's context tells besides the spec, when nobody says otherwise.
@@ -375,13 +375,13 @@ def settings(
     ```
     """
     release = Release.of(spec.kubernetes_version)
-    me = spec.host(host)
+    host_spec = spec.host(host)
     return {
         **{name: getattr(spec, name) for name in FROM_SPEC},
         **_release_settings(spec, release),
-        **_apiserver_settings(spec, plan, me),
-        **_kubelet_settings(spec, plan, me, release),
-        **_etcd_settings(spec, plan, me, release),
+        **_apiserver_settings(spec, plan, host_spec),
+        **_kubelet_settings(spec, plan, host_spec, release),
+        **_etcd_settings(spec, plan, host_spec, release),
         **HOST_FACTS,
         **facts,
         **({"docker_root": spec.docker_root} if spec.docker_root else {}),
@@ -403,13 +403,15 @@ def _release_settings(spec: ClusterSpec, release: Release) -> dict[str, object]:
     }
 
 
-def _apiserver_settings(spec: ClusterSpec, plan: AddressPlan, me: HostSpec) -> dict[str, object]:
+def _apiserver_settings(
+    spec: ClusterSpec, plan: AddressPlan, host_spec: HostSpec
+) -> dict[str, object]:
     https = spec.apiserver_approach == "https"
     tokens = f"{CONFIG_DIR}/known_tokens.csv" if spec.credential_kind == "token" else None
-    several = len(spec.masters) > 1
-    address = _address(plan, me, spec.master_ip)
+    several = len(spec.control_plane) > 1
+    address = _address(plan, host_spec, spec.master_ip)
     return {
-        "apiserver_count": len(spec.masters) if several else None,
+        "apiserver_count": len(spec.control_plane) if several else None,
         "apiserver_url": spec.apiserver_url,
         "basic_auth_file": f"{CONFIG_DIR}/basic_auth.csv" if spec.basic_auth else None,
         "cloud_config": CLOUD_CONFIG if spec.cloud_config else None,
@@ -421,53 +423,53 @@ def _apiserver_settings(spec: ClusterSpec, plan: AddressPlan, me: HostSpec) -> d
 
 
 def _kubelet_settings(
-    spec: ClusterSpec, plan: AddressPlan, me: HostSpec, release: Release
+    spec: ClusterSpec, plan: AddressPlan, host_spec: HostSpec, release: Release
 ) -> dict[str, object]:
-    node = plan.nodes.get(me.name)
+    node = plan.nodes.get(host_spec.name)
     wanted = spec.network == "routes" and spec.bridge_approach == "kubelet"
     return {
         "kubelet_bridge": bool(wanted and node and release.kubelet_bridge),
         "node_labels": [
-            f"{key}={me.node_labels[key]}"
-            for key in sorted(me.node_labels.keys() - me.reserved_labels.keys())
+            f"{key}={host_spec.node_labels[key]}"
+            for key in sorted(host_spec.node_labels.keys() - host_spec.reserved_labels.keys())
         ]
         or None,
-        "node_name": me.hostname_override,
+        "node_name": host_spec.hostname_override,
         "pod_cidr": node.pod_cidr if node else None,
         "register_node": spec.nodes_register,
-        "standalone": "node" not in me.roles,
+        "standalone": "node" not in host_spec.roles,
     }
 
 
 def _etcd_settings(
-    spec: ClusterSpec, plan: AddressPlan, me: HostSpec, release: Release
+    spec: ClusterSpec, plan: AddressPlan, host_spec: HostSpec, release: Release
 ) -> dict[str, object]:
     members = spec.etcd_members
-    # One member on the only master serves that host alone, unless flannel asks it from every node.
-    alone = len(members) == 1 and members == spec.masters and spec.network != "flannel"
+    # One member on the only control-plane host serves it alone, unless flannel asks from all nodes.
+    alone = len(members) == 1 and members == spec.control_plane and spec.network != "flannel"
     known = {
         one.name: "127.0.0.1" if alone else _address(plan, one, spec.master_ip) for one in members
     }
-    own = known.get(me.name)
+    own = known.get(host_spec.name)
     client = {name: f"http://{address}:{spec.etcd_client_port}" for name, address in known.items()}
     peer = {name: f"http://{address}:{spec.etcd_peer_port}" for name, address in known.items()}
     local = f"http://127.0.0.1:{spec.etcd_client_port}"
     flannel = etcd_api(spec.flannel_version or "") if spec.network == "flannel" else ""
     return {
-        "etcd_advertise_client_urls": client.get(me.name),
+        "etcd_advertise_client_urls": client.get(host_spec.name),
         "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],
         "etcd_listen_client_urls": spec.etcd_listen_client_urls
-        or list(dict.fromkeys([local, client[me.name]] if own else [])),
-        "etcd_name": me.name,
-        "etcd_peer_url": peer.get(me.name),
+        or list(dict.fromkeys([local, client[host_spec.name]] if own else [])),
+        "etcd_name": host_spec.name,
+        "etcd_peer_url": peer.get(host_spec.name),
         "etcd_servers": list(client.values()),
         "etcd_v2": release.api_storage == "etcd2" or flannel == "v2",
     }
 
 
 def _address(plan: AddressPlan, host: HostSpec, master_ip: str) -> str:
-    """The control plane's own address for a single master, which may have several."""
-    if len(plan.spec.masters) == 1 and "master" in host.roles:
+    """The control plane's own address for a single host of it, which may have several."""
+    if len(plan.spec.control_plane) == 1 and "control_plane" in host.roles:
         return master_ip
     address = plan.addresses[host.name]
     if not address:

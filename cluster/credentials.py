@@ -82,7 +82,7 @@ POLICIES: dict[str, dict[str, User]] = {
 """Which user each component is, by ``credential_policy`` (C4)."""
 
 ON_NODES = ("kubelet", "kube-proxy")
-ON_MASTERS = ("kube-controller-manager", "kube-scheduler")
+ON_CONTROL_PLANE = ("kube-controller-manager", "kube-scheduler")
 
 KUBELET_CLIENT = User("kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",))
 """Who the apiserver is to kubelets."""
@@ -180,7 +180,7 @@ class Credentials:
         + component: "admin", "kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler"
         + host: the host that it is for; needed for "kubelet" and "kube-proxy"
 
-        Those on masters ask the apiserver of their own host, the others the one at ``master_ip``.
+        Those on its hosts ask the apiserver of their own host, the others the one at ``master_ip``.
 
         ```
         credentials.kubeconfig("kubelet", "node1")
@@ -195,9 +195,9 @@ class Credentials:
         names = self.spec.cluster_name, who.user
         return _kubeconfig(*names, tuple(cluster.items()), tuple(user.items()))
 
-    def master_files(self) -> dict[str, str]:
+    def control_plane_files(self) -> dict[str, str]:
         """
-        Give what a master holds in /srv/kubernetes, by path (C1, C3, C7).
+        Give what a control-plane host holds in /srv/kubernetes, by path (C1, C3, C7).
 
         Everything here but what ends in ``.crt`` or ``.pub`` is a secret.
         """
@@ -364,13 +364,15 @@ def compare_with_hosts(
 
 def users(spec: ClusterSpec) -> list[User]:
     """
-    Give every user of a cluster's apiserver, once each: administrators, masters, then nodes.
+    Give every user of a cluster's apiserver, once each: administrators, control plane, then nodes.
 
     + spec: the cluster
     """
     policy = POLICIES[spec.credential_policy]
     of_nodes = [_user(spec, part, node.name) for node in spec.nodes for part in ON_NODES]
-    return list(dict.fromkeys([*(policy[part] for part in ("admin", *ON_MASTERS)), *of_nodes]))
+    return list(
+        dict.fromkeys([*(policy[part] for part in ("admin", *ON_CONTROL_PLANE)), *of_nodes])
+    )
 
 
 def is_own_user(user: str, uid: str, groups: str) -> bool:
@@ -555,7 +557,7 @@ def _client_files(who: User) -> tuple[str, str]:
 
 
 def _server(spec: ClusterSpec, component: str) -> str:
-    if spec.apiserver_approach == "https" and component in ON_MASTERS:
+    if spec.apiserver_approach == "https" and component in ON_CONTROL_PLANE:
         return f"https://127.0.0.1:{spec.secure_port}"
     return spec.apiserver_url
 
@@ -581,8 +583,8 @@ def _kubeconfig(
 
 def _server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
     """Everything that a client may call the apiserver (C1)."""
-    masters = [name for host in spec.masters for name in (host.name, host.hostname_override)]
-    addresses = [plan.addresses.get(host.name) for host in spec.masters]
+    masters = [name for host in spec.control_plane for name in (host.name, host.hostname_override)]
+    addresses = [plan.addresses.get(host.name) for host in spec.control_plane]
     service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     names = [
         spec.master_ip,

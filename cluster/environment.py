@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.releases import EXTRA_FLAGS
 
@@ -53,11 +53,11 @@ FOLDER = "/etc/kubernetes"
 SHARED: dict[str, tuple[str, tuple[str, ...]]] = {
     "KUBE_LOGTOSTDERR": (
         "logtostderr",
-        (*MASTER_COMPONENTS, *NODE_COMPONENTS),
+        (*CONTROL_PLANE_COMPONENTS, *NODE_COMPONENTS),
     ),
     "KUBE_LOG_LEVEL": (
         "v",
-        (*MASTER_COMPONENTS, *NODE_COMPONENTS),
+        (*CONTROL_PLANE_COMPONENTS, *NODE_COMPONENTS),
     ),
     "KUBE_ALLOW_PRIV": ("allow-privileged", ("kube-apiserver", "kubelet")),
     "KUBE_MASTER": ("master", ("kube-controller-manager", "kube-scheduler", "kube-proxy")),

@@ -27,8 +27,8 @@ class Problem:
     + fix: what to do, where that is known
 
     ```
-    >>> print(Problem("cluster_subnet", "10.10.3.0/16", None, "a network", 'write "10.10.0.0/16"'))
-    cluster_subnet = '10.10.3.0/16'; allowed: a network; fix: write "10.10.0.0/16"
+    >>> print(Problem("cluster_cidr", "10.10.3.0/16", None, "a network", 'write "10.10.0.0/16"'))
+    cluster_cidr = '10.10.3.0/16'; allowed: a network; fix: write "10.10.0.0/16"
     ```
     """
 

@@ -25,11 +25,20 @@ Groups = Mapping[str, Sequence[str]]
 Data = Mapping[str, Mapping[str, Any]]
 
 # Our groups, each with the names that an inventory may use for it.
-GROUPS = {"masters": ("masters", "control_plane"), "nodes": ("nodes", "minions"), "etcd": ("etcd",)}
-ROLES = {"masters": "master", "nodes": "node", "etcd": "etcd"}
+GROUPS = {
+    "control_plane": ("control_plane", "masters"),
+    "nodes": ("nodes", "minions"),
+    "etcd": ("etcd",),
+}
+ROLES = {"control_plane": "control_plane", "nodes": "node", "etcd": "etcd"}
 
-# Names of the seed that differ from ours by more than their case.
-SEED_KEYS = {"node_x_pod_cidr": "node_pod_cidr"}
+# Keys of the seed, in small letters, and of earlier versions.
+ALIASES = {
+    "cluster_subnet": "cluster_cidr",
+    "node_pod_cidr": "pod_cidr",
+    "node_x_pod_cidr": "pod_cidr",
+    "service_cluster_ip_range": "service_cidr",
+}
 
 # Keys that are pyinfra's, or the user's own.
 FOREIGN_PREFIXES = ("_", "ssh_", "fake_")
@@ -180,10 +189,10 @@ class HostSpec(_Data):
 
     + name: as the inventory calls it
     + groups: the groups that it is in, all of them
-    + roles: of ``master``, ``node`` and ``etcd``
+    + roles: of ``control_plane``, ``node`` and ``etcd``
     + address: IPv4, at which the other hosts reach it; from `ssh_hostname` or the name if one is
       an address, else ``None``: a fact tells
-    + node_pod_cidr: the network of its pods, to choose it oneself (P1)
+    + pod_cidr: the network of its pods, to choose it oneself (P1)
     + hostname_override: its name as a node; the host's name by default
     + node_labels: labels of its node; those in Kubernetes' own domains, which a kubelet may not
       set, come through the apiserver
@@ -195,7 +204,7 @@ class HostSpec(_Data):
     groups: tuple[str, ...] = ()
     roles: frozenset[str] = frozenset()
     address: Address | None = None
-    node_pod_cidr: Network | None = None
+    pod_cidr: Network | None = None
     hostname_override: NodeName = Field(
         default_factory=lambda data: str(data.get("name", "")), validate_default=True
     )
@@ -226,12 +235,12 @@ class ClusterSpec(_Data):
     + cluster_name: its name; regions are told apart by it (P4)
     + kubernetes_version: the release, whole and in quotes: ``"1.20.2"``
     + master_ip: the address of the control plane, a master's (P4)
-    + hosts: every host with a role: masters, then etcd members, then nodes
+    + hosts: every host with a role: control plane, then etcd members, then nodes
 
     Addresses
-    + cluster_subnet: the range of all pods (P1); with flannel, `flannel_network` by default
+    + cluster_cidr: the range of all pods (P1); with flannel, `flannel_network` by default
     + node_cidr_mask_size: the length of one node's share of it
-    + service_cluster_ip_range: the range of the services, routed nowhere (P2)
+    + service_cidr: the range of the services, routed nowhere (P2)
     + cluster_dns: the DNS service, by default the tenth address of the services
     + cluster_domain: the DNS domain of the cluster
     + allow_public_ranges: whether a public range is only warned of (P5)
@@ -245,7 +254,7 @@ class ClusterSpec(_Data):
     + bridge_approach: who makes cbr0: ``kubelet`` (N3), or ``manual``: we (N4)
     + bridge_mtu: 1460 as the kubelet sets it, or what an overlay leaves
     + host_mtu: what the network between the hosts carries
-    + flannel_network: flannel's range, by default cluster_subnet (M1)
+    + flannel_network: flannel's range, by default cluster_cidr (M1)
     + flannel_subnet_len: the length of one node's share of it
     + flannel_backend, flannel_vni, flannel_port: how packets travel; the port by default the
       backend's own
@@ -310,9 +319,9 @@ class ClusterSpec(_Data):
     master_ip: Address
     hosts: tuple[HostSpec, ...] = ()
 
-    cluster_subnet: Network = "10.10.0.0/16"
+    cluster_cidr: Network = "10.10.0.0/16"
     node_cidr_mask_size: Annotated[int, Field(ge=1, le=32)] = 24
-    service_cluster_ip_range: Network = "10.0.0.0/16"
+    service_cidr: Network = "10.0.0.0/16"
     cluster_dns: Address = Field(default_factory=lambda data: _tenth(data))
     cluster_domain: DnsName = "cluster.local"
     allow_public_ranges: bool = True
@@ -327,7 +336,7 @@ class ClusterSpec(_Data):
     bridge_mtu: Annotated[int, Field(ge=576, le=65535)] = Field(
         default_factory=lambda data: _bridge_mtu(data)
     )
-    flannel_network: Network = Field(default_factory=lambda data: str(data.get("cluster_subnet")))
+    flannel_network: Network = Field(default_factory=lambda data: str(data.get("cluster_cidr")))
     flannel_subnet_len: Annotated[int, Field(ge=1, le=32)] = 24
     flannel_vni: Annotated[int, Field(ge=1, le=2**24 - 1)] = 1
     flannel_port: Port | None = Field(
@@ -408,7 +417,7 @@ class ClusterSpec(_Data):
 
         ```
         ClusterSpec.from_inventory(
-            {"masters": ["m1"], "nodes": ["n1", "n2"]},
+            {"control_plane": ["m1"], "nodes": ["n1", "n2"]},
             {"m1": {"kubernetes_version": "1.20.2", "MASTER_IP": "192.168.10.4"}},
         )
         ```
@@ -459,9 +468,9 @@ class ClusterSpec(_Data):
         return spec
 
     @property
-    def masters(self) -> tuple[HostSpec, ...]:
+    def control_plane(self) -> tuple[HostSpec, ...]:
         """The hosts of the control plane."""
-        return self._with_role("master")
+        return self._with_role("control_plane")
 
     @property
     def nodes(self) -> tuple[HostSpec, ...]:
@@ -470,7 +479,7 @@ class ClusterSpec(_Data):
 
     @property
     def etcd_members(self) -> tuple[HostSpec, ...]:
-        """The hosts of group `etcd`, or the masters if there is none (A1)."""
+        """The hosts of group `etcd`, or those of the control plane if there is none (A1)."""
         return self._with_role("etcd")
 
     @property
@@ -503,7 +512,7 @@ class ClusterSpec(_Data):
 
 
 def _tenth(data: Mapping[str, Any]) -> str:
-    services = IPNetwork(data["service_cluster_ip_range"])
+    services = IPNetwork(data["service_cidr"])
     return str(services[min(10, services.size - 1)])
 
 
@@ -528,20 +537,22 @@ def _read_groups(groups: Groups) -> tuple[dict[str, list[str]], list[Problem]]:
         for group, names in GROUPS.items()
     }
     problems = [
-        _missing_group(group, groups) for group in ("masters", "nodes") if not members[group]
+        _missing_group(group, groups) for group in ("control_plane", "nodes") if not members[group]
     ]
     if "etcd" in groups and not members["etcd"]:
-        fix = "name hosts of masters or nodes, or leave the group out: the masters are the members"
+        fix = (
+            "name hosts of the inventory, or leave the group out: the control plane has the members"
+        )
         problems.append(Problem("etcd", [], None, "1, 3 or 5 hosts of the inventory", fix))
-    members["etcd"] = members["etcd"] or members["masters"]
-    return {group: members[group] for group in ("masters", "etcd", "nodes")}, problems
+    members["etcd"] = members["etcd"] or members["control_plane"]
+    return {group: members[group] for group in ("control_plane", "etcd", "nodes")}, problems
 
 
 def _missing_group(group: str, groups: Groups) -> Problem:
     allowed = f"a group with at least one host, here or as {' or '.join(GROUPS[group][1:])}"
     if any(name in groups for name in GROUPS[group]):
         return Problem(group, [], None, allowed)
-    near = _nearest(group, groups)
+    near = next(filter(None, (_nearest(name, groups) for name in GROUPS[group])), None)
     return Problem(group, None, None, allowed, f"rename the group {near}" if near else None)
 
 
@@ -623,7 +634,7 @@ def _read_cluster(
     """The spec with defaults for what is wrong, the names of that, and why."""
     given = {"hosts": hosts, **values}
     if given.get("network") == "flannel" and "flannel_network" in given:
-        given.setdefault("cluster_subnet", given["flannel_network"])
+        given.setdefault("cluster_cidr", given["flannel_network"])
     # The seed's word for bare metal.
     if given.get("cloud_provider") == "unset":
         given["cloud_provider"] = None
@@ -721,7 +732,7 @@ def our_name(key: str) -> str:
     + key: as it is spelled in the inventory
     """
     name = key.lower() if key.isupper() else key
-    return SEED_KEYS.get(name, name)
+    return ALIASES.get(name, name)
 
 
 def says_address(data: Mapping[str, Any]) -> bool:
@@ -797,7 +808,7 @@ def check_etcd_size(spec: ClusterSpec) -> list[Problem]:
     names = [host.name for host in spec.etcd_members]
     if not names or len(names) in ETCD_SIZES:
         return []
-    fix = "give the group etcd that many hosts; without it, the masters are the members"
+    fix = "give the group etcd that many hosts; without it, the control plane has the members"
     return [Problem("etcd", names, None, "1, 3 or 5 members", fix)]
 
 
@@ -809,31 +820,35 @@ def check_certificate_days(spec: ClusterSpec) -> list[Problem]:
     return [Problem("certificate_renew_days", spec.certificate_renew_days, None, allowed)]
 
 
-def check_master_known(spec: ClusterSpec) -> list[Problem]:
+def check_endpoint_known(spec: ClusterSpec) -> list[Problem]:
     """A master_ip that no master has, where the inventory tells all their addresses (P4)."""
     known = {host.name: [host.address] for host in spec.hosts if host.address}
-    all_known = all(host.name in known for host in spec.masters)
-    return check_master_ip(spec, known) if all_known else []
+    all_known = all(host.name in known for host in spec.control_plane)
+    return check_endpoint(spec, known) if all_known else []
 
 
-def check_master_ip(spec: ClusterSpec, addresses: Mapping[str, Sequence[str]]) -> list[Problem]:
+def check_endpoint(spec: ClusterSpec, addresses: Mapping[str, Sequence[str]]) -> list[Problem]:
     """
     A master_ip that no master has (P4).
 
     + spec: the cluster
     + addresses: host → every address that it has
     """
-    masters = {host.name: addresses.get(host.name, ()) for host in spec.masters}
+    masters = {host.name: addresses.get(host.name, ()) for host in spec.control_plane}
     if not masters or any(spec.master_ip in own for own in masters.values()):
         return []
     theirs = ", ".join(f"{name} ({', '.join(own) or 'none'})" for name, own in masters.items())
     others = [host.name for host in spec.hosts if spec.master_ip in addresses.get(host.name, ())]
     fix = (
-        f"{others[0]} has it: is it to be a master?"
+        f"{others[0]} has it: is it to be in the control plane?"
         if others
-        else "take one of these, or set address for the master that has it"
+        else "take one of these, or set address for the host that has it"
     )
-    return [Problem("master_ip", spec.master_ip, None, f"an address of a master: {theirs}", fix)]
+    return [
+        Problem(
+            "master_ip", spec.master_ip, None, f"an address of the control plane: {theirs}", fix
+        )
+    ]
 
 
 def check_ports(spec: ClusterSpec) -> list[Problem]:
@@ -860,9 +875,9 @@ def check_sources(spec: ClusterSpec) -> list[Problem]:
     return problems
 
 
-_RANGES = ("cluster_subnet", "service_cluster_ip_range")
+_RANGES = ("cluster_cidr", "service_cidr")
 _SHARES = (
-    *("cluster_subnet", "node_cidr_mask_size", "max_pods"),
+    *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
     *("network", "flannel_network", "flannel_subnet_len"),
 )
 
@@ -872,14 +887,14 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[ClusterSpec], list[Problem]]], ..
     ((), check_names),
     ((), check_etcd_size),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
-    (("master_ip",), check_master_known),
+    (("master_ip",), check_endpoint_known),
     (("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port"), check_ports),
     (("package_source", "rpm_files", "flannel_source", "flannel_version"), check_sources),
     ((*_RANGES, "allow_public_ranges", "master_ip"), addressing.check_ranges),
     ((*_RANGES, "master_ip"), addressing.check_overlaps),
-    (("service_cluster_ip_range", "cluster_dns"), addressing.check_services),
+    (("service_cidr", "cluster_dns"), addressing.check_services),
     (_SHARES, addressing.check_node_size),
     (_SHARES, addressing.check_node_cidrs),
-    (("cluster_subnet", "flannel_network", "network"), addressing.check_flannel),
+    (("cluster_cidr", "flannel_network", "network"), addressing.check_flannel),
     (("network", "flannel_backend", "host_mtu", "bridge_mtu", "docker_mtu"), addressing.check_mtu),
 )

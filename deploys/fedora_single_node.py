@@ -1,5 +1,5 @@
 """
-Kubernetes on Fedora, a master and a node: systemd units from packages, settings in /etc/kubernetes.
+Kubernetes on Fedora, one host and one node: systemd units of packages, settings in /etc/kubernetes.
 
     pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py
 """
@@ -22,7 +22,7 @@ from pyinfra_kube.deploys.phases.fedora_node import (
 from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import read_ahead
+from pyinfra_kube.engine.prefetch import prefetch
 
 SEVERAL = "deploys/multinode.py"
 
@@ -36,7 +36,7 @@ def fedora_single_node() -> None:
         allowed = "one node: nothing would lead packets to the pods of another"
         fix = f'use {SEVERAL}, with network = "flannel"'
         raise InputError([Problem("nodes", nodes, None, allowed, fix)])
-    read_ahead(build)
+    prefetch(build)
     build()
 
 

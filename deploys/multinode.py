@@ -26,7 +26,7 @@ from pyinfra_kube.deploys.phases.flannel import (
 )
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import read_ahead
+from pyinfra_kube.engine.prefetch import prefetch
 
 
 @phase("Kubernetes on Fedora")
@@ -34,7 +34,7 @@ def multinode() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
     cluster_on("flannel", instead="deploys/fedora_single_node.py")
-    read_ahead(build)
+    prefetch(build)
     build()
 
 

@@ -20,7 +20,7 @@ from pyinfra_cli.inventory import make_inventory
 
 from pyinfra_kube.cluster.addressing import make_plan
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.deploys.run.allocations import AddressBook
+from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.context import folder_of, read_spec
 from pyinfra_kube.engine.phase import explain
 
@@ -41,7 +41,7 @@ def plan(inventory: str) -> str:
     with ctx_state.use(state):
         state.init(make_inventory(inventory, cwd=state.cwd), Config())
         spec = read_spec(state)
-    return make_plan(spec, remembered=AddressBook(folder_of(spec)).read()).table()
+    return make_plan(spec, recorded=Allocations(folder_of(spec)).read()).table()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

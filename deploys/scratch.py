@@ -22,16 +22,16 @@ from pyinfra_kube.deploys.phases.proxy import run_proxy
 from pyinfra_kube.deploys.phases.verification import verify_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import read_ahead
+from pyinfra_kube.engine.prefetch import prefetch
 
 
 @phase("Kubernetes from scratch")
 def scratch() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
-    it = cluster_on("routes", instead="deploys/multinode.py")
-    check_mtus(it.spec, it.observed)
-    read_ahead(build)
+    cluster = cluster_on("routes", instead="deploys/multinode.py")
+    check_mtus(cluster.spec, cluster.host_facts)
+    prefetch(build)
     build()
 
 

@@ -58,10 +58,10 @@ def picture() -> str:
     """The drawing, as SVG."""
 
     inventory = run_path(str(FOLDER.parent / "inventories/scratch.py"))
-    (master, master_data), *_ = inventory["masters"]
+    (master, master_data), *_ = inventory["control_plane"]
     nodes = [(name, data["ssh_hostname"]) for name, data in inventory["nodes"]]
     settings = inventory["all"][1]
-    pods = IPNetwork(settings["cluster_subnet"])
+    pods = IPNetwork(settings["cluster_cidr"])
     cidrs = list(islice(pods.subnet(settings["node_cidr_mask_size"]), len(nodes)))
     address = master_data["ssh_hostname"]
     parts = [

@@ -12,7 +12,7 @@ from pyinfra.api import Host
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra.operations.util.files import generate_color_diff
 
-from pyinfra_kube.engine.snapshot import rehearsing
+from pyinfra_kube.engine.snapshot import discovering
 
 _shown: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
 
@@ -20,7 +20,7 @@ _shown: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
 def wanted() -> bool:
     """Whether the run was asked for diffs."""
 
-    return bool(ctx_state.get().config.DIFF) and not rehearsing()
+    return bool(ctx_state.get().config.DIFF) and not discovering()
 
 
 def show(text: str) -> None:
@@ -48,7 +48,7 @@ def say(text: str) -> None:
 
     host = ctx_host.get()
     shown = _shown.setdefault(host, set())
-    if not rehearsing() and text not in shown:
+    if not discovering() and text not in shown:
         shown.add(text)
         host.log(text, logger.info)
 

@@ -17,7 +17,7 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.file_states import FileContents, Files, FileState, Obstacles
-from pyinfra_kube.engine.pending import announce
+from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 
@@ -132,7 +132,7 @@ def plan_files(files: Sequence[File]) -> Script | None:
         _refuse(file, states.get(file.path))
     if not changing:
         return None
-    announce(f.path for f in changing if _content_differs(f, states.get(f.path)))
+    note_pending(f.path for f in changing if _content_differs(f, states.get(f.path)))
     _show(changing, states)
     lines = [_line(file, states.get(file.path)) for file in changing]
     summary = "set " + ", ".join(file.path for file in changing)

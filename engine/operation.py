@@ -21,7 +21,7 @@ from pyinfra.api.operation import OperationMeta
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine.failing import failure, is_of_host, leave_out, left_out
-from pyinfra_kube.engine.snapshot import rehearsing
+from pyinfra_kube.engine.snapshot import discovering
 
 P = ParamSpec("P")
 
@@ -67,8 +67,8 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
             for name, value in given.items():
                 _check(get_type_hints(function).get(name, Any), name, value)
             kwargs = {name: _objects(function, name, value) for name, value in kwargs.items()}
-            if rehearsing():
-                return _rehearse(function, args, kwargs)
+            if discovering():
+                return _discover(function, args, kwargs)
             if left_out():
                 return OperationMeta("", is_change=False)
             try:
@@ -126,7 +126,7 @@ def _planned(meta: OperationMeta) -> OperationMeta:
     return meta
 
 
-def _rehearse(function: Any, args: Any, kwargs: dict[str, Any]) -> OperationMeta:
+def _discover(function: Any, args: Any, kwargs: dict[str, Any]) -> OperationMeta:
     host = ctx_host.get()
     given, _ = pop_global_arguments(ctx_state.get(), host, kwargs)
     host.current_op_global_arguments = given

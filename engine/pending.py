@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 from pyinfra.api import Host
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.engine.snapshot import rehearsing
+from pyinfra_kube.engine.snapshot import discovering
 
-_coming: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
+_pending: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
 
 
-def announce(paths: Iterable[str]) -> None:
+def note_pending(paths: Iterable[str]) -> None:
     """
     Note that the current host gets another content at these paths. Another mode or owner is no
     business of a reader's: it is not announced.
@@ -24,11 +24,11 @@ def announce(paths: Iterable[str]) -> None:
     + paths: absolute paths
     """
 
-    if not rehearsing():
-        _coming.setdefault(ctx_host.get(), set()).update(paths)
+    if not discovering():
+        _pending.setdefault(ctx_host.get(), set()).update(paths)
 
 
-def coming() -> frozenset[str]:
+def pending() -> frozenset[str]:
     """Return what was announced for the current host."""
 
-    return frozenset(_coming.get(ctx_host.get(), ()))
+    return frozenset(_pending.get(ctx_host.get(), ()))

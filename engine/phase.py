@@ -15,7 +15,7 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.engine.failing import is_of_host, leave_out, left_out
-from pyinfra_kube.engine.snapshot import rehearsing
+from pyinfra_kube.engine.snapshot import discovering
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +41,7 @@ def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             except InputError as error:
                 raise DeployError(explain(error)) from None
             except PyinfraError as error:
-                if rehearsing() or ctx_state.get().is_executing or not is_of_host(error):
+                if discovering() or ctx_state.get().is_executing or not is_of_host(error):
                     raise
                 leave_out(error)
                 return None

@@ -14,13 +14,13 @@ from pyinfra.api import State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.engine.snapshot import catch_up, rehearsal
+from pyinfra_kube.engine.snapshot import discovery_pass, read_asked
 
 # An operation that cannot do with a blank host ends a rehearsal; the next one gets further.
-_REHEARSALS = 5
+_PASSES = 5
 
 
-def read_ahead(body: Callable[[], object]) -> None:
+def prefetch(body: Callable[[], object]) -> None:
     """
     Call the deploy as on a blank host, to learn what it asks, and read that in one round trip;
     again with what is known by then, until it asks nothing new.
@@ -36,15 +36,15 @@ def read_ahead(body: Callable[[], object]) -> None:
 
         @deploy("My cluster")
         def my_cluster():
-            read_ahead(build)
+            prefetch(build)
             build()
     """
 
     _name_module(body.__code__.co_filename)
-    for _ in range(_REHEARSALS):
-        with rehearsal(), _undone(), suppress(PyinfraError):
+    for _ in range(_PASSES):
+        with discovery_pass(), _undone(), suppress(PyinfraError):
             body()
-        if not catch_up():
+        if not read_asked():
             return
 
 
@@ -82,7 +82,7 @@ def _undone() -> Iterator[None]:
 
 
 # How many hosts rehearse, and what a run's flags were before the first of them.
-_rehearsing: WeakKeyDictionary[State, tuple[int, tuple[bool, bool]]] = WeakKeyDictionary()
+_discovering: WeakKeyDictionary[State, tuple[int, tuple[bool, bool]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -90,14 +90,14 @@ def _quiet(state: State) -> Iterator[None]:
     """Have pyinfra prepare operations without a word; hosts that ask something take turns."""
 
     flags = (state.print_noop_info, state.check_for_changes)
-    count, flags = _rehearsing.get(state, (0, flags))
-    _rehearsing[state] = (count + 1, flags)
+    count, flags = _discovering.get(state, (0, flags))
+    _discovering[state] = (count + 1, flags)
     state.print_noop_info, state.check_for_changes = False, True
     try:
         yield
     finally:
-        count, _ = _rehearsing[state]
-        _rehearsing[state] = (count - 1, flags)
+        count, _ = _discovering[state]
+        _discovering[state] = (count - 1, flags)
         if count == 1:
-            del _rehearsing[state]
+            del _discovering[state]
             state.print_noop_info, state.check_for_changes = flags

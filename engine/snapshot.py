@@ -399,7 +399,7 @@ class _Memory:
     everywhere: dict[str, int] = field(default_factory=dict)
     asked: dict[str, tuple[str, Subject]] = field(default_factory=dict)
     later: set[str] = field(default_factory=set)
-    rehearsing: bool = False
+    discovering: bool = False
     since: float = field(default_factory=time.monotonic)
 
     def forget(self) -> None:
@@ -433,7 +433,7 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
     subject = Subject(fact, arguments)
     memory, key, identity = _current(subject)
     memory.asked[key] = (identity, subject)
-    if memory.rehearsing:
+    if memory.discovering:
         return cast(T, _answer(memory.values.get(key, fact().default())))
     if key not in memory.values and memory.changes == (True, 0):
         _fetch(memory, identity, _asked(memory, identity, later=key in memory.later))
@@ -481,7 +481,7 @@ def expect(subjects: Iterable[Subject]) -> None:
     _fetch(memory, identity, wanted)
 
 
-def foresee(fact: type[FactBase[Any]], **arguments: Any) -> None:
+def expect_at_execution(fact: type[FactBase[Any]], **arguments: Any) -> None:
     """
     Note what an operation will ask when it is executed and its plan need not know. On a host that
     nothing has changed, the first of them reads all of this in one round trip.
@@ -493,7 +493,7 @@ def foresee(fact: type[FactBase[Any]], **arguments: Any) -> None:
 
     .. code:: python
 
-        foresee(Checks, commands={"docker answers": "docker info"})
+        expect_at_execution(Checks, commands={"docker answers": "docker info"})
     """
 
     subject = Subject(fact, arguments)
@@ -504,34 +504,34 @@ def foresee(fact: type[FactBase[Any]], **arguments: Any) -> None:
 
 
 @contextmanager
-def rehearsal() -> Iterator[None]:
+def discovery_pass() -> Iterator[None]:
     """
     Let :func:`read` ask nothing: what is not known yet seems to be as on a blank host, and is
-    noted for :func:`catch_up`.
+    noted for :func:`read_asked`.
     """
 
     memory = _memory()
-    memory.rehearsing = True
+    memory.discovering = True
     # A rehearsal that knows more foresees better.
     while memory.later:
         del memory.asked[memory.later.pop()]
     try:
         yield
     finally:
-        memory.rehearsing = False
+        memory.discovering = False
 
 
-def catch_up() -> bool:
+def read_asked() -> bool:
     """Read in one round trip what was asked for and is not known; return whether there was any."""
 
     memory, identity = _memory(), _identity()
     return _fetch(memory, identity, _asked(memory, identity, later=False))
 
 
-def rehearsing() -> bool:
+def discovering() -> bool:
     """Whether the current host only seems blank."""
 
-    return _memory().rehearsing
+    return _memory().discovering
 
 
 def _asked(memory: _Memory, identity: str, later: bool) -> list[Subject]:
@@ -580,7 +580,7 @@ def _memory() -> _Memory:
     memory = _memories.setdefault(host, _Memory())
     changed = sum(data.operation_meta.executed for data in state.ops[host].values())
     changes = (state.is_executing, changed)
-    if memory.changes != changes and not memory.rehearsing:
+    if memory.changes != changes and not memory.discovering:
         begins = (memory.changes, changes) == ((False, 0), (True, 0))
         if not begins or time.monotonic() - memory.since > _FRESH:
             memory.forget()

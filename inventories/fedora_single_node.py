@@ -1,5 +1,5 @@
 """
-Kubernetes on Fedora, a master and a node. Copy this file, put your hosts in it, and look first:
+Kubernetes on Fedora, one node. Copy this file, put your hosts in it, and look first:
 
     pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py --dry --diff
     pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py
@@ -7,7 +7,7 @@ Kubernetes on Fedora, a master and a node. Copy this file, put your hosts in it,
 Packages come from the distribution; the release must be the one that they bring.
 """
 
-masters = [("fed-master", {"ssh_hostname": "192.168.10.10"})]
+control_plane = [("fed-master", {"ssh_hostname": "192.168.10.10"})]
 nodes = [("fed-node", {"ssh_hostname": "192.168.10.11"})]
 
 all = (
@@ -18,8 +18,8 @@ all = (
         "kubernetes_version": "1.20.2",
         "master_ip": "192.168.10.10",
         # The node's docker gets the first network of these.
-        "cluster_subnet": "10.10.0.0/16",
-        "service_cluster_ip_range": "10.254.0.0/16",
+        "cluster_cidr": "10.10.0.0/16",
+        "service_cidr": "10.254.0.0/16",
         # Nodes register themselves; "manual" creates their objects from here.
         "node_registration": "self",
         # Whether packages may come from updates-testing too.

@@ -27,8 +27,8 @@ _data = {
     "cluster_name": _name,
     # They go with the hosts.
     "credentials_dir": str(_folder / "credentials"),
-    "cluster_subnet": "10.10.0.0/16",
-    "service_cluster_ip_range": "10.254.0.0/24",
+    "cluster_cidr": "10.10.0.0/16",
+    "service_cidr": "10.254.0.0/24",
     "master_ip": _lab["hosts"][0]["ip"],
 }
 
@@ -44,5 +44,5 @@ _hosts = [
     for host in _lab["hosts"]
 ]
 
-masters = ([host for host in _hosts if "master" in host[0]], _data)
+control_plane = ([host for host in _hosts if "master" in host[0]], _data)
 nodes = ([host for host in _hosts if "master" not in host[0]], _data)

@@ -9,7 +9,7 @@ Packages come from the distribution; the release must be the one that they bring
 """
 
 # Names differ, for nodes are known by them.
-masters = [("fed-master", {"ssh_hostname": "192.168.122.10"})]
+control_plane = [("fed-master", {"ssh_hostname": "192.168.122.10"})]
 nodes = [
     ("fed-node-1", {"ssh_hostname": "192.168.122.77", "node_labels": {"name": "fed-node-1"}}),
     ("fed-node-2", {"ssh_hostname": "192.168.122.36", "node_labels": {"name": "fed-node-2"}}),
@@ -22,7 +22,7 @@ all = (
         "cluster_name": "fedora",
         "kubernetes_version": "1.20.2",
         "master_ip": "192.168.122.10",
-        "service_cluster_ip_range": "10.254.0.0/16",
+        "service_cidr": "10.254.0.0/16",
         # flannel gives each node a subnet of this range. Take a private one.
         "network": "flannel",
         "flannel_network": "10.16.0.0/16",

@@ -9,17 +9,17 @@ or a wrong value is refused before any host is touched.
 """
 
 # Hosts by the names that they shall know each other by. A host may be in both groups.
-masters = [
+control_plane = [
     ("kube-master", {"ssh_hostname": "192.168.10.10"}),
 ]
 nodes = [
     ("kube-node-1", {"ssh_hostname": "192.168.10.11"}),
     ("kube-node-2", {"ssh_hostname": "192.168.10.12"}),
 ]
-# One, three or five members of etcd; the masters when the group is left out.
+# One, three or five members of etcd; those of the control plane when the group is left out.
 # etcd = ["kube-master"]
 
-_all_hosts = [name for name, _ in [*masters, *nodes]]
+_all_hosts = [name for name, _ in [*control_plane, *nodes]]
 
 all = (
     _all_hosts,
@@ -30,9 +30,9 @@ all = (
         "kubernetes_version": "1.20.2",
         "master_ip": "192.168.10.10",
         # Who gets which address. Nodes keep what they were once given.
-        "cluster_subnet": "10.10.0.0/16",
+        "cluster_cidr": "10.10.0.0/16",
         "node_cidr_mask_size": 24,
-        "service_cluster_ip_range": "10.0.0.0/16",
+        "service_cidr": "10.0.0.0/16",
         "cluster_dns": "10.0.0.10",
         "cluster_domain": "cluster.local",
         # How the apiserver is reached: "https", or up to 1.19 "http".

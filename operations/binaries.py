@@ -17,7 +17,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.digest import published_sha256, sha256_of
 from pyinfra_kube.engine.file_states import Files, FileState
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.pending import announce
+from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 
@@ -103,7 +103,7 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         return
 
     others = [b for b in differing if not _has(b, digests, states.get(b.path))]
-    announce(binary.path for binary in others)
+    note_pending(binary.path for binary in others)
     mended = [binary for binary in differing if binary not in others]
     uploads = [binary for binary in others if not binary.remote]
     places = {binary.path: _place(binary.path, states.get(binary.path)) for binary in others}

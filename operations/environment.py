@@ -17,7 +17,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.file_states import Files, FileState
 from pyinfra_kube.engine.files import WRITER, File, plan_files, refuse_obstacles
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.pending import announce
+from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
@@ -121,7 +121,7 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
     refuse_obstacles([file.path for file in files], [plan.file.path for plan in changing])
     if not changing:
         return None
-    announce(plan.file.path for plan in changing if plan.anew)
+    note_pending(plan.file.path for plan in changing if plan.anew)
     for plan in changing:
         changes.show(plan.shown())
     summary = "set " + ", ".join(plan.file.path for plan in changing)

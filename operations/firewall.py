@@ -12,7 +12,7 @@ from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.snapshot import read, rehearsing
+from pyinfra_kube.engine.snapshot import discovering, read
 from pyinfra_kube.facts.firewall import (
     Obstacle,
     OtherFirewalls,
@@ -32,7 +32,7 @@ _SAID = 10
 def seen(
     packets: Sequence[Packet],
     network: str,
-    coming: Sequence[str] = (),
+    pending: Sequence[str] = (),
     note: Callable[[list[str]], object] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
@@ -41,7 +41,7 @@ def seen(
 
     + packets: what must pass
     + network: of the pods, for what to do about it
-    + coming: rules that the run puts to the top of their chains in the default flavour
+    + pending: rules that the run puts to the top of their chains in the default flavour
     + note: takes the lines that are said
 
     **Example:**
@@ -55,11 +55,11 @@ def seen(
         )
     """
 
-    found = lines(packets, network, coming)
+    found = lines(packets, network, pending)
     if note:
         note(found)
     host = ctx_host.get()
-    if not (ctx_state.get().is_executing or rehearsing()):
+    if not (ctx_state.get().is_executing or discovering()):
         for line in found[:_SAID]:
             host.log(line, logger.warning)
         if len(found) > _SAID:
@@ -71,26 +71,26 @@ def seen(
 def lines(
     packets: Sequence[Packet],
     network: str,
-    coming: Sequence[str] = (),
+    pending: Sequence[str] = (),
     ask: Callable[..., Any] = read,
 ) -> list[str]:
     """
     Return what stops packets on the current host, for people.
 
-    + packets, network, coming: as of :func:`seen`
+    + packets, network, pending: as of :func:`seen`
     + ask: how facts are read
     """
 
     ruleset, others = ask(Rules) or Ruleset({}, ()), ask(OtherFirewalls)
-    chains = [*of_iptables(_with(ruleset, coming)), *others.chains]
+    chains = [*of_iptables(_with(ruleset, pending)), *others.chains]
     found = [_line(one, network) for one in obstacles(chains, packets)]
     return [*found, *(f"firewall: {unknown}" for unknown in others.unknown)]
 
 
-def _with(ruleset: Ruleset, coming: Iterable[str]) -> Ruleset:
+def _with(ruleset: Ruleset, pending: Iterable[str]) -> Ruleset:
     """The rules as they are when those to come have come."""
 
-    wanted = [Rule.parse(text) for text in coming]
+    wanted = [Rule.parse(text) for text in pending]
     missing = [r for r in wanted if not any(r.effect == found.effect for found in ruleset.rules)]
     blank: dict[str, dict[str, str | None]] = {"filter": {"FORWARD": "ACCEPT", "INPUT": "ACCEPT"}}
     chains = {**blank, **ruleset.chains} if missing else ruleset.chains

@@ -19,7 +19,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join
-from pyinfra_kube.engine.snapshot import read, rehearsing
+from pyinfra_kube.engine.snapshot import discovering, read
 from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, Reachable, hosts_lines
 
 PATH = "/etc/hosts"
@@ -258,7 +258,7 @@ class _Names:
     def say(self, wanted: Mapping[str, str]) -> None:
         """Say, once a run, what stays and may surprise."""
 
-        if ctx_state.get().is_executing or rehearsing():
+        if ctx_state.get().is_executing or discovering():
             return
         for number, address, name in self.others:
             line = f"{PATH}:{number} gives {name} the address {address}"

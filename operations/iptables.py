@@ -86,7 +86,7 @@ def rules(
 
 @operation()
 def masquerade(
-    cluster_subnet: str,
+    cluster_cidr: str,
     present: bool = True,
     persist: bool = True,
     owner: str = "kube-masquerade",
@@ -94,7 +94,7 @@ def masquerade(
     """
     Masquerade what leaves the cluster (N5), so that pods reach hosts that know no pod network.
 
-    + cluster_subnet: CIDR of all pods; what goes there keeps its source
+    + cluster_cidr: CIDR of all pods; what goes there keeps its source
     + present: whether the rule shall be there
     + persist: whether the unit ``OWNER.service`` sets it again at every boot
     + owner: the comment that marks the rule as ours, and the name of its unit
@@ -107,18 +107,18 @@ def masquerade(
 
         iptables.masquerade(
             name="Masquerade what leaves the cluster",
-            cluster_subnet="10.10.0.0/16",
+            cluster_cidr="10.10.0.0/16",
         )
     """
 
-    subnet = _network(cluster_subnet)
+    subnet = _network(cluster_cidr)
     rule = f"-A POSTROUTING ! -d {subnet} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
     yield from rules._inner([rule], table="nat", owner=owner, present=present, persist=persist)
 
 
 @operation()
 def forward(
-    cluster_subnet: str,
+    cluster_cidr: str,
     present: bool = True,
     persist: bool = True,
     owner: str = "kube-forward",
@@ -128,7 +128,7 @@ def forward(
 
     The rules go to the top of ``FORWARD``, before what rejects the rest.
 
-    + cluster_subnet: CIDR of all pods
+    + cluster_cidr: CIDR of all pods
     + present: whether the rules shall be there
     + persist: whether the unit ``OWNER.service`` sets them again at every boot
     + owner: the comment that marks the rules as ours, and the name of their unit
@@ -141,22 +141,22 @@ def forward(
 
         iptables.forward(
             name="Forward the packets of pods",
-            cluster_subnet="10.10.0.0/16",
+            cluster_cidr="10.10.0.0/16",
         )
     """
 
-    wanted = forward_rules(cluster_subnet)
+    wanted = forward_rules(cluster_cidr)
     yield from rules._inner(wanted, owner=owner, present=present, persist=persist)
 
 
-def forward_rules(cluster_subnet: str) -> list[str]:
+def forward_rules(cluster_cidr: str) -> list[str]:
     """
     The rules that :func:`forward` sets.
 
-    + cluster_subnet: CIDR of all pods
+    + cluster_cidr: CIDR of all pods
     """
 
-    subnet = _network(cluster_subnet)
+    subnet = _network(cluster_cidr)
     return [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
 
 
@@ -214,7 +214,7 @@ def _network(cidr: str) -> str:
         network = None
     if network is None or "/" not in cidr or network.version != 4 or network.ip != network.cidr.ip:
         raise OperationValueError(
-            f"cluster_subnet: {cidr!r} is not an IPv4 network without host bits, as 10.10.0.0/16"
+            f"cluster_cidr: {cidr!r} is not an IPv4 network without host bits, as 10.10.0.0/16"
         )
     return str(network)
 

@@ -14,7 +14,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
-from pyinfra_kube.engine.snapshot import ask_now, foresee, read
+from pyinfra_kube.engine.snapshot import ask_now, expect_at_execution, read
 from pyinfra_kube.facts.reach import PORT, Place, PlaceOfPods, Reached, Target, Visit
 
 __all__ = ["Target", "Visit", "arrived", "pairs", "send", "take_place"]
@@ -81,7 +81,7 @@ def take_place(
             place = ask_now(PlaceOfPods, **question)
         places[host.name] = place
     else:
-        foresee(PlaceOfPods, **question)
+        expect_at_execution(PlaceOfPods, **question)
     host.noop("it comes and goes with the run")
     yield from ()
 

@@ -13,7 +13,7 @@ from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.pending import coming
+from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.engine.recent_log import WORDS
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
@@ -189,7 +189,7 @@ def _installation(unit: Unit, state: UnitState) -> Generator[tuple[str, str], No
     if unit.masked and not masked:
         yield "mask", "unmasked → masked"
     elif unit.enabled and (not state.enabled or masked or state.enabled in _DISABLED):
-        comes = "disabled" if f"/etc/systemd/system/{unit.name}" in coming() else "not installed"
+        comes = "disabled" if f"/etc/systemd/system/{unit.name}" in pending() else "not installed"
         yield "enable", f"{state.enabled or comes} → enabled"
     elif unit.enabled is False and state.enabled in ("enabled", "enabled-runtime"):
         yield "disable", f"{state.enabled} → disabled"
@@ -205,7 +205,7 @@ _DISABLED = ("disabled", "enabled-runtime", "linked", "linked-runtime", "bad")
 def _staleness(unit: Unit, state: UnitState, mtimes: dict[str, float]) -> str:
     """Why a running unit must be restarted; empty when it need not."""
 
-    if unit.restart or any(_is_read(path, unit, state) for path in coming()):
+    if unit.restart or any(_is_read(path, unit, state) for path in pending()):
         return "its configuration changes"
     # A mask hides the unit file that it started with, which is there again without the mask.
     if state.reload_needed and not _masked(state):

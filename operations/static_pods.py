@@ -18,7 +18,7 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.pending import coming
+from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.engine.script import Script, join
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
@@ -305,7 +305,7 @@ def _restarts(
     for pod in pods:
         for container in _containers(pod, names, states):
             newer = [path for path in pod.config if mtimes.get(path, 0) > container.started]
-            comes = pod.restart or not coming().isdisjoint(pod.config)
+            comes = pod.restart or not pending().isdisjoint(pod.config)
             stale = comes or (bool(newer) and container.running)
             rewritten = pod.name in changing and container.running
             if rewritten or (stale and pod.name not in changing):

@@ -17,10 +17,10 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
-from pyinfra_kube.engine.snapshot import ask_now, foresee, read
+from pyinfra_kube.engine.snapshot import ask_now, expect_at_execution, read
 from pyinfra_kube.facts.checks import Checks
 
-__all__ = ["Check", "agreed", "look", "say", "verified"]
+__all__ = ["Check", "agreed", "barrier", "say", "verified"]
 
 # Seconds between two looks, and between two lines of progress.
 _PAUSE = 2
@@ -94,7 +94,7 @@ def verified(
     questions = {"commands": {check.name: check.command for check in open_checks}, "given": given}
     if not ctx_state.get().is_executing:
         if open_checks:
-            foresee(Checks, **questions)
+            expect_at_execution(Checks, **questions)
         host.noop(f"{len(checks)} checks wait for the run")
         return
     failing = _wait(open_checks, timeout, questions) if open_checks else []
@@ -126,7 +126,7 @@ def say(text: Callable[[], str]) -> Generator[StringCommand, None, None]:
 
 
 @operation()
-def look(at: Callable[[], object] | None) -> Generator[StringCommand, None, None]:
+def barrier(at: Callable[[], object] | None) -> Generator[StringCommand, None, None]:
     """
     Look at something when its turn has come in a real run; it changes nothing.
 
@@ -137,7 +137,7 @@ def look(at: Callable[[], object] | None) -> Generator[StringCommand, None, None
     .. code:: python
 
         seen = {}
-        verify.look(name="Look", at=lambda: seen.update(links=ask_now(Links)))
+        verify.barrier(name="Look", at=lambda: seen.update(links=ask_now(Links)))
     """
 
     if ctx_state.get().is_executing and at:

@@ -33,7 +33,7 @@ from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.engine.files import File, plan_files
-from pyinfra_kube.engine.snapshot import rehearsing
+from pyinfra_kube.engine.snapshot import discovering
 from pyinfra_kube.facts.hosts import HostsFile
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
@@ -123,7 +123,7 @@ def render(example: Example) -> dict[str, str]:
     """An example's files, by path below its own folder."""
 
     inventory = run_path(str(REPOSITORY / "inventories" / example.inventory))
-    hosts = {group: dict(inventory[group]) for group in ("masters", "nodes")}
+    hosts = {group: dict(inventory[group]) for group in ("control_plane", "nodes")}
     groups = {group: list(members) for group, members in hosts.items()}
     own = {name: data for members in hosts.values() for name, data in members.items()}
     with TemporaryDirectory() as folder, _quick_keys(), _noted() as noted:
@@ -158,7 +158,7 @@ def _noted() -> Iterator[dict[str, dict[str, File]]]:
 
     def noting(plan: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
         def note(files: Sequence[File | EnvironmentFile]) -> Any:
-            if not rehearsing():
+            if not discovering():
                 host = found.setdefault(ctx_host.get().name, {})
                 host.update({file.path: _file(file) for file in files})
             return plan(files)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages, prepare_host
 from pyinfra_kube.deploys.phases.pod_network import needs_bridge, set_up_pod_network
-from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.facts.docker import DATA_ROOT
@@ -22,51 +22,54 @@ HAIRPIN = {"userland-proxy": False}
 def run_docker() -> None:
     """Configure docker, install it where there is none, run it, and remove its own network."""
 
-    it = cluster()
+    cluster = current_cluster()
     docker.docker(
         name="Configure docker",
         options=options(),
-        defaults=defaults(it),
-        added=added(it),
-        nofile=it.spec.docker_nofile,
+        defaults=defaults(cluster),
+        added=added(cluster),
+        nofile=cluster.spec.docker_nofile,
     )
-    if it.spec.install_packages and not it.observed[it.me.name].foreign_docker:
+    if (
+        cluster.spec.install_packages
+        and not cluster.host_facts[cluster.host_spec.name].foreign_docker
+    ):
         packages.packages(
             name="Install docker",
             packages=distribution_packages(["docker"]),
-            removable=it.spec.removable_packages,
+            removable=cluster.spec.removable_packages,
         )
     services.services(
         name="Run docker",
         units=[services.Unit("docker.service", config=docker.CONFIG)],
     )
     docker.docker0_absent(name="Remove docker's own network")
-    docker.working(name="See that docker works", tried=it.release.docker_versions)
+    docker.working(name="See that docker works", tried=cluster.release.docker_versions)
 
 
 def options() -> dict[str, Any]:
     """What docker is told on the current host, as keys of its daemon.json (D1)."""
 
-    it = cluster()
+    cluster = current_cluster()
     wanted: dict[str, Any] = {
         "bridge": BRIDGE if needs_bridge() else "none",
         "iptables": False,
         "ip-masq": False,
-        **asked(it),
+        **asked(cluster),
     }
-    if it.is_a("node"):
-        wanted["mtu"] = it.spec.docker_mtu or it.spec.bridge_mtu
+    if cluster.is_a("node"):
+        wanted["mtu"] = cluster.spec.docker_mtu or cluster.spec.bridge_mtu
         wanted |= HAIRPIN
-    return {**wanted, **it.spec.docker_options}
+    return {**wanted, **cluster.spec.docker_options}
 
 
-def asked(it: Cluster) -> dict[str, Any]:
+def asked(cluster: Cluster) -> dict[str, Any]:
     """What the inventory asks of docker on every path, whatever network it has."""
 
-    return {"data-root": it.spec.docker_root} if it.spec.docker_root else {}
+    return {"data-root": cluster.spec.docker_root} if cluster.spec.docker_root else {}
 
 
-def defaults(it: Cluster) -> dict[str, Any]:
+def defaults(cluster: Cluster) -> dict[str, Any]:
     """What docker is told on every path, where the host tells it nothing else."""
 
     return {
@@ -74,14 +77,14 @@ def defaults(it: Cluster) -> dict[str, Any]:
         "data-root": DATA_ROOT,
         # Containers of a pod share the memory segments of its first one.
         "default-ipc-mode": "shareable",
-        "insecure-registries": [it.plan.cluster_subnet],
+        "insecure-registries": [cluster.plan.cluster_cidr],
     }
 
 
-def added(it: Cluster) -> dict[str, Any]:
+def added(cluster: Cluster) -> dict[str, Any]:
     """What docker's lists must have beside what the host has."""
 
-    registries = it.spec.insecure_registries
+    registries = cluster.spec.insecure_registries
     return {"insecure-registries": registries} if registries else {}
 
 

@@ -1,5 +1,5 @@
 """
-Credentials reach the control machine first, then the masters (C1–C7).
+Credentials reach the control machine first, then the control plane (C1–C7).
 """
 
 from __future__ import annotations
@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pyinfra_kube.cluster.components import CLOUD_CONFIG, CONFIG_DIR, KUBECONFIGS
-from pyinfra_kube.cluster.credentials import ON_MASTERS, is_own_user
-from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.cluster.credentials import ON_CONTROL_PLANE, is_own_user
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.operations import control, files, secrets
 
@@ -20,23 +20,26 @@ KUBECTL = "/root/.kube/config"
 @phase("Credentials")
 def keep_credentials(group: str = "root") -> None:
     """
-    Keep them on the control machine before any host has them, then give masters theirs.
+    Keep them on the control machine before any host has them, then give the control plane its own.
 
-    + group: who may read a master's secrets beside root
+    + group: who may read a control-plane host's secrets beside root
     """
 
-    it = cluster()
+    cluster = current_cluster()
     # An operation of all hosts: none goes on before one of them has written.
     control.save(
         name="Keep the credentials on the control machine",
-        pending=lambda: [*it.credentials.changes, *it.new_addresses] if it.keeper else [],
-        write=it.keep,
+        pending=lambda: (
+            [*cluster.credentials.changes, *cluster.new_addresses] if cluster.runs_once else []
+        ),
+        write=cluster.keep,
     )
-    if it.is_a("master"):
-        held = master_files(it, group)
+    if cluster.is_a("control_plane"):
+        held = control_plane_files(cluster, group)
         tables = {f.path: str(f.content) for f in held if f.path.endswith(".csv")}
         files.files(
-            name="Give the master its credentials", files=[f for f in held if f.path not in tables]
+            name="Give the control plane its credentials",
+            files=[f for f in held if f.path not in tables],
         )
         if tables:
             secrets.user_tables(
@@ -47,21 +50,21 @@ def keep_credentials(group: str = "root") -> None:
                 group=group,
             )
     else:
-        files.files(name="Give the host the cluster's CA", files=[ca_file(it)])
-    if it.is_a("master"):
+        files.files(name="Give the host the cluster's CA", files=[ca_file(cluster)])
+    if cluster.is_a("control_plane"):
         link = files.File(KUBECTL, kind="link", target=ADMIN, if_absent=True)
         parent = str(Path(KUBECTL).parent)
         folder = files.File(parent, kind="directory", mode="700", if_absent=True)
         files.files(name="Let root use kubectl", files=[folder, link])
 
 
-def master_files(it: Cluster, group: str = "root") -> list[files.File]:
-    """What a master holds in /srv/kubernetes, its secrets readable by a group."""
+def control_plane_files(cluster: Cluster, group: str = "root") -> list[files.File]:
+    """What a control-plane host holds in /srv/kubernetes, its secrets readable by a group."""
 
-    texts = dict(it.credentials.master_files())
-    for component in ON_MASTERS:
-        texts[KUBECONFIGS[component]] = it.credentials.kubeconfig(component)
-    texts[ADMIN] = it.credentials.kubeconfig("admin")
+    texts = dict(cluster.credentials.control_plane_files())
+    for component in ON_CONTROL_PLANE:
+        texts[KUBECONFIGS[component]] = cluster.credentials.kubeconfig(component)
+    texts[ADMIN] = cluster.credentials.kubeconfig("admin")
     public = (".crt", ".pub")
     return [
         files.File(CONFIG_DIR, kind="directory", mode="755"),
@@ -69,14 +72,14 @@ def master_files(it: Cluster, group: str = "root") -> list[files.File]:
             files.File(path, text) if path.endswith(public) else _secret(path, text, group)
             for path, text in texts.items()
         ),
-        *cloud_files(it, group),
+        *cloud_files(cluster, group),
     ]
 
 
-def ca_file(it: Cluster) -> files.File:
+def ca_file(cluster: Cluster) -> files.File:
     """The CA certificate, as every host has it."""
 
-    return files.File(f"{CONFIG_DIR}/ca.crt", it.credentials.ca_cert)
+    return files.File(f"{CONFIG_DIR}/ca.crt", cluster.credentials.ca_cert)
 
 
 def _secret(path: str, content: str | bytes, group: str) -> files.File:
@@ -87,12 +90,12 @@ def _mode(group: str) -> str:
     return "600" if group == "root" else "640"
 
 
-def cloud_files(it: Cluster, group: str = "root") -> list[files.File]:
+def cloud_files(cluster: Cluster, group: str = "root") -> list[files.File]:
     """The cloud provider's file, which may hold keys (A5)."""
 
-    if not it.spec.cloud_config:
+    if not cluster.spec.cloud_config:
         return []
-    content = Path(it.spec.cloud_config).expanduser().read_bytes()
+    content = Path(cluster.spec.cloud_config).expanduser().read_bytes()
     return [_secret(CLOUD_CONFIG, content, group)]
 
 

@@ -4,13 +4,13 @@ etcd and the control plane as Fedora's units (F1–F4, F6).
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import MASTER_COMPONENTS
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.deploys.phases.control_plane import READS
-from pyinfra_kube.deploys.phases.credentials import keep_credentials, master_files
+from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
 from pyinfra_kube.deploys.phases.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.verification import answers
-from pyinfra_kube.deploys.run.context import cluster
+from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations import environment, files, services, verify
@@ -24,14 +24,14 @@ DROP_IN = "/etc/systemd/system/kube-apiserver.service.d/kubernetes.conf"
 def run_fedora_etcd() -> None:
     """Configure and run etcd where it is a member."""
 
-    it = cluster()
-    if it.is_a("etcd"):
-        environment.environment_files(name="Configure etcd", files=[etcd_file(it)])
+    cluster = current_cluster()
+    if cluster.is_a("etcd"):
+        environment.environment_files(name="Configure etcd", files=[etcd_file(cluster)])
         services.services(
             name="Run etcd",
             units=[
                 services.Unit(
-                    "etcd.service", config=[ETCD], own=True, take_over=it.spec.take_over_units
+                    "etcd.service", config=[ETCD], own=True, take_over=cluster.spec.take_over_units
                 )
             ],
         )
@@ -41,26 +41,26 @@ def run_fedora_etcd() -> None:
 def run_fedora_control_plane() -> None:
     """Configure the apiserver, the controller manager and the scheduler, and run them."""
 
-    it = cluster()
-    if not it.is_a("master"):
+    cluster = current_cluster()
+    if not cluster.is_a("control_plane"):
         return
-    settings = component_files(it, MASTER_COMPONENTS)
+    settings = component_files(cluster, CONTROL_PLANE_COMPONENTS)
     reads = {
         component: [
             file
-            for file in master_files(it, GROUP)
+            for file in control_plane_files(cluster, GROUP)
             if file.kind == "file" and file.path.endswith(READS[component])
         ]
-        for component in MASTER_COMPONENTS
+        for component in CONTROL_PLANE_COMPONENTS
     }
     units = {
         component: services.Unit(
             f"{component}.service",
             config=[settings[0].path, own.path, *(read.path for read in reads[component])],
             own=True,
-            take_over=it.spec.take_over_units,
+            take_over=cluster.spec.take_over_units,
         )
-        for component, own in zip(MASTER_COMPONENTS, settings[1:], strict=True)
+        for component, own in zip(CONTROL_PLANE_COMPONENTS, settings[1:], strict=True)
     }
     environment.environment_files(name="Configure the control plane", files=settings)
     in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
@@ -69,8 +69,8 @@ def run_fedora_control_plane() -> None:
     # The others end, again and again, until it answers.
     verify.verified(
         name="See that the apiserver answers",
-        checks=[answers(it, "kube-apiserver", "unit")],
-        timeout=it.spec.verify_timeout,
+        checks=[answers(cluster, "kube-apiserver", "unit")],
+        timeout=cluster.spec.verify_timeout,
     )
     services.services(name="Run what asks the apiserver", units=list(units.values()))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
-from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.operations import environment, packages, services, verify
 
@@ -15,27 +15,29 @@ from pyinfra_kube.operations import environment, packages, services, verify
 FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
 TESTING = "updates-testing"
 # What tells of which release the packages of a role are.
-PROGRAMS = {"master": "kube-apiserver", "node": "kubelet"}
+PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
 
 
 @phase("Fedora hosts")
 def prepare_fedora_host() -> None:
     """Install the host's parts, stop firewalls that docker does not get along with."""
 
-    it = cluster()
-    if it.spec.install_packages:
-        from_files = it.spec.package_source == "rpm"
+    cluster = current_cluster()
+    if cluster.spec.install_packages:
+        from_files = cluster.spec.package_source == "rpm"
         installed = packages.packages(
             name="Install the packages of the host's parts",
-            packages=[] if from_files else distribution_packages(parts(it)),
-            enablerepo=TESTING if it.spec.enable_updates_testing else None,
-            rpm_files=it.spec.rpm_files,
-            removable=it.spec.removable_packages,
+            packages=[] if from_files else distribution_packages(parts(cluster)),
+            enablerepo=TESTING if cluster.spec.enable_updates_testing else None,
+            rpm_files=cluster.spec.rpm_files,
+            removable=cluster.spec.removable_packages,
         )
         if installed.will_change:
             verify.verified(
                 name="See that the packages bring the release",
-                checks=[_brings(it, PROGRAMS[role]) for role in PROGRAMS if it.is_a(role)],
+                checks=[
+                    _brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)
+                ],
                 timeout=1,
             )
     stopped = services.services(
@@ -45,29 +47,32 @@ def prepare_fedora_host() -> None:
     connect_host()
     # What a firewall that ends in this run forbids is no matter.
     if not stopped.will_change:
-        see_firewalls(it, bridge_of_pods(it))
-    if it.is_a("master"):
+        see_firewalls(cluster, bridge_of_pods(cluster))
+    if cluster.is_a("control_plane"):
         environment.runtime_directory(name="Make the services' folder, at every boot too")
 
 
-def parts(it: Cluster) -> list[str]:
+def parts(cluster: Cluster) -> list[str]:
     """What the current host needs packages for."""
 
     wanted = {
-        "etcd": it.is_a("etcd"),
-        "control-plane": it.is_a("master"),
-        "node": it.is_a("node"),
-        "docker": it.is_a("node") and not it.observed[it.me.name].foreign_docker,
-        "flannel": it.is_a("node") and it.spec.network == "flannel" and not it.spec.flannel_source,
-        "network-tools": it.is_a("node"),
+        "etcd": cluster.is_a("etcd"),
+        "control-plane": cluster.is_a("control_plane"),
+        "node": cluster.is_a("node"),
+        "docker": cluster.is_a("node")
+        and not cluster.host_facts[cluster.host_spec.name].foreign_docker,
+        "flannel": cluster.is_a("node")
+        and cluster.spec.network == "flannel"
+        and not cluster.spec.flannel_source,
+        "network-tools": cluster.is_a("node"),
     }
     return [part for part, needed in wanted.items() if needed]
 
 
-def _brings(it: Cluster, program: str) -> verify.Check:
+def _brings(cluster: Cluster, program: str) -> verify.Check:
     """Flags are written for one release line; those of another are refused by it, one by one."""
 
-    major, minor = it.release.minor
+    major, minor = cluster.release.minor
     return verify.Check(
         f"{program} is of {major}.{minor}",
         command=f"{program} --version | grep -qF ' v{major}.{minor}.'",

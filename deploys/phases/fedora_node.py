@@ -17,7 +17,7 @@ from pyinfra_kube.deploys.phases.flannel import (
     run_flannel,
     set_flannel_network,
 )
-from pyinfra_kube.deploys.run.context import cluster
+from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
 
@@ -31,61 +31,61 @@ def configure_fedora_docker() -> None:
     Configure docker, and let pods' packets through; running it comes when its network is known.
     """
 
-    it = cluster()
-    if not it.is_a("node"):
+    cluster = current_cluster()
+    if not cluster.is_a("node"):
         return
-    options: dict[str, Any] = {**asked(it), **HAIRPIN}
-    if it.spec.network == "flannel":
+    options: dict[str, Any] = {**asked(cluster), **HAIRPIN}
+    if cluster.spec.network == "flannel":
         options |= dict.fromkeys(FLANNEL_GIVES)
     else:
-        options["bip"] = it.plan.nodes[it.me.name].bridge_address
-        options |= {"mtu": it.spec.docker_mtu} if it.spec.docker_mtu else {}
+        options["bip"] = cluster.plan.nodes[cluster.host_spec.name].bridge_address
+        options |= {"mtu": cluster.spec.docker_mtu} if cluster.spec.docker_mtu else {}
     docker.docker(
         name="Configure docker",
-        options={**options, **it.spec.docker_options},
-        defaults=defaults(it),
-        added=added(it),
-        nofile=it.spec.docker_nofile,
+        options={**options, **cluster.spec.docker_options},
+        defaults=defaults(cluster),
+        added=added(cluster),
+        nofile=cluster.spec.docker_nofile,
     )
-    iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
+    iptables.forward(name="Forward the packets of pods", cluster_cidr=cluster.plan.cluster_cidr)
 
 
 @phase("docker")
 def run_fedora_docker() -> None:
     """Run docker."""
 
-    it = cluster()
-    if it.is_a("node"):
+    cluster = current_cluster()
+    if cluster.is_a("node"):
         services.services(
             name="Run docker",
             units=[services.Unit("docker.service", config=docker.CONFIG)],
         )
-        docker.working(name="See that docker works", tried=it.release.docker_versions)
+        docker.working(name="See that docker works", tried=cluster.release.docker_versions)
 
 
 @phase("Node")
 def run_fedora_node() -> None:
     """Configure kubelet and kube-proxy, and run them."""
 
-    it = cluster()
-    if not it.is_a("node"):
+    cluster = current_cluster()
+    if not cluster.is_a("node"):
         return
     images.images(
         name="Have the image that holds a pod's network",
-        files={it.release.pause_image: it.artifacts.image("pause") or None},
+        files={cluster.release.pause_image: cluster.artifacts.image("pause") or None},
     )
-    settings = component_files(it, NODE_COMPONENTS)
+    settings = component_files(cluster, NODE_COMPONENTS)
     kubeconfigs = {
         component: files.File(
             KUBECONFIGS[component],
-            it.credentials.kubeconfig(component, it.me.name),
+            cluster.credentials.kubeconfig(component, cluster.host_spec.name),
             mode="600",
             secret=True,
         )
         for component in NODE_COMPONENTS
     }
     needs = {
-        "kubelet": [kubeconfigs["kubelet"], ca_file(it)],
+        "kubelet": [kubeconfigs["kubelet"], ca_file(cluster)],
         "kube-proxy": [kubeconfigs["kube-proxy"]],
     }
     folders = [
@@ -106,7 +106,7 @@ def run_fedora_node() -> None:
                     *(file.path for file in needs[component]),
                 ],
                 own=True,
-                take_over=it.spec.take_over_units,
+                take_over=cluster.spec.take_over_units,
             )
             for component, own in zip(NODE_COMPONENTS, settings[1:], strict=True)
         ],
@@ -120,7 +120,7 @@ def bring_fedora_node() -> None:
     prepare_fedora_host()
     keep_credentials(GROUP)
     configure_fedora_docker()
-    if cluster().spec.network == "flannel":
+    if current_cluster().spec.network == "flannel":
         run_fedora_etcd()
         set_flannel_network()
         give_docker_its_subnet(run_flannel())

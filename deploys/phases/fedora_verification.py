@@ -8,14 +8,14 @@ from typing import Any
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.components import MASTER_COMPONENTS, NODE_COMPONENTS
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.flannel import HostNetwork, compare
 from pyinfra_kube.cluster.flannel import table as agreement
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.phases.flannel import api
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes
-from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.facts.bridge import Links
@@ -28,22 +28,22 @@ from pyinfra_kube.operations import verify
 def verify_fedora_cluster() -> None:
     """Wait for every unit to answer, then for the nodes."""
 
-    it = cluster()
+    cluster = current_cluster()
     # An operation of all hosts: nobody looks for nodes before each host is set up.
     verify.verified(
         name="See that every part answers",
         checks=[
-            *(answers(it, part, "unit") for part in _parts(it.me)),
+            *(answers(cluster, part, "unit") for part in _parts(cluster.host_spec)),
             # etcd takes its settings from its environment.
-            *(obeys(it, part) for part in _parts(it.me) if part != "etcd"),
+            *(obeys(cluster, part) for part in _parts(cluster.host_spec) if part != "etcd"),
         ],
-        timeout=it.spec.verify_timeout,
+        timeout=cluster.spec.verify_timeout,
     )
-    flannel = ["flanneld"] if it.spec.network == "flannel" else []
+    flannel = ["flanneld"] if cluster.spec.network == "flannel" else []
     verify_nodes(
-        it,
+        cluster,
         lambda host: [*(["docker", *flannel] if "node" in host.roles else []), *_parts(host)],
-        bridge_of_pods(it),
+        bridge_of_pods(cluster),
         kubectl="/usr/bin/kubectl",
     )
 
@@ -53,7 +53,7 @@ def _parts(host: HostSpec) -> list[str]:
 
     return [
         *(["etcd"] if "etcd" in host.roles else []),
-        *(MASTER_COMPONENTS if "master" in host.roles else []),
+        *(CONTROL_PLANE_COMPONENTS if "control_plane" in host.roles else []),
         *(NODE_COMPONENTS if "node" in host.roles else []),
     ]
 
@@ -62,37 +62,39 @@ def _parts(host: HostSpec) -> list[str]:
 def verify_flannel() -> None:
     """Compare leases, devices and docker on all nodes."""
 
-    it = cluster()
-    networks = it.notes("networks")
-    verify.look(
+    cluster = current_cluster()
+    networks = cluster.notes("networks")
+    verify.barrier(
         name="Look at the network of each node",
-        at=(lambda: networks.update({it.me.name: _network(it)})) if it.is_a("node") else None,
+        at=(lambda: networks.update({cluster.host_spec.name: _network(cluster)}))
+        if cluster.is_a("node")
+        else None,
     )
-    if it.me.name == it.spec.etcd_members[0].name:
+    if cluster.host_spec.name == cluster.spec.etcd_members[0].name:
         verify.agreed(
             name="See that leases and hosts agree",
-            findings=lambda: _findings(it, networks),
+            findings=lambda: _findings(cluster, networks),
         )
 
 
-def _network(it: Cluster) -> HostNetwork:
+def _network(cluster: Cluster) -> HostNetwork:
     """What the current host has, as it is now."""
 
     links = ask_now(Links)
-    return HostNetwork(host=it.me.name, links=links, subnet=ask_now(Flannel).subnet)
+    return HostNetwork(host=cluster.host_spec.name, links=links, subnet=ask_now(Flannel).subnet)
 
 
-def _findings(it: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
+def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
     """The comparison as a table, and whether nothing disagrees."""
 
-    spec = it.spec
+    spec = cluster.spec
     prefix = spec.flannel_etcd_prefix
     endpoints = [f"http://127.0.0.1:{spec.etcd_client_port}"]
-    keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(it))
+    keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(cluster))
     if keys.status != "ok":
-        raise OperationError(trouble(keys.status, keys.said, endpoints, api(it)))
+        raise OperationError(trouble(keys.status, keys.said, endpoints, api(cluster)))
     # Nobody looked at the nodes that this run is not about.
-    others = {it.plan.addresses[node.name] for node in spec.nodes if node.name not in networks}
+    others = {cluster.plan.addresses[node.name] for node in spec.nodes if node.name not in networks}
     findings = compare(
         [one for one in lease_states(keys, prefix).leases if one.public_ip not in others],
         list(networks.values()),

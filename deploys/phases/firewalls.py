@@ -12,7 +12,7 @@ from pyinfra_kube.operations import firewall, iptables
 PORTS = {"vxlan": 8472, "udp": 8285}
 
 
-def see_firewalls(it: Cluster, pods: str, opened: bool = False) -> None:
+def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
     """
     Say what of the current host's firewalls would stop the cluster's packets.
 
@@ -23,14 +23,14 @@ def see_firewalls(it: Cluster, pods: str, opened: bool = False) -> None:
 
     firewall.seen(
         name="See what of the firewalls stops the cluster's packets",
-        packets=packets(it, pods),
-        network=it.plan.cluster_subnet,
-        coming=_coming(it, opened),
-        note=lambda lines: it.notes("firewalls").update({it.me.name: lines}),
+        packets=packets(cluster, pods),
+        network=cluster.plan.cluster_cidr,
+        pending=_pending(cluster, opened),
+        note=lambda lines: cluster.notes("firewalls").update({cluster.host_spec.name: lines}),
     )
 
 
-def look_at_firewalls(it: Cluster, pods: str) -> None:
+def look_at_firewalls(cluster: Cluster, pods: str) -> None:
     """
     Note anew what of the current host's firewalls stops the cluster's packets.
 
@@ -38,11 +38,11 @@ def look_at_firewalls(it: Cluster, pods: str) -> None:
     + pods: the bridge of the pods
     """
 
-    found = firewall.lines(packets(it, pods), it.plan.cluster_subnet, ask=ask_now)
-    it.notes("firewalls")[it.me.name] = found
+    found = firewall.lines(packets(cluster, pods), cluster.plan.cluster_cidr, ask=ask_now)
+    cluster.notes("firewalls")[cluster.host_spec.name] = found
 
 
-def packets(it: Cluster, pods: str) -> list[firewall.Packet]:
+def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
     """
     The packets that must pass the current host: of pods, and to what others reach there.
 
@@ -51,56 +51,62 @@ def packets(it: Cluster, pods: str) -> list[firewall.Packet]:
     """
 
     found = []
-    if it.is_a("node"):
-        way, all_pods = _way(it), it.plan.cluster_subnet
-        own = it.plan.nodes[it.me.name].pod_cidr if it.spec.network == "routes" else all_pods
+    if cluster.is_a("node"):
+        way, all_pods = _way(cluster), cluster.plan.cluster_cidr
+        own = (
+            cluster.plan.nodes[cluster.host_spec.name].pod_cidr
+            if cluster.spec.network == "routes"
+            else all_pods
+        )
         found += [
             firewall.Packet("forward", pods, way, own, all_pods),
             firewall.Packet("forward", way, pods, all_pods, own),
         ]
-        if it.spec.network == "flannel" and it.spec.flannel_backend in PORTS:
-            port = it.spec.flannel_port or PORTS[it.spec.flannel_backend]
-            found.append(_arriving(it, "udp", port))
-        master = it.plan.addresses[it.spec.masters[0].name] or ""
-        found.append(_arriving(it, "tcp", kubelet_port(it), master))
-    if it.is_a("master"):
-        found.append(_arriving(it, "tcp", it.spec.apiserver_port))
+        if cluster.spec.network == "flannel" and cluster.spec.flannel_backend in PORTS:
+            port = cluster.spec.flannel_port or PORTS[cluster.spec.flannel_backend]
+            found.append(_arriving(cluster, "udp", port))
+        master = cluster.plan.addresses[cluster.spec.control_plane[0].name] or ""
+        found.append(_arriving(cluster, "tcp", kubelet_port(cluster), master))
+    if cluster.is_a("control_plane"):
+        found.append(_arriving(cluster, "tcp", cluster.spec.apiserver_port))
     return found
 
 
-def _arriving(it: Cluster, protocol: str, port: int, source: str = "") -> firewall.Packet:
-    own = it.plan.addresses[it.me.name] or ""
-    return firewall.Packet("input", _link(it), "", source, own, protocol, port)
+def _arriving(cluster: Cluster, protocol: str, port: int, source: str = "") -> firewall.Packet:
+    own = cluster.plan.addresses[cluster.host_spec.name] or ""
+    return firewall.Packet("input", _link(cluster), "", source, own, protocol, port)
 
 
-def kubelet_port(it: Cluster) -> int:
+def kubelet_port(cluster: Cluster) -> int:
     """The port that the apiserver reaches kubelets at."""
 
-    return int(str(it.spec.kubelet_flags.get("port", it.release.ports["kubelet"])))
+    return int(str(cluster.spec.kubelet_flags.get("port", cluster.release.ports["kubelet"])))
 
 
-def _coming(it: Cluster, opened: bool) -> list[str]:
-    found = iptables.forward_rules(it.plan.cluster_subnet) if it.is_a("node") else []
-    return [*found, *([api_rule(it)] if opened and it.is_a("master") else [])]
+def _pending(cluster: Cluster, opened: bool) -> list[str]:
+    found = iptables.forward_rules(cluster.plan.cluster_cidr) if cluster.is_a("node") else []
+    return [*found, *([api_rule(cluster)] if opened and cluster.is_a("control_plane") else [])]
 
 
-def api_rule(it: Cluster) -> str:
+def api_rule(cluster: Cluster) -> str:
     """The rule that opens the apiserver's port."""
 
-    return f"-I INPUT -p tcp --dport {it.spec.apiserver_port} -j ACCEPT"
+    return f"-I INPUT -p tcp --dport {cluster.spec.apiserver_port} -j ACCEPT"
 
 
-def _link(it: Cluster) -> str:
+def _link(cluster: Cluster) -> str:
     """The device that other hosts reach the current one by, empty where that is not known."""
 
-    link = it.observed[it.me.name].link_of(it.plan.addresses[it.me.name])
+    link = cluster.host_facts[cluster.host_spec.name].link_of(
+        cluster.plan.addresses[cluster.host_spec.name]
+    )
     return link.name if link else ""
 
 
-def _way(it: Cluster) -> str:
+def _way(cluster: Cluster) -> str:
     """The device that pods of other nodes are reached by."""
 
-    if it.spec.network == "flannel":
-        devices = {"vxlan": f"flannel.{it.spec.flannel_vni}", "udp": "flannel0"}
-        return devices.get(it.spec.flannel_backend, _link(it))
-    return _link(it)
+    if cluster.spec.network == "flannel":
+        devices = {"vxlan": f"flannel.{cluster.spec.flannel_vni}", "udp": "flannel0"}
+        return devices.get(cluster.spec.flannel_backend, _link(cluster))
+    return _link(cluster)

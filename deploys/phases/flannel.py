@@ -11,7 +11,7 @@ from pyinfra_kube.cluster.flannel import etcd_api
 from pyinfra_kube.deploys.phases.credentials import keep_credentials
 from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.operations import binaries, flannel, services, verify
 
@@ -22,9 +22,9 @@ BINARY = "/usr/local/bin/flanneld"
 def set_flannel_network() -> None:
     """Set the network in etcd, from the first member (M1)."""
 
-    it = cluster()
-    if it.me.name == it.spec.etcd_members[0].name:
-        spec = it.spec
+    cluster = current_cluster()
+    if cluster.host_spec.name == cluster.spec.etcd_members[0].name:
+        spec = cluster.spec
         flannel.network_config(
             name="Set flannel's network in etcd",
             network=spec.flannel_network,
@@ -34,11 +34,11 @@ def set_flannel_network() -> None:
             port=spec.flannel_port,
             endpoints=[f"http://127.0.0.1:{spec.etcd_client_port}"],
             prefix=spec.flannel_etcd_prefix,
-            api=api(it),
+            api=api(cluster),
             allow_network_change=spec.allow_network_change,
         )
     # An operation of all hosts: no flanneld asks before the network is there.
-    verify.look(name="Wait until flannel's network is set", at=None)
+    verify.barrier(name="Wait until flannel's network is set", at=None)
 
 
 @phase("flannel")
@@ -49,21 +49,21 @@ def run_flannel() -> bool:
     Returns whether the node gets another subnet in this run, as far as that can be told.
     """
 
-    it = cluster()
-    if not it.is_a("node"):
+    cluster = current_cluster()
+    if not cluster.is_a("node"):
         return False
-    source, own = it.spec.flannel_source, [BINARY] if it.spec.flannel_source else []
+    source, own = cluster.spec.flannel_source, [BINARY] if cluster.spec.flannel_source else []
     if source:
-        program = binaries.Binary(BINARY, _program(source), it.spec.flannel_sha256 or "")
+        program = binaries.Binary(BINARY, _program(source), cluster.spec.flannel_sha256 or "")
         binaries.binaries(name="Install flanneld", binaries=[program])
     reach: dict[str, Any] = {
-        "endpoints": endpoints(it),
-        "prefix": it.spec.flannel_etcd_prefix,
-        "api": api(it),
+        "endpoints": endpoints(cluster),
+        "prefix": cluster.spec.flannel_etcd_prefix,
+        "api": api(cluster),
     }
     flannel.flanneld(
         name="Configure flanneld",
-        iface=it.me.flannel_iface,
+        iface=cluster.host_spec.flannel_iface,
         binary=BINARY if own else None,
         **reach,
     )
@@ -74,16 +74,16 @@ def run_flannel() -> bool:
                 "flanneld.service",
                 config=[*flannel.CONFIG, *own],
                 own=True,
-                take_over=it.spec.take_over_units,
+                take_over=cluster.spec.take_over_units,
             )
         ],
     )
     leased = flannel.lease(
         name="Have a lease of flannel's network",
-        network=it.spec.flannel_network,
-        backend=it.spec.flannel_backend,
-        vni=it.spec.flannel_vni,
-        port=it.spec.flannel_port,
+        network=cluster.spec.flannel_network,
+        backend=cluster.spec.flannel_backend,
+        vni=cluster.spec.flannel_vni,
+        port=cluster.spec.flannel_port,
         **reach,
     )
     return leased.will_change
@@ -97,7 +97,7 @@ def give_docker_its_subnet(predict: bool) -> None:
     + predict: whether the node gets another subnet in this run
     """
 
-    if cluster().is_a("node"):
+    if current_cluster().is_a("node"):
         flannel.docker_options(name="Have docker use flannel's subnet", predict=predict)
 
 
@@ -108,17 +108,20 @@ def _program(source: str) -> str:
     return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
 
 
-def api(it: Cluster) -> Literal["v2", "v3"]:
+def api(cluster: Cluster) -> Literal["v2", "v3"]:
     """The interface of etcd that the cluster's flannel speaks."""
 
-    return etcd_api(it.spec.flannel_version or "")
+    return etcd_api(cluster.spec.flannel_version or "")
 
 
-def endpoints(it: Cluster) -> list[str]:
+def endpoints(cluster: Cluster) -> list[str]:
     """etcd's URLs as nodes reach it."""
 
-    port = it.spec.etcd_client_port
-    return [f"http://{it.plan.addresses[member.name]}:{port}" for member in it.spec.etcd_members]
+    port = cluster.spec.etcd_client_port
+    return [
+        f"http://{cluster.plan.addresses[member.name]}:{port}"
+        for member in cluster.spec.etcd_members
+    ]
 
 
 # Alone, it brings what it needs.

@@ -1,15 +1,15 @@
 """
-kubelet on every host: as a node, or alone for a master's static pods (N1, N3, N7, C6).
+kubelet on every host: as a node, or alone for the control plane's static pods (N1, N3, N7, C6).
 """
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import KUBECONFIGS, MASTER_COMPONENTS, command_line
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, KUBECONFIGS, command_line
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
 from pyinfra_kube.deploys.phases.credentials import ca_file, cloud_files, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
-from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import read
@@ -23,65 +23,73 @@ BINARY = "/usr/local/bin/kubelet"
 def run_kubelet() -> None:
     """Install kubelet with what it needs, and run it as fresh as its configuration."""
 
-    it = cluster()
-    source, digest = it.artifacts.binary("kubelet")
+    cluster = current_cluster()
+    source, digest = cluster.artifacts.binary("kubelet")
     binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
-    pause = it.release.pause_image
+    pause = cluster.release.pause_image
     images.images(
         name="Have the image that holds a pod's network",
-        files={pause: it.artifacts.image("pause") or None},
+        files={pause: cluster.artifacts.image("pause") or None},
     )
-    read_files = kubelet_files(it)
-    files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(it), *read_files])
-    _say_other_pods(it)
+    read_files = kubelet_files(cluster)
+    files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(cluster), *read_files])
+    _say_other_pods(cluster)
     kubelet.kubelet(
         name="Set kubelet's unit",
-        flags=command_line("kubelet", it.release, it.settings(), it.spec.kubelet_flags),
+        flags=command_line(
+            "kubelet", cluster.release, cluster.settings(), cluster.spec.kubelet_flags
+        ),
         binary=BINARY,
     )
     # Docker lets the log of a container grow as long as that runs.
-    containers = f"{it.settings()['docker_root']}/containers/*/*-json.log"
+    containers = f"{cluster.settings()['docker_root']}/containers/*/*-json.log"
     kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, containers])
     services.services(
         name="Run kubelet",
         units=[
             services.Unit(
                 "kubelet.service",
-                config=[BINARY, *(file.path for file in read_files), ca_file(it).path],
+                config=[BINARY, *(file.path for file in read_files), ca_file(cluster).path],
                 own=True,
-                take_over=it.spec.take_over_units,
+                take_over=cluster.spec.take_over_units,
             )
         ],
     )
 
 
-def folders(it: Cluster) -> list[files.File]:
+def folders(cluster: Cluster) -> list[files.File]:
     """The folders that kubelet looks into."""
 
     return [
         files.File("/etc/kubernetes", kind="directory", mode="755"),
-        files.File(it.spec.manifest_dir, kind="directory", mode="700"),
-        files.File(it.spec.kubelet_root, kind="directory", mode="700"),
+        files.File(cluster.spec.manifest_dir, kind="directory", mode="700"),
+        files.File(cluster.spec.kubelet_root, kind="directory", mode="700"),
     ]
 
 
-def _say_other_pods(it: Cluster) -> None:
+def _say_other_pods(cluster: Cluster) -> None:
     """Say which pods somebody else has put there: kubelet runs them beside ours."""
 
-    directory = it.spec.manifest_dir
-    own = {"etcd": it.is_a("etcd"), **dict.fromkeys(MASTER_COMPONENTS, it.is_a("master"))}
+    directory = cluster.spec.manifest_dir
+    own = {
+        "etcd": cluster.is_a("etcd"),
+        **dict.fromkeys(CONTROL_PLANE_COMPONENTS, cluster.is_a("control_plane")),
+    }
     ours = {f"{directory}/{name}.yaml" for name, wanted in own.items() if wanted}
     for path in sorted({*read(StaticPods, directory=directory).manifests} - ours):
         changes.say(f"{path} is not ours and stays; kubelet runs its pod, so see whether it shall")
 
 
-def kubelet_files(it: Cluster) -> list[files.File]:
+def kubelet_files(cluster: Cluster) -> list[files.File]:
     """What a node's kubelet reads when it starts; one that stands alone reads nothing."""
 
-    if not it.is_a("node"):
+    if not cluster.is_a("node"):
         return []
-    text = it.credentials.kubeconfig("kubelet", it.me.name)
-    return [files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True), *cloud_files(it)]
+    text = cluster.credentials.kubeconfig("kubelet", cluster.host_spec.name)
+    return [
+        files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True),
+        *cloud_files(cluster),
+    ]
 
 
 # Alone, it brings what it needs.

@@ -11,8 +11,8 @@ from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
-from pyinfra_kube.deploys.run.context import Cluster, cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, Observation
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, HostFacts
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.operations import bridge, iptables, routes
 
@@ -21,42 +21,45 @@ from pyinfra_kube.operations import bridge, iptables, routes
 def set_up_pod_network() -> None:
     """Make the bridge before docker needs it, and let pods out and through."""
 
-    it = cluster()
-    if it.is_a("node"):
+    cluster = current_cluster()
+    if cluster.is_a("node"):
         # kubenet makes its bridge by itself; docker needs every other one to be there.
         if needs_bridge():
             bridge.bridge(
                 name=f"Make the bridge {BRIDGE} of the pods",
                 bridge=BRIDGE,
-                address=it.plan.nodes[it.me.name].bridge_address,
-                mtu=it.spec.bridge_mtu,
+                address=cluster.plan.nodes[cluster.host_spec.name].bridge_address,
+                mtu=cluster.spec.bridge_mtu,
             )
         iptables.masquerade(
             name="Masquerade what leaves the cluster",
-            cluster_subnet=it.plan.cluster_subnet,
+            cluster_cidr=cluster.plan.cluster_cidr,
             # A kubelet that sets up the bridge sets the same rule itself.
-            present=it.spec.bridge_approach == "manual",
+            present=cluster.spec.bridge_approach == "manual",
         )
-        iptables.forward(name="Forward the packets of pods", cluster_subnet=it.plan.cluster_subnet)
+        iptables.forward(name="Forward the packets of pods", cluster_cidr=cluster.plan.cluster_cidr)
     routes.routes(
         name="Route to the pods of the other nodes",
-        routes=[routes.Route(pods, via=host) for pods, host in it.plan.routes(it.me.name)],
+        routes=[
+            routes.Route(pods, via=host)
+            for pods, host in cluster.plan.routes(cluster.host_spec.name)
+        ],
     )
-    see_firewalls(it, BRIDGE, opened=it.spec.open_ports)
+    see_firewalls(cluster, BRIDGE, opened=cluster.spec.open_ports)
 
 
-def bridge_of_pods(it: Cluster) -> str:
+def bridge_of_pods(cluster: Cluster) -> str:
     """The bridge that the current host's docker gives to pods where it is docker's own."""
 
-    return str(it.spec.docker_options.get("bridge", DOCKER_BRIDGE))
+    return str(cluster.spec.docker_options.get("bridge", DOCKER_BRIDGE))
 
 
-def check_mtus(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+def check_mtus(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
     """
     See that what the nodes' bridges send fits the links that it leaves by (P5).
 
     + spec: the cluster
-    + observed: what each connected host told
+    + host_facts: what each connected host told
 
     Raises ``InputError``.
     """
@@ -64,7 +67,7 @@ def check_mtus(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
     mtus = {
         host.name: link.mtu
         for host in spec.nodes
-        if host.name in observed and (link := observed[host.name].link_of(host.address))
+        if host.name in host_facts and (link := host_facts[host.name].link_of(host.address))
     }
     if problems := check_mtu(spec, mtus):
         raise InputError(problems)
@@ -73,9 +76,11 @@ def check_mtus(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
 def needs_bridge() -> bool:
     """Whether the current host's docker runs on our bridge."""
 
-    it = cluster()
-    kubenet = it.spec.bridge_approach == "kubelet" and it.release.kubelet_bridge == "kubenet"
-    return it.is_a("node") and not kubenet
+    cluster = current_cluster()
+    kubenet = (
+        cluster.spec.bridge_approach == "kubelet" and cluster.release.kubelet_bridge == "kubenet"
+    )
+    return cluster.is_a("node") and not kubenet
 
 
 # Alone, it brings what it needs.

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
 from pyinfra_kube.deploys.phases.credentials import keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
-from pyinfra_kube.deploys.run.context import cluster
+from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.operations import binaries, files, proxy, services
 
@@ -18,19 +18,21 @@ BINARY = "/usr/local/bin/kube-proxy"
 def run_proxy() -> None:
     """Install kube-proxy on nodes, and run it as fresh as its configuration."""
 
-    it = cluster()
-    if not it.is_a("node"):
+    cluster = current_cluster()
+    if not cluster.is_a("node"):
         return
-    source, digest = it.artifacts.binary("kube-proxy")
+    source, digest = cluster.artifacts.binary("kube-proxy")
     binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
     path = KUBECONFIGS["kube-proxy"]
-    text = it.credentials.kubeconfig("kube-proxy", it.me.name)
+    text = cluster.credentials.kubeconfig("kube-proxy", cluster.host_spec.name)
     kubeconfig = files.File(path, text, mode="600", secret=True)
     folder = files.File(path.rpartition("/")[0], kind="directory", mode="700")
     files.files(name="Set kube-proxy's kubeconfig", files=[folder, kubeconfig])
     proxy.proxy(
         name="Set kube-proxy's unit",
-        flags=command_line("kube-proxy", it.release, it.settings(), it.spec.proxy_flags),
+        flags=command_line(
+            "kube-proxy", cluster.release, cluster.settings(), cluster.spec.proxy_flags
+        ),
         binary=BINARY,
     )
     services.services(
@@ -40,7 +42,7 @@ def run_proxy() -> None:
                 "kube-proxy.service",
                 config=[BINARY, path],
                 own=True,
-                take_over=it.spec.take_over_units,
+                take_over=cluster.spec.take_over_units,
             )
         ],
     )

@@ -12,14 +12,14 @@ from functools import partial
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import MASTER_COMPONENTS, command_line, probe
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, command_line, probe
 from pyinfra_kube.cluster.releases import EXTRA_FLAGS
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.phases.firewalls import kubelet_port, look_at_firewalls
-from pyinfra_kube.deploys.run.context import Cluster, cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.recent_log import WORDS
@@ -34,16 +34,18 @@ _ASK = kubectl_words(KUBECTL, ADMIN)
 def verify_cluster() -> None:
     """Wait for the control plane, then for the nodes, then say what runs where."""
 
-    it = cluster()
+    cluster = current_cluster()
     # An operation of all hosts: nobody looks for nodes before each host is set up.
     verify.verified(
-        name="See that every part answers", checks=checks(it), timeout=it.spec.verify_timeout
+        name="See that every part answers",
+        checks=checks(cluster),
+        timeout=cluster.spec.verify_timeout,
     )
-    verify_nodes(it, runs, BRIDGE)
+    verify_nodes(cluster, runs, BRIDGE)
 
 
 def verify_nodes(
-    it: Cluster, runs: Callable[[HostSpec], list[str]], bridge: str, kubectl: str = KUBECTL
+    cluster: Cluster, runs: Callable[[HostSpec], list[str]], bridge: str, kubectl: str = KUBECTL
 ) -> None:
     """
     Wait for nodes to register, give them what the plan says, wait until they are Ready, and see
@@ -52,11 +54,11 @@ def verify_nodes(
     + it: the cluster
     + runs: what runs on a host, for the table at the end
     + bridge: of the pods
-    + kubectl: the program on masters
+    + kubectl: the program on control-plane hosts
     """
 
-    manual = not it.spec.nodes_register
-    if it.is_first_master:
+    manual = not cluster.spec.nodes_register
+    if cluster.is_first_control_plane:
         ask = kubectl_words(kubectl, ADMIN)
         # One answer for all nodes: a line with name and status for each.
         shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
@@ -64,30 +66,30 @@ def verify_nodes(
         if not manual:
             verify.verified(
                 name="See that nodes register",
-                checks=[_registered(ask, node) for node in _nodes(it)],
-                timeout=it.spec.verify_timeout,
+                checks=[_registered(ask, node) for node in _nodes(cluster)],
+                timeout=cluster.spec.verify_timeout,
                 given=shown,
                 seen=lambda: [_is_registered(node) for node in known().nodes],
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
-            nodes=_node_objects(it, manual),
+            nodes=_node_objects(cluster, manual),
             kubectl=kubectl,
             kubeconfig=ADMIN,
         )
         verify.verified(
             name="See that nodes are Ready",
-            checks=[_ready(ask, node) for node in _nodes(it)],
-            timeout=it.spec.verify_timeout,
+            checks=[_ready(ask, node) for node in _nodes(cluster)],
+            timeout=cluster.spec.verify_timeout,
             given=shown,
             seen=lambda: [_is_ready(node.name) for node in known().nodes.values() if node.ready],
         )
-    verify_packets(it, bridge)
-    if it.keeper:
-        verify.say(name="What runs where", text=lambda: table(it, runs))
+    verify_packets(cluster, bridge)
+    if cluster.runs_once:
+        verify.say(name="What runs where", text=lambda: table(cluster, runs))
 
 
-def verify_packets(it: Cluster, bridge: str) -> None:
+def verify_packets(cluster: Cluster, bridge: str) -> None:
     """
     Send packets from the pods' network of each node to that of each other, or of a sample where
     there are many, to the API's service, and between hosts to the ports that parts of the cluster
@@ -97,15 +99,15 @@ def verify_packets(it: Cluster, bridge: str) -> None:
     + bridge: of the pods
     """
 
-    me = it.me.name
-    places, visits = it.notes("places"), it.notes("visits")
-    ways = reach.pairs([node.name for node in _nodes(it)])
+    me = cluster.host_spec.name
+    places, visits = cluster.notes("places"), cluster.notes("visits")
+    ways = reach.pairs([node.name for node in _nodes(cluster)])
     if me in ways:
         reach.take_place(
             name="Take a place on the network of pods",
             places=places,
             bridge=bridge,
-            pod_cidr=it.plan.nodes[me].pod_cidr if it.spec.network == "routes" else "",
+            pod_cidr=cluster.plan.nodes[me].pod_cidr if cluster.spec.network == "routes" else "",
             visitors=sum(me in others for others in ways.values()),
         )
     reach.send(
@@ -113,49 +115,51 @@ def verify_packets(it: Cluster, bridge: str) -> None:
         places=places,
         visits=visits,
         to=ways.get(me, []),
-        targets=_targets(it),
-        look=lambda: look_at_firewalls(it, bridge),
+        targets=_targets(cluster),
+        look=lambda: look_at_firewalls(cluster, bridge),
     )
     reach.arrived(
         name="See that all packets arrived",
         places=places,
         visits=visits,
-        causes=lambda visit: _causes(it, visit),
+        causes=lambda visit: _causes(cluster, visit),
     )
 
 
-def _targets(it: Cluster) -> list[reach.Target]:
+def _targets(cluster: Cluster) -> list[reach.Target]:
     """The ports that the current host and its pods must reach."""
 
-    spec, me = it.spec, it.me.name
+    spec, me = cluster.spec, cluster.host_spec.name
     found = []
-    if it.is_a("node"):
+    if cluster.is_a("node"):
         api = "the API's service from its pods"
-        found.append(reach.Target(api, it.plan.service_ip, 443, inside=True))
-    if not it.is_a("master"):
+        found.append(reach.Target(api, cluster.plan.service_ip, 443, inside=True))
+    if not cluster.is_a("control_plane"):
         api = f"the API at {spec.master_ip}:{spec.apiserver_port}"
         found.append(reach.Target(api, spec.master_ip, spec.apiserver_port))
     elif "address" not in spec.kubelet_flags:
-        found += [_target(it, "kubelet", node, kubelet_port(it)) for node in _nodes(it)]
-    if it.is_a("etcd"):
+        found += [
+            _target(cluster, "kubelet", node, kubelet_port(cluster)) for node in _nodes(cluster)
+        ]
+    if cluster.is_a("etcd"):
         active = {host.name for host in ctx_state.get().active_hosts}
         members = [one for one in spec.etcd_members if one.name in active]
-        found += [_target(it, "etcd", member, spec.etcd_peer_port) for member in members]
-    return [target for target in found if target.address != it.plan.addresses[me]]
+        found += [_target(cluster, "etcd", member, spec.etcd_peer_port) for member in members]
+    return [target for target in found if target.address != cluster.plan.addresses[me]]
 
 
-def _target(it: Cluster, part: str, host: HostSpec, port: int) -> reach.Target:
-    address = it.plan.addresses[host.name] or ""
+def _target(cluster: Cluster, part: str, host: HostSpec, port: int) -> reach.Target:
+    address = cluster.plan.addresses[host.name] or ""
     return reach.Target(f"{part} of {host.name} at {address}:{port}", address, port)
 
 
-def _causes(it: Cluster, visit: reach.Visit) -> list[str]:
+def _causes(cluster: Cluster, visit: reach.Visit) -> list[str]:
     """What firewalls or failures of the current host, and of those not reached, may have to do."""
 
-    named = [host for host in it.spec.hosts if any(host.name in name for name in visit.missed)]
-    masters = it.spec.masters if any("API" in name for name in visit.missed) else ()
-    hosts = dict.fromkeys(host.name for host in (it.me, *named, *masters))
-    said = it.notes("firewalls")
+    named = [host for host in cluster.spec.hosts if any(host.name in name for name in visit.missed)]
+    masters = cluster.spec.control_plane if any("API" in name for name in visit.missed) else ()
+    hosts = dict.fromkeys(host.name for host in (cluster.host_spec, *named, *masters))
+    said = cluster.notes("firewalls")
     failed = {host.name for host in ctx_state.get().failed_hosts}
     found = [f"{name} failed in this run, see above" for name in hosts if name in failed]
     found += [f"{name}: {line}" for name in hosts for line in said.get(name, ())]
@@ -170,11 +174,11 @@ def runs(host: HostSpec) -> list[str]:
         "kubelet",
         *(["kube-proxy"] if "node" in host.roles else []),
         *(["etcd"] if "etcd" in host.roles else []),
-        *(MASTER_COMPONENTS if "master" in host.roles else []),
+        *(CONTROL_PLANE_COMPONENTS if "control_plane" in host.roles else []),
     ]
 
 
-def _node_objects(it: Cluster, manual: bool) -> list[nodes.NodeObject]:
+def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
     """
     What kubelet does not say of its node when it registers: the pod CIDR, Kubernetes' own labels,
     and those that came later.
@@ -185,16 +189,18 @@ def _node_objects(it: Cluster, manual: bool) -> list[nodes.NodeObject]:
             host.hostname_override,
             # flannel's leases say who has which subnet.
             host=host.name,
-            pod_cidr=it.plan.nodes[host.name].pod_cidr if it.spec.network == "routes" else "",
+            pod_cidr=cluster.plan.nodes[host.name].pod_cidr
+            if cluster.spec.network == "routes"
+            else "",
             labels=host.node_labels if manual else host.reserved_labels,
             registered_with={} if manual else host.node_labels,
             create=manual,
         )
-        for host in _nodes(it)
+        for host in _nodes(cluster)
     ]
 
 
-def checks(it: Cluster) -> list[verify.Check]:
+def checks(cluster: Cluster) -> list[verify.Check]:
     """
     Give what must answer on the current host.
 
@@ -202,13 +208,15 @@ def checks(it: Cluster) -> list[verify.Check]:
     """
 
     pods = [
-        *(["etcd"] if it.is_a("etcd") else []),
-        *(MASTER_COMPONENTS if it.is_a("master") else []),
+        *(["etcd"] if cluster.is_a("etcd") else []),
+        *(CONTROL_PLANE_COMPONENTS if cluster.is_a("control_plane") else []),
     ]
-    units = ["kubelet", *(["kube-proxy"] if it.is_a("node") else [])]
-    found = [check for unit in units for check in (answers(it, unit, "unit"), obeys(it, unit))]
-    found += [answers(it, pod, "pod") for pod in pods]
-    if it.is_a("master"):
+    units = ["kubelet", *(["kube-proxy"] if cluster.is_a("node") else [])]
+    found = [
+        check for unit in units for check in (answers(cluster, unit, "unit"), obeys(cluster, unit))
+    ]
+    found += [answers(cluster, pod, "pod") for pod in pods]
+    if cluster.is_a("control_plane"):
         found.append(
             verify.Check(
                 "the API answers its administrator",
@@ -220,7 +228,7 @@ def checks(it: Cluster) -> list[verify.Check]:
     return found
 
 
-def answers(it: Cluster, component: str, kind: str) -> verify.Check:
+def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
     """
     Give the check that a component of the current host answers.
 
@@ -229,7 +237,7 @@ def answers(it: Cluster, component: str, kind: str) -> verify.Check:
     + kind: how it runs there, as ``unit`` or ``pod``
     """
 
-    asked = probe(component, it.release, it.settings())
+    asked = probe(component, cluster.release, cluster.settings())
     url = f"{asked.scheme.lower()}://{asked.host}:{asked.port}{asked.path}"
     command = f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}"
     if asked.scheme == "TCP":
@@ -247,7 +255,7 @@ def answers(it: Cluster, component: str, kind: str) -> verify.Check:
     return verify.Check(f"{component} answers at {url}", command, logs[kind], hints[kind])
 
 
-def obeys(it: Cluster, component: str) -> verify.Check:
+def obeys(cluster: Cluster, component: str) -> verify.Check:
     """
     Give the check that a component of the current host, which runs as a unit, runs with the flags
     of its plan and no others, whatever drop-ins and environment files there are.
@@ -257,7 +265,10 @@ def obeys(it: Cluster, component: str) -> verify.Check:
     """
 
     flags = command_line(
-        component, it.release, it.settings(), getattr(it.spec, EXTRA_FLAGS[component])
+        component,
+        cluster.release,
+        cluster.settings(),
+        getattr(cluster.spec, EXTRA_FLAGS[component]),
     )
     digest = hashlib.sha256("".join(f"{flag}\n" for flag in sorted(flags)).encode()).hexdigest()
     unit = f"{component}.service"
@@ -309,14 +320,14 @@ def _line_of(node: str, status: str) -> str:
     return f"printf '%s\\n' \"$nodes\" | grep {shlex.quote(line)}"
 
 
-def _nodes(it: Cluster) -> list[HostSpec]:
+def _nodes(cluster: Cluster) -> list[HostSpec]:
     """The nodes that this run sets up."""
 
     active = {host.name for host in ctx_state.get().active_hosts}
-    return [host for host in it.spec.nodes if host.name in active]
+    return [host for host in cluster.spec.nodes if host.name in active]
 
 
-def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
+def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
     """
     What runs where, for people.
 
@@ -334,22 +345,22 @@ def table(it: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
     rows += [
         (
             host.name,
-            it.plan.addresses[host.name] or "",
+            cluster.plan.addresses[host.name] or "",
             failed.get(host.name) or ", ".join(runs(host)),
-            _pod_cidr(it, host.name),
+            _pod_cidr(cluster, host.name),
         )
-        for host in it.spec.hosts
+        for host in cluster.spec.hosts
         if host.name in activated
     ]
-    url, master = it.spec.apiserver_url, it.spec.masters[0].name
+    url, master = cluster.spec.apiserver_url, cluster.spec.control_plane[0].name
     return "\n".join([*lines_of(rows), "", f"API: {url}; on {master}, kubectl works as root."])
 
 
-def _pod_cidr(it: Cluster, host: str) -> str:
-    leased = it.notes("networks").get(host)
+def _pod_cidr(cluster: Cluster, host: str) -> str:
+    leased = cluster.notes("networks").get(host)
     if leased and leased.subnet:
         return str(IPNetwork(leased.subnet.subnet).cidr)
-    return it.plan.nodes[host].pod_cidr if host in it.plan.nodes else "-"
+    return cluster.plan.nodes[host].pod_cidr if host in cluster.plan.nodes else "-"
 
 
 if "__name__" not in globals():

@@ -1,5 +1,5 @@
 """
-Which node was given which pod CIDR, remembered on the control machine beside the credentials (P6).
+Which node was given which pod CIDR, recorded on the control machine beside the credentials (P6).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pyinfra_kube.cluster.addressing import parse_network
 from pyinfra_kube.cluster.errors import InputError, Problem
 
 
-class AddressBook:
+class Allocations:
     """
     The file of pod CIDRs in a cluster's folder.
 

@@ -33,10 +33,10 @@ from pyinfra_kube.cluster.credentials import (
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.flannel import check_iface
 from pyinfra_kube.cluster.releases import Release
-from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_master_ip, says_address
-from pyinfra_kube.deploys.run.allocations import AddressBook
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_endpoint, says_address
+from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
-from pyinfra_kube.deploys.run.host_facts import DAMAGED, Observation, observe
+from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine.snapshot import asked_as, told_by_deploy
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
@@ -53,7 +53,7 @@ class Cluster:
     + store, book: what is kept in a folder of the control machine
     + credentials: keys, certificates, tokens and kubeconfigs
     + artifacts: where binaries and images come from
-    + observed: what each connected host told at the start
+    + host_facts: what each connected host told at the start
     + unanswered: why a connected host told nothing
     """
 
@@ -61,10 +61,10 @@ class Cluster:
     release: Release
     plan: AddressPlan
     store: CredentialStore
-    book: AddressBook
+    book: Allocations
     credentials: Credentials
     artifacts: Artifacts
-    observed: dict[str, Observation]
+    host_facts: dict[str, HostFacts]
     unanswered: dict[str, FactError] = field(default_factory=dict)
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -77,24 +77,24 @@ class Cluster:
         return self._notes.setdefault(about, {})
 
     @property
-    def me(self) -> HostSpec:
+    def host_spec(self) -> HostSpec:
         """The current host."""
         return self.spec.host(ctx_host.get().name)
 
     def is_a(self, role: str) -> bool:
-        """Whether the current host is a ``master``, a ``node`` or an ``etcd`` member."""
-        return role in self.me.roles
+        """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""
+        return role in self.host_spec.roles
 
     def settings(self, host: str = "", **facts: object) -> dict[str, object]:
         """The settings of the command lines of a host, by default of the current one."""
-        name = host or self.me.name
-        observed = self.observed[name].settings if name in self.observed else {}
-        return settings(self.spec, self.plan, name, {**observed, **facts})
+        name = host or self.host_spec.name
+        host_facts = self.host_facts[name].settings if name in self.host_facts else {}
+        return settings(self.spec, self.plan, name, {**host_facts, **facts})
 
     @property
-    def is_first_master(self) -> bool:
+    def is_first_control_plane(self) -> bool:
         """Whether the current host is the one that others' objects are asked for."""
-        return self.me.name == self.spec.masters[0].name
+        return self.host_spec.name == self.spec.control_plane[0].name
 
     @property
     def new_addresses(self) -> list[str]:
@@ -122,20 +122,20 @@ class Cluster:
         self.book.write({n: cidr for n, cidr in self.book.read().items() if n not in gone})
 
     @property
-    def keeper(self) -> bool:
+    def runs_once(self) -> bool:
         """
         Whether the current host is the one whose turn it is to do what is done once. When it fails
         another takes its place, so ask when the turn has come.
         """
         active = {host.name for host in ctx_state.get().active_hosts}
-        return next(h.name for h in self.spec.hosts if h.name in active) == self.me.name
+        return next(h.name for h in self.spec.hosts if h.name in active) == self.host_spec.name
 
 
 _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
 _lock = RLock()
 
 
-def cluster() -> Cluster:
+def current_cluster() -> Cluster:
     """
     Return the cluster of this run, made when the first host asks.
 
@@ -168,10 +168,12 @@ def cluster_on(network: str, instead: str) -> Cluster:
     Raises ``InputError``.
     """
 
-    it = cluster()
-    if it.spec.network != network:
-        raise InputError([Problem("network", it.spec.network, None, network, f"use {instead}")])
-    return it
+    cluster = current_cluster()
+    if cluster.spec.network != network:
+        raise InputError(
+            [Problem("network", cluster.spec.network, None, network, f"use {instead}")]
+        )
+    return cluster
 
 
 def read_spec(state: State) -> ClusterSpec:
@@ -211,58 +213,60 @@ def _make(state: State) -> Cluster:
         allowed = "a file on this machine"
         raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])
     artifacts = Artifacts.of(spec, release)
-    store, book = CredentialStore(folder_of(spec)), AddressBook(folder_of(spec))
-    observed, unanswered = _observe(state, spec)
-    spec = _with_addresses(state, spec, observed)
-    _check_master(spec, observed)
-    _check_ifaces(spec, observed)
+    store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
+    host_facts, unanswered = _gather(state, spec)
+    spec = _with_addresses(state, spec, host_facts)
+    _check_endpoint(spec, host_facts)
+    _check_ifaces(spec, host_facts)
     plan = make_plan(
         spec,
-        carried=_carried(spec, observed, book.read()),
-        remembered=book.read(),
-        networks={name: seen.networks for name, seen in observed.items()},
-        services=_service_ranges(spec, observed),
+        current=_current(spec, host_facts, book.read()),
+        recorded=book.read(),
+        networks={name: seen.networks for name, seen in host_facts.items()},
+        services=_service_ranges(spec, host_facts),
     )
     _say(plan.table())
     credentials = store.plan(spec, plan, basic_auth=spec.basic_auth)
-    _check_store(spec, credentials, observed)
-    _check_etcd(spec, observed)
+    _check_store(spec, credentials, host_facts)
+    _check_etcd(spec, host_facts)
     for line in credentials.warnings:
         logger.warning(line)
-    return Cluster(spec, release, plan, store, book, credentials, artifacts, observed, unanswered)
+    return Cluster(spec, release, plan, store, book, credentials, artifacts, host_facts, unanswered)
 
 
-def _carried(
-    spec: ClusterSpec, observed: Mapping[str, Observation], remembered: Mapping[str, str]
+def _current(
+    spec: ClusterSpec, host_facts: Mapping[str, HostFacts], recorded: Mapping[str, str]
 ) -> dict[str, str]:
     """
     The pod CIDR that each host carries. A bridge whose address is not what was written down when
     it was made has drifted; flannel alone gives others later.
     """
 
-    carried = {name: seen.pod_cidr for name, seen in observed.items() if seen.pod_cidr}
+    current = {name: seen.pod_cidr for name, seen in host_facts.items() if seen.pod_cidr}
     if spec.network == "flannel":
-        return carried
-    return {name: remembered.get(name, cidr) for name, cidr in carried.items()}
+        return current
+    return {name: recorded.get(name, cidr) for name, cidr in current.items()}
 
 
-def _service_ranges(spec: ClusterSpec, observed: Mapping[str, Observation]) -> dict[str, str]:
-    """The range that each master gives to services, unless the inventory's own flag says which."""
+def _service_ranges(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> dict[str, str]:
+    """The services' range of each apiserver, unless the inventory's own flag says which."""
 
     if "service-cluster-ip-range" in spec.apiserver_flags:
         return {}
-    masters = (host.name for host in spec.masters if host.name in observed)
-    return {name: observed[name].service_range for name in masters if observed[name].service_range}
+    masters = (host.name for host in spec.control_plane if host.name in host_facts)
+    return {
+        name: host_facts[name].service_range for name in masters if host_facts[name].service_range
+    }
 
 
 def _check_store(
-    spec: ClusterSpec, credentials: Credentials, observed: Mapping[str, Observation]
+    spec: ClusterSpec, credentials: Credentials, host_facts: Mapping[str, HostFacts]
 ) -> None:
     """Notice that the folder was lost, before what hosts hold is overwritten."""
 
     nothing = {"", *(() if credentials.new else (DAMAGED,))}
     held = {
-        n: one.ca_fingerprint for n, one in observed.items() if one.ca_fingerprint not in nothing
+        n: one.ca_fingerprint for n, one in host_facts.items() if one.ca_fingerprint not in nothing
     }
     # A host that differs from others which hold our CA has drifted, and is mended.
     if credentials.ca_fingerprint not in held.values():
@@ -273,7 +277,7 @@ def _check_store(
             raise InputError(problems)
 
 
-def _check_etcd(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
+def _check_etcd(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
     """Refuse to go on with what another cluster left: its objects, and whom they let in."""
 
     allowed = "a folder without data of another cluster's etcd, which ours would go on with"
@@ -282,36 +286,34 @@ def _check_etcd(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
             "etcd_data_dir",
             str(spec.etcd_data_dir),
             host.name,
-            f"{allowed}; {observed[host.name].other_etcd} is there",
+            f"{allowed}; {host_facts[host.name].other_etcd} is there",
             f"move that away, or, where it is this cluster's, put its ca.crt to {CA_CERTIFICATE}",
         )
         for host in spec.etcd_members
-        if host.name in observed and observed[host.name].other_etcd
+        if host.name in host_facts and host_facts[host.name].other_etcd
     ]
     if problems:
         raise InputError(problems)
 
 
-def _observe(
-    state: State, spec: ClusterSpec
-) -> tuple[dict[str, Observation], dict[str, FactError]]:
+def _gather(state: State, spec: ClusterSpec) -> tuple[dict[str, HostFacts], dict[str, FactError]]:
     """What every connected host tells, asked at once, and why some tell nothing."""
 
     hosts = [host for host in state.inventory.get_active_hosts() if _has_role(spec, host)]
     told = told_by_deploy()
 
-    def ask(host: Host) -> Observation | FactError:
+    def ask(host: Host) -> HostFacts | FactError:
         with ctx_config.use(state.config.copy()), ctx_host.use(host), asked_as(told):
             try:
-                return observe(spec, CA_CERTIFICATE)
+                return gather(spec, CA_CERTIFICATE)
             except FactError as error:
                 return error
 
     asked = {host.name: gevent.spawn(ask, host) for host in hosts}
     gevent.joinall(list(asked.values()), raise_error=True)
     told = {name: greenlet.get() for name, greenlet in asked.items()}
-    observed = {name: one for name, one in told.items() if isinstance(one, Observation)}
-    return observed, {name: one for name, one in told.items() if isinstance(one, FactError)}
+    host_facts = {name: one for name, one in told.items() if isinstance(one, HostFacts)}
+    return host_facts, {name: one for name, one in told.items() if isinstance(one, FactError)}
 
 
 def _has_role(spec: ClusterSpec, host: Host) -> bool:
@@ -319,14 +321,14 @@ def _has_role(spec: ClusterSpec, host: Host) -> bool:
 
 
 def _with_addresses(
-    state: State, spec: ClusterSpec, observed: Mapping[str, Observation]
+    state: State, spec: ClusterSpec, host_facts: Mapping[str, HostFacts]
 ) -> ClusterSpec:
     """The spec with addresses that only the hosts themselves could tell."""
 
     hosts = {host.name: host for host in state.inventory}
     seen = {
         name: SeenAddresses(one.own, _connected(hosts[name]), one.address)
-        for name, one in observed.items()
+        for name, one in host_facts.items()
     }
     written = [name for name, host in hosts.items() if says_address(host.data.dict())]
     # flanneld takes the address of the default route, which may be one that others have too.
@@ -346,22 +348,22 @@ def _connected(host: Host) -> str:
         return ""
 
 
-def _check_master(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
-    masters = [host for host in spec.masters if host.name in observed]
-    if len(masters) == len(spec.masters):
+def _check_endpoint(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
+    masters = [host for host in spec.control_plane if host.name in host_facts]
+    if len(masters) == len(spec.control_plane):
         known = {
             host.name: [
-                *dict.fromkeys([*observed[host.name].addresses, *filter(None, [host.address])])
+                *dict.fromkeys([*host_facts[host.name].addresses, *filter(None, [host.address])])
             ]
             for host in masters
         }
-        problems: list[Problem] = check_master_ip(spec, known)
+        problems: list[Problem] = check_endpoint(spec, known)
         if problems:
             raise InputError(problems)
 
 
-def _check_ifaces(spec: ClusterSpec, observed: Mapping[str, Observation]) -> None:
-    seen = [(host, observed[host.name]) for host in spec.nodes if host.name in observed]
+def _check_ifaces(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
+    seen = [(host, host_facts[host.name]) for host in spec.nodes if host.name in host_facts]
     problems = [
         problem
         for host, found in seen

@@ -48,7 +48,7 @@ _STATUS = "/proc/self/status"
 
 
 @dataclass(frozen=True)
-class Observation:
+class HostFacts:
     """
     + addresses: every IPv4 address that the host has, but those of pods
     + address: the one that its default route leaves by
@@ -107,7 +107,7 @@ class Observation:
         return next(found, None)
 
 
-def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
+def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     """
     Ask the current host.
 
@@ -143,7 +143,7 @@ def observe(spec: ClusterSpec, ca_certificate: str) -> Observation:
     bridges = {BRIDGE, _docker_bridge()}
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
-    return Observation(
+    return HostFacts(
         addresses=[str(IPNetwork(address).ip) for address in addresses],
         address=_default_address(links),
         networks=[str(IPNetwork(address).cidr) for address in addresses],
@@ -232,11 +232,11 @@ def _default_address(links: dict[str, Link]) -> str:
 def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]) -> str:
     """What the node's pods have now: the bridge says, or else kubelet's own flag."""
 
-    pods = IPNetwork(spec.flannel_network if spec.network == "flannel" else spec.cluster_subnet)
-    carried = [*_addresses(links, BRIDGE), kubelet.get("pod-cidr", "")]
+    pods = IPNetwork(spec.flannel_network if spec.network == "flannel" else spec.cluster_cidr)
+    current = [*_addresses(links, BRIDGE), kubelet.get("pod-cidr", "")]
     # Before a cluster docker0 has docker's own network, which says nothing of pods.
-    carried += [a for a in _addresses(links, DOCKER_BRIDGE) if IPNetwork(a).cidr in pods]
-    return next((str(IPNetwork(cidr).cidr) for cidr in carried if cidr), "")
+    current += [a for a in _addresses(links, DOCKER_BRIDGE) if IPNetwork(a).cidr in pods]
+    return next((str(IPNetwork(cidr).cidr) for cidr in current if cidr), "")
 
 
 def _service_range(apiserver: ProcessState) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import read_ahead
+from pyinfra_kube.engine.prefetch import prefetch
 from pyinfra_kube.operations import files, hosts, iptables, routes, services, sysctl
 
 _UNIT = "bench-sleep.service"
@@ -18,7 +18,7 @@ _SERVICE = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-
 
 @phase("Light")
 def light() -> None:
-    read_ahead(build)
+    prefetch(build)
     build()
 
 

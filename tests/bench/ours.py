@@ -37,7 +37,7 @@ def site(
     An inventory that reaches hosts through doors.
 
     + settings: of all hosts
-    + groups: group → hosts; by default masters and nodes
+    + groups: group → hosts; by default control_plane and nodes
     + addresses: host → the address that others know it by, where its door has another
     """
 

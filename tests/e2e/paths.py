@@ -35,15 +35,15 @@ _lab = run_path({lab!r})
 _own = {own!r}
 _hosts = {{
     name: {{**data, **_own.get(name, {{}})}}
-    for name, data in [*_lab["masters"][0], *_lab["nodes"][0]]
+    for name, data in [*_lab["control_plane"][0], *_lab["nodes"][0]]
 }}
-_data = {{**_lab["masters"][1], **{settings!r}}}
+_data = {{**_lab["control_plane"][1], **{settings!r}}}
 """
 _GROUP = """\
 {group} = ([(name, _hosts[name]) for name in {names}], _data)
 """
 _GROUPS_OF_LAB = """\
-masters = ([(name, _hosts[name]) for name, _ in _lab["masters"][0]], _data)
+control_plane = ([(name, _hosts[name]) for name, _ in _lab["control_plane"][0]], _data)
 nodes = ([(name, _hosts[name]) for name, _ in _lab["nodes"][0]], _data)
 """
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -109,7 +109,7 @@ class Site:
 
     + folder: an empty one
     + settings: data of the inventory, over that of inventories/lab.py
-    + groups: group → hosts; by default the masters and the nodes that the lab has at that time
+    + groups: group → hosts; by default the control plane and nodes that the lab has at that time
     + own: host → data of its own
     """
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 MASTER, *NODES = "fed-master", "fed-node-1", "fed-node-2"
 NEW = "fed-node-3"
 # The guide's own numbers.
-GUIDE = {"network": "flannel", "cluster_subnet": "18.16.0.0/16", "flannel_subnet_len": 24}
+GUIDE = {"network": "flannel", "cluster_cidr": "18.16.0.0/16", "flannel_subnet_len": 24}
 PREFIX = "http://127.0.0.1:2379/v2/keys/coreos.com/network"
 
 
@@ -213,7 +213,7 @@ def test_an_interface_that_no_host_has_is_refused(built: Run, lab: Lab, site: Si
 WRONG = {
     "two nodes of one name": (["hostname_override=one"], "hostname_override = 'one'"),
     "a network smaller than a subnet": (
-        ["cluster_subnet=18.16.0.0/25"],
+        ["cluster_cidr=18.16.0.0/25"],
         "flannel_subnet_len = 24; allowed: from 27 to 30",
     ),
     "subnets larger than the network": (["flannel_subnet_len=12"], "flannel_subnet_len = "),
@@ -235,7 +235,7 @@ def test_wrong_input(built: Run, lab: Lab, site: Site, case: str) -> None:
 
 def test_another_range_under_running_pods_is_refused(built: Run, lab: Lab, site: Site) -> None:
     before = stands(lab)
-    run = site.run("-y", "--data", "cluster_subnet=10.16.0.0/16", deploy="multinode")
+    run = site.run("-y", "--data", "cluster_cidr=10.16.0.0/16", deploy="multinode")
     assert run.code != 0
     assert "would take their network from running pods" in run.said
     assert stands(lab) == before

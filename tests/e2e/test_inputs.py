@@ -27,32 +27,32 @@ DAEMON = "/etc/docker/daemon.json"
 # With what the error must say: key and value, what is allowed, the way out.
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "services among pods": (
-        {"settings": {"service_cluster_ip_range": "10.10.128.0/24"}},
+        {"settings": {"service_cidr": "10.10.128.0/24"}},
         [
-            "service_cluster_ip_range = '10.10.128.0/24'",
-            "allowed: a range apart from cluster_subnet 10.10.0.0/16",
+            "service_cidr = '10.10.128.0/24'",
+            "allowed: a range apart from cluster_cidr 10.10.0.0/16",
             'fix: for example "10.0.0.0/24"',
         ],
     ),
     "hosts among pods": (
-        {"settings": {"cluster_subnet": "{network}"}},
+        {"settings": {"cluster_cidr": "{network}"}},
         [
-            "cluster_subnet = '{network}'",
+            "cluster_cidr = '{network}'",
             f"allowed: a range without the hosts' addresses: {MASTER}",
         ],
     ),
     "host bits": (
-        {"settings": {"cluster_subnet": "10.10.3.0/16"}},
-        ["cluster_subnet = '10.10.3.0/16'", "allowed: a network without host bits", "10.10.0.0/16"],
+        {"settings": {"cluster_cidr": "10.10.3.0/16"}},
+        ["cluster_cidr = '10.10.3.0/16'", "allowed: a network without host bits", "10.10.0.0/16"],
     ),
     "host bits of a node": (
-        {"own": {NODES[0]: {"node_pod_cidr": "10.10.1.1/24"}}},
-        [f"{NODES[0]}: node_pod_cidr = '10.10.1.1/24'", "host bits", 'fix: write "10.10.1.0/24"'],
+        {"own": {NODES[0]: {"pod_cidr": "10.10.1.1/24"}}},
+        [f"{NODES[0]}: pod_cidr = '10.10.1.1/24'", "host bits", 'fix: write "10.10.1.0/24"'],
     ),
     "more nodes than networks": (
-        {"settings": {"cluster_subnet": "10.10.0.0/24"}},
+        {"settings": {"cluster_cidr": "10.10.0.0/24"}},
         [
-            "cluster_subnet = '10.10.0.0/24'",
+            "cluster_cidr = '10.10.0.0/24'",
             "allowed: a range for 2 nodes; this one has room for 1",
             "fix: node_cidr_mask_size = 25",
         ],
@@ -71,20 +71,23 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["kubelet_flags = 'api-servers'", "a flag of kubelet 1.20", "fix: use --kubeconfig"],
     ),
     "unknown key": (
-        {"settings": {"cluster_subnett": "10.10.0.0/16"}},
-        ["cluster_subnett", "allowed: a known key", "fix: did you mean cluster_subnet?"],
+        {"settings": {"cluster_cidrt": "10.10.0.0/16"}},
+        ["cluster_cidrt", "allowed: a known key", "fix: did you mean cluster_cidr?"],
     ),
     "missing group": (
-        {"groups": {"masters": [MASTER], "node": NODES}},
+        {"groups": {"control_plane": [MASTER], "node": NODES}},
         ["nodes is not set", "allowed: a group with at least one host", "rename the group node"],
     ),
     "address that no master has": (
         {"settings": {"master_ip": "{nobody}"}},
-        ["master_ip = '{nobody}'", f"allowed: an address of a master: {MASTER} ({{master}})"],
+        [
+            "master_ip = '{nobody}'",
+            f"allowed: an address of the control plane: {MASTER} ({{master}})",
+        ],
     ),
     "address of a node": (
         {"settings": {"master_ip": "{node}"}},
-        ["master_ip = '{node}'", f"fix: {NODES[0]} has it: is it to be a master?"],
+        ["master_ip = '{node}'", f"fix: {NODES[0]} has it: is it to be in the control plane?"],
     ),
     "version as a number": (
         {"settings": {"kubernetes_version": 1.20}},
@@ -147,7 +150,7 @@ def test_what_only_hosts_know_is_refused_after_looking(lab: Lab, tmp_path: Path)
         before = state(lab), site.contents()
         run = site.run("-y")
         allowed = f"allowed: a range apart from the network 10.10.77.0/24 of {NODES[1]}"
-        refused(run, ["cluster_subnet = '10.10.0.0/16'", allowed, "fix: for example"])
+        refused(run, ["cluster_cidr = '10.10.0.0/16'", allowed, "fix: for example"])
         assert (state(lab), site.contents()) == before
     finally:
         execute(lab, NODES[1], "ip link delete far")
@@ -186,8 +189,8 @@ CHOICES: dict[str, dict[str, Any]] = {
             "kubernetes_version": "1.3.10",
         }
     },
-    "three members": {"groups": {"masters": [MASTER], "nodes": NODES, "etcd": list(HOSTS)}},
-    "a master that is a node": {"groups": {"masters": [MASTER], "nodes": list(HOSTS)}},
+    "three members": {"groups": {"control_plane": [MASTER], "nodes": NODES, "etcd": list(HOSTS)}},
+    "a master that is a node": {"groups": {"control_plane": [MASTER], "nodes": list(HOSTS)}},
 }
 
 

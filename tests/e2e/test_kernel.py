@@ -180,7 +180,7 @@ def test_bridge_is_no_bridge(kernel: Kernel) -> None:
 
 @both_backends
 def test_masquerade(kernel: Kernel) -> None:
-    wanted = {"cluster_subnet": "10.10.0.0/16"}
+    wanted = {"cluster_cidr": "10.10.0.0/16"}
     kernel.run("iptables -w -t nat -A POSTROUTING -o eth0 -j MASQUERADE")
     others = rules_of(kernel, "nat")
     ours = [Rule.parse(MASQUERADE, "nat")]
@@ -199,11 +199,11 @@ def test_masquerade(kernel: Kernel) -> None:
     kernel.reboot()
     assert kernel.once(iptables.masquerade, **wanted) == []
     assert rules_of(kernel, "nat") == ours
-    kernel.settle(iptables.masquerade, cluster_subnet="10.30.0.0/16")
+    kernel.settle(iptables.masquerade, cluster_cidr="10.30.0.0/16")
     kernel.reboot()
     assert [rule.value("-s") for rule in rules_of(kernel, "nat")] == [""]
-    assert kernel.once(iptables.masquerade, cluster_subnet="10.30.0.0/16") == []
-    kernel.settle(iptables.masquerade, cluster_subnet="10.30.0.0/16", present=False)
+    assert kernel.once(iptables.masquerade, cluster_cidr="10.30.0.0/16") == []
+    kernel.settle(iptables.masquerade, cluster_cidr="10.30.0.0/16", present=False)
     assert rules_of(kernel, "nat") == []
 
 
@@ -233,7 +233,7 @@ def test_rules_with_a_chain_and_an_odd_comment(kernel: Kernel) -> None:
 @both_backends
 def test_forward(kernel: Kernel) -> None:
     kernel.run("iptables -w -A FORWARD -j REJECT && iptables -w -P FORWARD DROP")
-    assert kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16")
+    assert kernel.settle(iptables.forward, cluster_cidr="10.10.0.0/16")
     targets = [rule.target for rule in rules_of(kernel, "filter")]
     assert targets == ["ACCEPT", "ACCEPT", "REJECT"]
 
@@ -241,10 +241,10 @@ def test_forward(kernel: Kernel) -> None:
 def test_the_same_rule_below_what_rejects_is_not_the_same(kernel: Kernel) -> None:
     accept = "iptables -w -A FORWARD -s 10.10.0.0/16 -j ACCEPT"
     kernel.run(f"{accept} && iptables -w -A FORWARD -d 10.10.0.0/16 -j ACCEPT")
-    kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16", persist=False)
+    kernel.settle(iptables.forward, cluster_cidr="10.10.0.0/16", persist=False)
     assert len(rules_of(kernel, "filter")) == 2
     kernel.run("iptables -w -I FORWARD -j REJECT")
-    assert kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16", persist=False)
+    assert kernel.settle(iptables.forward, cluster_cidr="10.10.0.0/16", persist=False)
     targets = [rule.target for rule in rules_of(kernel, "filter")]
     assert targets == ["ACCEPT", "ACCEPT", "REJECT", "ACCEPT", "ACCEPT"]
 
@@ -529,7 +529,7 @@ def test_rules_of_others_around_ours_and_dockers(
         was_reached = [r for r in there.rules if (r.table, r.target) == (rule.table, rule.chain)]
         assert bool(reached) == bool(was_reached)
 
-    kernel.settle(iptables.forward, cluster_subnet="10.10.0.0/16")
+    kernel.settle(iptables.forward, cluster_cidr="10.10.0.0/16")
     assert [r for r in kernel.fact(Rules).rules if r in others] == others
     kernel.settle(iptables.rules, rules=[], owner="kube-forward", present=False)
     assert kernel.fact(Rules).rules == left.rules

@@ -305,7 +305,7 @@ def test_what_a_hosts_docker_has_stays(part: Part, told: str, registries: str) -
 
 
 def test_a_drop_in_that_systemd_has_not_read_is_named(part: Part) -> None:
-    part.sh(f"{MAKE_ROOM}; systemctl daemon-reload")
+    part.sh(f"{MAKE_ROOM}; systemctl daemon-reload; systemctl restart docker")
     part.sh(f"printf '[Service]\\nEnvironment=DOCKER_OPTS=--iptables=true\\n' > {MINE}")
     assert f"{MINE}: changed since systemd read it" in part.fails(TOLD)
     part.sh(f"rm {MINE}; systemctl daemon-reload; touch {MINE.replace('mine', 'kubernetes')}")

@@ -295,7 +295,7 @@ def test_nothing_is_planned_after_a_run(web: dict[str, str], lab: Lab, site: Sit
 
 def test_services_keep_their_range(web: dict[str, str], lab: Lab, site: Site) -> None:
     before = at_rest(lab)
-    moved = ("--data", "service_cluster_ip_range=10.253.0.0/24")
+    moved = ("--data", "service_cidr=10.253.0.0/24")
     run = site.run("-y", *moved)
     assert run.code != 0
     assert "no host was touched" in run.said

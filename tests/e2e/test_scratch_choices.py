@@ -21,7 +21,7 @@ SETTINGS = {
     "bridge_approach": "kubelet",
     "log_to_host": True,
 }
-GROUPS = {"masters": [MASTER], "nodes": list(HOSTS), "etcd": list(HOSTS)}
+GROUPS = {"control_plane": [MASTER], "nodes": list(HOSTS), "etcd": list(HOSTS)}
 
 
 @pytest.fixture(scope="module")

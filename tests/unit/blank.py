@@ -20,8 +20,8 @@ from tests.unit.harness import FactRunner, answers
 
 HOSTS = {"m": "192.0.2.1", "n": "192.0.2.11", "o": "192.0.2.12"}
 ADDRESSES = {name: {"ssh_hostname": address} for name, address in HOSTS.items()}
-ONE_NODE = {"masters": ["m"], "nodes": ["n"]}
-TWO_NODES = {"masters": ["m"], "nodes": ["n", "o"]}
+ONE_NODE = {"control_plane": ["m"], "nodes": ["n"]}
+TWO_NODES = {"control_plane": ["m"], "nodes": ["n", "o"]}
 
 Path_ = Callable[[], object]
 Groups = Mapping[str, Sequence[str]]

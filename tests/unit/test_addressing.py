@@ -27,9 +27,9 @@ from pyinfra_kube.cluster.errors import InputError, Problem, Wrong
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.pod_network import check_mtus
-from pyinfra_kube.deploys.run.allocations import AddressBook
-from pyinfra_kube.deploys.run.context import Cluster, _carried
-from pyinfra_kube.deploys.run.host_facts import Observation
+from pyinfra_kube.deploys.run.allocations import Allocations
+from pyinfra_kube.deploys.run.context import Cluster, _current
+from pyinfra_kube.deploys.run.host_facts import HostFacts
 from pyinfra_kube.facts.bridge import Link
 
 
@@ -46,7 +46,7 @@ def spec_of(
     for name in names:
         address = str(IPAddress("192.168.11.0") + int(name[1:]))
         data[name] = {"ssh_hostname": address} | (hosts or {}).get(name, {})
-    return ClusterSpec.from_inventory({"masters": ["m1"], "nodes": names}, data)
+    return ClusterSpec.from_inventory({"control_plane": ["m1"], "nodes": names}, data)
 
 
 def cidrs(plan: AddressPlan) -> dict[str, str]:
@@ -74,7 +74,7 @@ def refused(spec: ClusterSpec, **known: Any) -> list[Problem]:
     ],
 )
 def test_capacity(subnet: str, size: int, nodes: int, pods: int) -> None:
-    plan = make_plan(spec_of(1, cluster_subnet=subnet, node_cidr_mask_size=size))
+    plan = make_plan(spec_of(1, cluster_cidr=subnet, node_cidr_mask_size=size))
     assert (plan.capacity, plan.capacity_left) == (nodes, nodes - 1)
     assert plan.nodes["n1"].pods == usable_pods(size) == pods
 
@@ -88,12 +88,12 @@ def test_capacity(subnet: str, size: int, nodes: int, pods: int) -> None:
     ],
 )
 def test_services(services: str, number: int, first: str, dns: str) -> None:
-    plan = make_plan(spec_of(service_cluster_ip_range=services))
+    plan = make_plan(spec_of(service_cidr=services))
     assert (plan.services, plan.service_ip, plan.dns_ip) == (number, first, dns)
 
 
 def test_the_bridge_has_the_first_address_with_the_length() -> None:
-    node = make_plan(spec_of(cluster_subnet="10.20.0.0/16", node_cidr_mask_size=26)).nodes["n2"]
+    node = make_plan(spec_of(cluster_cidr="10.20.0.0/16", node_cidr_mask_size=26)).nodes["n2"]
     assert node.name == "n2"
     assert node.address == "192.168.11.2"
     assert node.pod_cidr == "10.20.0.64/26"
@@ -106,20 +106,20 @@ def test_the_bridge_has_the_first_address_with_the_length() -> None:
 KEPT: dict[str, tuple[dict[str, Any], dict[str, Any], list[int]]] = {
     "the first free ones, in order": ({}, {}, [0, 1, 2]),
     "the node's own choice first": ({"n2": 0}, {}, [1, 0, 2]),
-    "then what is carried": ({"n3": 7}, {"carried": {"n2": 9}}, [0, 9, 7]),
-    "then what was planned": ({}, {"carried": {"n2": 9}, "remembered": {"n1": 4}}, [4, 9, 0]),
-    "what is carried over what was planned": (
+    "then what is current": ({"n3": 7}, {"current": {"n2": 9}}, [0, 9, 7]),
+    "then what was planned": ({}, {"current": {"n2": 9}, "recorded": {"n1": 4}}, [4, 9, 0]),
+    "what is current over what was planned": (
         {},
-        {"carried": {"n2": 9}, "remembered": {"n2": 4, "n1": 8}},
+        {"current": {"n2": 9}, "recorded": {"n2": 4, "n1": 8}},
         [8, 9, 0],
     ),
-    "the node's choice over what was planned": ({"n1": 5}, {"remembered": {"n1": 4}}, [5, 0, 1]),
+    "the node's choice over what was planned": ({"n1": 5}, {"recorded": {"n1": 4}}, [5, 0, 1]),
     "nothing that a host holds which is gone": (
         {},
-        {"carried": {"old": 0}, "remembered": {"older": 2}},
+        {"current": {"old": 0}, "recorded": {"older": 2}},
         [1, 3, 4],
     ),
-    "a network once more when it is free": ({}, {"carried": {"n2": 1, "n3": 2}}, [0, 1, 2]),
+    "a network once more when it is free": ({}, {"current": {"n2": 1, "n3": 2}}, [0, 1, 2]),
 }
 
 
@@ -137,7 +137,7 @@ def _known(known: dict[str, dict[str, int]]) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("case", KEPT)
 def test_who_gets_what(case: str) -> None:
     chosen, known, expected = KEPT[case]
-    hosts = {name: {"node_pod_cidr": _cidr(number)} for name, number in chosen.items()}
+    hosts = {name: {"pod_cidr": _cidr(number)} for name, number in chosen.items()}
     plan = make_plan(spec_of(3, hosts), **_known(known))
     assert list(cidrs(plan).values()) == [_cidr(number) for number in expected]
     assert list(cidrs(plan)) == ["n1", "n2", "n3"]
@@ -145,56 +145,56 @@ def test_who_gets_what(case: str) -> None:
 
 
 def test_what_gone_hosts_hold_counts() -> None:
-    plan = make_plan(spec_of(), remembered={"old": "10.10.9.0/24"}, carried={"old": "10.10.8.0/22"})
+    plan = make_plan(spec_of(), recorded={"old": "10.10.9.0/24"}, current={"old": "10.10.8.0/22"})
     assert plan.reserved == 4
     assert plan.capacity_left == 256 - 4 - 2
 
 
 def test_the_address_of_a_bridge_is_as_good_as_its_network() -> None:
-    assert cidrs(make_plan(spec_of(1), carried={"n1": "10.10.3.1/24"})) == {"n1": "10.10.3.0/24"}
+    assert cidrs(make_plan(spec_of(1), current={"n1": "10.10.3.1/24"})) == {"n1": "10.10.3.0/24"}
 
 
 RENUMBERED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str, list[str]]] = {
-    "chosen otherwise than carried": (
-        {"hosts": {"n1": {"node_pod_cidr": "10.10.5.0/24"}}},
-        {"carried": {"n1": "10.10.3.0/24"}},
-        "node_pod_cidr",
+    "chosen otherwise than current": (
+        {"hosts": {"n1": {"pod_cidr": "10.10.5.0/24"}}},
+        {"current": {"n1": "10.10.3.0/24"}},
+        "pod_cidr",
         "10.10.3.0/24, which it carries now",
         ["10.10.5.0/24", "10.10.0.0/24"],
     ),
-    "carried outside the range": (
+    "current outside the range": (
         {},
-        {"carried": {"n1": "10.99.3.0/24"}},
-        "cluster_subnet",
+        {"current": {"n1": "10.99.3.0/24"}},
+        "cluster_cidr",
         "with 10.99.3.0/24 as one of its /24: which it carries now",
         ["10.10.0.0/24", "10.10.1.0/24"],
     ),
-    "carried in another size": (
+    "current in another size": (
         {},
-        {"carried": {"n1": "10.10.3.0/25"}},
-        "cluster_subnet",
+        {"current": {"n1": "10.10.3.0/25"}},
+        "cluster_cidr",
         "with 10.10.3.0/25 as one of its /24",
         ["10.10.0.0/24", "10.10.1.0/24"],
     ),
-    "carried by a node, chosen for another": (
-        {"hosts": {"n2": {"node_pod_cidr": "10.10.3.0/24"}}},
-        {"carried": {"n1": "10.10.3.0/24"}},
-        "node_pod_cidr",
+    "current by a node, chosen for another": (
+        {"hosts": {"n2": {"pod_cidr": "10.10.3.0/24"}}},
+        {"current": {"n1": "10.10.3.0/24"}},
+        "pod_cidr",
         "n2 has it too",
         ["10.10.0.0/24", "10.10.3.0/24"],
     ),
-    "planned for a node, carried by another": (
+    "planned for a node, current by another": (
         {},
-        {"remembered": {"n1": "10.10.3.0/24"}, "carried": {"n2": "10.10.3.0/24"}},
-        "node_pod_cidr",
+        {"recorded": {"n1": "10.10.3.0/24"}, "current": {"n2": "10.10.3.0/24"}},
+        "pod_cidr",
         "n2 has it too (which an earlier plan gave it)",
         ["10.10.0.0/24", "10.10.3.0/24"],
     ),
     "chosen for a node, held by a host that is gone": (
-        {"hosts": {"n1": {"node_pod_cidr": "10.10.3.0/24"}}},
-        {"remembered": {"old": "10.10.3.0/24"}},
-        "node_pod_cidr",
-        "old has it too (its node_pod_cidr)",
+        {"hosts": {"n1": {"pod_cidr": "10.10.3.0/24"}}},
+        {"recorded": {"old": "10.10.3.0/24"}},
+        "pod_cidr",
+        "old has it too (its pod_cidr)",
         ["10.10.0.0/24", "10.10.1.0/24"],
     ),
 }
@@ -229,7 +229,7 @@ def test_services_do_not_move_unless_that_is_allowed(given: str, moves: bool) ->
         assert make_plan(spec_of(), services=known).warnings == ()
         return
     (problem,) = refused(spec_of(), services=known)
-    assert (problem.key, problem.value) == ("service_cluster_ip_range", "10.0.0.0/16")
+    assert (problem.key, problem.value) == ("service_cidr", "10.0.0.0/16")
     assert given in problem.allowed
     assert "allow_network_change = True" in (problem.fix or "")
     (warning,) = make_plan(spec_of(allow_network_change=True), services=known).warnings
@@ -237,8 +237,8 @@ def test_services_do_not_move_unless_that_is_allowed(given: str, moves: bool) ->
 
 
 def test_all_is_held_by_hosts_that_are_gone() -> None:
-    spec = spec_of(2, cluster_subnet="10.10.0.0/23")
-    (problem,) = refused(spec, remembered={"old": "10.10.0.0/24"})
+    spec = spec_of(2, cluster_cidr="10.10.0.0/23")
+    (problem,) = refused(spec, recorded={"old": "10.10.0.0/24"})
     assert problem.allowed == "a range with a /24 left for n2"
     assert "take old out of addresses.yaml" in (problem.fix or "")
 
@@ -249,9 +249,9 @@ def test_all_is_held_by_hosts_that_are_gone() -> None:
 @pytest.mark.parametrize(
     ("network", "key"),
     [
-        ("10.10.0.0/16", "cluster_subnet"),
-        ("10.10.77.0/24", "cluster_subnet"),
-        ("10.0.7.9/30", "service_cluster_ip_range"),
+        ("10.10.0.0/16", "cluster_cidr"),
+        ("10.10.77.0/24", "cluster_cidr"),
+        ("10.0.7.9/30", "service_cidr"),
     ],
 )
 def test_a_network_of_a_host_in_the_way(network: str, key: str) -> None:
@@ -263,31 +263,31 @@ def test_a_network_of_a_host_in_the_way(network: str, key: str) -> None:
 
 def test_both_ranges_in_the_way_of_one_network() -> None:
     problems = refused(spec_of(), networks={"n1": ["10.0.0.0/9"]})
-    assert [problem.key for problem in problems] == ["cluster_subnet", "service_cluster_ip_range"]
+    assert [problem.key for problem in problems] == ["cluster_cidr", "service_cidr"]
     assert problems[0].fix == 'for example "10.128.0.0/16"'
 
 
 def test_networks_that_are_not_in_the_way() -> None:
     networks = {"n1": ["0.0.0.0/0", "10.10.3.0/24", "10.11.0.0/16", "192.168.0.0/16"]}
-    plan = make_plan(spec_of(), networks=networks, carried={"n1": "10.10.3.0/24"})
+    plan = make_plan(spec_of(), networks=networks, current={"n1": "10.10.3.0/24"})
     assert plan.warnings == ()
 
 
 def test_docker0_is_only_warned_of() -> None:
     plan = make_plan(
-        spec_of(cluster_subnet="172.16.0.0/12"),
+        spec_of(cluster_cidr="172.16.0.0/12"),
         networks={"n1": ["172.17.0.0/16", "192.168.0.0/16"]},
     )
     assert plan.warnings == (
-        "cluster_subnet 172.16.0.0/12 overlaps docker's own default 172.17.0.0/16",
-        "cluster_subnet 172.16.0.0/12 overlaps docker0 172.17.0.0/16 of n1",
+        "cluster_cidr 172.16.0.0/12 overlaps docker's own default 172.17.0.0/16",
+        "cluster_cidr 172.16.0.0/12 overlaps docker0 172.17.0.0/16 of n1",
     )
 
 
 def test_a_public_range_is_warned_of() -> None:
-    plan = make_plan(spec_of(cluster_subnet="18.16.0.0/16"))
+    plan = make_plan(spec_of(cluster_cidr="18.16.0.0/16"))
     (warning,) = plan.warnings
-    assert warning.startswith("cluster_subnet 18.16.0.0/16 is public")
+    assert warning.startswith("cluster_cidr 18.16.0.0/16 is public")
 
 
 def test_an_address_that_only_the_host_could_tell() -> None:
@@ -343,22 +343,22 @@ def test_routes_over_a_router_are_warned_of() -> None:
 
 def test_flannel_gives_networks_itself() -> None:
     spec = spec_of(network="flannel", flannel_network="10.20.0.0/16")
-    plan = make_plan(spec, carried={"n2": "10.20.29.0/24"}, remembered={"n1": "10.20.7.0/24"})
+    plan = make_plan(spec, current={"n2": "10.20.29.0/24"}, recorded={"n1": "10.20.7.0/24"})
     assert cidrs(plan) == {"n2": "10.20.29.0/24"}
     assert plan.routes("n1") == []
     assert (plan.capacity, plan.capacity_left) == (255, 253)
     assert "flannel's choice" in plan.table()
-    (problem,) = refused(spec, carried={"n2": "10.99.29.0/24"})
+    (problem,) = refused(spec, current={"n2": "10.99.29.0/24"})
     assert problem.key == "flannel_network"
 
 
 def test_the_table() -> None:
     spec = spec_of(
         ["n1", "n20"],
-        {"n20": {"node_pod_cidr": "10.10.200.0/24", "ssh_hostname": "n20.example.com"}},
-        service_cluster_ip_range="18.1.0.0/16",
+        {"n20": {"pod_cidr": "10.10.200.0/24", "ssh_hostname": "n20.example.com"}},
+        service_cidr="18.1.0.0/16",
     )
-    plan = make_plan(spec, remembered={"old": "10.10.0.0/24"})
+    plan = make_plan(spec, recorded={"old": "10.10.0.0/24"})
     assert plan.table() == (
         """\
 cluster        kubernetes    Kubernetes 1.20.2
@@ -367,12 +367,12 @@ pods           10.10.0.0/16  256 nodes of a /24: 2 in use, 1 held by other hosts
                              253 pods a node (110 unless max_pods is set)
 services       18.1.0.0/16   65534 services; kubernetes 18.1.0.1, DNS 18.1.0.10
 
-HOST  ADDRESS          ROLES        POD CIDR        BRIDGE          PODS
-m1    192.168.10.4     master etcd  -               -               -
-n1    192.168.11.1     node         10.10.1.0/24    10.10.1.1/24    253
-n20   (not known yet)  node         10.10.200.0/24  10.10.200.1/24  253
+HOST  ADDRESS          ROLES               POD CIDR        BRIDGE          PODS
+m1    192.168.10.4     control-plane etcd  -               -               -
+n1    192.168.11.1     node                10.10.1.0/24    10.10.1.1/24    253
+n20   (not known yet)  node                10.10.200.0/24  10.10.200.1/24  253
 
-warning: service_cluster_ip_range 18.1.0.0/16 is public: hosts of the internet in it cannot be \
+warning: service_cidr 18.1.0.0/16 is public: hosts of the internet in it cannot be \
 reached"""
     )
     assert "253 pods a node (max_pods 200)" in make_plan(spec_of(max_pods=200)).table()
@@ -400,16 +400,16 @@ def specs(draw: st.DrawFn) -> ClusterSpec:
     chosen = draw(st.dictionaries(st.integers(1, nodes), numbers, max_size=3))
     first = IPNetwork(subnet).first
     hosts = {
-        f"n{node}": {"node_pod_cidr": str(IPNetwork((first + (number << (32 - size)), size)))}
+        f"n{node}": {"pod_cidr": str(IPNetwork((first + (number << (32 - size)), size)))}
         for node, number in chosen.items()
     }
     try:
         return spec_of(
             nodes,
             hosts,
-            cluster_subnet=subnet,
+            cluster_cidr=subnet,
             node_cidr_mask_size=size,
-            service_cluster_ip_range=draw(networks(12, 28)),
+            service_cidr=draw(networks(12, 28)),
         )
     except InputError:
         assume(False)
@@ -421,12 +421,12 @@ def specs(draw: st.DrawFn) -> ClusterSpec:
 def test_nothing_overlaps(spec: ClusterSpec) -> None:
     plan = make_plan(spec)
     pods = [IPNetwork(node.pod_cidr) for node in plan.nodes.values()]
-    services = IPNetwork(plan.service_cluster_ip_range)
+    services = IPNetwork(plan.service_cidr)
     hosts = [IPAddress(address) for address in plan.addresses.values() if address]
     assert set(plan.nodes) == {node.name for node in spec.nodes}
     assert not any(one in two or two in one for one, two in combinations(pods, 2))
     for network in pods:
-        assert network in IPNetwork(spec.cluster_subnet)
+        assert network in IPNetwork(spec.cluster_cidr)
         assert network.prefixlen == spec.node_cidr_mask_size
         assert network.ip == network.network
         assert network not in services
@@ -449,7 +449,7 @@ def test_bridges_and_numbers(spec: ClusterSpec) -> None:
         not_for_pods = {network[0], network[-1], IPAddress(node.bridge_ip)}
         assert node.pods == network.size - len(not_for_pods) > 0
         assert node.name in plan.table()
-    subnet = IPNetwork(spec.cluster_subnet)
+    subnet = IPNetwork(spec.cluster_cidr)
     assert plan.capacity == node_capacity(spec) == subnet.size // network.size
     assert plan.capacity_left == plan.capacity - len(plan.nodes) >= 0
     assert make_plan(spec) == plan
@@ -460,12 +460,12 @@ def test_bridges_and_numbers(spec: ClusterSpec) -> None:
     st.permutations([f"n{i}" for i in range(1, 9)]),
     st.lists(st.permutations([f"n{i}" for i in range(1, 9)]), min_size=1, max_size=3),
     st.integers(1, 6),
-    st.sampled_from(["carried", "remembered"]),
+    st.sampled_from(["current", "recorded"]),
 )
 def test_nodes_that_come_and_go_never_renumber_another(
     first: list[str], later: list[list[str]], number: int, source: str
 ) -> None:
-    subnet = {"cluster_subnet": "10.10.0.0/21"}
+    subnet = {"cluster_cidr": "10.10.0.0/21"}
     has = cidrs(make_plan(spec_of(first[:number], **subnet)))
     for order in later:
         present = order[: number + 1]
@@ -496,9 +496,9 @@ def test_a_network_is_read_as_it_is_written_or_not_at_all(octets: list[int], len
 
 
 def test_what_nodes_were_given_is_kept_until_they_are_removed(tmp_path: Path) -> None:
-    spec, book = spec_of(remove_nodes=["n2"]), AddressBook(tmp_path)
+    spec, book = spec_of(remove_nodes=["n2"]), Allocations(tmp_path)
     book.write({"old": "10.10.0.0/24"})
-    plan = make_plan(spec, remembered=book.read())
+    plan = make_plan(spec, recorded=book.read())
     unused: Any = None
     it = Cluster(
         *(spec, Release.of(spec.kubernetes_version), plan),
@@ -525,7 +525,7 @@ def test_a_bridge_fits_the_link_that_its_packets_leave_by(
         "eth0": Link("eth0", "", 9000, "", ("192.0.2.9/24",), True, None),
         "eth1": Link("eth1", "", mtu, "", ("192.168.11.1/24",), True, None),
     }
-    seen = {"n1": Observation([], "", [], "", "", "", "", links=links)}
+    seen = {"n1": HostFacts([], "", [], "", "", "", "", links=links)}
     says = nullcontext() if fits else pytest.raises(InputError, match=f"n1: .*write {mtu}")
     with says:
         check_mtus(spec_of(**data), seen)
@@ -533,13 +533,13 @@ def test_a_bridge_fits_the_link_that_its_packets_leave_by(
 
 def test_a_bridge_with_another_address_than_written_down_has_drifted() -> None:
     seen = {
-        "n1": Observation([], "", [], "10.99.0.0/24", "", "", ""),
-        "n2": Observation([], "", [], "10.10.7.0/24", "", "", ""),
+        "n1": HostFacts([], "", [], "10.99.0.0/24", "", "", ""),
+        "n2": HostFacts([], "", [], "10.10.7.0/24", "", "", ""),
     }
-    carried = _carried(spec_of(), seen, {"n1": "10.10.4.0/24"})
-    assert carried == {"n1": "10.10.4.0/24", "n2": "10.10.7.0/24"}
-    plan = make_plan(spec_of(), carried=carried, remembered={"n1": "10.10.4.0/24"})
-    assert cidrs(plan) == carried
+    current = _current(spec_of(), seen, {"n1": "10.10.4.0/24"})
+    assert current == {"n1": "10.10.4.0/24", "n2": "10.10.7.0/24"}
+    plan = make_plan(spec_of(), current=current, recorded={"n1": "10.10.4.0/24"})
+    assert cidrs(plan) == current
 
 
 # Which of its addresses is a host's own
@@ -599,7 +599,7 @@ OWN: dict[str, tuple[dict[str, SeenAddresses], dict[str, str] | str]] = {
 def test_the_own_address_of_a_host(case: str) -> None:
     seen, expected = OWN[case]
     names = {"m": PLAIN, "n1": PLAIN, "n2": PLAIN}
-    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1", "n2"]}, names)
+    cluster = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n1", "n2"]}, names)
     if isinstance(expected, str):
         with pytest.raises(InputError) as failure:
             choose_addresses(cluster, seen)
@@ -610,7 +610,9 @@ def test_the_own_address_of_a_host(case: str) -> None:
 
 def test_an_address_that_ssh_finds_and_the_host_has_not() -> None:
     data = {"n1": {**PLAIN, "ssh_hostname": "203.0.113.5"}}
-    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1"]}, {"m": PLAIN, **data})
+    cluster = ClusterSpec.from_inventory(
+        {"control_plane": ["m"], "nodes": ["n1"]}, {"m": PLAIN, **data}
+    )
     seen = {"n1": SeenAddresses({N1: "eth0"}, "203.0.113.5", "192.168.33.11")}
     assert choose_addresses(cluster, seen) == {"n1": "192.168.33.11"}
     # Somebody who writes it knows.
@@ -619,7 +621,7 @@ def test_an_address_that_ssh_finds_and_the_host_has_not() -> None:
 
 def test_gathered_addresses_are_checked_as_written_ones() -> None:
     names = {"m": PLAIN, "n1": PLAIN}
-    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1"]}, names)
+    cluster = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n1"]}, names)
     for address, said in {
         "10.10.3.1": "a range without the hosts' addresses: n1 10.10.3.1",
         "10.0.0.7": "a range without the hosts' addresses: n1 10.0.0.7",
@@ -648,7 +650,7 @@ _TEXT = st.sampled_from([VAGRANT, M, N1, N2, "10.10.3.1/24", "127.0.0.1/8", "0.0
 )
 def test_no_two_hosts_are_given_one_address(seen: dict[str, SeenAddresses]) -> None:
     names = {"m": PLAIN, "n1": PLAIN, "n2": PLAIN}
-    cluster = ClusterSpec.from_inventory({"masters": ["m"], "nodes": ["n1", "n2"]}, names)
+    cluster = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n1", "n2"]}, names)
     try:
         chosen = choose_addresses(cluster, seen)
         cluster.with_addresses(chosen)

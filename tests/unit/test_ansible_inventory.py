@@ -89,7 +89,7 @@ def test_each_layout_gives_the_plan_of_its_twin(
 def test_groups_and_data_need_no_pyinfra() -> None:
     inventory = read_inventory(FIXTURES / LAYOUTS["2016-08"])
     spec = ClusterSpec.from_inventory(inventory.groups, inventory.data)
-    assert [host.name for host in spec.masters] == ["master-a", "master-b", "master-c"]
+    assert [host.name for host in spec.control_plane] == ["master-a", "master-b", "master-c"]
     assert inventory.data["master-b"]["_sudo"] is True
     assert inventory.data["master-b"]["_sudo_password"] == "not for print"
 
@@ -208,7 +208,7 @@ def test_variables_beside_another_playbook(tmp_path: Path) -> None:
         ("insecure_registrys: a:5000, b", "insecure_registries", ["a:5000", "b"]),
         ("etcd_client_port: '4001'", "etcd_client_port", 4001),
         ("kube_master_api_port: '{{ 6000 + 443 }}'", "secure_port", 6443),
-        ("kube-service-addresses: 10.3.0.0/16", "service_cluster_ip_range", "10.3.0.0/16"),
+        ("kube-service-addresses: 10.3.0.0/16", "service_cidr", "10.3.0.0/16"),
         ("ansible_ssh_user: root", "_sudo", False),
         ("ansible_ssh_user: centos", "_sudo", True),
         ("ansible_sudo: 'no'", "_sudo", False),
@@ -273,9 +273,9 @@ _SERVERS = "dns_server: \"{{ kube_service_addresses | ipaddr(10) | ipaddr('addre
         ("network: routes\nnetworking: flannel", "network", "routes"),
         ("secure_port: '6443'", "secure_port", 6443),
         ("kubelet_flags: {v: 4}\nkubelet_options: --v=2 --x", "kubelet_flags", {"v": 4}),
-        ("cluster_subnet: 10.20.0.0/16", "flannel_network", None),
+        ("cluster_cidr: 10.20.0.0/16", "flannel_network", None),
         (
-            "cluster_subnet: 10.20.0.0/16\nflannel_subnet: 10.20.0.0",
+            "cluster_cidr: 10.20.0.0/16\nflannel_subnet: 10.20.0.0",
             "flannel_network",
             "10.20.0.0/12",
         ),
@@ -285,9 +285,9 @@ _SERVERS = "dns_server: \"{{ kube_service_addresses | ipaddr(10) | ipaddr('addre
             "10.20.0.0/16",
         ),
         # What a template of theirs makes goes with ours.
-        (f"service_cluster_ip_range: 10.3.0.0/16\n{_SERVERS}", "cluster_dns", "10.3.0.10"),
+        (f"service_cidr: 10.3.0.0/16\n{_SERVERS}", "cluster_dns", "10.3.0.10"),
         (
-            f"kube_service_addresses: 9.0.0.0/8\nservice_cluster_ip_range: 10.3.0.0/16\n{_SERVERS}",
+            f"kube_service_addresses: 9.0.0.0/8\nservice_cidr: 10.3.0.0/16\n{_SERVERS}",
             "cluster_dns",
             "10.3.0.10",
         ),

@@ -25,7 +25,7 @@ from pyinfra_kube.cluster.spec import ClusterSpec
 
 ADDRESSES = {"m1": "192.0.2.10", "n1": "192.0.2.11", "n2": "192.0.2.12", "m2": "192.0.2.13"}
 ADDRESSES["m3"] = "192.0.2.14"
-GROUPS = {"masters": ["m1"], "nodes": ["n1", "n2"]}
+GROUPS = {"control_plane": ["m1"], "nodes": ["n1", "n2"]}
 ON_MASTER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 
 
@@ -318,7 +318,7 @@ def test_a_kubelet_leaves_the_labels_of_kubernetes_to_others() -> None:
     }
     data = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
     own = {"n1": data | {"address": ADDRESSES["n1"], "node_labels": labels}}
-    spec = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["n1"]}, own)
+    spec = ClusterSpec.from_inventory({"control_plane": ["m1"], "nodes": ["n1"]}, own)
     assert named("kubelet", spec, "n1")["node-labels"] == "disk=ssd,example.io/rack=7"
     assert spec.host("n1").reserved_labels == {"node-role.kubernetes.io/db": "", "k8s.io/x": "y"}
 
@@ -329,7 +329,7 @@ def test_no_admission_plugins_at_all() -> None:
 
 
 def test_a_master_that_is_a_node_too() -> None:
-    spec = spec_of("1.20.2", {"masters": ["m1"], "nodes": ["m1", "n1"]})
+    spec = spec_of("1.20.2", {"control_plane": ["m1"], "nodes": ["m1", "n1"]})
     kubelet = named("kubelet", spec, "m1")
     assert kubelet["register-node"] == "true"
     assert kubelet["kubeconfig"] == "/var/lib/kubelet/kubeconfig"
@@ -343,8 +343,8 @@ def test_nodes_whose_objects_are_made_for_them(given: dict[str, Any]) -> None:
     assert not spec.nodes_register
 
 
-def test_several_masters_with_an_etcd_member_each() -> None:
-    groups = {"masters": ["m1", "m2", "m3"], "nodes": ["n1"]}
+def test_several_control_planes_with_an_etcd_member_each() -> None:
+    groups = {"control_plane": ["m1", "m2", "m3"], "nodes": ["n1"]}
     spec = spec_of("1.3.10", groups)
     etcd = named("etcd", spec, "m2")
     assert etcd["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.13:2379"
@@ -362,7 +362,7 @@ def test_several_masters_with_an_etcd_member_each() -> None:
 
 
 def test_etcd_on_a_host_of_its_own() -> None:
-    spec = spec_of("1.20.2", {"masters": ["m1"], "etcd": ["m2"], "nodes": ["n1"]})
+    spec = spec_of("1.20.2", {"control_plane": ["m1"], "etcd": ["m2"], "nodes": ["n1"]})
     assert named("kube-apiserver", spec, "m1")["etcd-servers"] == "http://192.0.2.13:2379"
     etcd = named("etcd", spec, "m2")
     assert etcd["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.13:2379"
@@ -490,9 +490,9 @@ def test_probes(
 @st.composite
 def clusters(draw: st.DrawFn) -> ClusterSpec:
     release = Release.of(f"{draw(st.sampled_from(known_releases()))}.1")
-    masters = draw(st.sampled_from([["m1"], ["m1", "m2", "m3"]]))
+    hosts = draw(st.sampled_from([["m1"], ["m1", "m2", "m3"]]))
     nodes = ["n1", *(["m1"] if draw(st.booleans()) else [])]
-    groups = {"masters": masters, "nodes": nodes}
+    groups = {"control_plane": hosts, "nodes": nodes}
     if draw(st.booleans()):
         groups["etcd"] = ["n2"]
     cloud = draw(st.sampled_from([None, *release.cloud_providers]))

@@ -57,7 +57,7 @@ def spec_of(nodes: tuple[str, ...] = ("n1", "n2"), **data: Any) -> ClusterSpec:
     data = {"kubernetes_version": "1.18.2", "master_ip": "192.0.2.10", **data}
     addresses = {"m1": data["master_ip"], **{n: f"192.0.2.{i}" for i, n in enumerate(nodes, 20)}}
     hosts = {name: {**data, "address": address} for name, address in addresses.items()}
-    return ClusterSpec.from_inventory({"masters": ["m1"], "nodes": list(nodes)}, hosts)
+    return ClusterSpec.from_inventory({"control_plane": ["m1"], "nodes": list(nodes)}, hosts)
 
 
 def plan_of(store: CredentialStore, spec: ClusterSpec, **options: Any) -> Credentials:
@@ -117,7 +117,7 @@ def test_what_is_saved_is_what_was_planned(tmp_path: Path) -> None:
     assert store.exists
     for name in ("ca_cert", "server_key", "known_tokens_csv", "basic_auth_csv", "ca_fingerprint"):
         assert getattr(again, name) == getattr(planned, name)
-    assert again.master_files() == planned.master_files()
+    assert again.control_plane_files() == planned.control_plane_files()
     assert store.save() == []
 
 
@@ -258,8 +258,8 @@ def test_plain_http_needs_no_user(tmp_path: Path) -> None:
     assert config["clusters"][0]["cluster"] == {"server": "http://192.0.2.10:8080"}
     assert config["users"] == []
     assert config["contexts"][0]["context"] == {"cluster": "kubernetes"}
-    assert "/srv/kubernetes/known_tokens.csv" not in found.master_files()
-    assert "/srv/kubernetes/service-account.key" in found.master_files()
+    assert "/srv/kubernetes/known_tokens.csv" not in found.control_plane_files()
+    assert "/srv/kubernetes/service-account.key" in found.control_plane_files()
 
 
 def test_basic_auth_only_when_asked_for(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_secrets_are_listed_and_not_shown(tmp_path: Path, kind: str) -> None:
     shown = "\n".join([repr(found), str(found), *found.changes, found.ca_cert, found.server_cert])
     assert not [secret for secret in listed if secret in shown]
     secret_files = [
-        t for name, t in found.master_files().items() if name.endswith((".key", ".csv"))
+        t for name, t in found.control_plane_files().items() if name.endswith((".key", ".csv"))
     ]
     for text in [*secret_files, found.kubeconfig("admin"), found.kubeconfig("kubelet", "n1")]:
         assert any(secret in text for secret in listed)

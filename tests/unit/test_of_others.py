@@ -17,7 +17,7 @@ from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.control_plane import _refuse_others
 from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
 from pyinfra_kube.deploys.run.context import _check_etcd
-from pyinfra_kube.deploys.run.host_facts import observe
+from pyinfra_kube.deploys.run.host_facts import gather
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import Snapshot, Subject
 from pyinfra_kube.facts.checks import Checks
@@ -29,7 +29,9 @@ from pyinfra_kube.operations.services import Unit, _put_aside
 from tests.unit import harness
 
 DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
-SPEC = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA})
+SPEC = ClusterSpec.from_inventory(
+    {"control_plane": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA}
+)
 ELSEWHERE = {"DOCKER_HOST": "tcp://192.0.2.1:2375", "DOCKER_CONTEXT": "x", "DOCKER_TLS_VERIFY": "1"}
 
 
@@ -116,7 +118,7 @@ def test_what_a_package_of_apt_provides_is_installed(tmp_path: Path) -> None:
 def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None:
     state = SimpleNamespace(points_at="directory")
     with harness.fake_host({"file_states.Files": dict.fromkeys(there, state)}):
-        seen = observe(SPEC, "/srv/kubernetes/ca.crt")
+        seen = gather(SPEC, "/srv/kubernetes/ca.crt")
     if not refused:
         _check_etcd(SPEC, {"m1": seen})
         return

@@ -99,7 +99,11 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
     (fedora_single_node, {}, "nodes = ['n', 'o']; allowed: one node"),
     (multinode, FLANNEL | {"kubernetes_version": "1.24.0"}, "kubernetes_version = '1.24.0'; all"),
     (multinode, FLANNEL | {"flannel_backend": "gre"}, "flannel_backend = 'gre'; allowed: 'vxlan'"),
-    (remove_nodes, {}, "remove_nodes is not set; allowed: a list of nodes that are no masters: n"),
+    (
+        remove_nodes,
+        {},
+        "remove_nodes is not set; allowed: a list of nodes outside of the control plane: n",
+    ),
     (remove_nodes, {"remove_nodes": ["m"]}, "remove_nodes = ['m']; allowed: a list of nodes"),
 ]
 

@@ -13,7 +13,7 @@ from pyinfra_kube.deploys.run.artifacts import Artifacts
 INVENTORIES = Path(__file__).parents[2] / "inventories"
 
 INVENTORY = """\
-{masters} = [("m1", {{"ssh_hostname": "192.0.2.10"}})]
+{group} = [("m1", {{"ssh_hostname": "192.0.2.10"}})]
 nodes = [("n1", {{"ssh_hostname": "192.0.2.11"}}), ("n2", {{"ssh_hostname": "192.0.2.12"}})]
 all = (["m1", "n1", "n2"], {data})
 """
@@ -21,9 +21,9 @@ DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
 SEED = {"KUBERNETES_VERSION": "1.3.10", "MASTER_IP": "192.0.2.10", "CLUSTER_SUBNET": "10.20.0.0/16"}
 
 
-def run(folder: Path, data: dict[str, object], masters: str = "masters") -> int:
+def run(folder: Path, data: dict[str, object], group: str = "control_plane") -> int:
     path = folder / "inventory.py"
-    path.write_text(INVENTORY.format(masters=masters, data=data))
+    path.write_text(INVENTORY.format(group=group, data=data))
     return main([str(path)])
 
 
@@ -34,33 +34,41 @@ def test_every_example_has_a_plan(path: str, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("data", "masters", "row"),
+    ("data", "group", "row"),
     [
-        (DATA, "masters", "n2    192.0.2.12  node         10.10.1.0/24  10.10.1.1/24  253"),
-        (DATA, "control_plane", "m1    192.0.2.10  master etcd  -             -             -"),
-        (SEED, "masters", "n2    192.0.2.12  node         10.20.1.0/24  10.20.1.1/24  253"),
+        (
+            DATA,
+            "control_plane",
+            "n2    192.0.2.12  node                10.10.1.0/24  10.10.1.1/24  253",
+        ),
+        (
+            DATA,
+            "control_plane",
+            "m1    192.0.2.10  control-plane etcd  -             -             -",
+        ),
+        (SEED, "masters", "n2    192.0.2.12  node                10.20.1.0/24  10.20.1.1/24  253"),
     ],
 )
 def test_plan(
     data: dict[str, object],
-    masters: str,
+    group: str,
     row: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(tmp_path, data, masters) == 0
+    assert run(tmp_path, data, group) == 0
     assert row in capsys.readouterr().out.splitlines()
     assert [path.name for path in tmp_path.iterdir()] == ["inventory.py"]
 
 
 @pytest.mark.parametrize(
-    ("data", "masters", "said"),
+    ("data", "group", "said"),
     [
-        ({**DATA, "colour": "red"}, "masters", "colour = (not shown); allowed: a known key"),
+        ({**DATA, "colour": "red"}, "control_plane", "colour = (not shown); allowed: a known key"),
         (DATA, "mastres", "fix: rename the group mastres"),
         (
             {**DATA, "kubernetes_version": "1.24.0"},
-            "masters",
+            "control_plane",
             "kubernetes_version = '1.24.0'; allowed: a release whose kubelet runs containers with "
             "docker: up to 1.23",
         ),
@@ -68,22 +76,22 @@ def test_plan(
 )
 def test_no_plan(
     data: dict[str, object],
-    masters: str,
+    group: str,
     said: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(tmp_path, data, masters) == 1
+    assert run(tmp_path, data, group) == 1
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("masters = [\nnodes = []", "line 1"),
-        ("masters = ['m1']\nnodes = nobody", "line 2, in <module>"),
+        ("control_plane = [\nnodes = []", "line 1"),
+        ("control_plane = ['m1']\nnodes = nobody", "line 2, in <module>"),
         (
-            INVENTORY.format(masters="masters", data=DATA) + "etcd = ['m7']",
+            INVENTORY.format(group="control_plane", data=DATA) + "etcd = ['m7']",
             "etcd = []; allowed: 1, 3 or 5 hosts of the inventory",
         ),
     ],

@@ -49,7 +49,7 @@ CASES: dict[str, Case] = {
         scratch,
         ONE_NODE,
         {"kubernetes_version": "1.2.7", "log_to_host": True, "basic_auth": True},
-        {"m: Give the master its credentials", "n: Masquerade what leaves the cluster"},
+        {"m: Give the control plane its credentials", "n: Masquerade what leaves the cluster"},
         set(),
     ),
     "the last release with docker": (

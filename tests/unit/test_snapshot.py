@@ -15,11 +15,11 @@ from pyinfra_kube.engine import snapshot
 from pyinfra_kube.engine.file_states import Files
 from pyinfra_kube.engine.snapshot import (
     Subject,
-    catch_up,
+    discovery_pass,
     expect,
-    foresee,
+    expect_at_execution,
     read,
-    rehearsal,
+    read_asked,
 )
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
@@ -127,10 +127,10 @@ def test_what_only_the_execution_needs_is_read_by_it_at_once(two: Callable[[str]
     hosts.ask()
     questions = [{"commands": {name: f"test -e /{name}"}} for name in ("first", "second")]
     for foreseen in (questions[:1], questions[1:], questions):
-        with rehearsal():
+        with discovery_pass():
             for question in foreseen:
-                foresee(Checks, **question)
-        assert not catch_up()
+                expect_at_execution(Checks, **question)
+        assert not read_asked()
     hosts.state.is_executing = True
     before = hosts.trips
     for question in questions:

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem
-from pyinfra_kube.cluster.spec import CLUSTER_KEYS, KEYS, ClusterSpec, check_master_ip
+from pyinfra_kube.cluster.spec import CLUSTER_KEYS, KEYS, ClusterSpec, check_endpoint
 
-GROUPS = {"masters": ["m1"], "nodes": ["n1", "n2"]}
+GROUPS = {"control_plane": ["m1"], "nodes": ["n1", "n2"]}
 CLUSTER = {"kubernetes_version": "1.20.2", "master_ip": "192.168.10.4"}
 HOSTS = {
     "m1": {"ssh_hostname": "192.168.10.4"},
@@ -64,7 +64,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("insecure_registries", "reg:5000", "a list", 'write ["reg:5000"]'),
     ("rpm_files", {"a"}, "a list", ""),
     ("docker_options", ["a"], "a dictionary", ""),
-    ("cluster_subnet", 10, "text in quotes", ""),
+    ("cluster_cidr", 10, "text in quotes", ""),
     # A value that there is not
     ("apiserver_approach", "HTTPS", "'https' or 'http'", "did you mean https?"),
     ("credential_policy", "per-node", "'per_node'", "did you mean per_node?"),
@@ -87,18 +87,18 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("docker_mtu", 575, "at least 576", ""),
     ("host_mtu", 65536, "at most 65535", ""),
     # Networks
-    ("cluster_subnet", "10.10.3.0/16", "without host bits", 'write "10.10.0.0/16"'),
-    ("service_cluster_ip_range", "10.0.0.1/16", "without host bits", 'write "10.0.0.0/16"'),
-    ("cluster_subnet", "10.10.0.0", "with its length", "write the length too"),
-    ("cluster_subnet", "10.10.0.0/255.255.0.0", "with its length", 'write "10.10.0.0/16"'),
-    ("cluster_subnet", "10.10.0.0/33", "with its length", ""),
-    ("cluster_subnet", "ten", "with its length", ""),
-    ("cluster_subnet", "fd00:10::/64", "IPv6 is not built here", ""),
-    ("cluster_subnet", "169.254.0.0/16", "link-local", 'example "10.1.0.0/16"'),
-    ("service_cluster_ip_range", "10.10.128.0/20", "apart from cluster_subnet", '"10.0.0.0/20"'),
-    ("service_cluster_ip_range", "192.168.10.0/24", "192.168.10.4", '"10.0.0.0/24"'),
-    ("service_cluster_ip_range", "172.16.0.0/11", "without host bits", ""),
-    ("service_cluster_ip_range", "10.0.0.0/29", "/12 to /28", ""),
+    ("cluster_cidr", "10.10.3.0/16", "without host bits", 'write "10.10.0.0/16"'),
+    ("service_cidr", "10.0.0.1/16", "without host bits", 'write "10.0.0.0/16"'),
+    ("cluster_cidr", "10.10.0.0", "with its length", "write the length too"),
+    ("cluster_cidr", "10.10.0.0/255.255.0.0", "with its length", 'write "10.10.0.0/16"'),
+    ("cluster_cidr", "10.10.0.0/33", "with its length", ""),
+    ("cluster_cidr", "ten", "with its length", ""),
+    ("cluster_cidr", "fd00:10::/64", "IPv6 is not built here", ""),
+    ("cluster_cidr", "169.254.0.0/16", "link-local", 'example "10.1.0.0/16"'),
+    ("service_cidr", "10.10.128.0/20", "apart from cluster_cidr", '"10.0.0.0/20"'),
+    ("service_cidr", "192.168.10.0/24", "192.168.10.4", '"10.0.0.0/24"'),
+    ("service_cidr", "172.16.0.0/11", "without host bits", ""),
+    ("service_cidr", "10.0.0.0/29", "/12 to /28", ""),
     ("cluster_dns", "10.10.0.10", "an address of the services", 'write "10.0.0.10"'),
     ("cluster_dns", "10.0.0.1", "from 10.0.0.2", 'write "10.0.0.10"'),
     ("cluster_dns", "10.0.255.255", "to 10.0.255.254", 'write "10.0.0.10"'),
@@ -146,21 +146,21 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         [("docker_mtu", None, "at most 1472", "write 1472")],
     ),
     "public ranges where they are not allowed": (
-        {"every": {"cluster_subnet": "18.16.0.0/16", "allow_public_ranges": False}},
-        [("cluster_subnet", None, "private range", '"10.1.0.0/16"')],
+        {"every": {"cluster_cidr": "18.16.0.0/16", "allow_public_ranges": False}},
+        [("cluster_cidr", None, "private range", '"10.1.0.0/16"')],
     ),
     "a range too large to be counted in": (
         {
             "every": {
-                "cluster_subnet": "10.0.0.0/8",
+                "cluster_cidr": "10.0.0.0/8",
                 "node_cidr_mask_size": 25,
-                "service_cluster_ip_range": "172.30.0.0/16",
+                "service_cidr": "172.30.0.0/16",
             }
         },
         [("node_cidr_mask_size", None, "from 8 to 24", "")],
     ),
     "a range smaller than a share": (
-        {"every": {"cluster_subnet": "10.10.0.0/29"}},
+        {"every": {"cluster_cidr": "10.10.0.0/29"}},
         [("node_cidr_mask_size", None, "from 29 to 30", "")],
     ),
     "flannel's shares in flannel's range": (
@@ -176,86 +176,86 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
             "every": {
                 "network": "flannel",
                 "flannel_network": "10.99.0.0/16",
-                "cluster_subnet": "10.10.0.0/16",
+                "cluster_cidr": "10.10.0.0/16",
             }
         },
-        [("flannel_network", None, "cluster_subnet 10.10.0.0/16", "leave one")],
+        [("flannel_network", None, "cluster_cidr 10.10.0.0/16", "leave one")],
     ),
     "a pod CIDR that flannel would not give": (
-        {"every": {"network": "flannel"}, "n1": {"node_pod_cidr": "10.10.1.0/24"}},
-        [("node_pod_cidr", "n1", "nothing", "remove it")],
+        {"every": {"network": "flannel"}, "n1": {"pod_cidr": "10.10.1.0/24"}},
+        [("pod_cidr", "n1", "nothing", "remove it")],
     ),
     "more nodes than CIDRs": (
-        {"every": {"cluster_subnet": "10.10.0.0/24"}},
-        [("cluster_subnet", None, "2 nodes; this one has room for 1", "node_cidr_mask_size = 25")],
+        {"every": {"cluster_cidr": "10.10.0.0/24"}},
+        [("cluster_cidr", None, "2 nodes; this one has room for 1", "node_cidr_mask_size = 25")],
     ),
     "more nodes than CIDRs, with one bit left": (
-        {"every": {"cluster_subnet": "10.10.0.0/29", "node_cidr_mask_size": 29}},
-        [("cluster_subnet", None, "room for 1", "node_cidr_mask_size = 30, with 1 pods a node")],
+        {"every": {"cluster_cidr": "10.10.0.0/29", "node_cidr_mask_size": 29}},
+        [("cluster_cidr", None, "room for 1", "node_cidr_mask_size = 30, with 1 pods a node")],
     ),
     "more nodes than CIDRs of any size": (
-        {"every": {"cluster_subnet": "10.10.0.0/30", "node_cidr_mask_size": 30}},
-        [("cluster_subnet", None, "room for 1", "a larger range")],
+        {"every": {"cluster_cidr": "10.10.0.0/30", "node_cidr_mask_size": 30}},
+        [("cluster_cidr", None, "room for 1", "a larger range")],
     ),
     "a whole private range to move to": (
         {
             "every": {
-                "cluster_subnet": "18.0.0.0/8",
+                "cluster_cidr": "18.0.0.0/8",
                 "node_cidr_mask_size": 24,
-                "service_cluster_ip_range": "172.30.0.0/16",
+                "service_cidr": "172.30.0.0/16",
                 "allow_public_ranges": False,
             }
         },
-        [("cluster_subnet", None, "private range", 'for example "10.0.0.0/8"')],
+        [("cluster_cidr", None, "private range", 'for example "10.0.0.0/8"')],
     ),
     "many hosts among the pods": (
         {
-            "every": {"cluster_subnet": "192.168.0.0/16"},
-            "groups": {"masters": ["m1"], "nodes": ["n1", "n2", "n3", "n4"]},
+            "every": {"cluster_cidr": "192.168.0.0/16"},
+            "groups": {"control_plane": ["m1"], "nodes": ["n1", "n2", "n3", "n4"]},
             "n3": {"address": "192.168.10.7"},
             "n4": {"address": "192.168.10.8"},
         },
-        [("cluster_subnet", None, "n1 192.168.10.5, n2 192.168.10.6 and 2 more", "")],
+        [("cluster_cidr", None, "n1 192.168.10.5, n2 192.168.10.6 and 2 more", "")],
     ),
     "more nodes than flannel has shares": (
         {
             "every": {"network": "flannel", "flannel_subnet_len": 18},
-            "groups": {"masters": ["m1"], "nodes": ["n1", "n2", "n3", "n4"]},
+            "groups": {"control_plane": ["m1"], "nodes": ["n1", "n2", "n3", "n4"]},
         },
         [("flannel_network", None, "4 nodes; this one has room for 3", "flannel_subnet_len = 19")],
     ),
     "a pod CIDR with host bits": (
-        {"n1": {"node_pod_cidr": "10.10.3.7/24"}},
-        [("node_pod_cidr", "n1", "without host bits", 'write "10.10.3.0/24"')],
+        {"n1": {"pod_cidr": "10.10.3.7/24"}},
+        [("pod_cidr", "n1", "without host bits", 'write "10.10.3.0/24"')],
     ),
     "a pod CIDR outside": (
-        {"n1": {"node_pod_cidr": "10.11.3.0/24"}},
-        [("node_pod_cidr", "n1", "a /24 of cluster_subnet 10.10.0.0/16", "")],
+        {"n1": {"pod_cidr": "10.11.3.0/24"}},
+        [("pod_cidr", "n1", "a /24 of cluster_cidr 10.10.0.0/16", "")],
     ),
     "a pod CIDR of another size": (
-        {"n1": {"node_pod_cidr": "10.10.2.0/23"}},
-        [("node_pod_cidr", "n1", "a /24", 'write "10.10.2.0/24"')],
+        {"n1": {"pod_cidr": "10.10.2.0/23"}},
+        [("pod_cidr", "n1", "a /24", 'write "10.10.2.0/24"')],
     ),
     "a pod CIDR given twice": (
-        {"n1": {"node_pod_cidr": "10.10.3.0/24"}, "n2": {"node_pod_cidr": "10.10.3.0/24"}},
-        [("node_pod_cidr", "n2", "n1 has it too", "")],
+        {"n1": {"pod_cidr": "10.10.3.0/24"}, "n2": {"pod_cidr": "10.10.3.0/24"}},
+        [("pod_cidr", "n2", "n1 has it too", "")],
     ),
     "the seed's example: the bridge in the services": (
         {"n1": {"NODE_X_POD_CIDR": "10.0.0.0/16"}},
-        [("node_pod_cidr", "n1", "a /24 of cluster_subnet", "")],
+        [("pod_cidr", "n1", "a /24 of cluster_cidr", "")],
     ),
     "a host among the pods": (
-        {"every": {"cluster_subnet": "192.168.0.0/16"}},
-        [("cluster_subnet", None, "m1 192.168.10.4, n1 192.168.10.5", '"10.1.0.0/16"')],
+        {"every": {"cluster_cidr": "192.168.0.0/16"}},
+        [("cluster_cidr", None, "m1 192.168.10.4, n1 192.168.10.5", '"10.1.0.0/16"')],
     ),
     "the control plane among the services": (
         {"every": {"master_ip": "10.0.0.4"}, "m1": {"ssh_hostname": "m1.example.com"}},
-        [("service_cluster_ip_range", None, "the control plane 10.0.0.4", "")],
+        [("service_cidr", None, "the control plane 10.0.0.4", "")],
     ),
     "an unknown key, its value perhaps a secret": (
-        {"every": {"cluster_subnett": "x"}, "n1": {"registry_password": "hunter2"}},
+        {"every": {"cluster_cidrt": "x"}, "n1": {"registry_password": "hunter2"}},
         [
-            ("cluster_subnett", None, "a known key", "did you mean cluster_subnet?"),
+            ("cluster_cidrt", None, "a known key", "did you mean cluster_cidr?"),
             ("registry_password", "n1", "a known key", "extra_data_keys"),
         ],
     ),
@@ -264,19 +264,22 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         [("Master_IP", "n1, n2", "a known key", "did you mean master_ip?")],
     ),
     "one key in two spellings": (
-        {"n1": {"NODE_POD_CIDR": "10.10.1.0/24", "node_pod_cidr": "10.10.2.0/24"}},
-        [("node_pod_cidr", "n1", "10.10.1.0/24", "")],
+        {"n1": {"NODE_POD_CIDR": "10.10.1.0/24", "pod_cidr": "10.10.2.0/24"}},
+        [("pod_cidr", "n1", "10.10.1.0/24", "")],
     ),
     "missing groups": (
         {"groups": {"mastres": ["m1"]}},
         [
-            ("masters", None, "control_plane", "rename the group mastres"),
+            ("control_plane", None, "masters", "rename the group mastres"),
             ("nodes", None, "minions", ""),
         ],
     ),
     "empty groups": (
         {"groups": {"control_plane": [], "minions": []}},
-        [("masters", None, "at least one host", ""), ("nodes", None, "at least one host", "")],
+        [
+            ("control_plane", None, "at least one host", ""),
+            ("nodes", None, "at least one host", ""),
+        ],
     ),
     "required keys of nobody": (
         {"m1": {"kubernetes_version": "1.20.2", "master_ip": None}},
@@ -311,7 +314,7 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         [("address", "n2", "n1 has it too", "")],
     ),
     "a host named by its address and port": (
-        {"groups": {"masters": ["m1"], "nodes": ["10.1.2.3:2222"]}, "10.1.2.3:2222": {}},
+        {"groups": {"control_plane": ["m1"], "nodes": ["10.1.2.3:2222"]}, "10.1.2.3:2222": {}},
         [
             (
                 "hostname_override",
@@ -323,26 +326,29 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
     ),
     "two hosts whose names differ in case": (
         {
-            "groups": {"masters": ["m1"], "nodes": ["n1", "N1"]},
+            "groups": {"control_plane": ["m1"], "nodes": ["n1", "N1"]},
             "N1": {"hostname_override": "n-1"},
         },
         [("name", "N1", "n1 has it too", "names have no case")],
     ),
     "a host name that no node can have": (
-        {"groups": {"masters": ["m1"], "nodes": ["n1", "Node_2"]}, "Node_2": {}},
+        {"groups": {"control_plane": ["m1"], "nodes": ["n1", "Node_2"]}, "Node_2": {}},
         [("hostname_override", "Node_2", "a DNS name", 'write "node-2"')],
     ),
     "a host name that is too long for a node": (
-        {"groups": {"masters": ["m1"], "nodes": ["n1", f"n2.{'x' * 63}"]}, f"n2.{'x' * 63}": {}},
+        {
+            "groups": {"control_plane": ["m1"], "nodes": ["n1", f"n2.{'x' * 63}"]},
+            f"n2.{'x' * 63}": {},
+        },
         [("hostname_override", f"n2.{'x' * 63}", "at most 63", 'write "n2"')],
     ),
     "two etcd members": (
         {"groups": {**GROUPS, "etcd": ["n1", "n2"]}},
         [("etcd", None, "1, 3 or 5", "the group etcd")],
     ),
-    "two masters and no group etcd": (
-        {"groups": {"masters": ["m1", "n1"], "nodes": ["n2"]}},
-        [("etcd", None, "1, 3 or 5", "without it, the masters")],
+    "two hosts of the control plane and no group etcd": (
+        {"groups": {"control_plane": ["m1", "n1"], "nodes": ["n2"]}},
+        [("etcd", None, "1, 3 or 5", "without it, the control plane")],
     ),
     "labels": (
         {"n1": {"node_labels": {"a b": "c", "disk": 1, "size": "very large"}}},
@@ -373,20 +379,20 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {
             "every": {
                 "kubernetes_version": 1.2,
-                "cluster_subnet": "10.0.0.0/8",
+                "cluster_cidr": "10.0.0.0/8",
                 "node_cidr_mask_size": "24",
                 "colour": "red",
                 "master_ip": "192.168.10.9",
             },
-            "n1": {"node_pod_cidr": "10.1.1.1/24"},
+            "n1": {"pod_cidr": "10.1.1.1/24"},
         },
         [
             ("colour", None, "a known key", ""),
-            ("node_pod_cidr", "n1", "without host bits", ""),
+            ("pod_cidr", "n1", "without host bits", ""),
             ("kubernetes_version", None, "in quotes", ""),
             ("node_cidr_mask_size", None, "a whole number", "write 24"),
-            ("master_ip", None, "an address of a master", ""),
-            ("service_cluster_ip_range", None, "apart from cluster_subnet", '"172.16.0.0/16"'),
+            ("master_ip", None, "an address of the control plane", ""),
+            ("service_cidr", None, "apart from cluster_cidr", '"172.16.0.0/16"'),
         ],
     ),
 }
@@ -414,11 +420,11 @@ def test_required_keys() -> None:
 
 
 def test_a_problem_is_one_line_with_its_fix() -> None:
-    problems = problems_of({"cluster_subnet": "10.10.3.0/16", "token": "s3cret"})
+    problems = problems_of({"cluster_cidr": "10.10.3.0/16", "token": "s3cret"})
     assert [str(problem) for problem in problems] == [
         "token = (not shown); allowed: a known key; "
         "fix: If it is your own, add it to extra_data_keys",
-        "cluster_subnet = '10.10.3.0/16'; allowed: a network without host bits; "
+        "cluster_cidr = '10.10.3.0/16'; allowed: a network without host bits; "
         'fix: write "10.10.0.0/16"',
     ]
     assert problems[0].value is HIDDEN
@@ -434,18 +440,18 @@ def test_defaults_of_the_smallest_inventory() -> None:
     assert (spec.secure_port, spec.insecure_port) == (6443, 8080)
     assert (spec.etcd_client_port, spec.etcd_peer_port) == (2379, 2380)
     assert (spec.certificate_days, spec.certificate_renew_days) == (365, 30)
-    assert spec.flannel_network == spec.cluster_subnet == "10.10.0.0/16"
+    assert spec.flannel_network == spec.cluster_cidr == "10.10.0.0/16"
     assert [host.name for host in spec.hosts] == ["m1", "n1", "n2"]
-    assert spec.etcd_members == spec.masters == (spec.host("m1"),)
+    assert spec.etcd_members == spec.control_plane == (spec.host("m1"),)
     assert [node.name for node in spec.nodes] == ["n1", "n2"]
     assert spec.host("n1").address == "192.168.10.5"
     assert spec.host("n1").hostname_override == "n1"
-    assert spec.host("m1").roles == {"master", "etcd"}
+    assert spec.host("m1").roles == {"control_plane", "etcd"}
 
 
 FOLLOWS: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"service_cluster_ip_range": "172.30.0.0/24"}, {"cluster_dns": "172.30.0.10"}),
-    ({"service_cluster_ip_range": "172.30.0.0/28"}, {"cluster_dns": "172.30.0.10"}),
+    ({"service_cidr": "172.30.0.0/24"}, {"cluster_dns": "172.30.0.10"}),
+    ({"service_cidr": "172.30.0.0/28"}, {"cluster_dns": "172.30.0.10"}),
     ({"network": "flannel"}, {"bridge_mtu": 1450, "flannel_port": 8472}),
     ({"network": "flannel", "flannel_backend": "udp"}, {"bridge_mtu": 1472, "flannel_port": 8285}),
     (
@@ -455,7 +461,7 @@ FOLLOWS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"network": "flannel", "host_mtu": 9000, "bridge_mtu": 8950}, {"bridge_mtu": 8950}),
     ({"host_mtu": 1400}, {"bridge_mtu": 1400}),
     ({"max_pods": 253, "flannel_vni": 2**24 - 1}, {"max_pods": 253}),
-    ({"network": "flannel", "flannel_network": "18.16.0.0/16"}, {"cluster_subnet": "18.16.0.0/16"}),
+    ({"network": "flannel", "flannel_network": "18.16.0.0/16"}, {"cluster_cidr": "18.16.0.0/16"}),
     ({"cloud_provider": "unset"}, {"cloud_provider": None}),
     ({"CLUSTER_NAME": "east", "CLUSTER_SUBNET": "10.20.0.0/16"}, {"cluster_name": "east"}),
     ({"extra_data_keys": ["colour"], "colour": "red"}, {"extra_data_keys": ("colour",)}),
@@ -473,16 +479,16 @@ def test_groups_in_the_seeds_words() -> None:
     spec = read(
         groups={"control_plane": ["m1"], "minions": ["n1", "m1"], "etcd": ["n1"], "all": ["m1"]}
     )
-    assert [host.name for host in spec.masters] == ["m1"]
+    assert [host.name for host in spec.control_plane] == ["m1"]
     assert [host.name for host in spec.nodes] == ["m1", "n1"]
     assert [host.name for host in spec.etcd_members] == ["n1"]
-    assert spec.host("m1").roles == {"master", "node"}
+    assert spec.host("m1").roles == {"control_plane", "node"}
     assert spec.host("m1").groups == ("control_plane", "minions", "all")
 
 
 def test_hosts_outside_our_groups_are_not_looked_at() -> None:
     data = {"m1": CLUSTER, "balancer": {"colour": "red", "kubernetes_version": "9"}}
-    spec = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["m1"]}, data)
+    spec = ClusterSpec.from_inventory({"control_plane": ["m1"], "nodes": ["m1"]}, data)
     assert [host.name for host in spec.hosts] == ["m1"]
 
 
@@ -498,17 +504,17 @@ def test_hosts_outside_our_groups_are_not_looked_at() -> None:
     ],
 )
 def test_the_address_of_a_host(name: str, data: dict[str, Any], address: str | None) -> None:
-    groups = {"masters": ["m1"], "nodes": [name]}
+    groups = {"control_plane": ["m1"], "nodes": [name]}
     spec = ClusterSpec.from_inventory(groups, {"m1": CLUSTER, name: data})
     assert spec.host(name).address == address
 
 
 def test_a_master_ip_that_only_hosts_can_tell() -> None:
     spec = read(m1={"ssh_hostname": "m1.example.com"})
-    assert check_master_ip(spec, {"m1": ["10.0.9.9", "192.168.10.4"]}) == []
-    (problem,) = check_master_ip(spec, {"m1": ["10.0.9.9"], "n1": ["192.168.10.4"]})
+    assert check_endpoint(spec, {"m1": ["10.0.9.9", "192.168.10.4"]}) == []
+    (problem,) = check_endpoint(spec, {"m1": ["10.0.9.9"], "n1": ["192.168.10.4"]})
     assert problem.key == "master_ip"
-    assert problem.fix == "n1 has it: is it to be a master?"
+    assert problem.fix == "n1 has it: is it to be in the control plane?"
 
 
 def test_a_spec_cannot_be_changed() -> None:
@@ -576,7 +582,7 @@ HOST_DATA = st.dictionaries(
 @settings(deadline=None)
 @given(
     st.dictionaries(
-        st.sampled_from(["masters", "control_plane", "nodes", "minions", "etcd", "all", ""]),
+        st.sampled_from(["control_plane", "control_plane", "nodes", "minions", "etcd", "all", ""]),
         st.lists(NAMES, max_size=3),
     ),
     st.dictionaries(NAMES, HOST_DATA, max_size=4),
@@ -616,14 +622,14 @@ def test_any_inventory_gives_a_spec_or_problems_and_nothing_else(
     ],
 )
 def test_the_name_of_a_host(name: str, data: dict[str, Any], known_as: str | None) -> None:
-    groups = {"masters": ["m1"], "nodes": [name]}
+    groups = {"control_plane": ["m1"], "nodes": [name]}
     spec = ClusterSpec.from_inventory(groups, {"m1": CLUSTER, name: data})
     assert spec.host(name).known_as == known_as
 
 
 @pytest.mark.parametrize("name", ["k8s_master", "@local", "Kube_Node.Example.com", "_a_", "é-x"])
 def test_the_fix_of_a_name_that_no_node_can_have_works(name: str) -> None:
-    groups = {"masters": ["m1"], "nodes": [name]}
+    groups = {"control_plane": ["m1"], "nodes": [name]}
     with pytest.raises(InputError) as failure:
         ClusterSpec.from_inventory(groups, {"m1": CLUSTER, name: {}})
     (problem,) = failure.value.problems

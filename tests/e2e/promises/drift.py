@@ -587,7 +587,7 @@ _EXEMPT = {
         "docker.working",
         "hosts.reachable",
         "verify.agreed",
-        "verify.look",
+        "verify.barrier",
         "verify.say",
         "verify.verified",
     ),

@@ -153,9 +153,9 @@ def _noting(function: Callable[..., Any], report: Report) -> Callable[..., Any]:
 
 
 def _preparing() -> bool:
-    from pyinfra_kube.engine.snapshot import rehearsing
+    from pyinfra_kube.engine.snapshot import discovering
 
-    return not ctx_state.get().is_executing and not rehearsing()
+    return not ctx_state.get().is_executing and not discovering()
 
 
 def _name() -> str:

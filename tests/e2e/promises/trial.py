@@ -61,12 +61,12 @@ class Path_:
 
     @property
     def master(self) -> str:
-        return self.groups["masters"][0]
+        return self.groups["control_plane"][0]
 
 
 SCRATCH = Path_(
     name="scratch",
-    groups={"masters": ["kube-master"], "nodes": ["kube-node-1", "kube-node-2"]},
+    groups={"control_plane": ["kube-master"], "nodes": ["kube-node-1", "kube-node-2"]},
     labels={"kube-node-1": {"disk": "ssd"}},
     changes={
         "log_level": {"log_level": 3},
@@ -89,7 +89,7 @@ _FEDORA_CHANGES: dict[str, dict[str, Any]] = {
 
 SINGLE_NODE = Path_(
     name="fedora_single_node",
-    groups={"masters": ["fed-master"], "nodes": ["fed-node-1"]},
+    groups={"control_plane": ["fed-master"], "nodes": ["fed-node-1"]},
     labels={"fed-node-1": {"disk": "ssd"}},
     changes=_FEDORA_CHANGES,
     family="fedora",
@@ -97,8 +97,8 @@ SINGLE_NODE = Path_(
 
 MULTINODE = Path_(
     name="multinode",
-    groups={"masters": ["fed-master"], "nodes": ["fed-node-1", "fed-node-2"]},
-    settings={"network": "flannel", "cluster_subnet": "10.16.0.0/16"},
+    groups={"control_plane": ["fed-master"], "nodes": ["fed-node-1", "fed-node-2"]},
+    settings={"network": "flannel", "cluster_cidr": "10.16.0.0/16"},
     labels={"fed-node-1": {"disk": "ssd"}},
     changes=_FEDORA_CHANGES,
     added="fed-node-3",
@@ -166,8 +166,8 @@ class Trial(Site):
         lines = [
             "from runpy import run_path",
             f"_lab = run_path({str(REPOSITORY / 'inventories/lab.py')!r})",
-            '_hosts = dict([*_lab["masters"][0], *_lab["nodes"][0]])',
-            f'_data = {{**_lab["masters"][1], **{data!r}}}',
+            '_hosts = dict([*_lab["control_plane"][0], *_lab["nodes"][0]])',
+            f'_data = {{**_lab["control_plane"][1], **{data!r}}}',
             f"_labels = {dict(labels)!r}",
             "_more = {name: {'node_labels': labels} for name, labels in _labels.items()}",
             "_host = lambda name: (name, {**_hosts[name], **_more.get(name, {})})",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pyinfra_kube.engine.file_states import FileState
-from pyinfra_kube.engine.pending import coming
+from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPodStates
 from pyinfra_kube.operations import files, services, static_pods
 from tests.unit.harness import fake_host
@@ -29,7 +29,7 @@ STANDS = FileState("file", "644", "root", "root", 10, 0.0, sha256=WANTED.sha256)
 def test_only_another_content_restarts(stands: FileState | None, restarted: bool) -> None:
     with fake_host({"file_states.Files": {WANTED.path: stands} if stands else {}}):
         assert list(files.files._inner(files=[WANTED]))
-        assert coming() == ({WANTED.path} if restarted else set())
+        assert pending() == ({WANTED.path} if restarted else set())
         docker, running = services.Unit("docker.service"), services.UnitState(active="active")
         assert bool(services._staleness(docker, running, {})) == restarted
 

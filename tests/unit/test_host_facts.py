@@ -10,19 +10,21 @@ import pytest
 from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.deploys.run.host_facts import DAMAGED, Observation, observe
+from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.routes import Route
 from tests.unit import harness
 
 DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
-SPEC = ClusterSpec.from_inventory({"masters": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA})
+SPEC = ClusterSpec.from_inventory(
+    {"control_plane": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA}
+)
 TITLE = b"Filename Type Size Used Priority\n"
 
 
-def seen(facts: dict[str, Any]) -> Observation:
+def seen(facts: dict[str, Any]) -> HostFacts:
     with harness.fake_host(facts):
-        return observe(SPEC, "/srv/kubernetes/ca.crt")
+        return gather(SPEC, "/srv/kubernetes/ca.crt")
 
 
 def test_a_blank_host() -> None:

@@ -11,7 +11,7 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 from pyinfra.operations import server
 
-from pyinfra_kube.engine.prefetch import read_ahead
+from pyinfra_kube.engine.prefetch import prefetch
 
 
 def _prepare(state: State, name: str, ask: Callable[[], object]) -> None:
@@ -23,7 +23,7 @@ def _prepare(state: State, name: str, ask: Callable[[], object]) -> None:
 
     host: Any = state.inventory.get_host(name)
     with ctx_config.use(state.config.copy()), ctx_host.use(host):
-        read_ahead(build)
+        prefetch(build)
         build()
 
 
