@@ -146,12 +146,14 @@ class Site:
         path = deploy if isinstance(deploy, Path) else REPOSITORY / f"deploys/{deploy}.py"
         return self.pyinfra(self.inventory, path, *options, timeout=timeout)
 
-    def pyinfra(self, *words: str | Path, timeout: float = 600) -> Run:
-        """Run pyinfra in this folder."""
+    def pyinfra(
+        self, *words: str | Path, timeout: float = 600, more: Mapping[str, str] | None = None
+    ) -> Run:
+        """Run pyinfra in this folder, with more variables."""
         done = subprocess.run(
             [Path(sys.executable).with_name("pyinfra"), *words],
             cwd=self.folder,
-            env=self.environment,
+            env={**self.environment, **(more or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
