@@ -24,8 +24,8 @@ from pyinfra_kube.ansible_2016.variables import (
     referenced,
     settings,
 )
-from pyinfra_kube.cluster.addressing import parse_address
 from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem, Wrong
+from pyinfra_kube.cluster.networks import first_address
 from pyinfra_kube.cluster.spec import KEYS, node_name, our_name
 
 # How a value becomes of the type that our key has; what cannot is left for the spec to refuse.
@@ -149,7 +149,7 @@ NOT_USED = {
     r"https?_proxy|no_proxy": "proxies are the hosts' own matter",
     r"kube_(config|cert|token|script)_dir|kube_cert_group": "it is always in the same place",
     r"(etcd|flannel)_.*(cert|scheme).*|apiserver_etcd_use_certs": "etcd's TLS is not set from here",
-    r"(master_)?cluster_((public_)?hostname|port)": "clients come to master_ip",
+    r"(master_)?cluster_((public_)?hostname|port)": "clients come to control_plane_endpoint",
     r"kube_use_.*_system_container|system_images_.*": "components run from packages",
     r"kube_(apiserver|controller_manager|scheduler)_options": "only what is beside the defaults "
     "is: the variables that end in _additional_options",
@@ -198,9 +198,9 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
 
     ``group_vars`` and ``host_vars`` beside the inventory come first; those beside the playbook
     win. Templates over known variables are resolved. A release such as ``1.10`` is read as it is
-    written. Keys of ours may stand among the variables (``kubernetes_version``, ``master_ip`` …)
-    and win over what is made from theirs. ``master_ip`` is the address of the first master,
-    where one is known.
+    written. Keys of ours may stand among the variables (``kubernetes_version``,
+    ``control_plane_endpoint`` …) and win over what is made from theirs. The endpoint is the address
+    of the first master, where one is known.
 
     + path: the inventory in INI form, or a folder of such files
     + playbooks: the folder of the playbook; by default the one above the inventory's, and
@@ -243,7 +243,7 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
         if name in in_use
         for line in _set_node_name(host, data[name], name)
     ]
-    missing = _set_master_ip(groups.get("masters", []), data, {n: h for h, n in names.items()})
+    missing = _set_endpoint(groups.get("masters", []), data, {n: h for h, n in names.items()})
     return AnsibleInventory(groups, data, (*renamed, *missing, *_unused(variables)))
 
 
@@ -422,23 +422,20 @@ def _set_node_name(host: str, data: dict[str, Any], name: str) -> list[str]:
     return [f"{host}: its node is {wanted}, for {why}"] if host != wanted else []
 
 
-def _set_master_ip(
+def _set_endpoint(
     masters: list[str], data: Mapping[str, dict[str, Any]], names: Mapping[str, str]
 ) -> list[str]:
-    """Make the first master's address everybody's `master_ip`, or say that it is to be set."""
-    if not masters or any("master_ip" in values for values in data.values()):
+    """Make the first master's address the endpoint, or say that it is to be set."""
+    if not masters or any("control_plane_endpoint" in values for values in data.values()):
         return []
     first = data[masters[0]]
-    for text in (first.get("address"), first.get("ssh_hostname"), masters[0]):
-        try:
-            address = str(parse_address(str(text)))
-        except Wrong:
-            continue
-        for values in data.values():
-            values["master_ip"] = address
-        return []
-    first_name = names[masters[0]]
-    return [f"{first_name}: its address is not known: set its ansible_host to it, or master_ip"]
+    address = first_address(first.get("address"), first.get("ssh_hostname"), masters[0])
+    if not address:
+        fix = "set its ansible_host to it, or control_plane_endpoint"
+        return [f"{names[masters[0]]}: its address is not known: {fix}"]
+    for values in data.values():
+        values["control_plane_endpoint"] = address
+    return []
 
 
 def _unused(variables: Mapping[str, Variables]) -> list[str]:

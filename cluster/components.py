@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Formatter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.allocation import AddressPlan
+from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.flannel import etcd_api
 from pyinfra_kube.cluster.releases import Minor, Release, covers, minor_of
-
-if TYPE_CHECKING:
-    from pyinfra_kube.cluster.addressing import AddressPlan
-    from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 
 ALWAYS: Mapping[str, object] = MappingProxyType({})
 
@@ -409,7 +407,7 @@ def _apiserver_settings(
     https = spec.apiserver_approach == "https"
     tokens = f"{CONFIG_DIR}/known_tokens.csv" if spec.credential_kind == "token" else None
     several = len(spec.control_plane) > 1
-    address = _address(plan, host_spec, spec.master_ip)
+    address = plan.own_address(host_spec.name)
     return {
         "apiserver_count": len(spec.control_plane) if several else None,
         "apiserver_url": spec.apiserver_url,
@@ -447,9 +445,7 @@ def _etcd_settings(
     members = spec.etcd_members
     # One member on the only control-plane host serves it alone, unless flannel asks from all nodes.
     alone = len(members) == 1 and members == spec.control_plane and spec.network != "flannel"
-    known = {
-        one.name: "127.0.0.1" if alone else _address(plan, one, spec.master_ip) for one in members
-    }
+    known = {one.name: "127.0.0.1" if alone else plan.own_address(one.name) for one in members}
     own = known.get(host_spec.name)
     client = {name: f"http://{address}:{spec.etcd_client_port}" for name, address in known.items()}
     peer = {name: f"http://{address}:{spec.etcd_peer_port}" for name, address in known.items()}
@@ -465,19 +461,6 @@ def _etcd_settings(
         "etcd_servers": list(client.values()),
         "etcd_v2": release.api_storage == "etcd2" or flannel == "v2",
     }
-
-
-def _address(plan: AddressPlan, host: HostSpec, master_ip: str) -> str:
-    """The control plane's own address for a single host of it, which may have several."""
-    if len(plan.spec.control_plane) == 1 and "control_plane" in host.roles:
-        return master_ip
-    address = plan.addresses[host.name]
-    if not address:
-        problem = Problem(
-            "address", None, host.name, "the host's IPv4 address", "set it in its data"
-        )
-        raise InputError([problem])
-    return address
 
 
 def _holds(row: Row | Probe, line: Minor, context: Mapping[str, object]) -> bool:

@@ -24,17 +24,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from pyinfra_kube.cluster import pki
+from pyinfra_kube.cluster.allocation import AddressPlan
 from pyinfra_kube.cluster.components import CONFIG_DIR
 from pyinfra_kube.cluster.errors import InputError, Problem
-
-if TYPE_CHECKING:
-    from pyinfra_kube.cluster.addressing import AddressPlan
-    from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.cluster.spec import ClusterSpec
 
 
 class User(NamedTuple):
@@ -180,7 +178,8 @@ class Credentials:
         + component: "admin", "kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler"
         + host: the host that it is for; needed for "kubelet" and "kube-proxy"
 
-        Those on its hosts ask the apiserver of their own host, the others the one at ``master_ip``.
+        Those on its hosts ask the apiserver of their own host, the others the
+        control plane's endpoint.
 
         ```
         credentials.kubeconfig("kubelet", "node1")
@@ -587,8 +586,7 @@ def _server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
     addresses = [plan.addresses.get(host.name) for host in spec.control_plane]
     service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     names = [
-        spec.master_ip,
-        *filter(None, addresses),
+        *filter(None, [spec.endpoint_host, *addresses]),
         plan.service_ip,
         "127.0.0.1",
         *service,

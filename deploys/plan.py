@@ -18,7 +18,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.inventory import make_inventory
 
-from pyinfra_kube.cluster.addressing import make_plan
+from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.context import folder_of, read_spec

@@ -6,8 +6,8 @@ An Ansible inventory of 2016 as the inventory of the multi-node path.
 
 Without the variable it reads the example in ansible_2016/. The group_vars and host_vars beside
 the inventory or the playbook are read too. What they cannot say (kubernetes_version, if packages
-decided it, or master_ip, if the hosts have names only) goes into group_data/all.py beside this
-file, under our names.
+decided it, or control_plane_endpoint, if the hosts have names only) goes into group_data/all.py
+beside this file, under our names.
 """
 
 import os

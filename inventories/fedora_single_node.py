@@ -16,7 +16,7 @@ all = (
         "ssh_user": "root",
         "cluster_name": "fedora",
         "kubernetes_version": "1.20.2",
-        "master_ip": "192.168.10.10",
+        "control_plane_endpoint": "192.168.10.10",
         # The node's docker gets the first network of these.
         "cluster_cidr": "10.10.0.0/16",
         "service_cidr": "10.254.0.0/16",

@@ -29,7 +29,7 @@ _data = {
     "credentials_dir": str(_folder / "credentials"),
     "cluster_cidr": "10.10.0.0/16",
     "service_cidr": "10.254.0.0/24",
-    "master_ip": _lab["hosts"][0]["ip"],
+    "control_plane_endpoint": _lab["hosts"][0]["ip"],
 }
 
 # A lab of hosts only has none.

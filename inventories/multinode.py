@@ -21,7 +21,7 @@ all = (
         "ssh_user": "root",
         "cluster_name": "fedora",
         "kubernetes_version": "1.20.2",
-        "master_ip": "192.168.122.10",
+        "control_plane_endpoint": "192.168.122.10",
         "service_cidr": "10.254.0.0/16",
         # flannel gives each node a subnet of this range. Take a private one.
         "network": "flannel",

@@ -28,7 +28,9 @@ all = (
         # What you must say.
         "cluster_name": "kubernetes",
         "kubernetes_version": "1.20.2",
-        "master_ip": "192.168.10.10",
+        # Where clients reach the control plane: "host" or "host:port". It may be a load balancer, or
+        # a DNS name, that leads to the apiserver.
+        "control_plane_endpoint": "192.168.10.10",
         # Who gets which address. Nodes keep what they were once given.
         "cluster_cidr": "10.10.0.0/16",
         "node_cidr_mask_size": 24,

@@ -135,8 +135,8 @@ def _targets(cluster: Cluster) -> list[reach.Target]:
         api = "the API's service from its pods"
         found.append(reach.Target(api, cluster.plan.service_ip, 443, inside=True))
     if not cluster.is_a("control_plane"):
-        api = f"the API at {spec.master_ip}:{spec.apiserver_port}"
-        found.append(reach.Target(api, spec.master_ip, spec.apiserver_port))
+        if endpoint := spec.endpoint:
+            found.append(reach.Target(f"the API at {endpoint}", endpoint.host, endpoint.port))
     elif "address" not in spec.kubelet_flags:
         found += [
             _target(cluster, "kubelet", node, kubelet_port(cluster)) for node in _nodes(cluster)

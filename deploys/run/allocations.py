@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from pyinfra_kube.cluster.addressing import parse_network
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.networks import parse_network
 
 
 class Allocations:

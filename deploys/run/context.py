@@ -18,7 +18,7 @@ from pyinfra.api import Host, State
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 
-from pyinfra_kube.cluster.addressing import (
+from pyinfra_kube.cluster.allocation import (
     AddressPlan,
     SeenAddresses,
     choose_addresses,
@@ -33,7 +33,13 @@ from pyinfra_kube.cluster.credentials import (
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.flannel import check_iface
 from pyinfra_kube.cluster.releases import Release
-from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec, check_endpoint, says_address
+from pyinfra_kube.cluster.spec import (
+    ClusterSpec,
+    HostSpec,
+    check_endpoint,
+    says_address,
+    unknown_endpoint,
+)
 from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
@@ -224,6 +230,7 @@ def _make(state: State) -> Cluster:
         recorded=book.read(),
         networks={name: seen.networks for name, seen in host_facts.items()},
         services=_service_ranges(spec, host_facts),
+        held={name: seen.addresses for name, seen in host_facts.items()},
     )
     _say(plan.table())
     credentials = store.plan(spec, plan, basic_auth=spec.basic_auth)
@@ -349,16 +356,15 @@ def _connected(host: Host) -> str:
 
 
 def _check_endpoint(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
-    masters = [host for host in spec.control_plane if host.name in host_facts]
-    if len(masters) == len(spec.control_plane):
-        known = {
-            host.name: [
-                *dict.fromkeys([*host_facts[host.name].addresses, *filter(None, [host.address])])
-            ]
-            for host in masters
-        }
-        problems: list[Problem] = check_endpoint(spec, known)
-        if problems:
+    """Refuse an endpoint that is not known, or on a host outside the control plane."""
+
+    if not spec.endpoint:
+        raise InputError([unknown_endpoint(spec)])
+    if all(host.name in host_facts for host in spec.control_plane):
+        known = {host.name: filter(None, [host.address]) for host in spec.hosts}
+        told = {name: seen.addresses for name, seen in host_facts.items()}
+        held = {name: [*dict.fromkeys([*told.get(name, ()), *known[name]])] for name in known}
+        if problems := check_endpoint(spec, held):
             raise InputError(problems)
 
 

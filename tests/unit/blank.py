@@ -34,7 +34,7 @@ def cluster_of(groups: Groups, data: Mapping[str, Any], own: Hosts = ADDRESSES) 
 
     used = {name for names in groups.values() for name in names}
     hosts = [(name, dict(own[name])) for name in own if name in used]
-    common = {"kubernetes_version": "1.20.2", "master_ip": HOSTS["m"], **data}
+    common = {"kubernetes_version": "1.20.2", "control_plane_endpoint": HOSTS["m"], **data}
     members = {group: (list(names), {}) for group, names in groups.items()}
     state = State(Inventory((hosts, common), **members), Config(DIFF=True))
     state.current_deploy_filename = __file__

@@ -15,7 +15,7 @@ from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
 from pyinfra_kube.ansible_2016.hosts import expand, literal, parse_hosts
 from pyinfra_kube.ansible_2016.inventory import _TWINS, AnsibleInventory, read_inventory
 from pyinfra_kube.ansible_2016.variables import Variables, ipaddr, settings
-from pyinfra_kube.cluster.addressing import make_plan
+from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.errors import InputError, Wrong
 from pyinfra_kube.cluster.spec import ClusterSpec
 
@@ -97,7 +97,7 @@ def test_groups_and_data_need_no_pyinfra() -> None:
 def test_the_example_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANSIBLE_INVENTORY", raising=False)
     spec = ClusterSpec.from_inventory(*groups_and_data(EXAMPLE))
-    assert spec.master_ip == "192.168.121.9"
+    assert spec.control_plane_endpoint == "192.168.121.9"
     assert [host.name for host in spec.nodes] == ["kube-node-01", "kube-node-02"]
 
 
@@ -123,15 +123,15 @@ def test_the_first_master_comes_first_wherever_it_stands(tmp_path: Path) -> None
     members, data = inventory.as_pyinfra()["all"]
     assert [name for name, _ in members] == ["m1", "m2", "n1"]
     assert data["kubernetes_version"] == "1.2.4"
-    assert data["master_ip"] == "10.1.0.1"
+    assert data["control_plane_endpoint"] == "10.1.0.1"
 
 
 def test_a_master_without_address_is_said(tmp_path: Path) -> None:
     inventory = read(tmp_path, "", "[masters]\nm\n[nodes]\nn\n")
     assert inventory.warnings == (
-        "m: its address is not known: set its ansible_host to it, or master_ip",
+        "m: its address is not known: set its ansible_host to it, or control_plane_endpoint",
     )
-    assert read(tmp_path, "master_ip: 10.1.0.7").data["n1"]["master_ip"] == "10.1.0.7"
+    assert read(tmp_path, "master_ip: 10.1.0.7").data["n1"]["control_plane_endpoint"] == "10.1.0.7"
 
 
 def test_this_machine(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_the_era_s_own_inventory_of_this_machine(tmp_path: Path) -> None:
     )
     (warning,) = read(tmp_path, "kube_version: 1.5.2", hosts).warnings
     assert warning == (
-        "localhost: its address is not known: set its ansible_host to it, or master_ip"
+        "localhost: its address is not known: set its ansible_host to it, or control_plane_endpoint"
     )
     for fixed, text in (
         (hosts.replace("=local", "=local ansible_host=10.1.0.7"), ""),
@@ -358,7 +358,7 @@ def test_the_era_s_own_inventory_of_this_machine(tmp_path: Path) -> None:
     ):
         inventory = read(tmp_path, f"kube_version: 1.5.2\n{text}", fixed)
         spec = ClusterSpec.from_inventory(inventory.groups, inventory.data)
-        assert spec.master_ip == "10.1.0.7"
+        assert spec.control_plane_endpoint == "10.1.0.7"
         assert [host.known_as for host in spec.hosts] == [None]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyinfra_kube.cluster.addressing import make_plan
+from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.components import (
     HOST_FACTS,
     PROBES,
@@ -30,7 +30,7 @@ ON_MASTER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-schedule
 
 
 def spec_of(version: str, groups: dict[str, list[str]] = GROUPS, **data: Any) -> ClusterSpec:
-    everywhere = {"kubernetes_version": version, "master_ip": "192.0.2.10", **data}
+    everywhere = {"kubernetes_version": version, "control_plane_endpoint": "192.0.2.10", **data}
     hosts = {
         name: {**everywhere, "address": ADDRESSES[name]}
         for group in groups.values()
@@ -316,7 +316,7 @@ def test_a_kubelet_leaves_the_labels_of_kubernetes_to_others() -> None:
         "node-role.kubernetes.io/db": "",
         "k8s.io/x": "y",
     }
-    data = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+    data = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.0.2.10"}
     own = {"n1": data | {"address": ADDRESSES["n1"], "node_labels": labels}}
     spec = ClusterSpec.from_inventory({"control_plane": ["m1"], "nodes": ["n1"]}, own)
     assert named("kubelet", spec, "n1")["node-labels"] == "disk=ssd,example.io/rack=7"
@@ -448,7 +448,7 @@ def test_extra_flags_that_the_release_lacks_are_all_named() -> None:
 
 
 def test_an_address_that_is_not_known() -> None:
-    everywhere = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+    everywhere = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.0.2.10"}
     spec = ClusterSpec.from_inventory(GROUPS, dict.fromkeys(["m1", "n1", "n2"], everywhere))
     assert context_of(spec, make_plan(spec), "m1")["host_address"] == "192.0.2.10"
     with pytest.raises(InputError, match="n1: address"):

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pyinfra_kube.cluster import credentials as module
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.addressing import make_plan
+from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.credentials import (
     Credentials,
     CredentialStore,
@@ -54,8 +54,11 @@ def _quick_keys() -> Iterator[None]:
 
 
 def spec_of(nodes: tuple[str, ...] = ("n1", "n2"), **data: Any) -> ClusterSpec:
-    data = {"kubernetes_version": "1.18.2", "master_ip": "192.0.2.10", **data}
-    addresses = {"m1": data["master_ip"], **{n: f"192.0.2.{i}" for i, n in enumerate(nodes, 20)}}
+    data = {"kubernetes_version": "1.18.2", "control_plane_endpoint": "192.0.2.10", **data}
+    addresses = {
+        "m1": data["control_plane_endpoint"],
+        **{n: f"192.0.2.{i}" for i, n in enumerate(nodes, 20)},
+    }
     hosts = {name: {**data, "address": address} for name, address in addresses.items()}
     return ClusterSpec.from_inventory({"control_plane": ["m1"], "nodes": list(nodes)}, hosts)
 
@@ -318,11 +321,11 @@ def changes(folder: Path, spec: ClusterSpec, **options: Any) -> list[str]:
 
 def test_a_new_address_is_the_only_reason_for_the_server_certificate(folder: Path) -> None:
     before = tree(folder)
-    assert changes(folder, spec_of(master_ip="192.0.2.30")) == [
+    assert changes(folder, spec_of(control_plane_endpoint="192.0.2.30")) == [
         "server.crt: re-issued, 192.0.2.30 is a new name, 192.0.2.10 is no name of it any more"
     ]
     store = CredentialStore(folder)
-    plan_of(store, spec_of(master_ip="192.0.2.30"))
+    plan_of(store, spec_of(control_plane_endpoint="192.0.2.30"))
     assert store.save() == ["server.crt", "server.key"]
     after = tree(folder)
     assert {name for name in after if after[name] != before.get(name)} == {
@@ -424,7 +427,7 @@ def test_a_ca_without_its_key_serves_until_something_is_to_be_issued(folder: Pat
     (folder / "ca.key").unlink()
     assert changes(folder, spec_of()) == []
     with pytest.raises(InputError, match=r"no ca\.key.*restore ca\.key"):
-        changes(folder, spec_of(master_ip="192.0.2.30"))
+        changes(folder, spec_of(control_plane_endpoint="192.0.2.30"))
 
 
 def test_a_key_that_is_not_the_cas(folder: Path) -> None:

@@ -20,7 +20,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.addressing import make_plan
+from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.credentials import CredentialStore
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.facts.bridge import Bridges, Links

@@ -15,7 +15,7 @@ from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.routes import Route
 from tests.unit import harness
 
-DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+DATA = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.0.2.10"}
 SPEC = ClusterSpec.from_inventory(
     {"control_plane": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA}
 )

@@ -28,7 +28,7 @@ from pyinfra_kube.facts.static_pods import PodContainer, StaticPodStates
 from pyinfra_kube.operations.services import Unit, _put_aside
 from tests.unit import harness
 
-DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+DATA = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.0.2.10"}
 SPEC = ClusterSpec.from_inventory(
     {"control_plane": ["m1"], "nodes": ["n1"]}, {"m1": DATA, "n1": DATA}
 )

@@ -17,7 +17,7 @@ INVENTORY = """\
 nodes = [("n1", {{"ssh_hostname": "192.0.2.11"}}), ("n2", {{"ssh_hostname": "192.0.2.12"}})]
 all = (["m1", "n1", "n2"], {data})
 """
-DATA = {"kubernetes_version": "1.20.2", "master_ip": "192.0.2.10"}
+DATA = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.0.2.10"}
 SEED = {"KUBERNETES_VERSION": "1.3.10", "MASTER_IP": "192.0.2.10", "CLUSTER_SUBNET": "10.20.0.0/16"}
 
 

@@ -13,7 +13,7 @@ from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem
 from pyinfra_kube.cluster.spec import CLUSTER_KEYS, KEYS, ClusterSpec, check_endpoint
 
 GROUPS = {"control_plane": ["m1"], "nodes": ["n1", "n2"]}
-CLUSTER = {"kubernetes_version": "1.20.2", "master_ip": "192.168.10.4"}
+CLUSTER = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.168.10.4"}
 HOSTS = {
     "m1": {"ssh_hostname": "192.168.10.4"},
     "n1": {"ssh_hostname": "192.168.10.5"},
@@ -78,10 +78,19 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("cluster_domain", "cluster.local.", "a DNS name", 'write "cluster.local"'),
     ("manifest_dir", "etc/kubernetes", "an absolute path", ""),
     ("manifest_dir", "/etc/kubernetes/", "an absolute path", 'write "/etc/kubernetes"'),
-    ("master_ip", "master.example.com", "an IPv4 address", ""),
-    ("master_ip", "fd00::4", "IPv6 is not built here", ""),
-    ("master_ip", "127.0.0.1", "loopback", ""),
-    ("master_ip", "192.168.10.256", "an IPv4 address", ""),
+    ("control_plane_endpoint", 6443, "text in quotes", ""),
+    ("control_plane_endpoint", "fd00::4", "IPv6 is not built here", ""),
+    ("control_plane_endpoint", "[fd00::4]:6443", "IPv6 is not built here", ""),
+    ("control_plane_endpoint", "127.0.0.1", "loopback", ""),
+    ("control_plane_endpoint", "localhost:6443", "other hosts can reach", ""),
+    ("control_plane_endpoint", "192.168.10.256", "an IPv4 address", ""),
+    ("control_plane_endpoint", "192.168.10.4:0", "1 to 65535", 'write "192.168.10.4"'),
+    ("control_plane_endpoint", "192.168.10.4:65536", "1 to 65535", 'write "192.168.10.4"'),
+    ("control_plane_endpoint", "k8s.example.com:", "1 to 65535", 'write "k8s.example.com"'),
+    ("control_plane_endpoint", "https://k8s.example.com:443/", "scheme", '"k8s.example.com:443"'),
+    ("control_plane_endpoint", "K8s.Example.Com:443", "host:port", '"k8s.example.com:443"'),
+    ("control_plane_endpoint", "k8s_api", "host:port", ""),
+    ("control_plane_endpoint", "", "host:port", ""),
     ("flannel_vni", 0, "at least 1", ""),
     ("flannel_vni", 2**24, "at most 16777215", ""),
     ("docker_mtu", 575, "at least 576", ""),
@@ -249,7 +258,10 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         [("cluster_cidr", None, "m1 192.168.10.4, n1 192.168.10.5", '"10.1.0.0/16"')],
     ),
     "the control plane among the services": (
-        {"every": {"master_ip": "10.0.0.4"}, "m1": {"ssh_hostname": "m1.example.com"}},
+        {
+            "every": {"control_plane_endpoint": "10.0.0.4"},
+            "m1": {"ssh_hostname": "m1.example.com"},
+        },
         [("service_cidr", None, "the control plane 10.0.0.4", "")],
     ),
     "an unknown key, its value perhaps a secret": (
@@ -261,7 +273,7 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
     ),
     "an unknown key of some hosts": (
         {"n1": {"Master_IP": "x"}, "n2": {"Master_IP": "x"}},
-        [("Master_IP", "n1, n2", "a known key", "did you mean master_ip?")],
+        [("Master_IP", "n1, n2", "a known key", "did you mean control_plane_endpoint?")],
     ),
     "one key in two spellings": (
         {"n1": {"NODE_POD_CIDR": "10.10.1.0/24", "pod_cidr": "10.10.2.0/24"}},
@@ -282,11 +294,11 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         ],
     ),
     "required keys of nobody": (
-        {"m1": {"kubernetes_version": "1.20.2", "master_ip": None}},
+        {"m1": {"kubernetes_version": None, "control_plane_endpoint": "192.168.10.4"}},
         [
-            ("master_ip", "n1", "m1 has None", ""),
-            ("master_ip", "n2", "m1 has None", ""),
-            ("master_ip", None, "text in quotes", ""),
+            ("kubernetes_version", "n1", "m1 has None", ""),
+            ("kubernetes_version", "n2", "m1 has None", ""),
+            ("kubernetes_version", None, "in quotes", ""),
         ],
     ),
     "two values of one key": (
@@ -297,13 +309,13 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {"m1": {"log_level": 1}, "n2": {"log_level": True}},
         [("log_level", "n2", "m1 has 1", "")],
     ),
-    "a master IP that no host has": (
-        {"every": {"master_ip": "192.168.10.9"}},
-        [("master_ip", None, "m1 (192.168.10.4)", "set address")],
-    ),
-    "a master IP that a node has": (
+    "an endpoint that a node has": (
         {"m1": {"ssh_hostname": "192.168.10.9"}, "n1": {"ssh_hostname": "192.168.10.4"}},
-        [("master_ip", None, "m1 (192.168.10.9)", "n1 has it")],
+        [("control_plane_endpoint", None, "m1 (192.168.10.9)", "n1 has it")],
+    ),
+    "an endpoint that is a node's name": (
+        {"every": {"control_plane_endpoint": "n2:443"}},
+        [("control_plane_endpoint", None, "m1 (192.168.10.4)", "n2 has it")],
     ),
     "two nodes of one name": (
         {"n1": {"hostname_override": "fed-node"}, "n2": {"hostname_override": "fed-node"}},
@@ -382,7 +394,7 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
                 "cluster_cidr": "10.0.0.0/8",
                 "node_cidr_mask_size": "24",
                 "colour": "red",
-                "master_ip": "192.168.10.9",
+                "control_plane_endpoint": "192.168.10.6",
             },
             "n1": {"pod_cidr": "10.1.1.1/24"},
         },
@@ -391,7 +403,7 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
             ("pod_cidr", "n1", "without host bits", ""),
             ("kubernetes_version", None, "in quotes", ""),
             ("node_cidr_mask_size", None, "a whole number", "write 24"),
-            ("master_ip", None, "an address of the control plane", ""),
+            ("control_plane_endpoint", None, "an address of the control plane", "n2 has it"),
             ("service_cidr", None, "apart from cluster_cidr", '"172.16.0.0/16"'),
         ],
     ),
@@ -414,8 +426,6 @@ def test_required_keys() -> None:
     assert [str(problem) for problem in error.value.problems] == [
         "kubernetes_version is not set; allowed: a release in quotes, such as "
         '"1.20.2"; there is no default',
-        "master_ip is not set; allowed: the address of the control plane, such as "
-        '"192.168.10.4"; there is no default',
     ]
 
 
@@ -509,11 +519,12 @@ def test_the_address_of_a_host(name: str, data: dict[str, Any], address: str | N
     assert spec.host(name).address == address
 
 
-def test_a_master_ip_that_only_hosts_can_tell() -> None:
+def test_an_endpoint_that_only_hosts_can_tell() -> None:
     spec = read(m1={"ssh_hostname": "m1.example.com"})
     assert check_endpoint(spec, {"m1": ["10.0.9.9", "192.168.10.4"]}) == []
+    assert check_endpoint(spec, {"m1": ["10.0.9.9"]}) == []
     (problem,) = check_endpoint(spec, {"m1": ["10.0.9.9"], "n1": ["192.168.10.4"]})
-    assert problem.key == "master_ip"
+    assert problem.key == "control_plane_endpoint"
     assert problem.fix == "n1 has it: is it to be in the control plane?"
 
 

@@ -12,20 +12,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from netaddr import IPAddress, IPNetwork
 
-from pyinfra_kube.cluster.addressing import (
+from pyinfra_kube.cluster.allocation import (
     AddressPlan,
     SeenAddresses,
-    check_mtu,
     choose_addresses,
     make_plan,
-    node_capacity,
-    parse_network,
-    usable_pods,
 )
 from pyinfra_kube.cluster.credentials import CredentialStore
 from pyinfra_kube.cluster.errors import InputError, Problem, Wrong
+from pyinfra_kube.cluster.networks import parse_network, usable_pods
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.cluster.spec.range_checks import check_mtu
+from pyinfra_kube.cluster.spec.ranges import node_capacity
 from pyinfra_kube.deploys.phases.pod_network import check_mtus
 from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.context import Cluster, _current
@@ -39,7 +38,7 @@ def spec_of(
     """A master at 192.168.10.4 and nodes n1 … at 192.168.11.1 …"""
     names = [f"n{i}" for i in range(1, nodes + 1)] if isinstance(nodes, int) else nodes
     data: dict[str, dict[str, Any]] = {
-        "m1": {"kubernetes_version": "1.20.2", "master_ip": "192.168.10.4"}
+        "m1": {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.168.10.4"}
         | {"ssh_hostname": "192.168.10.4"}
         | cluster
     }
@@ -546,7 +545,7 @@ def test_a_bridge_with_another_address_than_written_down_has_drifted() -> None:
 
 VAGRANT = "10.0.2.15/24"
 M, N1, N2 = "192.168.33.10/24", "192.168.33.11/24", "192.168.33.12/24"
-PLAIN = {"kubernetes_version": "1.20.2", "master_ip": "192.168.33.10"}
+PLAIN = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.168.33.10"}
 
 # What each host has, the one connected to, that of the default route → what is chosen.
 OWN: dict[str, tuple[dict[str, SeenAddresses], dict[str, str] | str]] = {

@@ -1,0 +1,176 @@
+"""What several settings say together, and what a release says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.spec.base import BaseSpec
+from pyinfra_kube.cluster.spec.host import HostSpec
+from pyinfra_kube.cluster.spec.range_checks import (
+    check_flannel,
+    check_mtu,
+    check_node_cidrs,
+    check_node_size,
+    check_overlaps,
+    check_ranges,
+    check_services,
+)
+
+ETCD_SIZES = (1, 3, 5)
+
+
+def problems_between(spec: BaseSpec, wrong: Collection[str] = ()) -> list[Problem]:
+    """
+    Give what is wrong with values that are right by themselves.
+
+    + spec: the cluster
+    + wrong: fields that hold a default in place of what is wrong with them
+    """
+    return [
+        problem
+        for needs, check in CHECKS
+        if not set(needs).intersection(wrong)
+        for problem in check(spec)
+    ]
+
+
+def check_release(spec: BaseSpec) -> list[Problem]:
+    """A release that is not known, or a setting or flag that it does not have."""
+    try:
+        release = Release.of(spec.kubernetes_version)
+    except InputError as error:
+        return error.problems
+    return release.check_settings(dict(spec))
+
+
+def check_names(spec: BaseSpec) -> list[Problem]:
+    """Two hosts of one name, in whatever case, or at one address."""
+    problems = []
+    for key, fix in _OWN_KEYS.items():
+        seen: dict[str, str] = {}
+        for host in spec.hosts:
+            value = getattr(host, key, None)
+            same = value.lower() if isinstance(value, str) else ""
+            if same in seen:
+                allowed = f"its own: {seen[same]} has it too"
+                problems.append(Problem(_KEYS_OF.get(key, key), value, host.name, allowed, fix))
+            elif same:
+                seen[same] = host.name
+    return problems
+
+
+# What each host has for itself, and the way out where two have the same.
+_OWN_KEYS = {
+    "hostname_override": "set hostname_override for one of the two",
+    "address": 'set address = "…" for each, where it is not the one that SSH finds',
+    "known_as": "rename one of the two in the inventory: names have no case",
+}
+_KEYS_OF = {"known_as": "name"}
+
+
+def check_etcd_size(spec: BaseSpec) -> list[Problem]:
+    """A number of etcd members that cannot lose one without losing all, or too many."""
+    names = [host.name for host in spec.etcd_members]
+    if not names or len(names) in ETCD_SIZES:
+        return []
+    fix = "give the group etcd that many hosts; without it, the control plane has the members"
+    return [Problem("etcd", names, None, "1, 3 or 5 members", fix)]
+
+
+def check_certificate_days(spec: BaseSpec) -> list[Problem]:
+    """Certificates that would be made anew in every run."""
+    if spec.certificate_renew_days < spec.certificate_days:
+        return []
+    allowed = f"less than certificate_days, {spec.certificate_days}"
+    return [Problem("certificate_renew_days", spec.certificate_renew_days, None, allowed)]
+
+
+def check_endpoint_known(spec: BaseSpec) -> list[Problem]:
+    """An endpoint on a host outside the control plane, as far as the inventory tells."""
+    known = {host.name: [host.address] for host in spec.hosts if host.address}
+    all_known = all(host.name in known for host in spec.control_plane)
+    return check_endpoint(spec, known) if all_known else []
+
+
+def check_endpoint(spec: BaseSpec, addresses: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """
+    An endpoint on a host outside the control plane.
+
+    + spec: the cluster
+    + addresses: host → every address that it has
+    """
+    hosts = hosts_with_endpoint(spec, addresses)
+    on_control_plane = any("control_plane" in host.roles for host in hosts)
+    if not hosts or not spec.control_plane or on_control_plane:
+        return []
+    own = {host.name: ", ".join(addresses.get(host.name, ())) for host in spec.control_plane}
+    theirs = ", ".join(f"{name} ({texts or 'none'})" for name, texts in own.items())
+    allowed = f"an address of the control plane: {theirs}; or one that leads there"
+    fix = f"{hosts[0].name} has it: is it to be in the control plane?"
+    return [Problem("control_plane_endpoint", spec.control_plane_endpoint, None, allowed, fix)]
+
+
+def hosts_with_endpoint(spec: BaseSpec, addresses: Mapping[str, Sequence[str]]) -> list[HostSpec]:
+    """
+    Give the hosts that have the endpoint's address, or bear its name.
+
+    + spec: the cluster
+    + addresses: host → every address that it has
+    """
+    host = spec.endpoint_host
+    return [
+        one
+        for one in spec.hosts
+        if host in (*addresses.get(one.name, ()), one.name.lower(), one.hostname_override)
+    ]
+
+
+def check_ports(spec: BaseSpec) -> list[Problem]:
+    """Two servers of a host on one port."""
+    problems = []
+    seen: dict[int, str] = {}
+    for key in ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port"):
+        port = getattr(spec, key)
+        if port in seen:
+            problems.append(Problem(key, port, None, f"a port apart from {seen[port]}"))
+        seen.setdefault(port, key)
+    return problems
+
+
+def check_sources(spec: BaseSpec) -> list[Problem]:
+    """Software from a place that is not said, or that does not say which it is."""
+    problems = []
+    if spec.package_source == "rpm" and not spec.rpm_files:
+        allowed = "at least one file, for package_source is rpm"
+        problems.append(Problem("rpm_files", [], None, allowed))
+    if spec.flannel_source and not spec.flannel_version:
+        allowed = "the version of flannel_source, which tells how it speaks with etcd"
+        problems.append(Problem("flannel_version", None, None, allowed))
+    return problems
+
+
+_RANGES = ("cluster_cidr", "service_cidr")
+_SHARES = (
+    *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
+    *("network", "flannel_network", "flannel_subnet_len"),
+)
+
+# Each check with the fields that must be right for it to mean anything.
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] = (
+    (("kubernetes_version",), check_release),
+    ((), check_names),
+    ((), check_etcd_size),
+    (("certificate_days", "certificate_renew_days"), check_certificate_days),
+    ((), check_endpoint_known),
+    (("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port"), check_ports),
+    (("package_source", "rpm_files", "flannel_source", "flannel_version"), check_sources),
+    ((*_RANGES, "allow_public_ranges"), check_ranges),
+    (_RANGES, check_overlaps),
+    (("service_cidr", "cluster_dns"), check_services),
+    (_SHARES, check_node_size),
+    (_SHARES, check_node_cidrs),
+    (("cluster_cidr", "flannel_network", "network"), check_flannel),
+    (("network", "flannel_backend", "host_mtu", "bridge_mtu", "docker_mtu"), check_mtu),
+)

@@ -1,0 +1,269 @@
+"""
+Every setting of a cluster, by subject, each declared once: type, default, what it is for.
+
+A setting's name is its key in the inventory. `docs/settings.md` is made from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from netaddr import IPNetwork
+from pydantic import Field
+
+from pyinfra_kube.cluster.spec.values import (
+    Address,
+    Digest,
+    DnsName,
+    EndpointText,
+    Flags,
+    FlannelVersion,
+    Length,
+    Modes,
+    Mtu,
+    Network,
+    Path,
+    Port,
+    Positive,
+    Settings,
+    Strings,
+    Version,
+    Word,
+)
+
+OVERHEAD = {"vxlan": 50, "udp": 28, "host-gw": 0}
+"""What a backend of flannel adds to each packet, in bytes."""
+FLANNEL_PORTS = {"vxlan": 8472, "udp": 8285}
+
+
+# Defaults that follow from other settings. Their docstrings are the default column of the document.
+
+
+def _tenth(data: Mapping[str, Any]) -> str:
+    """the tenth address of `service_cidr`"""
+    services = IPNetwork(data["service_cidr"])
+    return str(services[min(10, services.size - 1)])
+
+
+def _bridge_mtu(data: Mapping[str, Any]) -> int:
+    """what an overlay leaves of `host_mtu`; without one 1460, or `host_mtu` if that is less"""
+    if data["network"] == "flannel":
+        return int(data["host_mtu"]) - OVERHEAD[data["flannel_backend"]]
+    return min(1460, int(data["host_mtu"]))
+
+
+def _cluster_cidr(data: Mapping[str, Any]) -> str:
+    """`cluster_cidr`"""
+    return str(data.get("cluster_cidr"))
+
+
+def _flannel_port(data: Mapping[str, Any]) -> int | None:
+    """the backend's own: 8472 of vxlan, 8285 of udp"""
+    return FLANNEL_PORTS.get(data["flannel_backend"])
+
+
+class ClusterSettings(Settings):
+    """The cluster"""
+
+    cluster_name: Word = "kubernetes"
+    """Its name."""
+    kubernetes_version: Version
+    """The release, whole and in quotes."""
+    control_plane_endpoint: EndpointText | None = None
+    """Where clients reach the control plane: a host's address, or a load balancer or DNS name that
+    leads to the apiserver's port. By default the address of the first control-plane host; the port
+    by default the apiserver's own."""
+
+
+class AddressSettings(Settings):
+    """Addresses"""
+
+    cluster_cidr: Network = "10.10.0.0/16"
+    """The range of all pods. Where only `flannel_network` is set, it is that."""
+    node_cidr_mask_size: Length = 24
+    """The length of one node's share of it, in bits."""
+    service_cidr: Network = "10.0.0.0/16"
+    """The range of the services. It is routed nowhere."""
+    cluster_dns: Address = Field(default_factory=_tenth)
+    """The address of the DNS service."""
+    cluster_domain: DnsName = "cluster.local"
+    """The DNS domain of the cluster."""
+    allow_public_ranges: bool = True
+    """Whether a public range is only warned of. Without it, it is refused."""
+    allow_network_change: bool = False
+    """Whether a node may get another pod CIDR than it has, and the services another range."""
+    max_pods: Positive | None = None
+    """Most pods of a node. By default the kubelet's own limit, 110."""
+
+
+class PodNetworkSettings(Settings):
+    """The network of the pods"""
+
+    network: Literal["routes", "flannel"] = "routes"
+    """What carries packets between the pods of different nodes: routes on the hosts, or flannel."""
+    route_pods: bool = True
+    """Whether hosts get routes to each other's pods. Turn it off where your router has them."""
+    bridge_approach: Literal["manual", "kubelet"] = "manual"
+    """Who makes the bridge cbr0: this package, or the kubelet, up to 1.23."""
+    host_mtu: Mtu = 1500
+    """What the network between the hosts carries, in bytes."""
+    flannel_backend: Literal["vxlan", "udp", "host-gw"] = "vxlan"
+    """How flannel's packets travel."""
+    bridge_mtu: Mtu = Field(default_factory=_bridge_mtu)
+    """What the pods' bridge carries, in bytes."""
+    flannel_network: Network = Field(default_factory=_cluster_cidr)
+    """flannel's range, within `cluster_cidr`."""
+    flannel_subnet_len: Length = 24
+    """The length of one node's share of flannel's range, in bits."""
+    flannel_vni: Annotated[int, Field(ge=1, le=2**24 - 1)] = 1
+    """The number of the VXLAN network."""
+    flannel_port: Port | None = Field(default_factory=_flannel_port)
+    """The UDP port of flannel's packets."""
+    flannel_etcd_prefix: Path = "/coreos.com/network"
+    """Where flannel's keys are in etcd."""
+    flannel_version: FlannelVersion | None = None
+    """Which flannel runs. Through 0.17 it speaks etcd's v2 API, from 0.18 on v3."""
+    flannel_source: str | None = None
+    """The URL, file or folder of flanneld, where no package brings it."""
+    flannel_sha256: Digest | None = None
+    """The digest of flanneld, where none is published beside its URL."""
+
+
+class AccessSettings(Settings):
+    """Access"""
+
+    apiserver_approach: Literal["https", "http"] = "https"
+    """How the apiserver is reached. `"http"` ends with 1.19."""
+    secure_port: Port = 6443
+    """The apiserver's port with TLS."""
+    insecure_port: Port = 8080
+    """The apiserver's port without TLS."""
+    authorization_mode: Modes | None = None
+    """Who decides what a user may do. By default the release's recommendation."""
+    admission_control: Strings | None = None
+    """Admission plugins in order. By default the release's recommendation; `[]` leaves the choice
+    to the apiserver."""
+    allow_privileged: bool = True
+    """Whether pods may be privileged."""
+    credential_policy: Literal["shared", "per_component", "per_node"] = "per_node"
+    """Who shares a credential: everybody, all of one component, or nobody."""
+    credential_kind: Literal["token", "certificate"] = "token"
+    """What a client shows: a token, or a client certificate."""
+    basic_auth: bool = False
+    """Whether the administrator may use a password too, up to 1.18."""
+    credentials_dir: str | None = None
+    """The folder of credentials on the control machine. By default `<cluster_name>-credentials`
+    beside the inventory."""
+    replace_credentials: bool = False
+    """Whether hosts that hold another CA get new credentials. Without it they are refused."""
+    certificate_days: Positive = 365
+    """How long a certificate lasts, in days."""
+    certificate_renew_days: Positive = 30
+    """How long before its end a certificate is made anew, in days."""
+
+
+class SoftwareSettings(Settings):
+    """Software"""
+
+    kubernetes_source: str | None = None
+    """Where binaries come from: a URL, or a folder on the control machine. By default
+    https://dl.k8s.io."""
+    kubernetes_sha256: dict[str, Digest] = {}
+    """Digests of binaries by file name, beside those that the release publishes."""
+    image_source: str | None = None
+    """A folder of image archives, `.tar` files. By default images are pulled."""
+    hyperkube: bool = False
+    """Whether the control plane runs from the one image hyperkube."""
+    package_source: Literal["distribution", "rpm"] = "distribution"
+    """Where Fedora's packages come from: its repositories, or `rpm_files`."""
+    rpm_files: Strings = ()
+    """URLs or local files of packages."""
+    enable_updates_testing: bool = False
+    """Whether Fedora's testing updates are used."""
+    install_packages: bool = True
+    """Whether missing packages of the distribution are installed."""
+    removable_packages: Strings = ()
+    """Packages that an installation may remove, where it takes their place."""
+
+
+class PartSettings(Settings):
+    """Components"""
+
+    cloud_provider: str | None = None
+    """The cloud provider; which ones there are depends on the release. None is bare metal."""
+    cloud_config: str | None = None
+    """The cloud provider's file, on the control machine."""
+    register_node: bool = True
+    """Whether kubelets register their nodes."""
+    node_registration: Literal["self", "manual"] = "self"
+    """Who makes the nodes' objects: kubelets, or this package."""
+    take_over_units: bool = False
+    """Whether drop-ins of others that give a component another command line are put aside. Without
+    it they are refused."""
+    docker_root: Path | None = None
+    """docker's folder. By default the one that each host's docker has."""
+    kubelet_root: Path = "/var/lib/kubelet"
+    """kubelet's folder."""
+    manifest_dir: Path = "/etc/kubernetes/manifests"
+    """The folder of static pods."""
+    docker_options: dict[str, Any] = {}
+    """More keys of docker's daemon.json."""
+    docker_mtu: Mtu | None = None
+    """What docker's network carries, in bytes. By default what the pods' bridge carries."""
+    docker_nofile: Annotated[int, Field(ge=1024)] = 1_000_000
+    """How many files docker may open."""
+    insecure_registries: Strings = ()
+    """Registries that docker uses without TLS."""
+    etcd_data_dir: Path = "/var/lib/etcd"
+    """etcd's folder."""
+    etcd_client_port: Port = 2379
+    """etcd's port for clients."""
+    etcd_peer_port: Port = 2380
+    """etcd's port for its other members."""
+    etcd_version: Version | None = None
+    """Which etcd runs. By default the one that the release came with."""
+    etcd_listen_client_urls: str | None = None
+    """Where etcd listens for clients: URLs with commas between."""
+    log_to_host: bool = False
+    """Whether the control plane logs to the host's /var/log, up to 1.25."""
+    log_level: Annotated[int, Field(ge=0, le=10)] = 2
+    """How much is logged; 0 is least."""
+    apiserver_flags: Flags = {}
+    """More flags of kube-apiserver, without dashes; checked against the release."""
+    controller_manager_flags: Flags = {}
+    """The same of kube-controller-manager."""
+    scheduler_flags: Flags = {}
+    """The same of kube-scheduler."""
+    kubelet_flags: Flags = {}
+    """The same of kubelet."""
+    proxy_flags: Flags = {}
+    """The same of kube-proxy."""
+    etcd_flags: Flags = {}
+    """The same of etcd."""
+
+
+class RunSettings(Settings):
+    """The run"""
+
+    verify_timeout: Positive = 300
+    """How long to wait for the cluster to work, in seconds."""
+    open_ports: bool = True
+    """Whether the apiserver's ports are opened."""
+    manage_hosts: bool = True
+    """Whether /etc/hosts knows every host."""
+    extra_data_keys: Strings = ()
+    """Keys of the inventory that are your own."""
+    remove_nodes: Strings = ()
+    """The nodes that `deploys/remove_node.py` takes out."""
+
+
+SUBJECTS: tuple[type[Settings], ...] = (
+    ClusterSettings,
+    AddressSettings,
+    PodNetworkSettings,
+    AccessSettings,
+    SoftwareSettings,
+    PartSettings,
+    RunSettings,
+)

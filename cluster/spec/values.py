@@ -1,0 +1,163 @@
+"""
+The types of values in an inventory. Nothing is coerced: a version that is a float or a number in
+quotes is refused, with what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from pyinfra_kube.cluster.errors import Wrong
+from pyinfra_kube.cluster.networks import (
+    ADDRESS,
+    DNS_NAME,
+    NETWORK,
+    parse_address,
+    parse_network,
+)
+from pyinfra_kube.cluster.spec.endpoint import ENDPOINT, parse_endpoint
+from pyinfra_kube.cluster.spec.problems import did_you_mean
+
+
+class Settings(BaseModel):
+    """Settings of one subject. A field's description is the docstring below it."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """
+    What a text must be, for pydantic and for people.
+
+    + allowed: what may stand there
+    + check: raises ``Wrong`` for a text that is not that
+    + any_type: whether ``check`` wants values of any type, before their type is looked at
+    """
+
+    allowed: str
+    check: Callable[[Any], object]
+    any_type: bool = False
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        validator = (
+            core_schema.no_info_before_validator_function
+            if self.any_type
+            else core_schema.no_info_after_validator_function
+        )
+        return validator(self._checked, handler(source))
+
+    def _checked(self, value: object) -> object:
+        self.check(value)
+        return value
+
+
+def _like(pattern: str, allowed: str, fix: Callable[[str], str] | None = None) -> Checked:
+    """Text of a pattern; `fix` makes a right value of a wrong one."""
+
+    def check(value: str) -> None:
+        if not re.fullmatch(pattern, value):
+            better = fix(value) if fix else ""
+            raise Wrong(allowed, f'write "{better}"' if re.fullmatch(pattern, better) else None)
+
+    return Checked(allowed, check)
+
+
+def node_name(name: str) -> str:
+    """
+    Give the name of the node of a host: lower-case as kubelet does, with a dash for what no DNS
+    name has. Of a name that is too long for a node it is the first part. Empty where nothing is
+    left.
+
+    + name: of the host
+
+    ```
+    >>> node_name("Kube_Node.example.com")
+    'kube-node.example.com'
+    ```
+    """
+    parts = (re.sub("[^a-z0-9]+", "-", part).strip("-") for part in name.lower().split("."))
+    found = [part for part in parts if part]
+    whole = ".".join(found)
+    return whole if len(whole) <= 63 else found[0]
+
+
+VERSION = 'a release in quotes, such as "1.20.2"'
+AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
+_MODES = f"some of {', '.join(AUTHORIZATION_MODES)}, with a comma between"
+
+
+def _version(value: object) -> None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        minors = [str(value), f"{value}0"] if re.fullmatch(r"1\.[1-3]", str(value)) else [value]
+        either = " or ".join(f'"{minor}.x"' for minor in minors)
+        raise Wrong(VERSION, f"write {either} in quotes, with its patch number for x")
+    if not isinstance(value, str):
+        raise Wrong(VERSION)
+    if re.fullmatch(r"v?\d+\.\d+", value):
+        raise Wrong(VERSION, f'write "{value.lstrip("v")}.x", with its patch number for x')
+    if re.fullmatch(r"v\d+\.\d+\.\d+\S*", value):
+        raise Wrong(VERSION, f'write "{value[1:]}"')
+    if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?", value):
+        raise Wrong(VERSION)
+
+
+def _modes(value: str) -> None:
+    wrong = [mode for mode in value.split(",") if mode not in AUTHORIZATION_MODES]
+    if wrong:
+        raise Wrong(_MODES, did_you_mean(wrong[0], AUTHORIZATION_MODES))
+
+
+def _list(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+# A node's name is the value of one of its labels too.
+_NODE = rf"(?=.{{1,63}}$){DNS_NAME}"
+_WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_DNS_LETTERS = "lower-case letters, digits and -, in parts with dots between"
+
+
+def _squeezed(path: str) -> str:
+    return re.sub("/+", "/", path).rstrip("/")
+
+
+Version = Annotated[str, Checked(VERSION, _version, any_type=True)]
+FlannelVersion = Annotated[str, _like(r"v?\d+\.\d+\S*", 'a version of flannel, such as "0.9.0"')]
+Modes = Annotated[str, Checked(_MODES, _modes)]
+Network = Annotated[str, Checked(NETWORK, parse_network)]
+Address = Annotated[str, Checked(ADDRESS, parse_address)]
+EndpointText = Annotated[str, Checked(ENDPOINT, parse_endpoint)]
+DnsName = Annotated[str, _like(DNS_NAME, f"a DNS name: {_DNS_LETTERS}", node_name)]
+NodeName = Annotated[
+    str, _like(_NODE, f"a DNS name of at most 63 characters: {_DNS_LETTERS}", node_name)
+]
+Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of them")]
+Path = Annotated[str, _like(r"/|(/[^/\0]+)+", "an absolute path", _squeezed)]
+Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Flag = Annotated[
+    str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
+]
+Flags = dict[Flag, str | int | bool]
+LabelKey = Annotated[
+    str, _like(rf"({DNS_NAME}/)?{_WORD}", 'a label\'s key, such as "disk" or "example.com/disk"')
+]
+LabelValue = Annotated[
+    str, _like(rf"|{_WORD}", "a label's value: at most 63 letters, digits, -, _ and .")
+]
+Labels = dict[LabelKey, LabelValue]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Mtu = Annotated[int, Field(ge=576, le=65535)]
+Length = Annotated[int, Field(ge=1, le=32)]
+Positive = Annotated[int, Field(ge=1)]
