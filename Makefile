@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check static unit test bench promises rendered picture clean
+.PHONY: lab lab-up lab-down check static unit test bench promises rendered settings picture clean
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
@@ -40,6 +40,10 @@ bench: .venv/installed
 # Every file of every host of a few clusters, in examples/rendered.
 rendered: .venv/installed
 	$(BIN)/python -m tests.rendered
+
+# The page of all settings, docs/settings.md.
+settings: .venv/installed
+	$(BIN)/python -m tests.settings
 
 picture: .venv/installed
 	$(BIN)/python docs/picture.py

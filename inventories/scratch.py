@@ -28,8 +28,8 @@ all = (
         # What you must say.
         "cluster_name": "kubernetes",
         "kubernetes_version": "1.20.2",
-        # Where clients reach the control plane: "host" or "host:port". It may be a load balancer, or
-        # a DNS name, that leads to the apiserver.
+        # Where clients reach the control plane: "host" or "host:port". It may be a load balancer or
+        # a DNS name that leads to the apiserver.
         "control_plane_endpoint": "192.168.10.10",
         # Who gets which address. Nodes keep what they were once given.
         "cluster_cidr": "10.10.0.0/16",

@@ -60,9 +60,9 @@ def choose_addresses(
             for text in one.links
             if everywhere.count(_ip(text)) == 1 and _ip(text) not in others and _is_of_host(text)
         ]
-        alone = spec.control_plane == (host,)
-        if alone and spec.endpoint_address in map(_ip, candidates):
-            best = spec.endpoint_address
+        endpoint = spec.endpoint_address if spec.control_plane == (host,) else None
+        if endpoint and endpoint in [_ip(text) for text in candidates]:
+            best: str | None = endpoint
         elif known.get(host.name) in own:
             continue
         else:

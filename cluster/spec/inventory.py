@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -178,7 +178,8 @@ def _read_cluster(
     kind: type[Spec], values: Mapping[str, Any], hosts: tuple[HostSpec, ...]
 ) -> tuple[Spec, set[str], list[Problem]]:
     """The spec with defaults for what is wrong, the names of that, and why."""
-    given = {"hosts": hosts, **{key: our_value(key, value) for key, value in values.items()}}
+    given: dict[str, Any] = {key: our_value(key, value) for key, value in values.items()}
+    given["hosts"] = hosts
     if given.get("network") == "flannel" and "flannel_network" in given:
         given.setdefault("cluster_cidr", given["flannel_network"])
     try:
@@ -191,7 +192,7 @@ def _read_cluster(
             if problem.key.split(".")[0] in values or problem.value is None
         ]
         valid = {key: value for key, value in given.items() if key not in wrong}
-        return kind.model_construct(**valid), wrong, problems
+        return cast(Spec, kind.model_construct(**valid)), wrong, problems
 
 
 def _is_foreign(key: str) -> bool:

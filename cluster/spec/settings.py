@@ -69,11 +69,11 @@ class ClusterSettings(Settings):
     cluster_name: Word = "kubernetes"
     """Its name."""
     kubernetes_version: Version
-    """The release, whole and in quotes."""
+    """The release of Kubernetes."""
     control_plane_endpoint: EndpointText | None = None
-    """Where clients reach the control plane: a host's address, or a load balancer or DNS name that
-    leads to the apiserver's port. By default the address of the first control-plane host; the port
-    by default the apiserver's own."""
+    """Where clients reach the control plane: the address of a host, or a load balancer or DNS name
+    that leads to the apiserver. The default is the address of the first control-plane host, and the
+    apiserver's own port."""
 
 
 class AddressSettings(Settings):
@@ -90,7 +90,7 @@ class AddressSettings(Settings):
     cluster_domain: DnsName = "cluster.local"
     """The DNS domain of the cluster."""
     allow_public_ranges: bool = True
-    """Whether a public range is only warned of. Without it, it is refused."""
+    """Whether public ranges are allowed, with a warning."""
     allow_network_change: bool = False
     """Whether a node may get another pod CIDR than it has, and the services another range."""
     max_pods: Positive | None = None
@@ -140,10 +140,10 @@ class AccessSettings(Settings):
     insecure_port: Port = 8080
     """The apiserver's port without TLS."""
     authorization_mode: Modes | None = None
-    """Who decides what a user may do. By default the release's recommendation."""
+    """Who decides what a user may do. The default depends on the release."""
     admission_control: Strings | None = None
-    """Admission plugins in order. By default the release's recommendation; `[]` leaves the choice
-    to the apiserver."""
+    """Admission plugins in order. The default depends on the release; `[]` leaves the choice to the
+    apiserver."""
     allow_privileged: bool = True
     """Whether pods may be privileged."""
     credential_policy: Literal["shared", "per_component", "per_node"] = "per_node"
