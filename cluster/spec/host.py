@@ -23,8 +23,6 @@ class HostSpec(Settings):
 
     name: str
     """The host's name in the inventory."""
-    groups: tuple[str, ...] = ()
-    """All groups that the host is in."""
     roles: frozenset[str] = frozenset()
     """Of `control_plane`, `node` and `etcd`."""
     address: Address | None = None

@@ -21,7 +21,7 @@ Data = Mapping[str, Mapping[str, Any]]
 Spec = TypeVar("Spec", bound=BaseSpec)
 
 CLUSTER_KEYS = frozenset(BaseSpec.model_fields) - {"hosts"}
-HOST_KEYS = frozenset(HostSpec.model_fields) - {"name", "groups", "roles"}
+HOST_KEYS = frozenset(HostSpec.model_fields) - {"name", "roles"}
 KEYS = sorted(CLUSTER_KEYS | HOST_KEYS)
 _KNOWN = sorted({*KEYS, *OTHER_KEYS})
 
@@ -53,7 +53,7 @@ def read(kind: type[Spec], groups: Groups, data: Data) -> tuple[Spec, set[str], 
     problems += found
     hosts = []
     for name in names:
-        host, found = _read_host(name, groups, members, ours[name], data.get(name, {}))
+        host, found = _read_host(name, members, ours[name], data.get(name, {}))
         hosts.append(host)
         problems += found
     values, found = _one_value_each(ours)
@@ -130,7 +130,6 @@ def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
 
 def _read_host(
     name: str,
-    groups: Groups,
     members: Mapping[str, list[str]],
     ours: Mapping[str, Any],
     data: Mapping[str, Any],
@@ -141,7 +140,6 @@ def _read_host(
     if given.get("address") is None:
         given["address"] = first_address(data.get("ssh_hostname"), name)
     given["name"] = name
-    given["groups"] = tuple(group for group, hosts in groups.items() if name in hosts)
     given["roles"] = frozenset(ROLES[group] for group, hosts in members.items() if name in hosts)
     try:
         return HostSpec.model_validate(given), []

@@ -493,7 +493,6 @@ def test_groups_in_the_seeds_words() -> None:
     assert [host.name for host in spec.nodes] == ["m1", "n1"]
     assert [host.name for host in spec.etcd_members] == ["n1"]
     assert spec.host("m1").roles == {"control_plane", "node"}
-    assert spec.host("m1").groups == ("control_plane", "minions", "all")
 
 
 def test_hosts_outside_our_groups_are_not_looked_at() -> None:
