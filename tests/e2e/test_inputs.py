@@ -78,16 +78,17 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"groups": {"control_plane": [MASTER], "node": NODES}},
         ["nodes is not set", "allowed: a group with at least one host", "rename the group node"],
     ),
-    "address that no master has": (
-        {"settings": {"master_ip": "{nobody}"}},
-        [
-            "master_ip = '{nobody}'",
-            f"allowed: an address of the control plane: {MASTER} ({{master}})",
-        ],
+    "endpoint with a scheme": (
+        {"settings": {"control_plane_endpoint": "https://{master}:6443"}},
+        ["control_plane_endpoint = 'https://{master}:6443'", 'fix: write "{master}:6443"'],
     ),
-    "address of a node": (
-        {"settings": {"master_ip": "{node}"}},
-        ["master_ip = '{node}'", f"fix: {NODES[0]} has it: is it to be in the control plane?"],
+    "endpoint on a node": (
+        {"settings": {"control_plane_endpoint": "{node}"}},
+        [
+            "control_plane_endpoint = '{node}'",
+            f"allowed: an address of the control plane: {MASTER} ({{master}})",
+            f"fix: {NODES[0]} has it: is it to be in the control plane?",
+        ],
     ),
     "version as a number": (
         {"settings": {"kubernetes_version": 1.20}},
@@ -114,7 +115,6 @@ def names(lab: Lab) -> dict[str, str]:
     """What the lab's addresses are, for the texts above."""
     return {
         "network": str(lab.network.hosts),
-        "nobody": str(lab.network.hosts[200]),
         "master": lab.hosts[MASTER].ip,
         "node": lab.hosts[NODES[0]].ip,
     }
