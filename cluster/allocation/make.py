@@ -27,9 +27,9 @@ def make_plan(
     """
     Give every node its pod CIDR, and refuse what cannot work.
 
-    A node keeps what it has: its `pod_cidr`, else what it carries, else what an earlier plan
-    gave it; the others get the first free ones in inventory order. What a host holds that is not
-    (or no longer) a node stays taken until it is left out of `current` and `recorded`.
+    A node gets its `pod_cidr`, else what it has now, else what an earlier plan gave it. The others
+    get the first free ones in inventory order. What a host has that is no node, or no longer one,
+    stays taken until `current` and `recorded` leave it out.
 
     + spec: a cluster from `ClusterSpec.from_inventory`
     + current: host → the pod CIDR (or the bridge's address with its length) that it has now
@@ -39,9 +39,8 @@ def make_plan(
     + services: host → the range that its apiserver gives to services now
     + held: host → every address that it has, where hosts told
 
-    Raises ``InputError``: a host's own network overlaps pods or services; a node would change
-    its pod CIDR, or the services would their range, and `allow_network_change` is off; no CIDR is
-    left.
+    Raises ``InputError`` where a host's own network overlaps pods or services, where no pod CIDR is
+    left, and where nodes or services would get another range while `allow_network_change` is off.
 
     ```
     plan = make_plan(spec, current={"node1": "10.10.3.0/24"})
@@ -89,8 +88,8 @@ def _share_out(
         return shares
     shares.reserve(recorded)
     shares.choose()
-    shares.compare(current, "which it carries now")
-    shares.keep(current, "which it carries now")
+    shares.compare(current, "which it has now")
+    shares.keep(current, "which it has now")
     shares.keep(recorded, "which an earlier plan gave it")
     shares.fill()
     return shares

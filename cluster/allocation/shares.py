@@ -53,7 +53,7 @@ class Shares:
                 self._claim(name, IPNetwork(source[name]).cidr, why)
 
     def compare(self, current: Mapping[str, str], why: str) -> None:
-        """Say which nodes would not keep what they carry, for their data says otherwise."""
+        """Say which nodes would not keep what they have, for their data says otherwise."""
         for name in (name for name in self.given if name in current):
             if (network := IPNetwork(current[name]).cidr) != self.network(name):
                 wrong = Problem("pod_cidr", str(self.network(name)), name, f"{network}, {why}")

@@ -35,6 +35,7 @@ from pyinfra_kube.cluster.spec.values import (
 OVERHEAD = {"vxlan": 50, "udp": 28, "host-gw": 0}
 """What a backend of flannel adds to each packet, in bytes."""
 FLANNEL_PORTS = {"vxlan": 8472, "udp": 8285}
+"""Where flannel wraps packets into others, the UDP port of those."""
 
 
 # Defaults that follow from other settings. Their docstrings are the default column of the document.
@@ -267,3 +268,4 @@ SUBJECTS: tuple[type[Settings], ...] = (
     PartSettings,
     RunSettings,
 )
+"""In the order of the document, where the docstring of each is its heading."""

@@ -4,12 +4,10 @@ What firewalls on a host do with the packets that the cluster needs (N6, H2).
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.operations import firewall, iptables
-
-# flannel's own, where the kernel or flanneld wraps packets into others.
-PORTS = {"vxlan": 8472, "udp": 8285}
 
 
 def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
@@ -62,8 +60,8 @@ def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
             firewall.Packet("forward", pods, way, own, all_pods),
             firewall.Packet("forward", way, pods, all_pods, own),
         ]
-        if cluster.spec.network == "flannel" and cluster.spec.flannel_backend in PORTS:
-            port = cluster.spec.flannel_port or PORTS[cluster.spec.flannel_backend]
+        if cluster.spec.network == "flannel" and cluster.spec.flannel_backend in FLANNEL_PORTS:
+            port = cluster.spec.flannel_port or FLANNEL_PORTS[cluster.spec.flannel_backend]
             found.append(_arriving(cluster, "udp", port))
         master = cluster.plan.addresses[cluster.spec.control_plane[0].name] or ""
         found.append(_arriving(cluster, "tcp", kubelet_port(cluster), master))

@@ -158,14 +158,14 @@ RENUMBERED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str, list[str]]
         {"hosts": {"n1": {"pod_cidr": "10.10.5.0/24"}}},
         {"current": {"n1": "10.10.3.0/24"}},
         "pod_cidr",
-        "10.10.3.0/24, which it carries now",
+        "10.10.3.0/24, which it has now",
         ["10.10.5.0/24", "10.10.0.0/24"],
     ),
     "current outside the range": (
         {},
         {"current": {"n1": "10.99.3.0/24"}},
         "cluster_cidr",
-        "with 10.99.3.0/24 as one of its /24: which it carries now",
+        "with 10.99.3.0/24 as one of its /24: which it has now",
         ["10.10.0.0/24", "10.10.1.0/24"],
     ),
     "current in another size": (

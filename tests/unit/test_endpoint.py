@@ -17,6 +17,8 @@ from pyinfra_kube.cluster.credentials import CredentialStore
 from pyinfra_kube.cluster.errors import InputError, Wrong
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.endpoint import Endpoint, parse_endpoint
+from pyinfra_kube.deploys.run.context import _check_endpoint
+from pyinfra_kube.deploys.run.host_facts import HostFacts
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import HOSTS, TWO_NODES, prepared
@@ -179,6 +181,22 @@ def test_the_plan_warns_of_an_endpoint_that_no_apiserver_listens_on(
     warnings = make_plan(spec_of(endpoint, own), held=held).warnings
     port, _, hosts = warned.partition(" of ")
     assert warnings == ((LEADS.format(endpoint, port, hosts),) if warned else ())
+
+
+def test_a_run_refuses_an_endpoint_that_nobody_knows_or_that_a_node_has() -> None:
+    def told(*addresses: str) -> HostFacts:
+        return HostFacts(list(addresses), "", [], "", "", "", "")
+
+    named = {"m1": "m1.example.com"}
+    with pytest.raises(InputError, match="the address of m1 is not known"):
+        _check_endpoint(spec_of(own=named), {})
+    spec = spec_of("172.20.0.7", named)
+    with pytest.raises(InputError, match="n1 has it: is it to be in the control plane"):
+        _check_endpoint(spec, {"m1": told("172.20.0.1"), "n1": told("172.20.0.7")})
+    _check_endpoint(spec, {"m1": told("172.20.0.1", "172.20.0.7"), "n1": told("172.20.0.7")})
+    _check_endpoint(spec, {"m1": told("172.20.0.1"), "n1": told("172.20.0.2")})
+    # The host of the control plane that is away may have it.
+    _check_endpoint(spec, {"n1": told("172.20.0.7")})
 
 
 # What follows from it
