@@ -1,5 +1,5 @@
 """
-Which package of which distribution brings what (S3, S4), read from ``data/packages.json``.
+Which package of which distribution brings what, read from ``data/packages.json``.
 
 The file says, for each distribution and part, *since which release and until which* (``"-34"``,
 ``"41-"``, ``"40"``, ``"-"``) which packages bring the part; ``{minor}`` there is the Kubernetes
@@ -66,9 +66,9 @@ def packages_for(
 
     + parts: of ``control-plane``, ``node``, ``client``, ``etcd``, ``flannel``, ``docker``,
       ``containerd``, ``cni``, ``network-tools``, ``bridge-tools``
-    + system: the distribution's ``ID`` as its os-release has it, as ``fedora``
-    + release: its ``VERSION_ID``, as ``42``
-    + kubernetes_version: the Kubernetes release, as ``1.31.4``
+    + system: the distribution's ``ID`` as its os-release has it, such as ``fedora``
+    + release: its ``VERSION_ID``, such as ``42``
+    + kubernetes_version: the Kubernetes release, such as ``1.31.4``
     + rpm_files: paths or URLs of RPM files; a part that they bring is not asked for
 
     Raises ``InputError`` with every part that the distribution does not ship, and the choices

@@ -1,5 +1,5 @@
 """
-Keys and certificates (C1, C2, C7), PEM text to PEM text; nothing is read or written.
+Keys and certificates, PEM text to PEM text; nothing is read or written.
 
 RSA 2048 with SHA-256, and keys in PKCS #1, because the releases of 2016 read nothing newer.
 """

@@ -1,5 +1,5 @@
 """
-What each Kubernetes release takes and needs (S2, S4), read from ``data/``.
+What each Kubernetes release takes and needs, read from ``data/``.
 
 All say *since when and until when* (``"1.2-1.7"``, ``"1.10-"``, ``"1.2-1.5,1.10-"``), so a new
 release is new data. ``flags.json`` has one line a flag: where it exists (``in``), from when it is
@@ -17,21 +17,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from pyinfra_kube.cluster.errors import InputError, Problem
 
 Minor = tuple[int, int]
-
-EXTRA_FLAGS = {
-    "kube-apiserver": "apiserver_flags",
-    "kube-controller-manager": "controller_manager_flags",
-    "kube-scheduler": "scheduler_flags",
-    "kubelet": "kubelet_flags",
-    "kube-proxy": "proxy_flags",
-    "etcd": "etcd_flags",
-}
-"""The setting that holds the extra flags of each component."""
+Value = TypeVar("Value")
 
 CHOICES = {
     "apiserver_approach": "apiserver_approaches",
@@ -96,6 +87,35 @@ def covers(spans: str, minor: Minor) -> bool:
     return False
 
 
+def value_at(values: Mapping[str, Value], minor: Minor) -> Value | None:
+    """
+    Give the value of a table for a release line; ``None`` where no span of it covers the line.
+
+    + values: spans → value
+    + minor: the release line
+
+    ```
+    >>> value_at({"1.2-1.6": 10249, "1.7-": 10256}, (1, 20))
+    10256
+    ```
+    """
+    return next((value for spans, value in values.items() if covers(spans, minor)), None)
+
+
+def flags_setting(component: str) -> str:
+    """
+    Give the setting of the inventory that holds the extra flags of a component.
+
+    + component: such as "kube-proxy"
+
+    ```
+    >>> flags_setting("kube-proxy")
+    'proxy_flags'
+    ```
+    """
+    return f"{component.removeprefix('kube-').replace('-', '_')}_flags"
+
+
 def known_releases() -> list[str]:
     """Give the release lines that have data, oldest first: ``["1.2", … "1.36"]``."""
     spans = ",".join(_data("releases")["etcd_version"])
@@ -113,7 +133,7 @@ class Release:
 
     ```
     release = Release.of("1.20.2")
-    release.image("kube-apiserver")  # k8s.gcr.io/kube-apiserver:v1.20.2
+    release.etcd_version  # 3.4.13-0
     release.has_flag("kubelet", "configure-cbr0")  # False
     ```
     """
@@ -154,50 +174,13 @@ class Release:
 
     @property
     def etcd_version(self) -> str:
-        """The etcd that the release names (S4)."""
+        """The etcd that the release names."""
         return str(self.fact("etcd_version"))
 
     @property
     def api_storage(self) -> str:
         """The etcd API in which the apiserver keeps its objects: "etcd2" or "etcd3"."""
         return str(self.fact("api_storage"))
-
-    @property
-    def etcd_image(self) -> str:
-        """The image of the etcd that the release names."""
-        return f"{self.fact('registry')}/etcd:{self.etcd_version}"
-
-    @property
-    def pause_image(self) -> str:
-        """The image of the container that holds a pod's network."""
-        return f"{self.fact('registry')}/{self.fact('pause')}"
-
-    @property
-    def hyperkube_image(self) -> str | None:
-        """The all-in-one image; ``None`` where the release has none (1.19 and later)."""
-        name = self.fact("hyperkube")
-        return f"{self.fact('registry')}/{name}:v{self.version}" if name else None
-
-    def image(self, component: str) -> str:
-        """
-        Give the image of a component.
-
-        + component: such as "kube-apiserver"; "etcd" and "pause" too
-        """
-        special = {"etcd": self.etcd_image, "pause": self.pause_image}
-        return special.get(component) or f"{self.fact('registry')}/{component}:v{self.version}"
-
-    def program(self, component: str, *, hyperkube: bool = False) -> list[str]:
-        """
-        Give how a component is started inside its image.
-
-        + component: such as "kube-apiserver"
-        + hyperkube: inside the all-in-one image, as "hyperkube apiserver"
-        """
-        words: dict[str, str] = self.fact("hyperkube_words") if hyperkube else {}
-        if component in words:
-            return ["/hyperkube", words[component]]
-        return [f"/usr/local/bin/{component}"]
 
     @property
     def container_runtime(self) -> str:
@@ -222,45 +205,10 @@ class Release:
         return str(self.fact("authorization_mode"))
 
     @property
-    def authorization_modes(self) -> list[str]:
-        """Every authorization mode of the release."""
-        return list(self.fact("authorization_modes"))
-
-    @property
-    def cloud_providers(self) -> list[str]:
-        """The cloud providers of the release; "vagrant" ended with 1.1."""
-        return list(self.fact("cloud_providers"))
-
-    @property
-    def apiserver_approaches(self) -> list[str]:
-        """How the apiserver can be reached: "https", and "http" where it has a port without TLS."""
-        return list(self.fact("apiserver_approaches"))
-
-    @property
     def kubelet_bridge(self) -> str | None:
         """How the kubelet sets up cbr0: "configure-cbr0", "kubenet", or ``None`` when it cannot."""
         value = self.fact("kubelet_bridge")
         return str(value) if value else None
-
-    @property
-    def basic_auth(self) -> bool:
-        """Whether the apiserver takes a file of users and passwords."""
-        return True in self.fact("basic_auth_choices")
-
-    @property
-    def supports_ipv6(self) -> bool:
-        """Whether pods and services can have IPv6 addresses (beta or better)."""
-        return bool(self.fact("supports_ipv6"))
-
-    @property
-    def ports(self) -> dict[str, int]:
-        """
-        The ports that components listen on by default, by name: apiserver_secure,
-        apiserver_insecure, kubelet, kubelet_read_only, kubelet_healthz, cadvisor, proxy_healthz,
-        scheduler, controller_manager, etcd_client, etcd_peer. A port that is closed is left out.
-        """
-        names = [name for name in _data("releases") if name.startswith("port ")]
-        return {name[len("port ") :]: self.fact(name) for name in names if self.fact(name)}
 
     # Checks
 
@@ -273,7 +221,7 @@ class Release:
         + etcd_version: for the component "etcd"; by default the one that the release names
         """
         row = _flags(component).get(flag)
-        return row is not None and covers(row["in"], self._line(component, etcd_version))
+        return row is not None and covers(row["in"], self.line_of(component, etcd_version))
 
     def check_flags(
         self,
@@ -295,7 +243,7 @@ class Release:
         kubelet_flags = 'api-servers'; allowed: a flag of kubelet 1.8; fix: use --kubeconfig, …
         ```
         """
-        line = self._line(component, etcd_version)
+        line = self.line_of(component, etcd_version)
         values = flags if isinstance(flags, Mapping) else dict.fromkeys(flags)
         checks = (_check_flag(component, flag, value, line) for flag, value in values.items())
         return [problem for problem in checks if problem]
@@ -318,15 +266,15 @@ class Release:
         ]
         problems += self._check_modes(settings)
         etcd = settings.get("etcd_version")
-        for component, key in EXTRA_FLAGS.items():
-            extra = settings.get(key)
+        for component in _data("flags"):
+            extra = settings.get(flags_setting(component))
             if isinstance(extra, Mapping):
                 problems += self.check_flags(component, extra, str(etcd) if etcd else None)
         return problems
 
     def _check_modes(self, settings: Mapping[str, object]) -> list[Problem]:
         mode = str(settings.get("authorization_mode") or self.authorization_mode)
-        modes, known = set(mode.split(",")), self.authorization_modes
+        modes, known = set(mode.split(",")), self.fact("authorization_modes")
         if not modes <= set(known):
             return [_not_allowed("authorization_mode", mode, known, self)]
         per_node = settings.get("credential_policy") == "per_node"
@@ -337,7 +285,13 @@ class Release:
             return [Problem("authorization_mode", mode, None, allowed, fix)]
         return []
 
-    def _line(self, component: str, etcd_version: str | None) -> Minor:
+    def line_of(self, component: str, etcd_version: str | None = None) -> Minor:
+        """
+        Give the release line that a component's flags count in; etcd has its own.
+
+        + component: such as "kubelet"
+        + etcd_version: for the component "etcd"; by default the one that the release names
+        """
         return minor_of(etcd_version or self.etcd_version) if component == "etcd" else self.minor
 
 
@@ -350,10 +304,10 @@ def _check_flag(component: str, flag: str, value: object, line: Minor) -> Proble
     row = _flags(component).get(flag)
     if row is None:
         return _unknown_flag(component, flag, line)
-    key, release = EXTRA_FLAGS[component], f"{component} {_dotted(line)}"
+    key, release = flags_setting(component), f"{component} {_dotted(line)}"
     if not covers(row["in"], line):
         return Problem(key, flag, None, f"a flag of {release}", _instead(row))
-    takes = next((v for span, v in row.get("values", {}).items() if covers(span, line)), None)
+    takes = value_at(row.get("values", {}), line)
     if value is not None and takes is not None and str(value) not in takes:
         allowed = ", ".join(word or '""' for word in takes)
         return Problem(
@@ -380,7 +334,7 @@ def _unknown_flag(component: str, flag: str, line: Minor) -> Problem | None:
     near = difflib.get_close_matches(flag, known, 1)
     fix = f"did you mean {near[0]}?" if near else "leave it out"
     allowed = f"a flag of {component} {_dotted(line)}"
-    return Problem(EXTRA_FLAGS[component], flag, None, allowed, fix)
+    return Problem(flags_setting(component), flag, None, allowed, fix)
 
 
 def _not_allowed(

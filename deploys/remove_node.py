@@ -12,9 +12,8 @@ from pyinfra import logger
 from pyinfra.api.exceptions import DeployError, FactError
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import KUBECONFIGS
+from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.cluster.flannel import parse_leases
 from pyinfra_kube.deploys.phases import kubelet, proxy
 from pyinfra_kube.deploys.phases.container_runtime import options
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
@@ -26,6 +25,7 @@ from pyinfra_kube.engine.file_states import Files
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.etcd import EtcdKeys, trouble
+from pyinfra_kube.facts.flannel import lease_states
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.operations import (
     bridge,
@@ -118,7 +118,8 @@ def leave(cluster: Cluster) -> None:
         )
     pods.pods_absent(name="Remove the pods that kubelet left")
     ours = [KUBELET_UNIT, PROXY_UNIT, kubelet.BINARY, proxy.BINARY]
-    ours += [KUBECONFIGS["kubelet"], KUBECONFIGS["kube-proxy"], ca_file(cluster).path]
+    ours += [COMPONENTS[name].kubeconfig for name in NODE_COMPONENTS]
+    ours.append(ca_file(cluster).path)
     ours += [FLANNELD] if cluster.spec.flannel_source else []
     files.files(
         name="Remove the node's files", files=[files.File(path, kind="absent") for path in ours]
@@ -247,8 +248,8 @@ def _leases(cluster: Cluster) -> list[str]:
         cluster.host_facts[name] for name in cluster.spec.remove_nodes if name in cluster.host_facts
     ]
     addresses |= {address for host in seen for address in host.addresses}
-    values = {path: state.value for path, state in found.keys.items()}
-    return [lease.key for lease in parse_leases(values, prefix) if lease.public_ip in addresses]
+    leases = lease_states(found, prefix).leases
+    return [lease.key for lease in leases if lease.public_ip in addresses]
 
 
 def _endpoint(cluster: Cluster) -> str:

@@ -1,6 +1,5 @@
 """
-Manage flannel: its network in etcd (M1), flanneld (M2), and what docker or CNI make of the subnet
-that a host got (M3).
+Manage flannel: its network in etcd, flanneld, and what docker or CNI make of a host's subnet.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from netaddr import IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
-from pyinfra_kube.cluster import flannel as pure
-from pyinfra_kube.cluster.flannel import PREFIX, Backend
+from pyinfra_kube.cluster.components import flanneld as daemon
+from pyinfra_kube.cluster.components.flanneld import PREFIX, Backend
+from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
@@ -28,11 +28,14 @@ from pyinfra_kube.facts.flannel import (
     SUBNET_FILE,
     Flannel,
     FlannelState,
+    Lease,
     LeaseStates,
+    SubnetEnv,
     lease_states,
 )
 from pyinfra_kube.operations import etcd
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
+from pyinfra_kube.operations.flannel_agreement import HostNetwork
 
 SYSCONFIG = "/etc/sysconfig/flanneld"
 UNIT = "/etc/systemd/system/flanneld.service"
@@ -61,7 +64,7 @@ def network_config(
     key: str = "",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set flannel's network in etcd, only when it means something else than what is there (M1).
+    Set flannel's network in etcd, only when it means something else than what is there.
 
     While hosts have leases of another range, or of subnets of another length, it refuses: their
     pods would lose their network. With ``allow_network_change`` it is set nevertheless, and
@@ -74,7 +77,7 @@ def network_config(
     + port: UDP port; by default the backend's own
     + endpoints: etcd's URLs, as this host reaches it
     + prefix: the key under which flannel's keys are
-    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on (``cluster.flannel.etcd_api``)
+    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on
     + allow_network_change: change it while hosts have leases
     + ca, cert, key: files on the host, for TLS
 
@@ -90,10 +93,10 @@ def network_config(
         )
     """
 
-    config = pure.network_config(network, subnet_len, backend, vni, port)
+    config = daemon.network_config(network, subnet_len, backend, vni, port)
     found = _etcd(endpoints, prefix, api, ca, cert, key)
-    another = not found.config or not pure.same_range(found.config, config)
-    foreign = [lease for lease in found.leases if not pure.gives(config, lease.subnet)]
+    another = not found.config or not daemon.same_range(found.config, config)
+    foreign = [lease for lease in found.leases if not daemon.gives(config, lease.subnet)]
     if foreign and another and not allow_network_change:
         raise OperationValueError(_refusal(foreign, found.config, config, prefix))
     yield from etcd.keys._inner(
@@ -117,7 +120,7 @@ def _etcd(
     return lease_states(keys, prefix)
 
 
-def _refusal(leases: Sequence[pure.Lease], there: str | None, config: str, prefix: str) -> str:
+def _refusal(leases: Sequence[Lease], there: str | None, config: str, prefix: str) -> str:
     subnets = ", ".join(f"{lease.subnet} of {lease.public_ip}" for lease in leases)
     return (
         f"etcd key {prefix}/config: it is {there or 'not there'}, and hosts have leases "
@@ -140,7 +143,7 @@ def flanneld(
     key: str = "",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set flanneld's options (M2), under both names that its packages know, and see to it that it
+    Set flanneld's options, under both names that its packages know, and see to it that it
     waits for etcd at boot. Running it is left to ``services``.
 
     Fails, when it runs, if this host does not reach etcd or finds no network there.
@@ -176,7 +179,7 @@ def flanneld(
         _require(_etcd(endpoints, prefix, api, ca, cert, key), endpoints, prefix, api)
     tls = {"-etcd-cafile": ca, "-etcd-certfile": cert, "-etcd-keyfile": key}
     words = [*(f"{flag}={path}" for flag, path in tls.items() if path), *options]
-    variables = pure.sysconfig(endpoints, prefix, iface, ip_masq, words)
+    variables = daemon.sysconfig(endpoints, prefix, iface, ip_masq, words)
     files = [File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))]
     if binary:
         text = render(
@@ -247,16 +250,16 @@ def lease(
         # Before the run it may be down; one that refuses says nothing of leases.
         if found.status in ("refused", "not understood") or ctx_state.get().is_executing:
             _require(found, endpoints, prefix, api)
-        device = pure.device_of(backend, vni)
-        wrong = _wrong_device(device, links, port or pure.PORTS.get(backend), state.subnet)
+        device = daemon.device_of(backend, vni)
+        wrong = _wrong_device(device, links, port or FLANNEL_PORTS.get(backend), state.subnet)
         reason = (
             _outside(state.subnet, network)
             or wrong
             or _wrong_lease(state.subnet, found, links, backend, device)
         )
-        addresses = pure.HostNetwork("", links).addresses
+        addresses = HostNetwork("", links).addresses
         own = [lease for lease in found.leases if lease.public_ip in addresses]
-        stale = [etcd.Key(lease.key, present=False) for lease in pure.stale_leases(own, network)]
+        stale = [etcd.Key(lease.key, present=False) for lease in stale_leases(own, network)]
         reach = (endpoints, api, ca, cert, key)
         if reason or stale:
             changes.show(f"flanneld.service: restarted: {reason or 'it has an old lease too'}")
@@ -268,6 +271,17 @@ def lease(
         yield script
     else:
         ctx_host.get().noop("flanneld's lease is of the network that is configured")
+
+
+def stale_leases(leases: Iterable[Lease], network: str) -> list[Lease]:
+    """
+    Give the leases that lie outside a range.
+
+    + leases: those in etcd
+    + network: the range
+    """
+
+    return [lease for lease in leases if IPNetwork(lease.subnet) not in IPNetwork(network)]
 
 
 def _renewal(removal: Iterable[object], network: str, device: str) -> Script:
@@ -306,7 +320,7 @@ systemctl start flanneld.service $along
 """
 
 
-def _outside(subnet: pure.SubnetEnv, network: str) -> str:
+def _outside(subnet: SubnetEnv, network: str) -> str:
     """Why a subnet is none of the network; empty when it is one."""
 
     inside = IPNetwork(subnet.subnet) in IPNetwork(network)
@@ -316,7 +330,7 @@ def _outside(subnet: pure.SubnetEnv, network: str) -> str:
 
 
 def _wrong_device(
-    device: str | None, links: dict[str, Link], port: int | None, subnet: pure.SubnetEnv
+    device: str | None, links: dict[str, Link], port: int | None, subnet: SubnetEnv
 ) -> str:
     """Why the backend's device is another than configured; empty when it is that one."""
 
@@ -337,7 +351,7 @@ def _wrong_device(
 
 
 def _wrong_lease(
-    subnet: pure.SubnetEnv,
+    subnet: SubnetEnv,
     found: LeaseStates,
     links: dict[str, Link],
     backend: Backend,
@@ -348,7 +362,7 @@ def _wrong_lease(
     if found.status != "ok":
         return ""
     cidr = IPNetwork(subnet.subnet).cidr
-    addresses = pure.HostNetwork("", links).addresses
+    addresses = HostNetwork("", links).addresses
     own = [
         lease
         for lease in found.leases
@@ -368,7 +382,7 @@ def docker_options(
     bridge: str = "docker0", predict: bool = False
 ) -> Generator[StringCommand, None, None]:
     """
-    Have docker use the subnet that flannel got for this host (M3).
+    Have docker use the subnet that flannel got for this host.
 
     A drop-in makes docker read its network options from the file that flannel's unit writes, with
     the subnet that flannel has by then, and remove its bridge, before it starts, when that has an
@@ -460,7 +474,7 @@ ip -4 -o address show dev {link} | grep -qF " $FLANNEL_SUBNET " || {{
 @operation()
 def cni_options() -> Generator[StringCommand, None, None]:
     """
-    Have a container runtime use the subnet that flannel got for this host (M3), through CNI's
+    Have a container runtime use the subnet that flannel got for this host, through CNI's
     ``flannel`` plugin, which reads subnet.env whenever a pod starts: nothing is to be restarted.
 
     **Example:**

@@ -15,6 +15,7 @@ import yaml
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
@@ -74,18 +75,6 @@ again() {
 }
 """
 
-_CPU = {
-    "etcd": "200m",
-    "kube-apiserver": "250m",
-    "kube-controller-manager": "200m",
-    "kube-scheduler": "100m",
-}
-# Seconds to end in. An apiserver answers nobody new then, and waits a minute for those that watch.
-_GRACE = {"kube-apiserver": 10}
-_DEFAULT_GRACE = 30
-# They call a cloud provider's API, and must know whose certificate to trust there.
-_ASK_CLOUDS = ("kube-apiserver", "kube-controller-manager")
-
 
 @dataclass(frozen=True)
 class StaticPod:
@@ -137,7 +126,7 @@ class Mount:
 
 
 def manifest(
-    component: Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
+    component: str,
     image: str,
     flags: Sequence[str],
     command: Sequence[str] = (),
@@ -151,9 +140,9 @@ def manifest(
     priority_class: str = "",
 ) -> str:
     """
-    Return the manifest of a control plane component as a static pod (A1 to A4).
+    Return the manifest of a control plane component as a static pod.
 
-    + component: which one
+    + component: which one, such as ``kube-apiserver``
     + image: with its tag
     + flags: one a line, in this order
     + command: the words before the flags; the component's name by default, ``["/hyperkube",
@@ -172,17 +161,18 @@ def manifest(
     .. code:: python
 
         static_pods.manifest(
-            "kube-scheduler",
-            image="k8s.gcr.io/kube-scheduler:v1.20.2",
-            flags=["--kubeconfig=/srv/kubernetes/kube-scheduler.kubeconfig"],
-            probe=static_pods.Probe(port=10259, scheme="HTTPS"),
+            "etcd",
+            image="k8s.gcr.io/etcd:3.4.13-0",
+            flags=["--data-dir=/var/lib/etcd"],
+            probe=static_pods.Probe(port=2379, path="/health"),
         )
     """
 
+    pod = PODS[component]
     volumes = {
-        "data": Mount(data_dir if component == "etcd" else "", read_only=False),
+        "data": Mount(data_dir if "data" in pod.volumes else "", read_only=False),
         "srvkube": Mount(credentials_dir),
-        "etcssl": Mount("/etc/ssl" if component in _ASK_CLOUDS else ""),
+        "etcssl": Mount("/etc/ssl" if "ssl" in pod.volumes else ""),
         "logs": Mount("/var/log" if log_dir or log_file else "", read_only=False),
         **{f"mount-{number}": mount for number, mount in enumerate(mounts, 1)},
     }
@@ -194,8 +184,8 @@ def manifest(
         probe=probe,
         volumes={name: mount for name, mount in volumes.items() if mount.path},
         log_file=log_file,
-        cpu=cpu or _CPU[component],
-        grace=_GRACE.get(component, _DEFAULT_GRACE),
+        cpu=cpu or pod.cpu,
+        grace=pod.grace,
         priority_class=priority_class,
     )
 
@@ -208,7 +198,7 @@ def static_pods(
     runtime: Literal["docker", "cri"] = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set static pods, each as fresh as what it reads (A1 to A4).
+    Set static pods, each as fresh as what it reads.
 
     kubelet runs a pod anew when its manifest changes; that is waited for, so that whoever asks
     the pod next asks the new one. A container that started before one of the pod's files last
@@ -227,15 +217,15 @@ def static_pods(
         from pyinfra_kube.operations import static_pods
 
         static_pods.static_pods(
-            name="Run the scheduler as a static pod",
+            name="Run the apiserver as a static pod",
             pods=[
                 static_pods.StaticPod(
-                    "kube-scheduler",
+                    "kube-apiserver",
                     manifest=text,
-                    config=["/srv/kubernetes/kube-scheduler.kubeconfig"],
+                    config=["/srv/kubernetes/server.crt", "/srv/kubernetes/server.key"],
                 ),
             ],
-            absent=["old-scheduler"],
+            absent=["old-apiserver"],
         )
     """
 
@@ -380,7 +370,8 @@ def _containers(
 def _grace(manifest: str) -> int:
     """How many seconds the pod has to end."""
 
-    return int(_parsed(manifest)["spec"].get("terminationGracePeriodSeconds", _DEFAULT_GRACE))
+    # 30 is Kubernetes' own default.
+    return int(_parsed(manifest)["spec"].get("terminationGracePeriodSeconds", 30))
 
 
 @functools.cache

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.credentials import TOKENS
+from pyinfra_kube.cluster.credential_set import TOKENS
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.deploys.scratch import scratch

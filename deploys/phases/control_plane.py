@@ -1,15 +1,16 @@
 """
-The control plane as static pods, a function a pod (A1–A5, S2).
+The control plane as static pods, a function a pod.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
-
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.components import KUBECONFIGS, command_line, probe
+from pyinfra_kube.cluster.components import PODS
+from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.rendering import named_files, probe
+from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
 from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
@@ -21,40 +22,24 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.processes import Listeners
 from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations import binaries, files, images, static_pods
-from pyinfra_kube.operations.hosts import PATH as HOSTS
-
-Component = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
 
 KUBECTL = "/usr/local/bin/kubectl"
-
-# Which of a control-plane host's files each component reads when it starts, by their ends.
-READS = {
-    "etcd": (),
-    "kube-apiserver": (".crt", ".key", ".pub", ".csv", "cloud.conf"),
-    "kube-controller-manager": (
-        "ca.crt",
-        "service-account.key",
-        "cloud.conf",
-        KUBECONFIGS["kube-controller-manager"],
-    ),
-    "kube-scheduler": (KUBECONFIGS["kube-scheduler"],),
-}
 
 
 @phase("etcd pod")
 def run_etcd() -> None:
-    """Run this host's member of etcd (A1)."""
+    """Run this host's member of etcd."""
 
     cluster = current_cluster()
     if cluster.is_a("etcd"):
         data = files.File(cluster.spec.etcd_data_dir, kind="directory", mode="700")
         files.files(name="Make etcd's data folder", files=[data])
-        _run(cluster, "etcd", cluster.spec.etcd_flags)
+        _run(cluster, "etcd")
 
 
 @phase("apiserver pod")
 def run_apiserver() -> None:
-    """Run the apiserver, with kubectl beside it (A2)."""
+    """Run the apiserver, with kubectl beside it."""
 
     cluster = current_cluster()
     if cluster.is_a("control_plane"):
@@ -62,45 +47,43 @@ def run_apiserver() -> None:
         binaries.binaries(
             name="Install kubectl", binaries=[binaries.Binary(KUBECTL, source, digest)]
         )
-        _run(cluster, "kube-apiserver", cluster.spec.apiserver_flags)
+        _run(cluster, "kube-apiserver")
 
 
 @phase("controller-manager pod")
 def run_controller_manager() -> None:
-    """Run the controller manager (A4)."""
+    """Run the controller manager."""
 
     cluster = current_cluster()
     if cluster.is_a("control_plane"):
-        _run(cluster, "kube-controller-manager", cluster.spec.controller_manager_flags)
+        _run(cluster, "kube-controller-manager")
 
 
 @phase("scheduler pod")
 def run_scheduler() -> None:
-    """Run the scheduler (A3)."""
+    """Run the scheduler."""
 
     cluster = current_cluster()
     if cluster.is_a("control_plane"):
-        _run(cluster, "kube-scheduler", cluster.spec.scheduler_flags)
+        _run(cluster, "kube-scheduler")
 
 
-def _run(cluster: Cluster, component: Component, flags: Mapping[str, Any]) -> None:
+def _run(cluster: Cluster, component: str) -> None:
     _refuse_others(cluster, component)
-    image, archive = _image(cluster, component)
-    images.images(name=f"Have the image of {component}", files={image: archive or None})
-    own = [f.path for f in control_plane_files(cluster) if f.kind == "file"]
-    reads = [path for path in own if path.endswith(READS[component])]
-    reads += [mount.path for mount in mounts(cluster, component)]
+    images.images(name=f"Have the image of {component}", files=cluster.image(component))
+    own = [file.path for file in control_plane_files(cluster) if file.kind == "file"]
+    flags = cluster.command_line(component)
     pod = static_pods.StaticPod(
         component,
-        manifest=manifest(cluster, component, flags),
-        config=reads,
+        manifest=manifest(cluster, component),
+        config=[*named_files(flags, own), *_files(cluster, component)],
     )
     static_pods.static_pods(
         name=f"Run {component} as a static pod", pods=[pod], directory=cluster.spec.manifest_dir
     )
 
 
-def _refuse_others(cluster: Cluster, component: Component) -> None:
+def _refuse_others(cluster: Cluster, component: str) -> None:
     """Refuse where something else answers in place of a pod of ours, and would be taken for it."""
 
     port = int(probe(component, cluster.release, cluster.settings()).port)
@@ -117,58 +100,40 @@ def _refuse_others(cluster: Cluster, component: Component) -> None:
         )
 
 
-def manifest(cluster: Cluster, component: Component, flags: Mapping[str, Any]) -> str:
+def manifest(cluster: Cluster, component: str) -> str:
     """
     Give the manifest of a component on the current host.
 
-    + it: the cluster
+    + cluster: the cluster
     + component: which one
-    + flags: more flags of the inventory
     """
 
-    settings = cluster.settings()
-    asked = probe(component, cluster.release, settings)
+    asked = probe(component, cluster.release, cluster.settings())
+    volumes = PODS[component].volumes
+    image = image_of(component, cluster.spec)
     return static_pods.manifest(
         component,
-        image=_image(cluster, component)[0],
-        command=cluster.release.program(component, hyperkube=cluster.spec.hyperkube),
-        flags=command_line(component, cluster.release, settings, flags),
+        image=image.name,
+        command=image.command,
+        flags=cluster.command_line(component),
         probe=static_pods.Probe(
             port=int(asked.port),
             path=asked.path,
             scheme="HTTPS" if asked.scheme == "HTTPS" else "HTTP",
             host=asked.host,
         ),
-        credentials_dir="" if component == "etcd" else "/srv/kubernetes",
-        mounts=mounts(cluster, component),
+        credentials_dir=CONFIG_DIR if "credentials" in volumes else "",
+        mounts=[static_pods.Mount(path) for path in _files(cluster, component)],
         data_dir=cluster.spec.etcd_data_dir,
-        log_dir=cluster.spec.log_to_host and component != "etcd",
+        log_dir=cluster.spec.log_to_host and "logs" in volumes,
     )
 
 
-def mounts(cluster: Cluster, component: Component) -> list[static_pods.Mount]:
-    """
-    Give what a component must see of the host beside its folders.
+def _files(cluster: Cluster, component: str) -> list[str]:
+    """The files of the host that a pod reads beside those of the cluster."""
 
-    + it: the cluster
-    + component: which one
-    """
-
-    # An apiserver that cannot be told to go by address finds nodes by name (docker's own copy of
-    # the file is as old as the pod).
-    by_name = not cluster.release.has_flag(component, "kubelet-preferred-address-types")
-    return [static_pods.Mount(HOSTS)] if component == "kube-apiserver" and by_name else []
-
-
-def _image(cluster: Cluster, component: Component) -> tuple[str, str]:
-    """The image of a component, and its archive where there is one."""
-
-    if cluster.spec.hyperkube and component != "etcd" and cluster.release.hyperkube_image:
-        return cluster.release.hyperkube_image, cluster.artifacts.image("hyperkube")
-    if component == "etcd" and cluster.spec.etcd_version:
-        name = cluster.release.etcd_image.rpartition(":")[0]
-        return f"{name}:{cluster.spec.etcd_version}", cluster.artifacts.image("etcd")
-    return cluster.release.image(component), cluster.artifacts.image(component)
+    path = value_at(PODS[component].files, cluster.release.minor)
+    return [path] if path else []
 
 
 # Alone, it brings what it needs.

@@ -1,13 +1,14 @@
 """
-Credentials reach the control machine first, then the control plane (C1–C7).
+Credentials reach the control machine first, then the control plane.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pyinfra_kube.cluster.components import CLOUD_CONFIG, CONFIG_DIR, KUBECONFIGS
-from pyinfra_kube.cluster.credentials import ON_CONTROL_PLANE, is_own_user
+from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
+from pyinfra_kube.cluster.identities import ON_CONTROL_PLANE, is_own_user
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.operations import control, files, secrets
@@ -63,7 +64,7 @@ def control_plane_files(cluster: Cluster, group: str = "root") -> list[files.Fil
 
     texts = dict(cluster.credentials.control_plane_files())
     for component in ON_CONTROL_PLANE:
-        texts[KUBECONFIGS[component]] = cluster.credentials.kubeconfig(component)
+        texts[COMPONENTS[component].kubeconfig] = cluster.credentials.kubeconfig(component)
     texts[ADMIN] = cluster.credentials.kubeconfig("admin")
     public = (".crt", ".pub")
     return [
@@ -91,7 +92,7 @@ def _mode(group: str) -> str:
 
 
 def cloud_files(cluster: Cluster, group: str = "root") -> list[files.File]:
-    """The cloud provider's file, which may hold keys (A5)."""
+    """The cloud provider's file, which may hold keys."""
 
     if not cluster.spec.cloud_config:
         return []

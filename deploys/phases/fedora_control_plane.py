@@ -1,11 +1,11 @@
 """
-etcd and the control plane as Fedora's units (F1–F4, F6).
+etcd and the control plane as Fedora's units.
 """
 
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
-from pyinfra_kube.deploys.phases.control_plane import READS
+from pyinfra_kube.cluster.components.rendering import named_files
 from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
 from pyinfra_kube.deploys.phases.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
@@ -45,18 +45,15 @@ def run_fedora_control_plane() -> None:
     if not cluster.is_a("control_plane"):
         return
     settings = component_files(cluster, CONTROL_PLANE_COMPONENTS)
-    reads = {
-        component: [
-            file
-            for file in control_plane_files(cluster, GROUP)
-            if file.kind == "file" and file.path.endswith(READS[component])
-        ]
-        for component in CONTROL_PLANE_COMPONENTS
-    }
+    held = [file.path for file in control_plane_files(cluster, GROUP) if file.kind == "file"]
     units = {
         component: services.Unit(
             f"{component}.service",
-            config=[settings[0].path, own.path, *(read.path for read in reads[component])],
+            config=[
+                settings[0].path,
+                own.path,
+                *named_files(cluster.command_line(component), held),
+            ],
             own=True,
             take_over=cluster.spec.take_over_units,
         )

@@ -1,12 +1,12 @@
 """
-docker, kubelet and kube-proxy as Fedora's units (F8, F9, D1).
+docker, kubelet and kube-proxy as Fedora's units.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pyinfra_kube.cluster.components import KUBECONFIGS, NODE_COMPONENTS
+from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.deploys.phases.container_runtime import HAIRPIN, added, asked, defaults
 from pyinfra_kube.deploys.phases.credentials import ca_file, keep_credentials
 from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_etcd
@@ -72,12 +72,12 @@ def run_fedora_node() -> None:
         return
     images.images(
         name="Have the image that holds a pod's network",
-        files={cluster.release.pause_image: cluster.artifacts.image("pause") or None},
+        files=cluster.image("pause"),
     )
     settings = component_files(cluster, NODE_COMPONENTS)
     kubeconfigs = {
         component: files.File(
-            KUBECONFIGS[component],
+            COMPONENTS[component].kubeconfig,
             cluster.credentials.kubeconfig(component, cluster.host_spec.name),
             mode="600",
             secret=True,
@@ -89,9 +89,8 @@ def run_fedora_node() -> None:
         "kube-proxy": [kubeconfigs["kube-proxy"]],
     }
     folders = [
-        files.File(path.rpartition("/")[0], kind="directory", mode="755")
-        for path in KUBECONFIGS.values()
-        if path.startswith("/var/lib/")
+        files.File(file.path.rpartition("/")[0], kind="directory", mode="755")
+        for file in kubeconfigs.values()
     ]
     files.files(name="Set the kubeconfigs of the node", files=[*folders, *kubeconfigs.values()])
     environment.environment_files(name="Configure the node", files=settings)

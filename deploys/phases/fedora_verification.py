@@ -1,5 +1,5 @@
 """
-See that Fedora's clusters work: components, leases, containers, nodes (M4, M5, F6, F7, A6).
+See that Fedora's clusters work: components, leases, containers, nodes.
 """
 
 from __future__ import annotations
@@ -8,10 +8,7 @@ from typing import Any
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
-from pyinfra_kube.cluster.flannel import HostNetwork, compare
-from pyinfra_kube.cluster.flannel import table as agreement
-from pyinfra_kube.cluster.spec import HostSpec
+from pyinfra_kube.cluster.components import components_on
 from pyinfra_kube.deploys.phases.flannel import api
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes
@@ -22,6 +19,7 @@ from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.etcd import EtcdKeys, trouble
 from pyinfra_kube.facts.flannel import Flannel, lease_states
 from pyinfra_kube.operations import verify
+from pyinfra_kube.operations.flannel_agreement import HostNetwork, compare, table
 
 
 @phase("Verification")
@@ -29,33 +27,24 @@ def verify_fedora_cluster() -> None:
     """Wait for every unit to answer, then for the nodes."""
 
     cluster = current_cluster()
+    parts = components_on(cluster.host_spec.roles)
     # An operation of all hosts: nobody looks for nodes before each host is set up.
     verify.verified(
         name="See that every part answers",
         checks=[
-            *(answers(cluster, part, "unit") for part in _parts(cluster.host_spec)),
+            *(answers(cluster, part, "unit") for part in parts),
             # etcd takes its settings from its environment.
-            *(obeys(cluster, part) for part in _parts(cluster.host_spec) if part != "etcd"),
+            *(obeys(cluster, part) for part in parts if part != "etcd"),
         ],
         timeout=cluster.spec.verify_timeout,
     )
-    flannel = ["flanneld"] if cluster.spec.network == "flannel" else []
+    of_nodes = ["docker", *(["flanneld"] if cluster.spec.network == "flannel" else [])]
     verify_nodes(
         cluster,
-        lambda host: [*(["docker", *flannel] if "node" in host.roles else []), *_parts(host)],
+        lambda host: [*(of_nodes if "node" in host.roles else []), *components_on(host.roles)],
         bridge_of_pods(cluster),
         kubectl="/usr/bin/kubectl",
     )
-
-
-def _parts(host: HostSpec) -> list[str]:
-    """The components on a host."""
-
-    return [
-        *(["etcd"] if "etcd" in host.roles else []),
-        *(CONTROL_PLANE_COMPONENTS if "control_plane" in host.roles else []),
-        *(NODE_COMPONENTS if "node" in host.roles else []),
-    ]
 
 
 @phase("flannel's verification")
@@ -102,4 +91,4 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
         spec.flannel_backend,
         spec.flannel_vni,
     )
-    return agreement(findings), all(finding.agrees is not False for finding in findings)
+    return table(findings), all(finding.agrees is not False for finding in findings)

@@ -4,6 +4,8 @@ What firewalls on a host do with the packets that the cluster needs (N6, H2).
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.components import flanneld
+from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.engine.snapshot import ask_now
@@ -14,7 +16,7 @@ def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
     """
     Say what of the current host's firewalls would stop the cluster's packets.
 
-    + it: the cluster
+    + cluster: the cluster
     + pods: the bridge of the pods
     + opened: whether the run opens the apiserver's port
     """
@@ -32,7 +34,7 @@ def look_at_firewalls(cluster: Cluster, pods: str) -> None:
     """
     Note anew what of the current host's firewalls stops the cluster's packets.
 
-    + it: the cluster
+    + cluster: the cluster
     + pods: the bridge of the pods
     """
 
@@ -44,7 +46,7 @@ def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
     """
     The packets that must pass the current host: of pods, and to what others reach there.
 
-    + it: the cluster
+    + cluster: the cluster
     + pods: the bridge of the pods
     """
 
@@ -78,7 +80,9 @@ def _arriving(cluster: Cluster, protocol: str, port: int, source: str = "") -> f
 def kubelet_port(cluster: Cluster) -> int:
     """The port that the apiserver reaches kubelets at."""
 
-    return int(str(cluster.spec.kubelet_flags.get("port", cluster.release.ports["kubelet"])))
+    return int(
+        str(cluster.spec.kubelet_flags.get("port", ports("kubelet", cluster.release)["port"]))
+    )
 
 
 def _pending(cluster: Cluster, opened: bool) -> list[str]:
@@ -105,6 +109,6 @@ def _way(cluster: Cluster) -> str:
     """The device that pods of other nodes are reached by."""
 
     if cluster.spec.network == "flannel":
-        devices = {"vxlan": f"flannel.{cluster.spec.flannel_vni}", "udp": "flannel0"}
-        return devices.get(cluster.spec.flannel_backend, _link(cluster))
+        device = flanneld.device_of(cluster.spec.flannel_backend, cluster.spec.flannel_vni)
+        return device or _link(cluster)
     return _link(cluster)

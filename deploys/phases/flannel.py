@@ -1,5 +1,5 @@
 """
-flannel: the network in etcd, flanneld on the nodes, docker on the subnet it got (M1–M3).
+flannel: the network in etcd, flanneld on the nodes, docker on the subnet it got.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pyinfra_kube.cluster.flannel import etcd_api
+from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.deploys.phases.credentials import keep_credentials
 from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
@@ -20,7 +20,7 @@ BINARY = "/usr/local/bin/flanneld"
 
 @phase("flannel's network")
 def set_flannel_network() -> None:
-    """Set the network in etcd, from the first member (M1)."""
+    """Set the network in etcd, from the first member."""
 
     cluster = current_cluster()
     if cluster.host_spec.name == cluster.spec.etcd_members[0].name:
@@ -44,7 +44,7 @@ def set_flannel_network() -> None:
 @phase("flannel")
 def run_flannel() -> bool:
     """
-    Run flanneld on nodes (M2).
+    Run flanneld on nodes.
 
     Returns whether the node gets another subnet in this run, as far as that can be told.
     """
@@ -92,7 +92,7 @@ def run_flannel() -> bool:
 @phase("flannel")
 def give_docker_its_subnet(predict: bool) -> None:
     """
-    Have docker use the subnet that flannel got (M3).
+    Have docker use the subnet that flannel got.
 
     + predict: whether the node gets another subnet in this run
     """

@@ -1,10 +1,10 @@
 """
-kubelet on every host: as a node, or alone for the control plane's static pods (N1, N3, N7, C6).
+kubelet on every host: as a node, or alone for the control plane's static pods.
 """
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, KUBECONFIGS, command_line
+from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
 from pyinfra_kube.deploys.phases.credentials import ca_file, cloud_files, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
@@ -26,19 +26,13 @@ def run_kubelet() -> None:
     cluster = current_cluster()
     source, digest = cluster.artifacts.binary("kubelet")
     binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
-    pause = cluster.release.pause_image
-    images.images(
-        name="Have the image that holds a pod's network",
-        files={pause: cluster.artifacts.image("pause") or None},
-    )
+    images.images(name="Have the image that holds a pod's network", files=cluster.image("pause"))
     read_files = kubelet_files(cluster)
     files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(cluster), *read_files])
     _say_other_pods(cluster)
     kubelet.kubelet(
         name="Set kubelet's unit",
-        flags=command_line(
-            "kubelet", cluster.release, cluster.settings(), cluster.spec.kubelet_flags
-        ),
+        flags=cluster.command_line("kubelet"),
         binary=BINARY,
     )
     # Docker lets the log of a container grow as long as that runs.
@@ -71,11 +65,8 @@ def _say_other_pods(cluster: Cluster) -> None:
     """Say which pods somebody else has put there: kubelet runs them beside ours."""
 
     directory = cluster.spec.manifest_dir
-    own = {
-        "etcd": cluster.is_a("etcd"),
-        **dict.fromkeys(CONTROL_PLANE_COMPONENTS, cluster.is_a("control_plane")),
-    }
-    ours = {f"{directory}/{name}.yaml" for name, wanted in own.items() if wanted}
+    own = [name for name in components_on(cluster.host_spec.roles) if name in PODS]
+    ours = {f"{directory}/{name}.yaml" for name in own}
     for path in sorted({*read(StaticPods, directory=directory).manifests} - ours):
         changes.say(f"{path} is not ours and stays; kubelet runs its pod, so see whether it shall")
 
@@ -87,7 +78,7 @@ def kubelet_files(cluster: Cluster) -> list[files.File]:
         return []
     text = cluster.credentials.kubeconfig("kubelet", cluster.host_spec.name)
     return [
-        files.File(KUBECONFIGS["kubelet"], text, mode="600", secret=True),
+        files.File(COMPONENTS["kubelet"].kubeconfig, text, mode="600", secret=True),
         *cloud_files(cluster),
     ]
 

@@ -1,10 +1,10 @@
 """
-kube-proxy on every node (N2, C6).
+kube-proxy on every node.
 """
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
+from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.deploys.phases.credentials import keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import current_cluster
@@ -23,16 +23,14 @@ def run_proxy() -> None:
         return
     source, digest = cluster.artifacts.binary("kube-proxy")
     binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
-    path = KUBECONFIGS["kube-proxy"]
+    path = COMPONENTS["kube-proxy"].kubeconfig
     text = cluster.credentials.kubeconfig("kube-proxy", cluster.host_spec.name)
     kubeconfig = files.File(path, text, mode="600", secret=True)
     folder = files.File(path.rpartition("/")[0], kind="directory", mode="700")
     files.files(name="Set kube-proxy's kubeconfig", files=[folder, kubeconfig])
     proxy.proxy(
         name="Set kube-proxy's unit",
-        flags=command_line(
-            "kube-proxy", cluster.release, cluster.settings(), cluster.spec.proxy_flags
-        ),
+        flags=cluster.command_line("kube-proxy"),
         binary=BINARY,
     )
     services.services(

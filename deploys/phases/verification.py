@@ -12,8 +12,8 @@ from functools import partial
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, command_line, probe
-from pyinfra_kube.cluster.releases import EXTRA_FLAGS
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
+from pyinfra_kube.cluster.components.rendering import probe
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
@@ -264,12 +264,7 @@ def obeys(cluster: Cluster, component: str) -> verify.Check:
     + component: as ``kubelet``
     """
 
-    flags = command_line(
-        component,
-        cluster.release,
-        cluster.settings(),
-        getattr(cluster.spec, EXTRA_FLAGS[component]),
-    )
+    flags = cluster.command_line(component)
     digest = hashlib.sha256("".join(f"{flag}\n" for flag in sorted(flags)).encode()).hexdigest()
     unit = f"{component}.service"
     words = (

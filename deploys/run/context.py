@@ -24,15 +24,14 @@ from pyinfra_kube.cluster.allocation import (
     choose_addresses,
     make_plan,
 )
-from pyinfra_kube.cluster.components import CONFIG_DIR, settings
-from pyinfra_kube.cluster.credentials import (
-    Credentials,
-    CredentialStore,
-    compare_with_hosts,
-)
+from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.rendering import command_line
+from pyinfra_kube.cluster.components.row_settings import settings
+from pyinfra_kube.cluster.credential_set import Credentials
+from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.cluster.flannel import check_iface
-from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.releases import Release, flags_setting
 from pyinfra_kube.cluster.spec import (
     ClusterSpec,
     HostSpec,
@@ -44,6 +43,7 @@ from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine.snapshot import asked_as, told_by_deploy
+from pyinfra_kube.operations.flannel_agreement import check_iface
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
 
@@ -96,6 +96,16 @@ class Cluster:
         name = host or self.host_spec.name
         host_facts = self.host_facts[name].settings if name in self.host_facts else {}
         return settings(self.spec, self.plan, name, {**host_facts, **facts})
+
+    def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
+        """The flags of a component of a host, by default of the current one."""
+        extra = getattr(self.spec, flags_setting(component))
+        return command_line(component, self.release, self.settings(host, **facts), extra)
+
+    def image(self, part: str) -> dict[str, str | None]:
+        """The image of a part, and its archive where there is one."""
+        image = image_of(part, self.spec)
+        return {image.name: self.artifacts.image(image.archive) or None}
 
     @property
     def is_first_control_plane(self) -> bool:

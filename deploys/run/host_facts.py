@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactError
 
-from pyinfra_kube.cluster.components import CONFIG_DIR
+from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.file_states import FileContents, Files

@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 import yaml
 
+from pyinfra_kube.cluster.images import image
 from pyinfra_kube.operations import nodes
 from tests.e2e.paths import Run, Site, each, eventually, execute, starts, state, succeeded
 from tests.e2e.pods import PORT, Kubectl
@@ -141,7 +142,7 @@ def test_dry_run_touches_nothing(
 
 
 def test_diff_shows_one_line_for_what_is_no_file(diff: Run, lab: Lab) -> None:
-    apiserver = lab.release.image("kube-apiserver")
+    apiserver = image("kube-apiserver", lab.release).name
     for host, line in {
         (MASTER, "sysctl net.ipv4.ip_forward: 0 → 1"),
         (NODES[0], "bridge cbr0: absent → present"),

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyinfra_kube.cluster import images
 from pyinfra_kube.cluster.releases import Release
 from tests.lab import roots
 from tests.lab.cache import digest, kept, sha256
@@ -162,21 +163,23 @@ def _images(folder: Path, chosen: Release) -> Iterator[tuple[str, Image]]:
     shell = {f"/bin/{applet}": "busybox" for applet in applets if applet != "busybox"}
     for name in (*_CONTROL_PLANE, "kube-proxy"):
         if (folder / name).exists():
-            files = {chosen.program(name)[0]: folder / name}
-            yield name, Image([chosen.image(name)], files)
-    if chosen.hyperkube_image and (folder / "hyperkube").exists():
+            image = images.image(name, chosen)
+            yield name, Image([image.name], {image.command[0]: folder / name})
+    all_in_one = images.image(_CONTROL_PLANE[0], chosen, hyperkube=True)
+    if all_in_one.archive == "hyperkube" and (folder / "hyperkube").exists():
         files = {"/hyperkube": folder / "hyperkube", **busybox}
-        yield "hyperkube", Image([chosen.hyperkube_image], files, shell)
+        yield "hyperkube", Image([all_in_one.name], files, shell)
     programs = _etcd_programs(folder, parts)
     etcd_version = run(programs["/usr/local/bin/etcd"], "--version").stdout.split()[2]
     (folder / "etcd_version").write_text(f"{etcd_version}\n")
-    name = f"{chosen.etcd_image.rpartition(':')[0]}:{etcd_version}"
+    name = images.image("etcd", chosen, etcd_version=etcd_version).name
     yield "etcd", Image([name], {**_with_libraries(programs), **busybox}, shell)
+    sandbox = images.image("pause", chosen).name
     if (folder / "pause").exists():
         pause = {"/pause": folder / "pause"}
-        yield "pause", Image([chosen.pause_image], pause, entrypoint=["/pause"])
+        yield "pause", Image([sandbox], pause, entrypoint=["/pause"])
     else:
-        yield "pause", Image([chosen.pause_image], busybox, entrypoint=["/bin/busybox", *_PAUSE])
+        yield "pause", Image([sandbox], busybox, entrypoint=["/bin/busybox", *_PAUSE])
     yield "test", Image([TEST_IMAGE], busybox, shell, command=["/bin/sh"])
     shutil.rmtree(parts)
 

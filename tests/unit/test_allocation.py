@@ -18,7 +18,7 @@ from pyinfra_kube.cluster.allocation import (
     choose_addresses,
     make_plan,
 )
-from pyinfra_kube.cluster.credentials import CredentialStore
+from pyinfra_kube.cluster.credential_store import CredentialStore
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.networks import usable_pods
 from pyinfra_kube.cluster.releases import Release

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,18 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster.allocation import make_plan
-from pyinfra_kube.cluster.components import (
-    HOST_FACTS,
-    PROBES,
-    TABLES,
+from pyinfra_kube.cluster.components import COMPONENTS, PODS
+from pyinfra_kube.cluster.components.rendering import (
     command_line,
+    configuration,
+    holding,
+    named_files,
+    ports,
     probe,
 )
-from pyinfra_kube.cluster.components import (
-    settings as context_of,
-)
+from pyinfra_kube.cluster.components.row_settings import HOST_FACTS
+from pyinfra_kube.cluster.components.row_settings import settings as context_of
+from pyinfra_kube.cluster.components.rows import Field, Flag
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.cluster.releases import Release, known_releases
+from pyinfra_kube.cluster.releases import Release, covers, flags_setting, known_releases
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 ADDRESSES = {"m1": "192.0.2.10", "n1": "192.0.2.11", "n2": "192.0.2.12", "m2": "192.0.2.13"}
@@ -495,18 +498,18 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
     groups = {"control_plane": hosts, "nodes": nodes}
     if draw(st.booleans()):
         groups["etcd"] = ["n2"]
-    cloud = draw(st.sampled_from([None, *release.cloud_providers]))
+    cloud = draw(st.sampled_from([None, *release.fact("cloud_providers")]))
     return spec_of(
         release.version,
         groups,
-        apiserver_approach=draw(st.sampled_from(release.apiserver_approaches)),
+        apiserver_approach=draw(st.sampled_from(release.fact("apiserver_approaches"))),
         bridge_approach=draw(st.sampled_from(release.fact("bridge_approaches"))),
         network=draw(st.sampled_from(["routes", "flannel"])),
         cloud_provider=cloud,
         cloud_config=draw(st.sampled_from([None, "cloud.conf"])) if cloud else None,
         credential_policy="shared",
         credential_kind=draw(st.sampled_from(["token", "certificate"])),
-        authorization_mode=draw(st.sampled_from([None, *release.authorization_modes])),
+        authorization_mode=draw(st.sampled_from([None, *release.fact("authorization_modes")])),
         admission_control=draw(st.sampled_from([None, ["ServiceAccount", "ResourceQuota"]])),
         allow_privileged=draw(st.booleans()),
         register_node=draw(st.booleans()),
@@ -523,7 +526,7 @@ def test_any_settings_give_flags_that_the_release_has(spec: ClusterSpec, swap: b
     plan = make_plan(spec)
     for host in spec.hosts:
         context = context_of(spec, plan, host.name, {"fail_swap_on": swap})
-        for component in TABLES:
+        for component in COMPONENTS:
             if component == "etcd" and host not in spec.etcd_members:
                 continue
             lines = command_line(component, release, context)
@@ -538,22 +541,91 @@ def test_any_settings_give_flags_that_the_release_has(spec: ClusterSpec, swap: b
 @given(clusters())
 @settings(max_examples=30, deadline=None)
 def test_no_two_rows_of_one_flag_hold_at_once(spec: ClusterSpec) -> None:
-    from pyinfra_kube.cluster.components import _holds, _is_set
-
     release = Release.of(spec.kubernetes_version)
     for host in spec.hosts:
         context = context_of(spec, make_plan(spec), host.name)
-        for component, rows in TABLES.items():
-            if component != "etcd":
-                held = [
-                    r.flag
-                    for r in rows
-                    if _holds(r, release.minor, context) and _is_set(r.value, context)
-                ]
-                assert len(held) == len(set(held)), component
-        context = {**context, **{f"port_{name}": 1 for name in release.ports}}
-        for probes in PROBES.values():
-            assert sum(_holds(row, release.minor, context) for row in probes) == 1
+        # A row whose setting is not set is left out.
+        given = {name for name, value in context.items() if value is not None}
+        for name, component in COMPONENTS.items():
+            held = [
+                (type(row), row.name)
+                for row in holding(component.rows, name, release, context)
+                if {word.split("}")[0] for word in str(row.value).split("{")[1:]} <= given
+            ]
+            assert name == "etcd" or len(held) == len(set(held)), name
+            assert len([*holding(component.probes, name, release, context)]) == 1
+
+
+def test_ports() -> None:
+    old, new = Release.of("1.3.10"), Release.of("1.20.2")
+    assert ports("kube-scheduler", old) == {"port": 10251}
+    assert ports("kube-scheduler", new) == {"port": 10259}
+    assert ports("kubelet", old)["read_only_port"] == 10255
+    assert "read_only_port" not in ports("kubelet", new)
+    spec = spec_of("1.3.10")
+    assert (spec.insecure_port, spec.secure_port, spec.etcd_client_port) == (8080, 6443, 2379)
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_spans_have_one_value_for_each_release(name: str) -> None:
+    component, lines = COMPONENTS[name], [Release.of(f"{one}.0").minor for one in known_releases()]
+    for spans in component.ports.values():
+        assert all(sum(covers(span, line) for span in spans) == 1 for line in lines)
+    assert flags_setting(name) in ClusterSpec.model_fields
+
+
+@pytest.mark.parametrize("policy", ["shared", "per_component", "per_node"])
+def test_what_has_a_kubeconfig_is_somebody_under_any_policy(policy: str) -> None:
+    for component in COMPONENTS.values():
+        assert bool(component.kubeconfig) == bool(component.users)
+        assert not component.users or policy in component.users
+    assert "kube-proxy" not in PODS
+
+
+ROWS = (
+    Field("apiVersion", "kubelet.config.k8s.io/v1beta1", "1.10-"),
+    Field("port", 10250, "1.10-"),
+    Field("authentication.anonymous.enabled", False, "1.10-"),
+    Field("authentication.x509.clientCAFile", "/srv/kubernetes/ca.crt", "1.10-"),
+    Field("clusterDomain", "{cluster_domain}", "1.10-", {"standalone": False}),
+    Field("maxPods", "{max_pods}", "1.10-"),
+    Field("healthz", "{cluster_domain}:{secure_port}", "1.20-"),
+    Field("cgroupDriver", "systemd", "1.24-"),
+    Flag("max-pods", "{max_pods}", "1.2-1.9"),
+)
+
+
+def test_fields_become_a_nested_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    kubelet = replace(COMPONENTS["kubelet"], rows=ROWS)
+    monkeypatch.setitem(COMPONENTS, "kubelet", kubelet)
+
+    def both(version: str, **data: Any) -> tuple[dict[str, Any], list[str]]:
+        spec = spec_of(version, **data)
+        context, release = context_of(spec, make_plan(spec), "n1"), Release.of(version)
+        return configuration("kubelet", release, context), command_line("kubelet", release, context)
+
+    content, line = both("1.20.2", max_pods=50)
+    assert content == {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "port": 10250,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "x509": {"clientCAFile": "/srv/kubernetes/ca.crt"},
+        },
+        "clusterDomain": "cluster.local",
+        "maxPods": 50,
+        "healthz": "cluster.local:6443",
+    }
+    assert line == []
+    assert "maxPods" not in both("1.20.2")[0]
+    assert both("1.9.0", max_pods=50) == ({}, ["--max-pods=50"])
+
+
+def test_files_that_a_command_line_names() -> None:
+    held = [f"/srv/kubernetes/{name}" for name in ("ca.crt", "server.key", "service-account.key")]
+    found = flags("kube-controller-manager", spec_of("1.3.10"), "m1")
+    assert named_files(found, held) == [held[0], held[2]]
+    assert named_files(flags("kube-scheduler", spec_of("1.3.10"), "m1"), held) == []
 
 
 def test_host_facts_can_all_be_given() -> None:

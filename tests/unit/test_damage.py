@@ -21,7 +21,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.allocation import make_plan
-from pyinfra_kube.cluster.credentials import CredentialStore
+from pyinfra_kube.cluster.credential_store import CredentialStore
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.facts.bridge import Bridges, Links
 from pyinfra_kube.facts.certificates import Certificates
@@ -32,7 +32,7 @@ from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.static_pods import StaticPods
 from tests.unit import harness
 from tests.unit.damage import damaged, retyped
-from tests.unit.test_credentials import NOW, quick_key, spec_of
+from tests.unit.test_credential_store import NOW, quick_key, spec_of
 
 _URL = "http://127.0.0.1:2379"
 _LABELS = {"io.kubernetes.pod.name": "etcd-m", "io.kubernetes.container.name": "etcd"}

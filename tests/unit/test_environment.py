@@ -18,12 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyinfra_kube.cluster.environment import (
-    COMPONENTS,
-    SHARED,
-    environment,
-    etcd_environment,
-)
+from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.environment import SHARED, environment, etcd_environment, own_file
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.operations.environment import EnvironmentFile, environment_files
 from tests.unit.harness import answers, fake_host
@@ -111,12 +107,12 @@ def test_etcd() -> None:
 
 
 _FLAGS = sorted(
-    {flag for flag, _ in SHARED.values()}
-    | {flag for c in COMPONENTS.values() for row in c.rows for flag in row.flags}
+    set(SHARED.values())
+    | {flag for c in COMPONENTS.values() for variable in c.variables for flag in variable.flags}
     | {"kubeconfig", "cluster-cidr"}
 )
 _LINES = st.dictionaries(
-    st.sampled_from(sorted(COMPONENTS)),
+    st.sampled_from(sorted(UNITS)),
     st.dictionaries(st.sampled_from(_FLAGS), st.sampled_from(["0", "true", "a=b,c=d", ""])),
     min_size=1,
 )
@@ -127,7 +123,7 @@ def test_every_unit_starts_with_exactly_its_flags(flags: dict[str, dict[str, str
     lines = {c: [f"--{f}={v}" for f, v in given.items()] for c, given in flags.items()}
     files = environment(lines)
     for component, line in lines.items():
-        own = files[f"/etc/kubernetes/{COMPONENTS[component].file}"]
+        own = files[own_file(component)]
         variables = {**files["/etc/kubernetes/config"], **own}
         words = [word for name in UNITS[component].split() for word in variables[name].split()]
         assert sorted(words) == sorted(line)

@@ -1,4 +1,4 @@
-"""Flannel's pure parts: its configuration, its leases, and who agrees with whom."""
+"""flannel: its configuration, its leases, and who agrees with whom."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from hypothesis import strategies as st
 from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactProcessError
 
-from pyinfra_kube.cluster import flannel
-from pyinfra_kube.cluster.flannel import Finding, HostNetwork, Lease, SubnetEnv
+from pyinfra_kube.cluster.components import flanneld as daemon
 from pyinfra_kube.facts.bridge import Link
-from pyinfra_kube.facts.flannel import Flannel, LeaseStates
+from pyinfra_kube.facts.flannel import (
+    Flannel,
+    Lease,
+    LeaseStates,
+    SubnetEnv,
+    parse_leases,
+    read_subnet_env,
+)
 from pyinfra_kube.facts.systemd import variables
-from pyinfra_kube.operations.flannel import _require, flanneld
+from pyinfra_kube.operations.flannel import _require, flanneld, stale_leases
+from pyinfra_kube.operations.flannel_agreement import (
+    Finding,
+    HostNetwork,
+    check_iface,
+    compare,
+    table,
+)
 from tests.unit.harness import fake_host
 
 GUIDE = '{"Network": "18.16.0.0/16", "SubnetLen": 24, "Backend": {"Type": "vxlan", "VNI": 1}}'
@@ -35,7 +48,7 @@ def lease_value(address: str, mac: str) -> str:
     return json.dumps(data)
 
 
-LEASES = flannel.parse_leases(
+LEASES = parse_leases(
     {f"{PREFIX}/{name}": lease_value(*values) for name, values in SUBNETS.items()}
 )
 
@@ -67,12 +80,12 @@ def wrong(findings: list[Finding]) -> list[tuple[str, str]]:
 
 
 def test_the_guides_network() -> None:
-    assert flannel.network_config("18.16.0.0/16") == GUIDE
-    assert json.loads(flannel.network_config("10.5.0.0/16", backend="udp"))["Backend"] == {
+    assert daemon.network_config("18.16.0.0/16") == GUIDE
+    assert json.loads(daemon.network_config("10.5.0.0/16", backend="udp"))["Backend"] == {
         "Type": "udp"
     }
-    assert json.loads(flannel.network_config("10.5.0.0/16", port=8472)) == json.loads(
-        flannel.network_config("10.5.0.0/16")
+    assert json.loads(daemon.network_config("10.5.0.0/16", port=8472)) == json.loads(
+        daemon.network_config("10.5.0.0/16")
     )
 
 
@@ -88,7 +101,7 @@ def test_the_guides_network() -> None:
     ],
 )
 def test_ranges(other: str, same: bool) -> None:
-    assert flannel.same_range(GUIDE, other) is same
+    assert daemon.same_range(GUIDE, other) is same
 
 
 @pytest.mark.parametrize(
@@ -96,12 +109,12 @@ def test_ranges(other: str, same: bool) -> None:
     [("0.5.5", "v2"), ("v0.17.0", "v2"), ("0.18.0", "v3"), ("v0.28.9", "v3"), ("1.0", "v3")],
 )
 def test_which_etcd(version: str, api: str) -> None:
-    assert flannel.etcd_api(version) == api
-    assert flannel.etcd_api("0.0.standin") == "v2"
+    assert daemon.etcd_api(version) == api
+    assert daemon.etcd_api("0.0.standin") == "v2"
 
 
 def test_options_stand_under_both_names() -> None:
-    values = flannel.sysconfig(["http://fed-master:2379"], iface="192.0.2.9", ip_masq=True)
+    values = daemon.sysconfig(["http://fed-master:2379"], iface="192.0.2.9", ip_masq=True)
     assert values["FLANNEL_ETCD"] == values["FLANNEL_ETCD_ENDPOINTS"] == "http://fed-master:2379"
     assert values["FLANNEL_ETCD_KEY"] == values["FLANNEL_ETCD_PREFIX"] == "/coreos.com/network"
     assert values["FLANNEL_OPTIONS"] == "-iface=192.0.2.9 -ip-masq"
@@ -122,11 +135,11 @@ def test_leases_of_every_flannel() -> None:
         f"{PREFIX}/10.5.4.0-24": "torn",
         "/coreos.com/network/config": GUIDE,
     }
-    udp, vxlan, gateway = flannel.parse_leases(values)
+    udp, vxlan, gateway = parse_leases(values)
     assert (udp.backend, udp.public_ip) == ("udp", "192.0.2.1")
     assert (vxlan.subnet, vxlan.vni, vxlan.vtep_mac) == ("10.5.2.0/24", 1, "46:f1:d0:18:d0:65")
     assert (gateway.backend, gateway.vtep_mac) == ("host-gw", "")
-    assert flannel.stale_leases([udp, vxlan], "10.5.2.0/23") == [udp]
+    assert stale_leases([udp, vxlan], "10.5.2.0/23") == [udp]
 
 
 @given(
@@ -139,8 +152,8 @@ def test_subnet_env_is_read_back(subnet: str, mtu: int, masq: bool, network: str
     lines = [f"FLANNEL_NETWORK={network}"] if network else []
     lines += [f"FLANNEL_SUBNET={subnet}", f"FLANNEL_MTU={mtu}", f"FLANNEL_IPMASQ={masq}".lower()]
     text = "\n".join(lines).replace("flannel_ipmasq", "FLANNEL_IPMASQ")
-    assert flannel.read_subnet_env(variables(text)) == SubnetEnv(subnet, mtu, masq, network)
-    assert flannel.read_subnet_env(variables(text.splitlines()[0][:8])) is None
+    assert read_subnet_env(variables(text)) == SubnetEnv(subnet, mtu, masq, network)
+    assert read_subnet_env(variables(text.splitlines()[0][:8])) is None
 
 
 @pytest.mark.parametrize(
@@ -170,18 +183,18 @@ def test_a_subnet_env_that_flannel_did_not_write_is_reported_with_its_path(
 
 
 def test_all_agree() -> None:
-    assert not wrong(flannel.compare(LEASES, HOSTS, "18.16.0.0/16"))
+    assert not wrong(compare(LEASES, HOSTS, "18.16.0.0/16"))
     # Up to flannel 0.8 the device has the whole network's length; a bridge without members has
     # the MTU that it was made with.
     old = [host("old", LEASES[0], device="/16", docker_mtu=1500), *HOSTS[1:]]
-    assert not wrong(flannel.compare(LEASES, old, "18.16.0.0/16"))
+    assert not wrong(compare(LEASES, old, "18.16.0.0/16"))
 
 
 def test_every_disagreement_is_named() -> None:
     first = HOSTS[0]
     assert first.subnet is not None
     other = replace(first, subnet=replace(first.subnet, subnet="18.16.31.1/24"))
-    assert wrong(flannel.compare(LEASES, [other, *HOSTS[1:]], "18.16.0.0/16")) == [
+    assert wrong(compare(LEASES, [other, *HOSTS[1:]], "18.16.0.0/16")) == [
         (first.host, "lease and subnet.env"),
         (first.host, "flannel.1 and subnet.env"),
         (first.host, "docker0 and subnet.env"),
@@ -191,7 +204,7 @@ def test_every_disagreement_is_named() -> None:
         "flannel.1": link("flannel.1", "18.16.29.0/32", mac="00:00:00:00:00:01", mtu=1400),
         "veth1": link("veth1", mtu=1500, master="docker0"),
     }
-    assert wrong(flannel.compare(LEASES[:1], [replace(first, links=links)], "18.16.0.0/16")) == [
+    assert wrong(compare(LEASES[:1], [replace(first, links=links)], "18.16.0.0/16")) == [
         (first.host, "MTU of flannel.1"),
         (first.host, "MAC of flannel.1 and lease"),
         (first.host, "MTU of docker0"),
@@ -199,31 +212,29 @@ def test_every_disagreement_is_named() -> None:
 
 
 def test_leases_and_hosts_without_each_other() -> None:
-    findings = flannel.compare(LEASES, HOSTS[:2], "18.16.0.0/16")
+    findings = compare(LEASES, HOSTS[:2], "18.16.0.0/16")
     assert wrong(findings) == []
-    (last,) = (line for line in flannel.table(findings).splitlines() if line.startswith("-"))
+    (last,) = (line for line in table(findings).splitlines() if line.startswith("-"))
     assert last.split()[4:] == [
         "?",
         *["18.16.90.0/24", "of", "192.168.122.127:", "no", "such", "host"],
     ]
-    assert wrong(flannel.compare(LEASES[:2], HOSTS, "18.16.0.0/16")) == [
-        (HOSTS[2].host, "lease and host")
-    ]
+    assert wrong(compare(LEASES[:2], HOSTS, "18.16.0.0/16")) == [(HOSTS[2].host, "lease and host")]
     bare = replace(HOSTS[0], subnet=None)
-    assert (HOSTS[0].host, "subnet.env") in wrong(flannel.compare(LEASES, [bare], "18.16.0.0/16"))
+    assert (HOSTS[0].host, "subnet.env") in wrong(compare(LEASES, [bare], "18.16.0.0/16"))
 
 
 @given(st.permutations(LEASES), st.permutations(HOSTS))
 def test_order_does_not_matter(leases: list[Lease], hosts: list[HostNetwork]) -> None:
-    assert not wrong(flannel.compare(leases, hosts, "18.16.0.0/16"))
+    assert not wrong(compare(leases, hosts, "18.16.0.0/16"))
 
 
 def test_an_interface_that_no_host_has() -> None:
     links = HOSTS[0].links
-    assert not flannel.check_iface("fed-node-0", None, links)
-    assert not flannel.check_iface("fed-node-0", "eth0", links)
-    assert not flannel.check_iface("fed-node-0", "192.168.122.77", links)
-    (problem,) = flannel.check_iface("fed-node-0", "eth7", links)
+    assert not check_iface("fed-node-0", None, links)
+    assert not check_iface("fed-node-0", "eth0", links)
+    assert not check_iface("fed-node-0", "192.168.122.77", links)
+    (problem,) = check_iface("fed-node-0", "eth7", links)
     assert "fed-node-0: flannel_iface = 'eth7'" in str(problem)
 
 

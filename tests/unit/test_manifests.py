@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations.static_pods import Mount, Probe, manifest
 
-Component = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
-COMPONENTS: list[Component] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-]
+COMPONENTS = sorted(PODS)
 WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1).filter(str.strip)
 FLAGS = st.lists(WORDS.map(lambda word: f"--flag={word}"))
 
 
-def _pod(component: Component, flags: list[str], **values: Any) -> dict[str, Any]:
+def _pod(component: str, flags: list[str], **values: Any) -> dict[str, Any]:
     pod: dict[str, Any] = yaml.safe_load(manifest(component, "example.org/i:1", flags, **values))
     assert (pod["kind"], pod["metadata"]["name"]) == ("Pod", component)
     return pod
@@ -32,14 +27,14 @@ def _pod(component: Component, flags: list[str], **values: Any) -> dict[str, Any
 
 @pytest.mark.parametrize("component", COMPONENTS)
 @given(flags=FLAGS)
-def test_flags_arrive_as_they_are(component: Component, flags: list[str]) -> None:
+def test_flags_arrive_as_they_are(component: str, flags: list[str]) -> None:
     (container,) = _pod(component, flags)["spec"]["containers"]
     assert container["command"] == [component, *flags]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
 @given(flags=FLAGS)
-def test_a_log_file_gets_what_the_component_prints(component: Component, flags: list[str]) -> None:
+def test_a_log_file_gets_what_the_component_prints(component: str, flags: list[str]) -> None:
     pod = _pod(component, flags, log_file="/var/log/a.log", command=["/hyperkube", "x"])
     (container,) = pod["spec"]["containers"]
     shell, option, text = container["command"]
@@ -52,7 +47,7 @@ def test_a_log_file_gets_what_the_component_prints(component: Component, flags: 
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_every_mount_has_its_volume(component: Component) -> None:
+def test_every_mount_has_its_volume(component: str) -> None:
     spec = _pod(
         component,
         [],

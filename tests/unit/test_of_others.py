@@ -127,11 +127,12 @@ def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None
 
 
 def cluster(role: str) -> Any:
-    settings = {"etcd_client_port": 2379, "apiserver_port": 6443}
+    settings = {"etcd_client_port": 2379, "etcd_version": "3.4.13-0", "apiserver_port": 6443}
     return SimpleNamespace(
         spec=SPEC,
         release=Release.of("1.20.2"),
         settings=lambda: settings,
+        host_spec=SimpleNamespace(roles={role}),
         is_a=lambda asked: asked == role,
     )
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pyinfra_kube.cluster import releases
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.cluster.releases import EXTRA_FLAGS, Release, covers, known_releases
+from pyinfra_kube.cluster.images import image
+from pyinfra_kube.cluster.releases import Release, covers, known_releases
 
 LINES = known_releases()
 FACTS = releases._data("releases")
@@ -52,41 +53,28 @@ def test_each_fact_has_one_value_for_each_release(fact: str) -> None:
 )
 def test_what_goes_with_a_release(version: str, expected: tuple[str, str, str, str | None]) -> None:
     release = Release.of(version)
-    found = (release.etcd_version, release.api_storage, release.pause_image, release.kubelet_bridge)
+    found = (
+        release.etcd_version,
+        release.api_storage,
+        image("pause", release).name,
+        release.kubelet_bridge,
+    )
     assert found == expected
-    assert release.etcd_image.endswith(f"/etcd:{expected[0]}")
-
-
-def test_images_and_programs() -> None:
-    old, new = Release.of("v1.3.10"), Release.of("1.20.2")
-    assert old.image("kube-apiserver") == "gcr.io/google_containers/kube-apiserver:v1.3.10"
-    assert old.hyperkube_image == "gcr.io/google_containers/hyperkube:v1.3.10"
-    assert old.program("kube-apiserver", hyperkube=True) == ["/hyperkube", "apiserver"]
-    assert old.program("etcd", hyperkube=True) == ["/usr/local/bin/etcd"]
-    assert old.image("pause") == old.pause_image
-    assert new.image("kube-apiserver") == "k8s.gcr.io/kube-apiserver:v1.20.2"
-    assert new.hyperkube_image is None
-    assert new.program("kube-apiserver") == ["/usr/local/bin/kube-apiserver"]
-    assert new.image("etcd") == "k8s.gcr.io/etcd:3.4.13-0"
-
-
-def test_ports() -> None:
-    assert Release.of("1.3.10").ports["scheduler"] == 10251
-    assert Release.of("1.3.10").ports["apiserver_insecure"] == 8080
-    assert Release.of("1.20.2").ports["scheduler"] == 10259
-    assert "apiserver_insecure" not in Release.of("1.20.2").ports
+    assert image("etcd", release).name.endswith(f"/etcd:{expected[0]}")
 
 
 def test_settings_of_a_release() -> None:
     old, new = Release.of("1.2.0"), Release.of("1.20.2")
-    assert old.apiserver_approaches == ["https", "http"]
-    assert new.apiserver_approaches == ["https"]
+    assert old.fact("apiserver_approaches") == ["https", "http"]
+    assert new.fact("apiserver_approaches") == ["https"]
     assert (old.authorization_mode, new.authorization_mode) == ("AlwaysAllow", "Node,RBAC")
-    assert (old.basic_auth, new.basic_auth) == (True, False)
-    assert (old.supports_ipv6, new.supports_ipv6) == (False, True)
+    assert (old.fact("basic_auth_choices"), new.fact("basic_auth_choices")) == (
+        [False, True],
+        [False],
+    )
     assert (old.container_runtime, Release.of("1.24.0").container_runtime) == ("docker", "cri")
     assert "1.9.1" in old.docker_versions
-    assert "mesos" in old.cloud_providers
+    assert "mesos" in old.fact("cloud_providers")
     assert old.admission_control[0] == "NamespaceLifecycle"
     assert new.admission_control == ["NodeRestriction"]
 
@@ -191,7 +179,7 @@ def test_etcd_flags_count_in_etcd_releases() -> None:
     assert "a flag of etcd 3.6" in str(problem)
 
 
-@given(st.sampled_from(LINES), st.sampled_from(sorted(EXTRA_FLAGS)), st.data())
+@given(st.sampled_from(LINES), st.sampled_from(sorted(FLAGS)), st.data())
 def test_exactly_the_flags_that_are_there_pass(line: str, component: str, data: Any) -> None:
     release = Release.of(f"{line}.0")
     names = data.draw(st.lists(st.sampled_from(sorted(FLAGS[component])), unique=True))
@@ -243,7 +231,7 @@ def test_a_new_release_is_new_data(monkeypatch: pytest.MonkeyPatch) -> None:
     known = releases._data
     monkeypatch.setattr(releases, "_data", lambda name: data.get(name) or known(name))
     release = Release.of("1.37.1")
-    assert release.etcd_image == "registry.k8s.io/etcd:3.6.9-0"
-    assert release.pause_image == "registry.k8s.io/pause:3.11"
+    assert image("etcd", release).name == "registry.k8s.io/etcd:3.6.9-0"
+    assert image("pause", release).name == "registry.k8s.io/pause:3.11"
     assert all(release.fact(name) is not Ellipsis for name in facts)
     assert release.check_flags("kubelet", ["kubeconfig", "cluster-dns"]) == []

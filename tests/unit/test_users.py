@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from pyinfra_kube.cluster.credentials import is_own_user
+from pyinfra_kube.cluster.identities import is_own_user
 from pyinfra_kube.facts.users import UserTables, rows
 from pyinfra_kube.operations import secrets
 from tests.unit.harness import fake_host

@@ -18,7 +18,8 @@ from typing import Any
 
 from netaddr import IPNetwork
 
-from pyinfra_kube.cluster import flannel, pki
+from pyinfra_kube.cluster import pki
+from pyinfra_kube.cluster.components.flanneld import device_of
 from pyinfra_kube.engine.files import File
 from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
@@ -512,7 +513,7 @@ def _docker_bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
 
 
 def _lease(scene: _Scene, record: Record) -> Iterator[Spoil]:
-    device = str(flannel.device_of(record.arguments["backend"], record.arguments["vni"]))
+    device = str(device_of(record.arguments["backend"], record.arguments["vni"]))
     restarts = frozenset({"unit flanneld.service"})
     for kind, command in {
         "address missing": f"ip address flush dev {device}",

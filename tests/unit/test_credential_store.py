@@ -19,16 +19,12 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pyinfra_kube.cluster import credentials as module
-from pyinfra_kube.cluster import pki
+from pyinfra_kube.cluster import credential_set, credential_store, pki
 from pyinfra_kube.cluster.allocation import make_plan
-from pyinfra_kube.cluster.credentials import (
-    Credentials,
-    CredentialStore,
-    compare_with_hosts,
-    users,
-)
+from pyinfra_kube.cluster.credential_set import Credentials
+from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.identities import users
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -51,6 +47,11 @@ def _quick_keys() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pki, "make_key", quick_key)
         yield
+
+
+def held(credentials: Credentials, name: str) -> str:
+    """A file of a control-plane host."""
+    return credentials.control_plane_files()[f"/srv/kubernetes/{name}"]
 
 
 def spec_of(nodes: tuple[str, ...] = ("n1", "n2"), **data: Any) -> ClusterSpec:
@@ -95,7 +96,6 @@ def test_a_plan_writes_nothing_and_a_second_one_gives_the_same(tmp_path: Path) -
     store = CredentialStore(folder)
     first, second = plan_of(store, spec_of()), plan_of(store, spec_of())
     assert not folder.exists()
-    assert not store.exists
     assert first.new
     assert first.ca_cert == second.ca_cert
     assert first.known_tokens_csv == second.known_tokens_csv
@@ -117,8 +117,8 @@ def test_what_is_saved_is_what_was_planned(tmp_path: Path) -> None:
     again = plan_of(CredentialStore(tmp_path / "store"), spec_of(), basic_auth=True)
     assert again.changes == ()
     assert not again.new
-    assert store.exists
-    for name in ("ca_cert", "server_key", "known_tokens_csv", "basic_auth_csv", "ca_fingerprint"):
+    assert again.control_plane_files() == planned.control_plane_files()
+    for name in ("ca_cert", "known_tokens_csv", "basic_auth_csv", "ca_fingerprint"):
         assert getattr(again, name) == getattr(planned, name)
     assert again.control_plane_files() == planned.control_plane_files()
     assert store.save() == []
@@ -126,7 +126,7 @@ def test_what_is_saved_is_what_was_planned(tmp_path: Path) -> None:
 
 def test_the_server_certificate(tmp_path: Path) -> None:
     found = plan_of(CredentialStore(tmp_path), spec_of())
-    assert pki.read(found.server_cert).names == {
+    assert pki.read(held(found, "server.crt")).names == {
         "192.0.2.10",
         "10.0.0.1",
         "127.0.0.1",
@@ -136,14 +136,15 @@ def test_the_server_certificate(tmp_path: Path) -> None:
         "kubernetes.default.svc.cluster.local",
         "m1",
     }
-    client = pki.read(found.kubelet_client_cert)
+    client = pki.read(held(found, "kubelet-client.crt"))
     assert client.common_name == "kube-apiserver-kubelet-client"
     assert client.organizations == ("system:masters",)
-    for cert in (found.server_cert, found.kubelet_client_cert):
+    for cert in (held(found, "server.crt"), held(found, "kubelet-client.crt")):
         assert pki.issued_by(cert, found.ca_cert)
-    assert pki.fits(found.server_cert, found.server_key)
-    assert pki.fits(found.kubelet_client_cert, found.kubelet_client_key)
-    assert pki.public_key(found.service_account_key) == found.service_account_pub
+    assert pki.fits(held(found, "server.crt"), held(found, "server.key"))
+    assert pki.fits(held(found, "kubelet-client.crt"), held(found, "kubelet-client.key"))
+    key, public = held(found, "service-account.key"), held(found, "service-account.pub")
+    assert pki.public_key(key) == public
 
 
 POLICIES = {
@@ -180,7 +181,9 @@ def test_tokens(tmp_path: Path, policy: str) -> None:
 
 
 def test_several_groups_share_one_column() -> None:
-    assert module._csv([["t", "u", "i", "a,b"], ["t", "u", "i", ""]]) == 't,u,i,"a,b"\nt,u,i\n'
+    assert (
+        credential_set._csv([["t", "u", "i", "a,b"], ["t", "u", "i", ""]]) == 't,u,i,"a,b"\nt,u,i\n'
+    )
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -291,7 +294,9 @@ def test_secrets_are_listed_and_not_shown(tmp_path: Path, kind: str) -> None:
     found = plan_of(CredentialStore(tmp_path), spec_of(credential_kind=kind), basic_auth=True)
     listed = found.secrets()
     assert all(listed)
-    shown = "\n".join([repr(found), str(found), *found.changes, found.ca_cert, found.server_cert])
+    shown = "\n".join(
+        [repr(found), str(found), *found.changes, found.ca_cert, held(found, "server.crt")]
+    )
     assert not [secret for secret in listed if secret in shown]
     secret_files = [
         t for name, t in found.control_plane_files().items() if name.endswith((".key", ".csv"))
@@ -540,14 +545,14 @@ def test_a_save_that_dies_anywhere_leaves_a_store_that_mends_itself(
         with pytest.raises(KeyboardInterrupt):
             store.save()
         monkeypatch.setattr(os, "replace", replace)
-        (folder / f"{module.UNFINISHED}rest").write_text("secret")
+        (folder / f"{credential_store.UNFINISHED}rest").write_text("secret")
         store = CredentialStore(folder)
         plan_of(store, spec_of())
         store.save()
         found = plan_of(CredentialStore(folder), spec_of())
         assert found.changes == ()
-        assert pki.issued_by(found.server_cert, found.ca_cert)
-        assert not list(folder.glob(f"{module.UNFINISHED}*"))
+        assert pki.issued_by(held(found, "server.crt"), found.ca_cert)
+        assert not list(folder.glob(f"{credential_store.UNFINISHED}*"))
 
 
 def test_of_two_runs_at_once_only_one_makes_a_ca(tmp_path: Path) -> None:

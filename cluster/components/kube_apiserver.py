@@ -1,0 +1,75 @@
+"""kube-apiserver."""
+
+from __future__ import annotations
+
+from pyinfra_kube.cluster.components.common import CONFIG_DIR, HTTPS, LOGGING
+from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User, Variable
+
+SERVER = User("server", "kube-apiserver")
+"""Who the apiserver is to its clients."""
+
+KUBELET_CLIENT = User("kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",))
+"""Who the apiserver is to kubelets."""
+
+COMPONENT = Component(
+    name="kube-apiserver",
+    role="control_plane",
+    rows=(
+        Flag("etcd-servers", "{etcd_servers}"),
+        Flag("service-cluster-ip-range", "{service_cidr}"),
+        Flag("bind-address", "0.0.0.0"),
+        Flag("secure-port", "{secure_port}"),
+        # In place of --address, its deprecated alias: this port asks nobody who they are.
+        Flag("insecure-bind-address", "{insecure_address}", "1.2-1.19"),
+        Flag("insecure-port", "{insecure_port}", "1.2-1.19"),
+        Flag("advertise-address", "{host_address}"),
+        Flag("apiserver-count", "{apiserver_count}", "1.2-1.10"),
+        Flag("allow-privileged", "{allow_privileged}"),
+        Flag("tls-cert-file", f"{CONFIG_DIR}/server.crt"),
+        Flag("tls-private-key-file", f"{CONFIG_DIR}/server.key"),
+        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", when=HTTPS),
+        Flag("token-auth-file", "{token_auth_file}"),
+        Flag("basic-auth-file", "{basic_auth_file}", "1.2-1.18", HTTPS),
+        # 1.5.0 lets anybody in, and AlwaysAllow would let them do anything.
+        Flag("anonymous-auth", "false", "1.5-", {"anonymous": False}),
+        Flag("authorization-mode", "{authorization_mode}"),
+        # RBAC without the roles that 1.6 brought: somebody has to be let in to make some.
+        Flag("authorization-rbac-super-user", "admin", "1.3-1.5", {"rbac": True}),
+        Flag("admission-control", "{admission_control}", "1.2-1.9"),
+        Flag("enable-admission-plugins", "{admission_control}", "1.10-"),
+        Flag("service-account-key-file", f"{CONFIG_DIR}/service-account.pub"),
+        Flag("service-account-signing-key-file", f"{CONFIG_DIR}/service-account.key", "1.20-"),
+        Flag("service-account-issuer", "https://kubernetes.default.svc.{cluster_domain}", "1.20-"),
+        Flag("kubelet-client-certificate", f"{CONFIG_DIR}/kubelet-client.crt"),
+        Flag("kubelet-client-key", f"{CONFIG_DIR}/kubelet-client.key"),
+        # The default asks for host names first, which the apiserver's pod need not resolve.
+        Flag("kubelet-preferred-address-types", "InternalIP,ExternalIP,Hostname", "1.5-"),
+        Flag("cloud-provider", "{cloud_provider}", "1.2-1.32"),
+        Flag("cloud-config", "{cloud_config}", "1.2-1.32"),
+        *LOGGING,
+    ),
+    probes=(
+        Probe("HTTP", "{insecure_address}", "{insecure_port}", "/healthz", "1.2-1.19"),
+        Probe("HTTPS", "{host_address}", "{secure_port}", "/livez", "1.20-", {"anonymous": True}),
+        Probe("TCP", "{host_address}", "{secure_port}", "", "1.20-", {"anonymous": False}),
+    ),
+    pod=Pod(
+        cpu="250m",
+        # It answers nobody new while it ends, and waits a minute for those that watch.
+        grace=10,
+        # It calls the API of a cloud provider, and must know whose certificate to trust there.
+        volumes=("credentials", "logs", "ssl"),
+        # It finds nodes by name, and docker's own copy of the file is as old as the pod.
+        files={"1.2-1.4": "/etc/hosts"},
+    ),
+    variables=(
+        Variable("KUBE_API_ADDRESS", ("insecure-bind-address", "address", "bind-address")),
+        Variable("KUBE_API_PORT", ("insecure-port", "port", "secure-port")),
+        Variable("KUBELET_PORT", ("kubelet-port",)),
+        Variable("KUBE_ETCD_SERVERS", ("etcd-servers",)),
+        Variable("KUBE_SERVICE_ADDRESSES", ("service-cluster-ip-range",)),
+        Variable("KUBE_ADMISSION_CONTROL", ("admission-control", "enable-admission-plugins")),
+    ),
+    shared_variables=("KUBE_LOGTOSTDERR", "KUBE_LOG_LEVEL", "KUBE_ALLOW_PRIV"),
+    other_flags="KUBE_API_ARGS",
+)

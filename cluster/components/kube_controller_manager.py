@@ -1,0 +1,46 @@
+"""kube-controller-manager."""
+
+from __future__ import annotations
+
+from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, LOGGING
+from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
+
+USER = User("kube-controller-manager", "system:kube-controller-manager")
+KUBECONFIG = f"{CONFIG_DIR}/kube-controller-manager.kubeconfig"
+
+COMPONENT = Component(
+    name="kube-controller-manager",
+    role="control_plane",
+    rows=(
+        Flag("master", "http://{insecure_address}:{insecure_port}", "1.2-1.19"),
+        Flag("kubeconfig", KUBECONFIG, "1.20-"),
+        Flag("authentication-kubeconfig", KUBECONFIG, "1.20-"),
+        Flag("authorization-kubeconfig", KUBECONFIG, "1.20-"),
+        Flag("address", "127.0.0.1", "1.2-1.19"),
+        Flag("port", "0", "1.20-1.23"),
+        Flag("bind-address", "127.0.0.1", "1.20-"),
+        Flag("cluster-name", "{cluster_name}"),
+        Flag("cluster-cidr", "{cluster_cidr}"),
+        # The plan gives each node its pod CIDR; a second hand would renumber nodes.
+        Flag("allocate-node-cidrs", "false"),
+        Flag("service-cluster-ip-range", "{service_cidr}", "1.3-"),
+        Flag("service-account-private-key-file", f"{CONFIG_DIR}/service-account.key"),
+        Flag("root-ca-file", f"{CONFIG_DIR}/ca.crt"),
+        Flag("use-service-account-credentials", "true", "1.6-", {"rbac": True}),
+        Flag("leader-elect", "{leader_elect}"),
+        Flag("cloud-provider", "{cloud_provider}"),
+        Flag("cloud-config", "{cloud_config}"),
+        *LOGGING,
+    ),
+    probes=(
+        Probe("HTTP", "127.0.0.1", "{port}", "/healthz", "1.2-1.19"),
+        Probe("HTTPS", "127.0.0.1", "{port}", "/healthz", "1.20-"),
+    ),
+    ports={"port": {"1.2-1.19": 10252, "1.20-": 10257}},
+    users={"shared": ADMIN, "per_component": USER, "per_node": USER},
+    kubeconfig=KUBECONFIG,
+    # It calls the API of a cloud provider, and must know whose certificate to trust there.
+    pod=Pod(cpu="200m", volumes=("credentials", "logs", "ssl")),
+    shared_variables=("KUBE_LOGTOSTDERR", "KUBE_LOG_LEVEL", "KUBE_MASTER"),
+    other_flags="KUBE_CONTROLLER_MANAGER_ARGS",
+)

@@ -1,0 +1,91 @@
+"""kubelet, of a node or alone for the static pods of a control-plane host."""
+
+from __future__ import annotations
+
+from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, HTTPS
+from pyinfra_kube.cluster.components.rows import Component, Flag, Probe, User, Variable
+
+KUBECONFIG = "/var/lib/kubelet/kubeconfig"
+NODE = {"standalone": False}
+STANDALONE = {"standalone": True}
+KUBELET_BRIDGE = {"kubelet_bridge": True}
+
+COMPONENT = Component(
+    name="kubelet",
+    role="node",
+    rows=(
+        # A kubelet with neither flag is standalone: it runs its static pods, registers nowhere.
+        Flag("api-servers", "{apiserver_url}", "1.2-1.7", NODE),
+        Flag("kubeconfig", KUBECONFIG, "1.2-1.7", {**NODE, **HTTPS}),
+        Flag("kubeconfig", KUBECONFIG, "1.8-", NODE),
+        Flag("config", "{manifest_dir}", "1.2-1.3"),
+        Flag("pod-manifest-path", "{manifest_dir}", "1.4-"),
+        Flag("register-node", "{register_node}", when=NODE),
+        Flag("register-node", "false", when=STANDALONE),
+        Flag("hostname-override", "{node_name}"),
+        Flag("node-ip", "{host_address}"),
+        Flag("node-labels", "{node_labels}", when=NODE),
+        Flag("address", "0.0.0.0", when=NODE),
+        # Its pods are in no API: nobody else has a reason to ask, and whoever may, is root there.
+        Flag("address", "127.0.0.1", when=STANDALONE),
+        Flag("read-only-port", "0", "1.20-"),
+        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.5-"),
+        Flag("anonymous-auth", "false", "1.5-"),
+        Flag("authentication-token-webhook", "true", "1.5-", NODE),
+        Flag("authorization-mode", "Webhook", "1.5-", NODE),
+        # Nobody to ask: a client certificate of the cluster's CA is what lets a caller in.
+        Flag("authorization-mode", "AlwaysAllow", "1.5-", STANDALONE),
+        Flag("allow-privileged", "{allow_privileged}", "1.2-1.14"),
+        Flag("cluster-dns", "{cluster_dns}"),
+        Flag("cluster-domain", "{cluster_domain}"),
+        Flag("root-dir", "{kubelet_root}"),
+        Flag("docker-root", "{docker_root}", "1.2-1.23"),
+        Flag("container-runtime", "docker", "1.2-1.23"),
+        Flag("container-runtime", "remote", "1.24-1.26"),
+        Flag("container-runtime-endpoint", "{container_runtime_endpoint}", "1.24-"),
+        Flag("pod-infra-container-image", "{pause_image}", "1.2-1.34"),
+        Flag("cgroup-driver", "{cgroup_driver}", "1.5-"),
+        Flag("fail-swap-on", "{fail_swap_on}", "1.8-"),
+        Flag("max-pods", "{max_pods}"),
+        Flag("configure-cbr0", "{kubelet_bridge}", "1.2-1.4"),
+        # The plan's CIDR as it is, without waiting for the node object to carry it.
+        Flag("pod-cidr", "{pod_cidr}", "1.2-1.4", KUBELET_BRIDGE),
+        Flag("reconcile-cidr", "false", "1.2-1.4", KUBELET_BRIDGE),
+        Flag("network-plugin", "kubenet", "1.5-1.23", KUBELET_BRIDGE),
+        # kubenet looks for its plugins in one of these; which one changed with 1.7.
+        Flag("network-plugin-dir", "{cni_bin_dir}", "1.5-1.6", KUBELET_BRIDGE),
+        Flag("cni-bin-dir", "{cni_bin_dir}", "1.7-1.23", KUBELET_BRIDGE),
+        # Without it the kubelet masquerades nothing that goes to 10.0.0.0/8.
+        Flag("non-masquerade-cidr", "{cluster_cidr}", "1.2-1.23", KUBELET_BRIDGE),
+        # So that a pod reaches itself through its service; a promiscuous bridge loses such packets.
+        Flag("hairpin-mode", "hairpin-veth", "1.2-1.23", NODE),
+        Flag("cloud-provider", "{cloud_provider}"),
+        # Their default looks for a cloud by itself, and would take the node's name from it.
+        Flag("cloud-provider", "", "1.3-1.9", {"cloud_provider": None}),
+        Flag("cloud-config", "{cloud_config}", "1.2-1.33"),
+        Flag("logtostderr", "true", "1.2-1.25"),
+        Flag("v", "{log_level}"),
+    ),
+    probes=(Probe("HTTP", "127.0.0.1", "{healthz_port}", "/healthz"),),
+    ports={
+        "port": {"1.2-": 10250},
+        "read_only_port": {"1.2-1.19": 10255, "1.20-": None},
+        "healthz_port": {"1.2-": 10248},
+        "cadvisor_port": {"1.2-1.10": 4194, "1.11-": None},
+    },
+    users={
+        "shared": ADMIN,
+        # Node authorization needs a name per node; one for all can only be let do everything.
+        "per_component": User("kubelet", "kubelet", ("system:masters",)),
+        "per_node": User("kubelet-{node}", "system:node:{node}", ("system:nodes",)),
+    },
+    kubeconfig=KUBECONFIG,
+    variables=(
+        Variable("KUBELET_ADDRESS", ("address",)),
+        Variable("KUBELET_PORT", ("port",)),
+        Variable("KUBELET_HOSTNAME", ("hostname-override",)),
+        Variable("KUBELET_API_SERVER", ("api-servers",)),
+    ),
+    shared_variables=("KUBE_LOGTOSTDERR", "KUBE_LOG_LEVEL", "KUBE_ALLOW_PRIV"),
+    other_flags="KUBELET_ARGS",
+)

@@ -1,0 +1,180 @@
+"""
+What a component's rows say for one host: its command line, its configuration file, its probe.
+
+A row is left out where the release is not within its span, where its ``when`` does not hold, and
+where a setting that its value names is ``None``. ``data/flags.json`` checks every flag again, so no
+component ever meets one that its release does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from string import Formatter
+from typing import Any, TypeVar
+
+from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.components.rows import ALWAYS, Field, Flag, Probe
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.releases import Release, covers, value_at
+
+AnyRow = TypeVar("AnyRow", Flag, Field, Probe)
+
+
+def command_line(
+    component: str,
+    release: Release,
+    context: Mapping[str, object],
+    extra: Mapping[str, object] = ALWAYS,
+) -> list[str]:
+    """
+    Give a component's flags, "--flag=value" each, always in the same order.
+
+    + component: a key of ``COMPONENTS``
+    + release: the Kubernetes release
+    + context: the settings that the component's rows name, as ``row_settings.settings`` gives them
+    + extra: flags without leading dashes; one that a row has too takes the row's place, the others
+      follow by name
+
+    Raises ``InputError`` with every flag that the release does not have, and what replaces it.
+
+    ```
+    >>> command_line("kube-proxy", Release.of("1.3.10"), context, {"masquerade-all": True})
+    ['--kubeconfig=/var/lib/kube-proxy/kubeconfig', … '--masquerade-all=true']
+    ```
+    """
+    rows = (row for row in COMPONENTS[component].rows if isinstance(row, Flag))
+    own = {
+        row.name: _fill(row.value, context)
+        for row in holding(rows, component, release, context)
+        if _is_set(row.value, context)
+    }
+    flags = {**own, **{flag: _text(extra[flag]) for flag in sorted(extra)}}
+    problems = release.check_flags(component, flags, str(context["etcd_version"]))
+    if problems:
+        raise InputError(problems)
+    return [f"--{flag}={value}" for flag, value in flags.items()]
+
+
+def configuration(
+    component: str, release: Release, context: Mapping[str, object]
+) -> dict[str, Any]:
+    """
+    Give the content of a component's configuration file; empty where the release takes flags only.
+
+    + component: a key of ``COMPONENTS``
+    + release: the Kubernetes release
+    + context: as for ``command_line``
+
+    ```
+    >>> rows = (Field("port", 10250), Field("authentication.anonymous.enabled", False))
+    >>> configuration("kubelet", release, context)  # of a kubelet with these rows
+    {'port': 10250, 'authentication': {'anonymous': {'enabled': False}}}
+    ```
+    """
+    content: dict[str, Any] = {}
+    rows = (row for row in COMPONENTS[component].rows if isinstance(row, Field))
+    for row in holding(rows, component, release, context):
+        if not isinstance(row.value, str) or _is_set(row.value, context):
+            *parents, name = row.name.split(".")
+            place = content
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[name] = _typed(row.value, context)
+    return content
+
+
+def probe(component: str, release: Release, context: Mapping[str, object]) -> Probe:
+    """
+    Give how a component is asked whether it lives, filled in.
+
+    + component: a key of ``COMPONENTS``
+    + release: the Kubernetes release
+    + context: as for ``command_line``
+
+    ```
+    >>> probe("kube-apiserver", Release.of("1.3.10"), context)[:4]
+    ('HTTP', '127.0.0.1', '8080', '/healthz')
+    ```
+    """
+    context = {**context, **ports(component, release)}
+    row = next(holding(COMPONENTS[component].probes, component, release, context))
+    return row._replace(host=_fill(row.host, context), port=_fill(row.port, context))
+
+
+def ports(component: str, release: Release) -> dict[str, int]:
+    """
+    Give the open ports of a component that no setting names.
+
+    + component: a key of ``COMPONENTS``
+    + release: the Kubernetes release
+
+    ```
+    >>> ports("kube-proxy", Release.of("1.20.2"))
+    {'healthz_port': 10256}
+    ```
+    """
+    found = {
+        name: value_at(spans, release.minor) for name, spans in COMPONENTS[component].ports.items()
+    }
+    return {name: port for name, port in found.items() if port is not None}
+
+
+def named_files(flags: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """
+    Give those of some files that a command line names: what its component reads when it starts.
+
+    + flags: "--flag=value" each
+    + paths: the files
+
+    ```
+    >>> named_files(["--root-ca-file=/srv/kubernetes/ca.crt"], ["/srv/kubernetes/ca.crt", "/x"])
+    ['/srv/kubernetes/ca.crt']
+    ```
+    """
+    values = {flag.partition("=")[2] for flag in flags}
+    return [path for path in paths if path in values]
+
+
+def holding(
+    rows: Iterable[AnyRow], component: str, release: Release, context: Mapping[str, object]
+) -> Iterator[AnyRow]:
+    """
+    Give the rows that hold for a release and settings.
+
+    + rows: of one component
+    + component: its name
+    + release: the Kubernetes release
+    + context: as for ``command_line``
+    """
+    line = release.line_of(component, str(context["etcd_version"]))
+    for row in rows:
+        if covers(row.releases, line) and all(context[k] == row.when[k] for k in row.when):
+            yield row
+
+
+def _names(value: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(value) if name]
+
+
+def _is_set(value: str, context: Mapping[str, object]) -> bool:
+    return all(context[name] is not None for name in _names(value))
+
+
+def _typed(value: object, context: Mapping[str, object]) -> object:
+    """A value as YAML has it: text that is one setting alone keeps the setting's own type."""
+    if not isinstance(value, str):
+        return value
+    alone = value.removeprefix("{").removesuffix("}")
+    return context[alone] if _names(value) == [alone] else _fill(value, context)
+
+
+def _fill(value: str, context: Mapping[str, object]) -> str:
+    return value.format_map({name: _text(context[name]) for name in _names(value)})
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,157 @@
+"""The settings that rows name: what the spec, the plan and a host's facts say of one host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pyinfra_kube.cluster.allocation import AddressPlan
+from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
+from pyinfra_kube.cluster.components.flanneld import etcd_api
+from pyinfra_kube.cluster.components.rows import ALWAYS
+from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
+
+# Fields of the spec that rows name as they are.
+FROM_SPEC = (
+    "allow_privileged",
+    "apiserver_approach",
+    "cloud_provider",
+    "cluster_dns",
+    "cluster_domain",
+    "cluster_name",
+    "cluster_cidr",
+    "etcd_client_port",
+    "etcd_data_dir",
+    "insecure_port",
+    "kubelet_root",
+    "log_level",
+    "log_to_host",
+    "manifest_dir",
+    "max_pods",
+    "secure_port",
+    "service_cidr",
+)
+
+# What a host's context tells besides the spec, when nobody says otherwise.
+HOST_FACTS: Mapping[str, object] = MappingProxyType(
+    {
+        "cgroup_driver": "cgroupfs",
+        "cni_bin_dir": "/opt/cni/bin",
+        "container_runtime_endpoint": "unix:///run/containerd/containerd.sock",
+        "docker_root": "/var/lib/docker",
+        "etcd_initial_cluster_state": "new",
+        "fail_swap_on": None,
+        "proxy_mode": "iptables",
+    }
+)
+
+
+def settings(
+    spec: ClusterSpec, plan: AddressPlan, host: str, facts: Mapping[str, object] = ALWAYS
+) -> dict[str, object]:
+    """
+    Give the context of a host's command lines.
+
+    + spec: the cluster
+    + plan: its addresses
+    + host: the host that the components run on, as the inventory calls it
+    + facts: what the spec does not know, in place of ``HOST_FACTS``
+
+    Raises ``InputError`` when the address of a host that matters is not known.
+
+    ```
+    context = settings(spec, plan, "node1", {"cgroup_driver": "systemd"})
+    command_line("kubelet", Release.of(spec.kubernetes_version), context, spec.kubelet_flags)
+    ```
+    """
+    release = Release.of(spec.kubernetes_version)
+    host_spec = spec.host(host)
+    return {
+        **{name: getattr(spec, name) for name in FROM_SPEC},
+        **_release_settings(spec, release),
+        **_apiserver_settings(spec, plan, host_spec),
+        **_kubelet_settings(spec, plan, host_spec, release),
+        **_etcd_settings(spec, plan, host_spec, release),
+        **HOST_FACTS,
+        **facts,
+        **({"docker_root": spec.docker_root} if spec.docker_root else {}),
+    }
+
+
+def _release_settings(spec: ClusterSpec, release: Release) -> dict[str, object]:
+    modes = spec.authorization_mode or release.authorization_mode
+    chosen = spec.admission_control
+    plugins = release.admission_control if chosen is None else chosen
+    return {
+        # Without any the flag is left out: no release takes an empty name.
+        "admission_control": plugins or None,
+        "anonymous": "AlwaysAllow" not in modes.split(","),
+        "authorization_mode": modes,
+        "etcd_version": spec.etcd_version or release.etcd_version,
+        "pause_image": image_of("pause", spec).name,
+        "rbac": "RBAC" in modes.split(","),
+    }
+
+
+def _apiserver_settings(
+    spec: ClusterSpec, plan: AddressPlan, host_spec: HostSpec
+) -> dict[str, object]:
+    https = spec.apiserver_approach == "https"
+    tokens = f"{CONFIG_DIR}/known_tokens.csv" if spec.credential_kind == "token" else None
+    several = len(spec.control_plane) > 1
+    address = plan.own_address(host_spec.name)
+    return {
+        "apiserver_count": len(spec.control_plane) if several else None,
+        "apiserver_url": spec.apiserver_url,
+        "basic_auth_file": f"{CONFIG_DIR}/basic_auth.csv" if spec.basic_auth else None,
+        "cloud_config": CLOUD_CONFIG if spec.cloud_config else None,
+        "host_address": address,
+        "insecure_address": "127.0.0.1" if https else address,
+        "leader_elect": several,
+        "token_auth_file": tokens if https else "/dev/null",
+    }
+
+
+def _kubelet_settings(
+    spec: ClusterSpec, plan: AddressPlan, host_spec: HostSpec, release: Release
+) -> dict[str, object]:
+    node = plan.nodes.get(host_spec.name)
+    wanted = spec.network == "routes" and spec.bridge_approach == "kubelet"
+    return {
+        "kubelet_bridge": bool(wanted and node and release.kubelet_bridge),
+        "node_labels": [
+            f"{key}={host_spec.node_labels[key]}"
+            for key in sorted(host_spec.node_labels.keys() - host_spec.reserved_labels.keys())
+        ]
+        or None,
+        "node_name": host_spec.hostname_override,
+        "pod_cidr": node.pod_cidr if node else None,
+        "register_node": spec.nodes_register,
+        "standalone": "node" not in host_spec.roles,
+    }
+
+
+def _etcd_settings(
+    spec: ClusterSpec, plan: AddressPlan, host_spec: HostSpec, release: Release
+) -> dict[str, object]:
+    members = spec.etcd_members
+    # One member on the only control-plane host serves it alone, unless flannel asks from all nodes.
+    alone = len(members) == 1 and members == spec.control_plane and spec.network != "flannel"
+    known = {one.name: "127.0.0.1" if alone else plan.own_address(one.name) for one in members}
+    own = known.get(host_spec.name)
+    client = {name: f"http://{address}:{spec.etcd_client_port}" for name, address in known.items()}
+    peer = {name: f"http://{address}:{spec.etcd_peer_port}" for name, address in known.items()}
+    local = f"http://127.0.0.1:{spec.etcd_client_port}"
+    flannel = etcd_api(spec.flannel_version or "") if spec.network == "flannel" else ""
+    return {
+        "etcd_advertise_client_urls": client.get(host_spec.name),
+        "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],
+        "etcd_listen_client_urls": spec.etcd_listen_client_urls
+        or list(dict.fromkeys([local, client[host_spec.name]] if own else [])),
+        "etcd_name": host_spec.name,
+        "etcd_peer_url": peer.get(host_spec.name),
+        "etcd_servers": list(client.values()),
+        "etcd_v2": release.api_storage == "etcd2" or flannel == "v2",
+    }

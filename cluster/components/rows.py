@@ -1,0 +1,153 @@
+"""
+What a component is made of: rows that hold in some releases, and the rest of its description.
+
+``releases`` of a row is text such as ``"1.2-1.7"`` or ``"1.2-1.5,1.10-"``; etcd's rows count in
+etcd's own releases. ``when`` of a row names settings and the values that they must have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+ALWAYS: Mapping[str, object] = MappingProxyType({})
+
+Role = Literal["etcd", "control_plane", "node"]
+
+
+class Flag(NamedTuple):
+    """
+    One flag of a command line.
+
+    + name: without leading dashes
+    + value: text with ``{settings}`` in it; the row is left out where one of them is ``None``
+    + releases: where the row holds
+    + when: settings that must have these values
+
+    ```
+    Flag("bind-address", "127.0.0.1", "1.20-")
+    ```
+    """
+
+    name: str
+    value: str
+    releases: str = "1.2-"
+    when: Mapping[str, object] = ALWAYS
+
+
+class Field(NamedTuple):
+    """
+    One field of a configuration file.
+
+    + name: the path of the field, with dots between
+    + value: a value as it is, or text with ``{settings}`` in it; a text that is one setting alone
+      gives the setting's own value, a number or a list too; the row is left out where a setting
+      is ``None``
+    + releases: where the row holds
+    + when: settings that must have these values
+
+    ```
+    Field("authentication.anonymous.enabled", False, "1.24-")
+    ```
+    """
+
+    name: str
+    value: object
+    releases: str = "1.2-"
+    when: Mapping[str, object] = ALWAYS
+
+
+class Probe(NamedTuple):
+    """
+    How a component is asked whether it lives.
+
+    + scheme: "HTTP", "HTTPS" or "TCP"
+    + host: the address to ask
+    + port: the port, as text; ``{names}`` of the component's ports and of settings
+    + path: the path; empty for TCP
+    + releases: where the row holds
+    + when: settings that must have these values
+    """
+
+    scheme: str
+    host: str
+    port: str
+    path: str
+    releases: str = "1.2-"
+    when: Mapping[str, object] = ALWAYS
+
+
+class User(NamedTuple):
+    """
+    Who a component is to the apiserver. ``{node}`` stands for the node's name.
+
+    + name: what the credential store calls it
+    + user: the user's name
+    + groups: the user's groups
+    """
+
+    name: str
+    user: str
+    groups: tuple[str, ...] = ()
+
+
+class Variable(NamedTuple):
+    """
+    One variable of a component's own file in Fedora's /etc/kubernetes.
+
+    + name: its name
+    + flags: what it can hold: the first of these that the component's command line has
+    """
+
+    name: str
+    flags: tuple[str, ...]
+
+
+class Pod(NamedTuple):
+    """
+    What a component's static pod needs.
+
+    + cpu: CPU request
+    + grace: seconds to end in
+    + volumes: folders of the host: ``credentials``, ``logs``, ``data`` and ``ssl``, which is
+      /etc/ssl
+    + files: releases → a file of the host that the component reads when it starts
+    """
+
+    cpu: str
+    grace: int = 30
+    volumes: tuple[Literal["credentials", "logs", "data", "ssl"], ...] = ("credentials", "logs")
+    files: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Component:
+    """
+    All that is to be known of a component.
+
+    + name: as the release calls its program
+    + role: of the hosts that it runs on
+    + rows: its flags, and the fields of its configuration file
+    + probes: exactly one holds in any cluster
+    + ports: name → releases → port, of the ports that no setting names; ``None`` where it is closed
+    + users: ``credential_policy`` → who it is to the apiserver; empty for what asks no apiserver
+    + kubeconfig: the path of its kubeconfig on its host
+    + pod: of its static pod; ``None`` for what runs as a unit
+    + variables: of its own file in Fedora's /etc/kubernetes, in the order of that file
+    + shared_variables: those of Fedora's /etc/kubernetes/config that its unit reads
+    + other_flags: Fedora's variable for all other flags
+    """
+
+    name: str
+    role: Role
+    rows: tuple[Flag | Field, ...]
+    probes: tuple[Probe, ...]
+    ports: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+    kubeconfig: str = ""
+    pod: Pod | None = None
+    variables: tuple[Variable, ...] = ()
+    shared_variables: tuple[str, ...] = ()
+    other_flags: str = ""

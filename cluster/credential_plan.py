@@ -1,0 +1,226 @@
+"""
+What is to be made of a cluster's credentials: what the store lacks, and certificates whose names
+changed or whose end is near. What is good stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from pyinfra_kube.cluster import pki
+from pyinfra_kube.cluster.allocation import AddressPlan
+from pyinfra_kube.cluster.components.common import ADMIN
+from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENT, SERVER
+from pyinfra_kube.cluster.components.rows import User
+from pyinfra_kube.cluster.credential_set import (
+    BASIC_AUTH,
+    CA_CERT,
+    CA_KEY,
+    SERVICE_ACCOUNT_KEY,
+    SERVICE_ACCOUNT_PUB,
+    TOKENS,
+    client_files,
+    words_in,
+)
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.identities import users
+from pyinfra_kube.cluster.spec import ClusterSpec
+
+TOKEN_LETTERS = string.ascii_letters + string.digits
+TOKEN_LENGTH = 32
+# The longest common name that X.509 allows.
+LONGEST_NAME = 64
+
+
+class CredentialPlan:
+    """
+    Fills up a store's files, keeps what is good, and says why it made what it made.
+
+    + spec: the cluster
+    + files: what the store holds, by name
+    + now: the time
+    """
+
+    def __init__(self, spec: ClusterSpec, files: Mapping[str, str], now: datetime) -> None:
+        self.spec = spec
+        self.files = dict(files)
+        self.now = now
+        self.changes: dict[str, str] = {}
+        self.warnings: list[str] = []
+
+    def make(self, server_names: list[str], *, basic_auth: bool) -> None:
+        """
+        Make what is to be made, in ``files``; ``changes`` says why, ``warnings`` what is near.
+
+        + server_names: everything that a client may call the apiserver
+        + basic_auth: whether the administrator may come with a password too
+        """
+        self._ca()
+        self._pair("server", "server", SERVER, server_names)
+        self._pair("kubelet-client", "client", KUBELET_CLIENT)
+        self._service_account()
+        if self.spec.apiserver_approach == "https":
+            self._tokens() if self.spec.credential_kind == "token" else self._clients()
+            if basic_auth:
+                self._keep_words(BASIC_AUTH, [ADMIN])
+
+    def _ca(self) -> None:
+        cert, key = self.files.get(CA_CERT), self.files.get(CA_KEY)
+        if cert and not pki.readable(cert):
+            again = ", or delete it: it is then made again from ca.key" if key else ""
+            allowed = "a certificate, whole"
+            raise InputError(
+                [Problem("credentials_dir", CA_CERT, None, allowed, f"restore it{again}")]
+            )
+        if cert and key and pki.fits(cert, key):
+            self._look_at_end(cert)
+        elif not cert:
+            name = f"{self.spec.cluster_name[:60]}-ca"
+            why = "made again from ca.key, it was missing" if key else "made, the store has none"
+            try:
+                pair = pki.make_ca(name, key=key, now=self.now)
+            except (ValueError, TypeError):
+                raise InputError([_damaged(CA_KEY, "restore it")]) from None
+            self._set(why, **{CA_CERT: pair.cert, CA_KEY: pair.key})
+        elif key:
+            allowed = f"the CA's own key, that of {CA_CERT}"
+            raise InputError([Problem("credentials_dir", CA_KEY, None, allowed, "restore it")])
+
+    def _look_at_end(self, cert: str) -> None:
+        end = pki.read(cert).not_after
+        if end - self.now < timedelta(days=self.spec.certificate_days):
+            self.warnings.append(
+                f"{CA_CERT} ends on {end:%Y-%m-%d}; certificates cannot outlive it. A new CA means "
+                "new credentials on every host: set replace_credentials = True with an empty "
+                "credentials_dir"
+            )
+
+    def _pair(self, file: str, kind: str, who: User, names: Iterable[str] = ()) -> None:
+        cert, key = f"{file}.crt", f"{file}.key"
+        why = self._why(self.files.get(cert), self.files.get(key), who, frozenset(names))
+        if not why:
+            return
+        ca = pki.KeyPair(self.files[CA_CERT], self.files.get(CA_KEY, ""))
+        if not ca.key:
+            fix = "restore ca.key from a copy, or start with an empty credentials_dir"
+            allowed = f"a folder with {CA_KEY}, for {cert} is to be {why}"
+            raise InputError([Problem("credentials_dir", f"no {CA_KEY}", None, allowed, fix)])
+        pair = pki.issue(
+            ca,
+            kind,
+            who.user,
+            organizations=who.groups,
+            names=names,
+            days=self.spec.certificate_days,
+            now=self.now,
+        )
+        self._set(why, **{cert: pair.cert, key: pair.key})
+
+    def _why(self, cert: str | None, key: str | None, who: User, names: frozenset[str]) -> str:
+        """Why a certificate is to be issued; empty when it is good as it is."""
+        if not cert or not key:
+            return "made, the store has none" if not cert else "re-issued, its key is missing"
+        if not pki.fits(cert, key):
+            return "re-issued, its key does not belong to it"
+        if not pki.issued_by(cert, self.files[CA_CERT]):
+            return "re-issued, another CA signed it"
+        old = pki.read(cert)
+        if (old.common_name, set(old.organizations)) != (who.user, set(who.groups)):
+            return f"re-issued, it names {old.common_name} and not {who.user}"
+        reasons = _new_names(names - old.names) + _gone_names(old.names - names)
+        if reasons:
+            return f"re-issued, {', '.join(reasons)}"
+        return self._near_end(old.not_after)
+
+    def _near_end(self, end: datetime) -> str:
+        left = end - self.now
+        longest = pki.read(self.files[CA_CERT]).not_after
+        next_end = min(self.now + timedelta(days=self.spec.certificate_days), longest)
+        # A certificate that can only end as soon again would be issued in every run.
+        if left > timedelta(days=self.spec.certificate_renew_days) or next_end - end < timedelta(1):
+            return ""
+        when = f"in {left.days} days" if left > timedelta(0) else "which is past"
+        return f"re-issued, it ends on {end:%Y-%m-%d}, {when}"
+
+    def _service_account(self) -> None:
+        key = self.files.get(SERVICE_ACCOUNT_KEY)
+        if not key:
+            why = "made, the store has none"
+            self._set(why, **{SERVICE_ACCOUNT_KEY: (key := pki.make_key())})
+        try:
+            public = pki.public_key(key)
+        except (ValueError, TypeError):
+            fix = "restore it, or delete it: service accounts' tokens then end"
+            raise InputError([_damaged(SERVICE_ACCOUNT_KEY, fix)]) from None
+        if self.files.get(SERVICE_ACCOUNT_PUB) != public:
+            self._set(f"made from {SERVICE_ACCOUNT_KEY}", **{SERVICE_ACCOUNT_PUB: public})
+
+    def _tokens(self) -> None:
+        self._keep_words(TOKENS, users(self.spec))
+
+    def _keep_words(self, file: str, whose: Iterable[User]) -> None:
+        """Keep one secret word for each user, and none for whoever is gone."""
+        old = words_in(self.files, file)
+        new = {who.name: old.get(who.name) or _token() for who in whose}
+        if new != old:
+            added = [name for name in new if name not in old]
+            gone = [name for name in old if name not in new]
+            parts = (("new for", added), ("none any more for", gone))
+            why = ", ".join(f"{word} {', '.join(names)}" for word, names in parts if names)
+            self._set(why or "in another order", **{file: json.dumps(new, indent=1) + "\n"})
+
+    def _clients(self) -> None:
+        long = [who for who in users(self.spec) if len(who.user) > LONGEST_NAME]
+        if long:
+            allowed = f"at most {LONGEST_NAME} characters in a certificate"
+            fix = 'a shorter hostname_override, or credential_kind = "token"'
+            raise InputError(
+                Problem("hostname_override", who.user, None, allowed, fix) for who in long
+            )
+        for who in users(self.spec):
+            self._pair(client_files(who)[0].removesuffix(".crt"), "client", who)
+
+    def _set(self, why: str, **files: str) -> None:
+        self.files.update(files)
+        self.changes[next(iter(files))] = why
+
+
+def server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
+    """
+    Give everything that a client may call the apiserver.
+
+    + spec: the cluster
+    + plan: its addresses
+    """
+    masters = [name for host in spec.control_plane for name in (host.name, host.hostname_override)]
+    addresses = [plan.addresses.get(host.name) for host in spec.control_plane]
+    service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    names = [
+        *filter(None, [spec.endpoint_host, *addresses]),
+        plan.service_ip,
+        "127.0.0.1",
+        *service,
+        f"{service[-1]}.{spec.cluster_domain}",
+        *masters,
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _token() -> str:
+    return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(TOKEN_LENGTH))
+
+
+def _damaged(file: str, fix: str) -> Problem:
+    return Problem("credentials_dir", file, None, "an RSA key, whole", fix)
+
+
+def _new_names(names: Iterable[str]) -> list[str]:
+    return [f"{name} is a new name" for name in sorted(names)]
+
+
+def _gone_names(names: Iterable[str]) -> list[str]:
+    return [f"{name} is no name of it any more" for name in sorted(names)]

@@ -1,0 +1,175 @@
+"""Every credential of a cluster, in memory, and what of them goes where."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pyinfra_kube.cluster import pki
+from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR
+from pyinfra_kube.cluster.components.rows import User
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.identities import user_of, users
+from pyinfra_kube.cluster.kubeconfigs import kubeconfig, server_of
+from pyinfra_kube.cluster.spec import ClusterSpec
+
+CA_CERT, CA_KEY = "ca.crt", "ca.key"
+SERVICE_ACCOUNT_KEY, SERVICE_ACCOUNT_PUB = "service-account.key", "service-account.pub"
+TOKENS, BASIC_AUTH = "tokens.json", "basic_auth.json"
+
+ON_CONTROL_PLANE_HOSTS = (
+    CA_CERT,
+    "server.crt",
+    "server.key",
+    "kubelet-client.crt",
+    "kubelet-client.key",
+    SERVICE_ACCOUNT_PUB,
+    SERVICE_ACCOUNT_KEY,
+)
+"""The store's files that a control-plane host holds too."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """
+    Every credential of a cluster, in memory. Made by ``CredentialStore.plan``.
+
+    + spec: the cluster
+    + changes: one line for each thing that the store does not hold like this yet, and why
+    + warnings: what is allowed and yet worth a look
+    + new: whether nothing of it was in the store
+    """
+
+    spec: ClusterSpec
+    changes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    new: bool
+    _files: Mapping[str, str] = field(repr=False)
+    _basic_auth: bool = field(default=False, repr=False)
+
+    @property
+    def ca_cert(self) -> str:
+        """The root certificate, PEM."""
+        return self._files[CA_CERT]
+
+    @property
+    def ca_fingerprint(self) -> str:
+        """SHA-256 of the root certificate, in hexadecimal."""
+        return pki.read(self.ca_cert).fingerprint
+
+    @property
+    def known_tokens_csv(self) -> str | None:
+        """The apiserver's file of tokens; ``None`` where users have certificates."""
+        if self.spec.credential_kind != "token":
+            return None
+        tokens = self._tokens
+        return _csv(
+            [tokens[who.name], who.user, who.name, ",".join(who.groups)] for who in users(self.spec)
+        )
+
+    @property
+    def basic_auth_csv(self) -> str | None:
+        """The apiserver's file of passwords, where it was asked for."""
+        if not self._basic_auth:
+            return None
+        password = words_in(self._files, BASIC_AUTH)[ADMIN.name]
+        return _csv([[password, ADMIN.user, ADMIN.name, ",".join(ADMIN.groups)]])
+
+    def kubeconfig(self, component: str, host: str | None = None) -> str:
+        """
+        Give a kubeconfig, always with its keys in the same order.
+
+        + component: a component that asks the apiserver, or "admin" for the administrator
+        + host: the host that it is for; needed for what runs on nodes
+
+        What runs beside an apiserver asks that one, the others the control plane's
+        endpoint.
+
+        ```
+        credentials.kubeconfig("kubelet", "node1")
+        ```
+        """
+        who = user_of(self.spec, component, host)
+        cluster: dict[str, str] = {"server": server_of(self.spec, component)}
+        user: dict[str, str] = {}
+        if self.spec.apiserver_approach == "https":
+            cluster["certificate-authority-data"] = _base64(self.ca_cert)
+            user = self._secret_of(who)
+        names = self.spec.cluster_name, who.user
+        return kubeconfig(*names, tuple(cluster.items()), tuple(user.items()))
+
+    def control_plane_files(self) -> dict[str, str]:
+        """
+        Give what a control-plane host holds in /srv/kubernetes, by path.
+
+        Everything here but what ends in ``.crt`` or ``.pub`` is a secret.
+        """
+        texts = {name: self._files[name] for name in ON_CONTROL_PLANE_HOSTS}
+        if self.spec.apiserver_approach == "https":
+            texts["known_tokens.csv"] = self.known_tokens_csv or ""
+            texts["basic_auth.csv"] = self.basic_auth_csv or ""
+        return {f"{CONFIG_DIR}/{name}": text for name, text in texts.items() if text}
+
+    def secrets(self) -> list[str]:
+        """Give every secret text: tokens, passwords, and each line of each private key."""
+        found = [*self._tokens.values(), *words_in(self._files, BASIC_AUTH).values()]
+        for name, text in self._files.items():
+            if name.endswith(".key"):
+                found += [line for line in text.splitlines() if "-----" not in line]
+                found.append(_base64(text))
+        return found
+
+    @property
+    def _tokens(self) -> dict[str, str]:
+        return words_in(self._files, TOKENS)
+
+    def _secret_of(self, who: User) -> dict[str, str]:
+        if self.spec.credential_kind == "token":
+            return {"token": self._tokens[who.name]}
+        cert, key = client_files(who)
+        return {
+            "client-certificate-data": _base64(self._files[cert]),
+            "client-key-data": _base64(self._files[key]),
+        }
+
+
+def client_files(who: User) -> tuple[str, str]:
+    """
+    Give the names that the certificate and the key of a user have in the store.
+
+    + who: the user
+    """
+    return f"clients/{who.name}.crt", f"clients/{who.name}.key"
+
+
+def words_in(files: Mapping[str, str], name: str) -> dict[str, str]:
+    """
+    Give the secret words that a file of the store holds, by the names of their users.
+
+    + files: the store's files
+    + name: of the file
+
+    Raises ``InputError`` when it is damaged.
+    """
+    try:
+        words = dict(json.loads(files.get(name, "{}")))
+    except (ValueError, TypeError):
+        fix = f"restore it, or delete it: then everybody in {name} gets a new one"
+        problem = Problem("credentials_dir", name, None, "names with their secret words", fix)
+        raise InputError([problem]) from None
+    return {str(key): str(word) for key, word in words.items()}
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _csv(rows: Iterable[list[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(row if row[-1] else row[:-1] for row in rows)
+    return text.getvalue()

@@ -1,0 +1,210 @@
+"""
+The folder on the control machine that keeps a cluster's credentials.
+
+``CredentialStore.plan`` makes in memory what the folder lacks, so that a dry run knows everything
+and writes nothing; ``CredentialStore.save`` writes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pyinfra_kube.cluster.allocation import AddressPlan
+from pyinfra_kube.cluster.credential_plan import CredentialPlan, server_names
+from pyinfra_kube.cluster.credential_set import CA_KEY, Credentials
+from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.spec import ClusterSpec
+
+LOCK = ".lock"
+UNFINISHED = ".new-"
+
+
+class CredentialStore:
+    """
+    The folder of a cluster's credentials on the control machine.
+
+    + folder: where it is; it need not be there yet
+
+    ```
+    store = CredentialStore("inventories/kubernetes-credentials")
+    credentials = store.plan(spec, plan)
+    print("\\n".join(credentials.changes))
+    store.save()
+    ```
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self._stored: dict[str, str] = {}
+        self._planned: dict[str, str] = {}
+        self._changes: dict[str, str] = {}
+        self.load()
+
+    def load(self) -> None:
+        """
+        Read the folder, and forget what was planned and not saved.
+
+        Raises ``InputError`` when a file cannot be read.
+        """
+        self._stored = _read_folder(self.folder)
+        self._planned = dict(self._stored)
+        self._changes = {}
+
+    def plan(
+        self,
+        spec: ClusterSpec,
+        plan: AddressPlan,
+        *,
+        basic_auth: bool = False,
+        now: datetime | None = None,
+    ) -> Credentials:
+        """
+        Give every credential of a cluster; what the store lacks is made, in memory only.
+
+        + spec: the cluster
+        + plan: its addresses
+        + basic_auth: whether administrators may come with a password too (up to 1.18)
+        + now: the time; by default the present
+
+        A second call gives the same. Raises ``InputError`` when something is to be issued and the
+        store holds a CA without its key, and for a node name too long for a certificate.
+        """
+        maker = CredentialPlan(spec, self._planned, now or datetime.now(timezone.utc))
+        maker.make(server_names(spec, plan), basic_auth=basic_auth)
+        self._planned = maker.files
+        self._changes.update(maker.changes)
+        return Credentials(
+            spec=spec,
+            changes=tuple(f"{name}: {why}" for name, why in self._changes.items()),
+            warnings=tuple(maker.warnings),
+            new=not self._stored,
+            _files=maker.files,
+            _basic_auth=basic_auth,
+        )
+
+    def save(self) -> list[str]:
+        """
+        Write what was planned and is not stored yet; give the names of the files written.
+
+        The folder is 0700, each file 0600 from its first byte and replaced whole. Raises
+        ``InputError`` when another run wrote the folder since it was read.
+        """
+        new = {n: text for n, text in self._planned.items() if self._stored.get(n) != text}
+        if new:
+            with _locked(self.folder):
+                if _read_folder(self.folder) != self._stored:
+                    raise InputError([_changed_meanwhile(self.folder)])
+                for name in sorted(new, key=_save_order):
+                    _write(self.folder / name, new[name])
+        else:
+            _close_to_others(self.folder)
+        self._stored, self._changes = dict(self._planned), {}
+        return sorted(new)
+
+
+def compare_with_hosts(
+    credentials: Credentials,
+    folder: str | Path,
+    fingerprints: Mapping[str, str],
+    *,
+    replace: bool = False,
+) -> list[Problem]:
+    """
+    Name the hosts that hold a CA which the store does not know: it was lost, or is another's.
+
+    + credentials: what the store gives
+    + folder: where the store is
+    + fingerprints: host → SHA-256 of the CA certificate that it holds, for those that hold one
+    + replace: whether these hosts are to get the store's credentials all the same
+
+    ```
+    compare_with_hosts(credentials, store.folder, {"master": "ab12…"})
+    ```
+    """
+    strange: dict[str, list[str]] = {}
+    for host, fingerprint in fingerprints.items():
+        if fingerprint.lower().replace(":", "") != credentials.ca_fingerprint:
+            strange.setdefault(fingerprint, []).append(host)
+    allowed = "the folder that holds the CA of these hosts (SHA-256 {}…)"
+    fix = (
+        "restore that folder from a copy, or name it in credentials_dir; or set "
+        "replace_credentials = True: every host then gets new credentials and service accounts' "
+        "tokens end"
+    )
+    problems = [
+        Problem("credentials_dir", str(folder), ", ".join(hosts), allowed.format(ca[:16]), fix)
+        for ca, hosts in strange.items()
+    ]
+    return [] if replace else problems
+
+
+def _read_folder(folder: Path) -> dict[str, str]:
+    try:
+        paths = [path for part in (folder, folder / "clients") for path in _files_of(part)]
+        return {
+            str(path.relative_to(folder)): path.read_text(encoding="ascii")
+            for path in sorted(paths)
+            if path.suffix in (".crt", ".key", ".pub", ".json")
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        allowed = f"a folder of credentials that can be read ({error})"
+        raise InputError([Problem("credentials_dir", str(folder), None, allowed)]) from None
+
+
+def _files_of(folder: Path) -> list[Path]:
+    # Not glob: that takes a folder which it may not read for an empty one.
+    if not folder.exists():
+        return []
+    return [Path(entry.path) for entry in os.scandir(folder) if entry.is_file()]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out while a folder is written."""
+    for path in (folder, folder / "clients"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _close_to_others(folder)
+    with open(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for rest in folder.rglob(f"{UNFINISHED}*"):
+            rest.unlink()
+        if not (folder / ".gitignore").exists():
+            _write(folder / ".gitignore", "*\n")
+        yield
+
+
+def _save_order(name: str) -> tuple[bool, bool, str]:
+    # The CA first and each key before its certificate: what a run that dies leaves can be mended.
+    return name != CA_KEY, not name.endswith(".key"), name
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in its place whole, closed to others from its first byte."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
+    try:
+        with open(handle, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(handle)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _close_to_others(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        mode = 0o700 if path.is_dir() else 0o600
+        if path.exists() and path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
+
+
+def _changed_meanwhile(folder: Path) -> Problem:
+    allowed = "a folder that only one run writes; another one wrote it meanwhile"
+    return Problem("credentials_dir", str(folder), None, allowed, "run again")

@@ -1,0 +1,76 @@
+"""Who the users of a cluster's apiserver are: the administrator, and what runs on its hosts."""
+
+from __future__ import annotations
+
+from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.components.common import ADMIN
+from pyinfra_kube.cluster.components.rows import Role, User
+from pyinfra_kube.cluster.spec import ClusterSpec
+
+
+def _asking(role: Role) -> tuple[str, ...]:
+    return tuple(name for name, one in COMPONENTS.items() if one.role == role and one.users)
+
+
+ON_CONTROL_PLANE = _asking("control_plane")
+ON_NODES = _asking("node")
+"""The components that ask the apiserver."""
+
+
+def users(spec: ClusterSpec) -> list[User]:
+    """
+    Give every user of a cluster's apiserver, once each: administrators, control plane, then nodes.
+
+    + spec: the cluster
+    """
+    of_control_plane = [user_of(spec, part) for part in ("admin", *ON_CONTROL_PLANE)]
+    of_nodes = [user_of(spec, part, node.name) for node in spec.nodes for part in ON_NODES]
+    return list(dict.fromkeys([*of_control_plane, *of_nodes]))
+
+
+def user_of(spec: ClusterSpec, component: str, host: str | None = None) -> User:
+    """
+    Give who a component is to the apiserver.
+
+    + spec: the cluster
+    + component: such as "kubelet"; "admin" for the administrator
+    + host: the host that it runs on; needed for what runs on nodes
+
+    ```
+    >>> user_of(spec, "kube-proxy", "node1").user
+    'system:kube-proxy'
+    ```
+    """
+    if component == "admin":
+        return ADMIN
+    who = COMPONENTS[component].users[spec.credential_policy]
+    if component not in ON_NODES or host is None:
+        return who
+    node = spec.host(host).hostname_override
+    return who._replace(name=who.name.format(node=node), user=who.user.format(node=node))
+
+
+def is_own_user(user: str, uid: str, groups: str) -> bool:
+    """
+    Whether a row of known_tokens.csv or basic_auth.csv is of a user of ours, under any policy and
+    for any node, also one that is gone.
+
+    + user, uid: the row's second and third value
+    + groups: the others, with commas between
+
+    ```
+    >>> is_own_user("system:node:n1", "kubelet-n1", "system:nodes")
+    True
+    >>> is_own_user("alice", "alice-uid", "developers")
+    False
+    ```
+    """
+
+    def matches(who: User) -> bool:
+        before, node, after = who.name.partition("{node}")
+        name = uid[len(before) : len(uid) - len(after)] if node else ""
+        own = who.name.format(node=name), who.user.format(node=name), ",".join(who.groups)
+        return own == (uid, user, groups)
+
+    everybody = [ADMIN, *(who for one in COMPONENTS.values() for who in one.users.values())]
+    return any(matches(who) for who in everybody)
