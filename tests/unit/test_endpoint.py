@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.allocation import SeenAddresses, choose_addresses, make_plan
-from pyinfra_kube.cluster.components import settings
-from pyinfra_kube.cluster.credentials import CredentialStore
+from pyinfra_kube.cluster.components.row_settings import settings
+from pyinfra_kube.cluster.credential_store import CredentialStore
 from pyinfra_kube.cluster.errors import InputError, Wrong
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.endpoint import Endpoint, parse_endpoint
