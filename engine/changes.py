@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.context import ctx_host, ctx_state
-from pyinfra.operations.util.files import generate_color_diff
 
+from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import discovering
 
 _shown: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
@@ -61,5 +61,5 @@ def text(title: str, before: Sequence[str], after: Sequence[str]) -> str:
     + before, after: lines
     """
 
-    lines = generate_color_diff(list(before), list(after))
+    lines = internals.diff(before, after)
     return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])

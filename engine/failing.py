@@ -9,9 +9,9 @@ import shlex
 from pyinfra import logger
 from pyinfra.api import OperationError
 from pyinfra.api.exceptions import FactError, PyinfraError
-from pyinfra.api.state import StateHostMeta
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.script import Script
 
 
@@ -46,9 +46,7 @@ def leave_out(error: BaseException) -> None:
     host.log_styled("Nothing is done to this host.", fg="red", log_func=logger.error)
     state.failed_hosts.add(host)
     state.active_hosts.discard(host)
-    host.op_hash_order.clear()
-    state.ops[host].clear()
-    state.meta[host] = StateHostMeta()
+    internals.forget_operations(host)
     if not state.active_hosts:
         # A plan of nothing would look like one in which nothing is to do.
         raise PyinfraError("No host is left: what is wrong with each stands above")

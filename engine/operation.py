@@ -14,13 +14,13 @@ from typing import Any, Literal, ParamSpec, Union, cast, get_args, get_origin, g
 
 from pyinfra.api import OperationValueError
 from pyinfra.api import operation as pyinfra_operation
-from pyinfra.api.arguments import pop_global_arguments
-from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import OperationMeta
-from pyinfra.context import ctx_host, ctx_state
+from pyinfra.context import ctx_state
 
+from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.failing import failure, is_of_host, leave_out, left_out
+from pyinfra_kube.engine.internals import PyinfraOperation
 from pyinfra_kube.engine.snapshot import discovering
 
 P = ParamSpec("P")
@@ -70,17 +70,16 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
             if discovering():
                 return _discover(function, args, kwargs)
             if left_out():
-                return OperationMeta("", is_change=False)
+                return internals.unplanned(changes=False)
             try:
                 return _planned(real(*args, **kwargs))
             except PyinfraError as error:
                 if ctx_state.get().is_executing or not is_of_host(error):
                     raise
                 leave_out(error)
-                return OperationMeta("", is_change=False)
+                return internals.unplanned(changes=False)
 
-        call._inner = real._inner  # type: ignore[attr-defined]
-        return cast("PyinfraOperation[P]", call)
+        return internals.stand_in(real, call)
 
     return decorate
 
@@ -121,19 +120,14 @@ def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
 
 def _planned(meta: OperationMeta) -> OperationMeta:
     if not ctx_state.get().is_executing:
-        # To ask is to plan, where pyinfra has not done it.
-        _ = meta.will_change
+        internals.plan(meta)
     return meta
 
 
 def _discover(function: Any, args: Any, kwargs: dict[str, Any]) -> OperationMeta:
-    host = ctx_host.get()
-    given, _ = pop_global_arguments(ctx_state.get(), host, kwargs)
-    host.current_op_global_arguments = given
-    try:
-        changes = next(function(*args, **kwargs), None) is not None
-    except PyinfraError:
-        changes = True
-    finally:
-        host.current_op_global_arguments = None
-    return OperationMeta("", changes)
+    with internals.operation_arguments(kwargs) as own:
+        try:
+            changes = next(function(*args, **own), None) is not None
+        except PyinfraError:
+            changes = True
+    return internals.unplanned(changes)

@@ -14,7 +14,8 @@ from pyinfra_kube.cluster.components import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.file_states import FileContents, Files
-from pyinfra_kube.engine.snapshot import Subject, expect, read
+from pyinfra_kube.engine.snapshot import expect, read
+from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState, texts

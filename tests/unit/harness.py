@@ -43,6 +43,7 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra_kube.engine import changes, snapshot
 from pyinfra_kube.engine.files import WRITER
 from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.subject import Subject, understood
 from pyinfra_kube.operations import packages
 
 FOLDER = Path(__file__).parent
@@ -82,7 +83,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-_asked_by_ssh = snapshot.ask
+asked_by_ssh = snapshot.ask
 _runners: WeakKeyDictionary[Host, Callable[..., Any]] = WeakKeyDictionary()
 
 
@@ -92,12 +93,10 @@ def answers(host: Host, runner: Callable[..., Any]) -> None:
     _runners[host] = runner
 
 
-def _ask(host: Host, subjects: Sequence[snapshot.Subject]) -> dict[str, Any]:
+def _ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
     if runner := _runners.get(host):
-        return {
-            s.key: snapshot.understood(s, partial(runner, s.fact, **s.arguments)) for s in subjects
-        }
-    return _asked_by_ssh(host, subjects)
+        return {s.key: understood(s, partial(runner, s.fact, **s.arguments)) for s in subjects}
+    return asked_by_ssh(host, subjects)
 
 
 snapshot.ask = _ask
