@@ -21,18 +21,25 @@ from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 
-# A file appears under its name only when it is whole, right and owned as wanted; the temporary
-# name is a fixed dot file, so what a killed run leaves behind is taken up by the next one. Where
-# somebody made a link to a file, the file that it leads to is set, and the link stays.
+# A path appears under its name only when it is whole, right and owned as wanted. The temporary name
+# is a fixed dot file, so what a killed run leaves behind is replaced by the next one. Where somebody
+# made a link to a file, the file that it leads to is set, and the link stays.
 WRITER = """\
+begin() {
+  temporary="${1%/*}/.${1##*/}.pyinfra-kube"
+  mkdir -p "${1%/*}"
+  rm -f "$temporary"
+}
+finish() {
+  if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1"; fi
+  mv -fT "$temporary" "$1"
+}
 arrive() {
   real=$1
   if [ -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }; then
     real=$(readlink -f "$1") || { echo "$1 leads nowhere" >&2; exit 1; }
   fi
-  temporary="${real%/*}/.${real##*/}.pyinfra-kube"
-  mkdir -p "${real%/*}"
-  rm -f "$temporary"
+  begin "$real"
   trap 'rm -f "$temporary"' EXIT
   (umask 077; set -C; base64 -d > "$temporary")
   echo "$2  $temporary" | sha256sum -c --status || { echo "$1 arrived damaged" >&2; exit 1; }
@@ -41,19 +48,11 @@ appear() {
   chown "$2:$3" "$temporary"
   chmod "$1" "$temporary"
   sync "$temporary"
-  if [ -d "$real" ] && [ ! -L "$real" ]; then rmdir "$real"; fi
-  mv -fT "$temporary" "$real"
+  finish "$real"
   trap - EXIT
 }
 put() { arrive "$1" "$5"; appear "$2" "$3" "$4"; }
-point() {
-  temporary="${1%/*}/.${1##*/}.pyinfra-kube"
-  mkdir -p "${1%/*}"
-  rm -f "$temporary"
-  ln -s "$2" "$temporary"
-  if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1"; fi
-  mv -fT "$temporary" "$1"
-}
+point() { begin "$1"; ln -s "$2" "$temporary"; finish "$1"; }
 directory() {
   if [ -e "$1" ] || [ -L "$1" ]; then [ -d "$1" ] || rm -f "$1"; fi
   mkdir -p "$1"

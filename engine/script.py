@@ -5,9 +5,10 @@ process list, a log or a label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 from pyinfra.api import QuoteString, StringCommand
+from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine.tools import OWN_DOCKER
 
@@ -52,3 +53,23 @@ def join(scripts: Iterable[Script | None]) -> Script | None:
     if not parts:
         return None
     return Script("".join(part.text for part in parts), "; ".join(part.summary for part in parts))
+
+
+def run_or_noop(script: Script | None, reason: str) -> Generator[StringCommand, None, None]:
+    """
+    Yield a script, or say why there is nothing to do.
+
+    + script: what sets a thing; ``None`` where it is as wanted
+    + reason: why there is nothing to do
+
+    **Example:**
+
+    .. code:: python
+
+        yield from run_or_noop(plan_files(files), f"{len(files)} paths are as wanted")
+    """
+
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(reason)

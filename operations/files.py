@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
 
 __all__ = ["File", "files"]
 
@@ -43,8 +43,4 @@ def files(files: Sequence[File]) -> Generator[StringCommand, None, None]:
         )
     """
 
-    script = plan_files(files)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{len(files)} paths are as wanted")
+    yield from run_or_noop(plan_files(files), f"{len(files)} paths are as wanted")

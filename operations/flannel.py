@@ -18,7 +18,7 @@ from pyinfra_kube.cluster.flannel import PREFIX, Backend
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.bridge import Link, Links
@@ -186,10 +186,7 @@ def flanneld(
     script = join(
         [plan_environment_files([EnvironmentFile(SYSCONFIG, variables)]), plan_files(files)]
     )
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("flanneld's options are as wanted")
+    yield from run_or_noop(script, "flanneld's options are as wanted")
 
 
 def _require(found: LeaseStates, endpoints: Sequence[str], prefix: str, api: Api) -> None:
@@ -264,10 +261,7 @@ def lease(
             # flanneld keeps a device that is there, with a wrong MTU too.
             keep = "none" if wrong else device or "none"
             script = _renewal(removal, state.subnet.network or network, keep)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("flanneld's lease is of the network that is configured")
+    yield from run_or_noop(script, "flanneld's lease is of the network that is configured")
 
 
 def _renewal(removal: Iterable[object], network: str, device: str) -> Script:
@@ -407,11 +401,7 @@ def docker_options(
     if reason:
         changes.show(f"docker.service: restarted: {reason}")
         scripts.append(_restart(bridge))
-    script = join(scripts)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("docker uses flannel's subnet")
+    yield from run_or_noop(join(scripts), "docker uses flannel's subnet")
 
 
 def _start(line: str) -> str:
@@ -473,11 +463,7 @@ def cni_options() -> Generator[StringCommand, None, None]:
     """
 
     text = render(f"{CNI_CONFIG[1:]}.j2", subnet_file=SUBNET_FILE)
-    script = plan_files([File(CNI_CONFIG, text)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("CNI uses flannel's subnet")
+    yield from run_or_noop(plan_files([File(CNI_CONFIG, text)]), "CNI uses flannel's subnet")
 
 
 @operation()

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from netaddr import AddrFormatError, IPAddress, IPNetwork
 from pyinfra.api import OperationValueError, StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.boot_units import boot_unit, plan_unit
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts import routes as facts
 
@@ -103,11 +102,9 @@ def routes(
         retry=True,
         present=bool(wanted) and persist,
     )
-    script = join([live if lines else None, plan_unit(persistent, _DESCRIPTION)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("routes are as wanted")
+    yield from run_or_noop(
+        join([live if lines else None, plan_unit(persistent, _DESCRIPTION)]), "routes are as wanted"
+    )
 
 
 def _is(wanted: Route, found: facts.Route, protocol: int) -> bool:
