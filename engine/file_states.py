@@ -13,6 +13,8 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 _KINDS = {"f": "file", "d": "directory", "l": "link", "N": "missing"}
 
 # OpenSSL has the processor's help, which pays for what is large.
@@ -28,7 +30,7 @@ _REAL = """\
 
 
 @dataclass(frozen=True)
-class FileState:
+class FileState(Printable):
     """
     What stands at a path. Of a link to a file, all but the kind is what that file has.
 

@@ -22,8 +22,8 @@ from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 
 # A path appears under its name only when it is whole, right and owned as wanted. The temporary name
-# is a fixed dot file, so what a killed run leaves behind is replaced by the next one. Where somebody
-# made a link to a file, the file that it leads to is set, and the link stays.
+# is a fixed dot file, so the next run replaces what a killed one leaves behind. Where somebody made
+# a link to a file, the file that it leads to is set, and the link stays.
 WRITER = """\
 begin() {
   temporary="${1%/*}/.${1##*/}.pyinfra-kube"

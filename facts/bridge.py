@@ -13,12 +13,13 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.iproute import answers, if_there
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(Printable):
     """
     One network link.
 
@@ -43,7 +44,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Bridge:
+class Bridge(Printable):
     """
     One bridge.
 

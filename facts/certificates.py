@@ -14,13 +14,14 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import decoded
 
 _END = "-----END CERTIFICATE-----"
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Printable):
     """
     One certificate.
 

@@ -21,6 +21,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 
 T = TypeVar("T")
@@ -199,7 +200,7 @@ def _answers(output: Iterable[str], asked: Sequence[str]) -> list[Answer] | None
 
 
 @dataclass(frozen=True)
-class Health:
+class Health(Printable):
     """
     One endpoint of etcd.
 
@@ -272,7 +273,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Members:
+class Members(Printable):
     """
     What :class:`EtcdMembers` returns.
 
@@ -389,7 +390,7 @@ class KeyState:
 
 
 @dataclass(frozen=True)
-class Keys:
+class Keys(Printable):
     """
     What :class:`EtcdKeys` returns.
 

@@ -18,6 +18,7 @@ from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.facts.iptables import Option, Rule, Rules, Ruleset
 
 # The hooks that a packet passes, by the one that says where it goes.
@@ -103,7 +104,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Firewall:
+class Firewall(Printable):
     """
     What ``iptables-save`` of the default flavour does not show.
 

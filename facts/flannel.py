@@ -14,6 +14,7 @@ from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.cluster.flannel import PREFIX, Lease, SubnetEnv, parse_leases, read_subnet_env
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import SHOW
 from pyinfra_kube.facts.etcd import Keys, Status
 from pyinfra_kube.facts.systemd import variables
@@ -23,7 +24,7 @@ DOCKER_FILE = "/run/flannel/docker"
 
 
 @dataclass(frozen=True)
-class FlannelState:
+class FlannelState(Printable):
     """
     What :class:`Flannel` returns.
 

@@ -15,9 +15,11 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 
 @dataclass(frozen=True)
-class HostsFile:
+class HostsFile(Printable):
     """
     The file /etc/hosts, and which addresses the host finds for names.
 

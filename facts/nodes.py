@@ -15,6 +15,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 
 
@@ -41,7 +42,7 @@ Status = Literal["ok", "missing", "down", "refused"]
 
 
 @dataclass(frozen=True)
-class NodeStates:
+class NodeStates(Printable):
     """
     What :class:`Nodes` returns.
 

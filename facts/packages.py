@@ -13,11 +13,13 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 Manager = Literal["apt", "dnf", "yum", "missing"]
 
 
 @dataclass(frozen=True)
-class PackageStates:
+class PackageStates(Printable):
     """
     What :class:`Packages` returns.
 
@@ -133,7 +135,7 @@ _PARTIAL = ("half-installed", "unpacked", "half-configured")
 
 
 @dataclass(frozen=True)
-class RemovalStates:
+class RemovalStates(Printable):
     """
     What :class:`Removals` returns.
 

@@ -13,6 +13,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import understanding
 from pyinfra_kube.facts.systemd import Unit, read_unit, unit_command
 
@@ -21,7 +22,7 @@ _HYPERKUBE = ("hyperkube", "km")
 
 
 @dataclass(frozen=True)
-class ProcessState:
+class ProcessState(Printable):
     """
     One component on a host.
 
@@ -108,7 +109,7 @@ done
 
 
 @dataclass(frozen=True)
-class Listener:
+class Listener(Printable):
     """
     What listens on a port.
 

@@ -13,12 +13,13 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.iproute import answers, if_there
 
 
 @dataclass(frozen=True)
-class Route:
+class Route(Printable):
     """
     One route.
 

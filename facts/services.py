@@ -13,6 +13,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import understanding
 from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
 
@@ -62,7 +63,7 @@ class UnitState:
 
 
 @dataclass(frozen=True)
-class UnitStates:
+class UnitStates(Printable):
     """
     What :class:`Units` returns.
 

@@ -13,6 +13,8 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 
 def path(key: str) -> str:
     """The file of a setting: ``net.ipv4.ip_forward`` → ``/proc/sys/net/ipv4/ip_forward``."""
@@ -63,7 +65,7 @@ done"""
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Printable):
     """
     A line of a file that sets a kernel setting at boot.
 

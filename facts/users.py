@@ -15,9 +15,11 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 
 @dataclass(frozen=True)
-class UserRow:
+class UserRow(Printable):
     """
     One user. What identifies him to the API server, his token or password, is in ``text`` only.
 
