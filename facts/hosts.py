@@ -103,7 +103,7 @@ class Hosts(FactBase[HostsFile]):
     .. code:: python
 
         HostsFile(
-            text="127.0.0.1 localhost\n",
+            text="127.0.0.1 localhost\\n",
             resolved={"kube-master": ("192.0.2.11",)},
             answers={"kube-master": ("192.0.2.11",)},
             sources="files dns",
