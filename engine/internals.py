@@ -166,10 +166,10 @@ def executed(state: State, hosts: Iterable[Host]) -> int:
 
 
 @contextmanager
-def rehearsal() -> Iterator[None]:
+def undone() -> Iterator[None]:
     """
-    Take away the operations that are added to the current host meanwhile, but not those that other
-    hosts have too, and let pyinfra print nothing of them.
+    Take away again what is added to the run for the current host meanwhile, and print nothing of
+    it. What other hosts add stays.
     """
 
     state, host = ctx_state.get(), _host()
@@ -189,25 +189,25 @@ def rehearsal() -> Iterator[None]:
                 state.op_meta.pop(name, None)
 
 
-# How many hosts rehearse, and what a run's flags were before the first of them.
-_rehearsing: WeakKeyDictionary[State, tuple[int, tuple[bool, bool]]] = WeakKeyDictionary()
+# How many hosts do so at once, and what a run's flags were before the first of them.
+_quiet_hosts: WeakKeyDictionary[State, tuple[int, tuple[bool, bool]]] = WeakKeyDictionary()
 
 
 @contextmanager
 def _quiet(state: State) -> Iterator[None]:
-    """Set the run's flags for as long as any host rehearses: they do so side by side."""
+    """Set the run's flags until the last of the hosts that do so side by side is done."""
 
     flags = (state.print_noop_info, state.check_for_changes)
-    count, flags = _rehearsing.get(state, (0, flags))
-    _rehearsing[state] = (count + 1, flags)
+    count, flags = _quiet_hosts.get(state, (0, flags))
+    _quiet_hosts[state] = (count + 1, flags)
     state.print_noop_info, state.check_for_changes = False, True
     try:
         yield
     finally:
-        count, _ = _rehearsing[state]
-        _rehearsing[state] = (count - 1, flags)
+        count, _ = _quiet_hosts[state]
+        _quiet_hosts[state] = (count - 1, flags)
         if count == 1:
-            del _rehearsing[state]
+            del _quiet_hosts[state]
             state.print_noop_info, state.check_for_changes = flags
 
 

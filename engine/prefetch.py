@@ -40,7 +40,7 @@ def prefetch(body: Callable[[], object]) -> None:
 
     internals.name_module(body.__code__.co_filename)
     for _ in range(_PASSES):
-        with discovery_pass(), internals.rehearsal(), suppress(PyinfraError):
+        with discovery_pass(), internals.undone(), suppress(PyinfraError):
             body()
         if not read_asked():
             return

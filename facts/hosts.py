@@ -38,7 +38,7 @@ class HostsFile(Printable):
     early: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sources: str | None = None
     multi: bool = False
-    own: frozenset[str] = frozenset()
+    own: set[str] = field(default_factory=set)
 
 
 def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
@@ -108,7 +108,7 @@ class Hosts(FactBase[HostsFile]):
             answers={"kube-master": ("192.0.2.11",)},
             sources="files dns",
             multi=True,
-            own=frozenset({"127.0.0.1", "192.0.2.12"}),
+            own={"127.0.0.1", "192.0.2.12"},
         )
     """
 
@@ -155,7 +155,7 @@ wait; true"""
         )
         sources = next((" ".join(word[1:]) for word in words if word[0] == "=sources"), None)
         text = base64.b64decode(first).decode(errors="surrogateescape")
-        own = frozenset(word[1] for word in words if word[0] == "=own")
+        own = {word[1] for word in words if word[0] == "=own"}
         return HostsFile(text, resolved, answers, early, sources, ["=multi"] in words, own)
 
 

@@ -1,13 +1,15 @@
 """
 Runs facts and operations on data, without a host.
 
-A fact case is ``tests/unit/facts/MODULE.FACT/CASE.json``::
+A fact case is ``tests/unit/facts/MODULE.FACT/CASE.json``, in the form of pyinfra-testing::
 
-    {"args": {}, "output": ["…"], "value": …}
+    {"arg": {}, "output": ["…"], "fact": …}
 
-``value`` is the fact as JSON (dataclasses as objects). An optional ``command`` is compared too.
+``fact`` is the fact as JSON (dataclasses as objects). An optional ``command`` is compared too.
 
-An operation case is ``tests/unit/operations/MODULE.OPERATION/CASE.json``::
+Operations have a form of their own: they read many facts in one command, which pyinfra-testing
+cannot answer, and each is called again on its own result. A case is
+``tests/unit/operations/MODULE.OPERATION/CASE.json``::
 
     {"args": {}, "facts": {"MODULE.FACT": ["output line", …]},
      "commands": […], "after": {"MODULE.FACT": […]}, "noop": "…", "shows": ["…"], "error": "…"}

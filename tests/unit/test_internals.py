@@ -99,12 +99,12 @@ def test_a_deploy_says_how_it_was_called(state: State) -> None:
 # Operations
 
 
-def test_an_operation_changes_only_the_bookkeeping_that_a_rehearsal_takes_back(
+def test_an_operation_changes_only_the_bookkeeping_that_is_undone(
     state: State,
 ) -> None:
     host = ctx_host.get()
     before = bookkeeping(state), bookkeeping(host)
-    with internals.rehearsal():
+    with internals.undone():
         server.shell(name="Try", commands=["true"])
     assert changed(before[0], bookkeeping(state)) == set()
     assert changed(before[1], bookkeeping(host)) == set()

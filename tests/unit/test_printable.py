@@ -51,9 +51,9 @@ def test_what_a_fact_tells_is_printed(path: Path) -> None:
     case = harness.load(path)
     _, fact = harness.find(path, "facts")
     instance = fact()
-    instance.command(**case.get("args", {}))
-    value = instance.process(case["output"]) if case["output"] else instance.default()
-    assert "secret" in vars(fact) or printed(value) == case["value"]
+    assert instance.command(**case.get("arg", {}))
+    value = instance.process(case["output"])
+    assert "secret" in vars(fact) or printed(value) == case["fact"]
     printed(value)
 
 
