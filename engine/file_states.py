@@ -1,5 +1,5 @@
 """
-Files, directories and links, any number of them in one round trip.
+Files, directories and links, any number of them by one command.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pyinfra_kube.engine.printable import Printable
 
 _KINDS = {"f": "file", "d": "directory", "l": "link", "N": "missing"}
 
-# OpenSSL has the processor's help, which pays for what is large.
+# OpenSSL uses the processor's SHA instructions, which pays for large files.
 _DIGESTS = """\
  -type f \\( -size +1024k -exec sh -c \
 'openssl dgst -sha256 -r "$@" 2>/dev/null || sha256sum "$@"' sh {} + \
 -o -exec sha256sum {} + \\)"""
 
-# What a link leads to: where that is, and what it has.
+# Where a link leads to.
 _REAL = """\
  -type l -exec sh -c \
 'for path; do printf "real\\t%s\\t%s\\n" "$path" "$(readlink -f -- "$path")"; done' sh {} +"""
@@ -32,15 +32,15 @@ _REAL = """\
 @dataclass(frozen=True)
 class FileState(Printable):
     """
-    What stands at a path. Of a link to a file, all but the kind is what that file has.
+    What is at a path. For a link to a file, all but ``kind`` describes that file.
 
     + kind: ``file``, ``directory``, ``link`` or ``other``
-    + mode: octal digits, as ``644``
+    + mode: octal digits, for example ``644``
     + size: in bytes
     + mtime: seconds since the epoch
-    + target: where a link points, as it is written there
-    + points_at: the kind of thing that a link leads to, ``missing`` for nothing (the kind itself
-      for anything but a link)
+    + target: the text of a link
+    + points_at: the kind of thing that a link leads to, ``missing`` for nothing; ``kind`` for
+      anything but a link
     + real: the path that a link leads to in the end; empty where its folder does not exist
     + sha256: digest of a regular file's content
     """
@@ -59,7 +59,7 @@ class FileState(Printable):
 
 class Files(FactBase[dict[str, FileState]]):
     """
-    Returns what stands at each of the paths; a path where nothing stands is left out.
+    Returns what is at each of the paths. A path where nothing is is left out.
 
     + paths: absolute paths
     + digest: whether to read the content's SHA-256
@@ -81,7 +81,7 @@ class Files(FactBase[dict[str, FileState]]):
         if not paths:
             return "true"
         self.paths, self.digest = paths, digest
-        # The root, which is always there, tells that find(1) answers.
+        # The root is always there: its line shows that find(1) works.
         names = " ".join(shlex.quote(path) for path in ["/", *paths])
         return (
             f"find {names} -maxdepth 0 -printf '%y\\t%Y\\t%m\\t%u\\t%g\\t%s\\t%T@\\t%l\\t%p\\n'"
@@ -117,7 +117,7 @@ class Files(FactBase[dict[str, FileState]]):
 
 def _state(said: dict[str, list[str]]) -> FileState:
     kind, points_at, *has, target = said["own"]
-    # A link that leads to nothing has its own.
+    # A link that leads to nothing has a mode and owner of its own.
     mode, user, group, size, mtime = said.get("has", has)
     return FileState(
         kind=_KINDS.get(kind, "other"),
@@ -133,7 +133,7 @@ def _state(said: dict[str, list[str]]) -> FileState:
     )
 
 
-# What keeps a file from getting its name, in the shell alone, for there may be many.
+# What is in the way of a path. Mostly without processes of its own, because paths may be many.
 _LOOK = """\
 mounted=$(cut -d ' ' -f 5 /proc/self/mountinfo 2>/dev/null | tr '\\n' ' ')
 look() {
@@ -173,10 +173,10 @@ _OBSTACLES = {
 
 class Obstacles(FactBase[dict[str, str]]):
     """
-    Returns what is in the way of setting paths, and the way out; a free path is left out.
+    Returns what is in the way of setting paths, with the fix. A free path is left out.
 
     + paths: absolute paths
-    + folders: those of them where no file is wanted, but a folder or a link
+    + folders: those of them where a folder or a link is wanted, not a file
 
     .. code:: python
 
@@ -205,9 +205,9 @@ class Obstacles(FactBase[dict[str, str]]):
 
 class FileContents(FactBase[dict[str, bytes]]):
     """
-    Returns the content of each of the paths; one that cannot be read is left out.
+    Returns the content of each of the paths. A path that cannot be read is left out.
 
-    Never ask it for a file that holds a secret: ``-vvv`` prints what facts read.
+    Not for files that hold secrets: ``-vvv`` prints what facts read.
 
     + paths: absolute paths
 

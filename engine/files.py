@@ -1,5 +1,5 @@
 """
-Set files, directories and links as a whole: one fact read, one script run.
+Set files, directories and links: one fact reads them all, one script sets them all.
 """
 
 from __future__ import annotations
@@ -65,23 +65,25 @@ directory() {
 @dataclass(frozen=True)
 class File:
     """
-    How one path is wanted. Where a link to a file stands, it is how that file is wanted, but for
-    its mode and owner, which only a secret changes.
+    How one path is wanted.
+
+    Where a link to a file stands, the file that it leads to is meant. Its mode and owner stay,
+    unless it is a secret.
 
     + path: absolute path
     + content: text or bytes of a ``file``
     + mode: octal digits
     + user, group: owners
-    + keep: leave mode and owner of a file that stands there already
+    + keep: leave the mode and owner of a file that is there already
     + secret: never show the content, only that it changes
-    + shown: what ``--diff`` shows, before and after, of a content that may hold somebody's secrets
-    + kind: ``file``, ``directory``, ``link`` or ``absent`` (an emptied directory goes too)
+    + shown: what ``--diff`` shows before and after, where the content may hold secrets of others
+    + kind: ``file``, ``directory``, ``link`` or ``absent`` (an empty directory goes too)
     + target: where a ``link`` points
-    + if_absent: leave whatever stands there already
+    + if_absent: leave whatever is there already
     """
 
     path: str
-    # An operation without a name is labelled with its arguments.
+    # pyinfra labels an operation without a name with the repr of its arguments.
     content: str | bytes = field(default=b"", repr=False)
     mode: str = "644"
     user: str = "root"
@@ -114,12 +116,14 @@ class File:
 
 def plan_files(files: Sequence[File]) -> Script | None:
     """
-    Return the script that makes the paths as wanted, or ``None`` where they are so already.
+    Return the script that sets all paths, or ``None`` where they are as wanted.
 
-    Shows the whole difference of each with ``--diff``; of a secret only that it changes, of a
-    certificate what it says.
+    ``--diff`` shows the difference of each: of a secret only that it changes, of a certificate what
+    it says.
 
-    + files: how each path is wanted, directories before what lies in them
+    + files: how each path is wanted, directories before what is in them
+
+    Raises ``OperationError`` where something is in the way.
     """
 
     paths = [file.path for file in files]
@@ -142,14 +146,16 @@ def refuse_obstacles(
     paths: Sequence[str], changing: Collection[str], folders: Sequence[str] = ()
 ) -> None:
     """
-    Refuse to plan where something is in the way of a path, with that and the way out.
+    Refuse to plan where something is in the way of a path. The error names it and the fix.
 
-    + paths: all that are managed together, which are asked in one trip with what stands there
-    + changing: those that are to be set
-    + folders: those where no file is wanted, but a folder or a link
+    + paths: all paths that are managed together
+    + changing: the paths that will be set
+    + folders: the paths where a folder or a link is wanted
+
+    Raises ``OperationError``.
     """
 
-    # Planned again while it is executed, it is too late to refuse, and a trip more.
+    # In the execution it is too late to refuse, and would take another round trip.
     if not changing or ctx_state.get().is_executing:
         return
     found = read(Obstacles, paths=list(paths), folders=list(folders))
@@ -158,7 +164,7 @@ def refuse_obstacles(
 
 
 def _refuse(file: File, state: FileState | None) -> None:
-    """Refuse to take away somebody's link to what is not there."""
+    """Refuse to replace somebody's link whose target does not exist."""
 
     if state and _leads_on(file, state) and not state.real:
         raise OperationError(
@@ -173,7 +179,7 @@ def _refuse(file: File, state: FileState | None) -> None:
 
 
 def _differences(file: File, state: FileState | None) -> list[str]:
-    """Name what differs between the wanted file and the one that stands there."""
+    """Name what differs between the wanted file and the one that is there."""
 
     if file.kind == "absent":
         return ["present → absent"] if state else []
@@ -199,14 +205,14 @@ def _differences(file: File, state: FileState | None) -> list[str]:
 
 
 def _leads_on(file: File, state: FileState | None) -> bool:
-    """Whether a link stands there, and what it leads to is to be set."""
+    """Whether a link is there, and the file that it leads to will be set."""
 
     wanted = file.kind == "file" and state is not None and state.kind == "link"
     return wanted and state is not None and state.points_at in ("file", "missing")
 
 
 def _attributes(file: File, state: FileState | None) -> tuple[str, str, str]:
-    """Mode, user and group as they are wanted."""
+    """The mode, user and group that are wanted."""
 
     stands = state is not None and (
         (_leads_on(file, state) and state.points_at == "file" and not file.secret)
@@ -218,7 +224,7 @@ def _attributes(file: File, state: FileState | None) -> tuple[str, str, str]:
 
 
 def _content_differs(file: File, state: FileState | None) -> bool:
-    """Whether more than mode and owner differs."""
+    """Whether more than the mode and owner differs."""
 
     return not all(d.startswith(("mode ", "owner ")) for d in _differences(file, state))
 
@@ -273,14 +279,14 @@ def _diff(file: File, state: FileState | None, before: bytes) -> str:
     except UnicodeDecodeError:
         return f"{title} (binary, {len(file.data)} bytes)"
     said = _readable(old), _readable(new)
-    # Two certificates may say the same.
+    # Two certificates may say the same: then their text differs.
     old, new = said if said[0] != said[1] else (old, new)
-    # With their ends, for a last line may lack one.
+    # With line ends, because the last line may lack one.
     return changes.text(title, old.splitlines(keepends=True), new.splitlines(keepends=True))
 
 
 def _readable(text: str) -> str:
-    """What a certificate says, in place of its letters; any other text as it is."""
+    """What a certificate says, in place of its base64; any other text as it is."""
 
     if not text.startswith("-----BEGIN CERTIFICATE-----"):
         return text

@@ -1,6 +1,6 @@
 """
-pyinfra's ``operation``: quick to rehearse, planned whatever the command line says, and an error of
-one host alone where it is that host's.
+pyinfra's ``operation``, but quick in a discovery pass, planned even with ``-y``, and with errors of
+one host kept to that host.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
     """
     Make a function an operation, as pyinfra's own decorator does.
 
-    It is planned with ``-y`` too, for what is refused is refused before the first change. A host
-    that it cannot be planned for is left out of the run; one for which it turns out later fails.
+    It is planned with ``-y`` too, so that a refusal comes before the first change. A host that it
+    cannot be planned for is left out of the run. A host that refuses it later fails alone.
 
-    A rehearsal only asks it for its first command: it needs no place in the run, which pyinfra
-    takes most of its time to find. One that cannot do with a blank host, and raises an error,
-    does not keep those after it from being rehearsed.
+    A discovery pass only asks for its first command, without a place in the run, which pyinfra
+    needs most of its time to find. An error in it does not end the pass: a blank host may lack what
+    the operation needs.
 
-    Where it takes a list of objects, as ``Sequence[File]``, a mapping of their fields will do: the
+    A list of objects (``Sequence[File]``) may be given as mappings of their fields, because the
     command line has nothing else.
 
     **Example:**
@@ -85,7 +85,7 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
 
 
 def _check(hint: Any, name: str, value: Any) -> None:
-    """Refuse a word where none is meant: ``no`` is true, and a word is a list of its letters."""
+    """Refuse a string where none is meant: ``"no"`` is true, and ``list("ab")`` is its letters."""
 
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
@@ -106,7 +106,7 @@ _KINDS = {
 
 
 def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
-    """A list whose mappings are the objects that an argument is a list of; all else as it is."""
+    """A list with its mappings made into the objects that the argument takes; else the value."""
 
     if not isinstance(value, list) or not any(isinstance(item, Mapping) for item in value):
         return value

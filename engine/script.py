@@ -1,6 +1,6 @@
 """
-Shell text that reaches a host through standard input: one round trip, and nothing of it in a
-process list, a log or a label.
+Shell text that a host reads from standard input: in one round trip, and never in a process list, a
+log or a label.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Script(StringCommand):
     A command that runs shell text given on standard input, whole or not at all.
 
     The first failing line ends it and fails the operation. Text that arrives cut off does not
-    parse, so none of it runs.
+    parse, so no line of it runs.
 
     + text: POSIX shell
-    + summary: what is shown in its place, as ``write /etc/hosts``
+    + summary: what is shown in its place, for example ``write /etc/hosts``
 
     **Example:**
 
@@ -44,7 +44,7 @@ class Script(StringCommand):
 
 def join(scripts: Iterable[Script | None]) -> Script | None:
     """
-    Put several scripts into one that runs them in order.
+    Return one script that runs several in order, or ``None`` for none.
 
     + scripts: what to join; ``None`` is left out
     """

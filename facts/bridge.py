@@ -1,5 +1,5 @@
 """
-Network links of a host, and the bridges among them (H5, N4, M4).
+Network links of a host, and the bridges among them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Link(Printable):
     """
     One network link.
 
-    + name: as ``cbr0``
+    + name: for example ``cbr0``
     + kind: ``bridge``, ``veth``, ``vxlan`` …; empty for hardware and the loopback
     + mtu: in bytes
     + mac: link-layer address
@@ -61,8 +61,8 @@ class Bridge(Printable):
 
 class Links(FactBase[dict[str, Link]]):
     """
-    Returns every network link by its name; nothing where iproute2 is missing, for every host has a
-    loopback.
+    Returns every network link by its name. Every host has a loopback, so an empty answer means that
+    iproute2 is missing.
 
     .. code:: python
 

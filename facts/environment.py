@@ -1,5 +1,5 @@
 """
-Environment files: assignments that systemd reads for a unit, and what a user keeps among them.
+Environment files: assignments that systemd reads for a unit, and the user's own lines among them.
 """
 
 from __future__ import annotations
