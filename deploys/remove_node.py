@@ -1,5 +1,5 @@
 """
-Take nodes out of a cluster: their objects, their routes or leases, and what ran on the hosts (F7).
+Take nodes out of a cluster: their objects, their routes or leases, and what ran on the hosts.
 
     pyinfra INVENTORY deploys/remove_node.py --data remove_nodes='["kube-node-2"]'
 

@@ -67,7 +67,7 @@ class Binary:
 @operation()
 def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     """
-    Have programs in their places, each checked by digest (S1).
+    Have programs in their places, each checked by digest.
 
     A program is replaced whole, after its digest was found right; what uses the old one keeps it
     until it is restarted.

@@ -1,5 +1,5 @@
 """
-Manage the routes to the pods of other hosts (N6).
+Manage the routes to the pods of other hosts.
 """
 
 from __future__ import annotations
