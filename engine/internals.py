@@ -110,16 +110,6 @@ def unplanned(changes: bool) -> OperationMeta:
     return OperationMeta("", changes)
 
 
-def plan(operation: OperationMeta) -> None:
-    """
-    Run an operation up to its first command, where pyinfra has not (with ``-y``).
-
-    + operation: what the call gave back
-    """
-
-    _ = operation.will_change
-
-
 def stand_in(operation: PyinfraOperation[P], call: Callable[..., Any]) -> PyinfraOperation[P]:
     """
     Return a function that takes the place of an operation.

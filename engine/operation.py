@@ -120,7 +120,8 @@ def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
 
 def _planned(meta: OperationMeta) -> OperationMeta:
     if not ctx_state.get().is_executing:
-        internals.plan(meta)
+        # To ask is to plan, where pyinfra has not done so (with ``-y``).
+        _ = meta.will_change
     return meta
 
 

@@ -128,21 +128,6 @@ def test_an_operation_that_takes_no_part_says_whether_it_changes_something() -> 
     assert not internals.unplanned(changes=False).will_change
 
 
-def test_an_operation_is_planned_where_pyinfra_does_not(state: State) -> None:
-    state.check_for_changes = False
-    called: list[str] = []
-
-    @operation()
-    def some() -> Iterator[StringCommand]:
-        called.append("some")
-        yield StringCommand("true")
-
-    meta = some(name="Plan")
-    assert not called
-    internals.plan(meta)
-    assert called == ["some"]
-
-
 def test_another_function_stands_in_for_an_operation() -> None:
     @operation()
     def some() -> Iterator[StringCommand]:
