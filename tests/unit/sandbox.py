@@ -44,7 +44,8 @@ from pyinfra_kube.facts.sysctl import Modules, Sysctls, SysctlSettings
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.facts.users import UserTables
 
-PROGRAM = "pyinfra-kube-stand-in"
+# Facts look through all processes: another run of these tests has one of its own.
+PROGRAM = f"pyinfra-kube-stand-in-{os.getpid()}"
 
 # Scripts in place of tools that cannot run here: what each prints for what facts ask.
 _SCRIPTS = {
