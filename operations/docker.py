@@ -17,8 +17,6 @@ from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.file_states import Files
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
@@ -34,7 +32,9 @@ from pyinfra_kube.facts.docker import (
     split_flags,
     texts,
 )
+from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.systemd import join_words, set_variable, split_words
+from pyinfra_kube.operations.files import File, plan_files
 from pyinfra_kube.operations.iptables import remove_docker_rules
 
 DROP_IN = "/etc/systemd/system/docker.service.d/kubernetes.conf"

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pyinfra.api import OperationValueError, StringCommand
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.file_states import Files, FileState
-from pyinfra_kube.engine.files import WRITER, File, plan_files, refuse_obstacles
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.environment import KEPT, EnvironmentFiles, EnvironmentText
+from pyinfra_kube.facts.files import Files, FileState
+from pyinfra_kube.operations.files import WRITER, File, plan_files, refuse_obstacles
 
 __all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
 

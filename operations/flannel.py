@@ -16,7 +16,6 @@ from pyinfra.context import ctx_host, ctx_state
 from pyinfra_kube.cluster import flannel as pure
 from pyinfra_kube.cluster.flannel import PREFIX, Backend
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
@@ -33,6 +32,7 @@ from pyinfra_kube.facts.flannel import (
 )
 from pyinfra_kube.operations import etcd
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
+from pyinfra_kube.operations.files import File, plan_files
 
 SYSCONFIG = "/etc/sysconfig/flanneld"
 UNIT = "/etc/systemd/system/flanneld.service"

@@ -16,11 +16,11 @@ from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import discovering, read
 from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, Reachable, hosts_lines
+from pyinfra_kube.operations.files import File, plan_files
 
 PATH = "/etc/hosts"
 

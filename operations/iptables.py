@@ -12,14 +12,14 @@ from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.boot_units import boot_unit, plan_unit
-from pyinfra_kube.engine.files import File
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
+from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
 from pyinfra_kube.operations.docker_rules import Docker
+from pyinfra_kube.operations.files import File
 
 # What restores or flushes whole tables at boot comes before ours.
 _AFTER = ("iptables.service", "netfilter-persistent.service", "nftables.service")

@@ -8,9 +8,9 @@ from collections.abc import Generator, Mapping
 
 from pyinfra.api import StringCommand
 
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
+from pyinfra_kube.operations.files import File, plan_files
 
 
 @operation()

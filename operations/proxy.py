@@ -8,10 +8,10 @@ from collections.abc import Generator, Sequence
 
 from pyinfra.api import StringCommand
 
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.templates import render
+from pyinfra_kube.operations.files import File, plan_files
 
 UNIT = "/etc/systemd/system/kube-proxy.service"
 

@@ -11,11 +11,11 @@ from netaddr import AddrFormatError, IPAddress, IPNetwork
 from pyinfra.api import OperationValueError, StringCommand
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.boot_units import boot_unit, plan_unit
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts import routes as facts
+from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
 
 # The number in the kernel's "proto" field that marks our routes; no routing daemon uses it.
 PROTOCOL = 76

@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Mapping
 from pyinfra.api import StringCommand
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.users import UserRow, UserTables, rows
+from pyinfra_kube.operations.files import File, plan_files
 
 
 @operation()

@@ -15,7 +15,6 @@ import yaml
 from pyinfra.api import StringCommand
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.engine.script import Script, join, run_or_noop
@@ -23,6 +22,7 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodStates
 from pyinfra_kube.facts.times import Mtimes
+from pyinfra_kube.operations.files import File, plan_files
 
 __all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
 

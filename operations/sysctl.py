@@ -12,11 +12,11 @@ from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.sysctl import Modules, Setting, Sysctls, SysctlSettings, path
+from pyinfra_kube.operations.files import File, plan_files
 
 
 @operation()

@@ -43,10 +43,10 @@ from pyinfra.api import Config, FactBase, Host, Inventory, State, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes, snapshot
-from pyinfra_kube.engine.files import WRITER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.subject import Subject, understood
 from pyinfra_kube.operations import packages
+from pyinfra_kube.operations.files import WRITER
 
 FOLDER = Path(__file__).parent
 

@@ -19,7 +19,6 @@ from tempfile import mkdtemp
 from typing import Any
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.engine.file_states import FileContents, Files, Obstacles
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Bridges, Links
@@ -28,6 +27,7 @@ from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
+from pyinfra_kube.facts.files import FileContents, Files, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable

@@ -118,7 +118,7 @@ def test_what_a_package_of_apt_provides_is_installed(tmp_path: Path) -> None:
 )
 def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None:
     state = SimpleNamespace(points_at="directory")
-    with harness.fake_host({"file_states.Files": dict.fromkeys(there, state)}):
+    with harness.fake_host({"files.Files": dict.fromkeys(there, state)}):
         seen = gather(SPEC, "/srv/kubernetes/ca.crt")
     if not refused:
         _check_etcd(SPEC, {"m1": seen})

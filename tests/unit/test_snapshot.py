@@ -12,7 +12,6 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import snapshot
-from pyinfra_kube.engine.file_states import Files
 from pyinfra_kube.engine.prefetch import discovery_pass
 from pyinfra_kube.engine.snapshot import (
     expect,
@@ -24,6 +23,7 @@ from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
+from pyinfra_kube.facts.files import Files
 from tests.unit.harness import FactRunner
 
 

@@ -19,10 +19,10 @@ from typing import Any
 from netaddr import IPNetwork
 
 from pyinfra_kube.cluster import flannel, pki
-from pyinfra_kube.engine.files import File
 from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
 from pyinfra_kube.facts.systemd import variables
+from pyinfra_kube.operations.files import File
 from tests.e2e.promises.driver import Record
 from tests.e2e.promises.managed import Catalogue, Reader, Wanted, pair
 from tests.e2e.promises.trial import Pair, Trial

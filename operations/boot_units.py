@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.engine.file_states import FileContents
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.script import Script, join
 from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.files import FileContents
+from pyinfra_kube.operations.files import File, plan_files
 
 FOLDER = "/etc/systemd/system"
 
