@@ -1,5 +1,5 @@
 """
-Print who gets which address, without touching a host (P1–P6).
+Print who gets which address, without touching a host.
 
     python -m pyinfra_kube.deploys.plan INVENTORY
 """
@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from traceback import StackSummary, TracebackException
 
-from pyinfra.api import Config, State
 from pyinfra.api.exceptions import PyinfraError
-from pyinfra.context import ctx_config, ctx_state
-from pyinfra_cli.inventory import make_inventory
 
 from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.context import folder_of, read_spec
+from pyinfra_kube.engine.internals import inventory_state
 from pyinfra_kube.engine.phase import explain
 
 
@@ -35,11 +33,7 @@ def plan(inventory: str) -> str:
     Raises ``InputError``.
     """
 
-    state = State()
-    state.cwd = os.getcwd()
-    ctx_config.set(Config())
-    with ctx_state.use(state):
-        state.init(make_inventory(inventory, cwd=state.cwd), Config())
+    with inventory_state(inventory, os.getcwd()) as state:
         spec = read_spec(state)
     return make_plan(spec, recorded=Allocations(folder_of(spec)).read()).table()
 

@@ -1,5 +1,5 @@
 """
-Take nodes out of a cluster: their objects, their routes or leases, and what ran on the hosts (F7).
+Take nodes out of a cluster: their objects, their routes or leases, and what ran on the hosts.
 
     pyinfra INVENTORY deploys/remove_node.py --data remove_nodes='["kube-node-2"]'
 
@@ -21,10 +21,10 @@ from pyinfra_kube.deploys.phases.flannel import BINARY as FLANNELD
 from pyinfra_kube.deploys.phases.flannel import api
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
-from pyinfra_kube.engine.file_states import Files
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.etcd import EtcdKeys, trouble
+from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.flannel import lease_states
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.operations import (

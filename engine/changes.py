@@ -1,5 +1,5 @@
 """
-What ``--diff`` shows: of a text its lines, of anything else one line, before and after.
+What ``--diff`` shows: the changed lines of a text, or one line with the value before and after.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from weakref import WeakKeyDictionary
 from pyinfra import logger
 from pyinfra.api import Host
 from pyinfra.context import ctx_host, ctx_state
-from pyinfra.operations.util.files import generate_color_diff
 
+from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import discovering
 
 _shown: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
 
 
 def wanted() -> bool:
-    """Whether the run was asked for diffs."""
+    """Return whether the run was asked for diffs."""
 
     return bool(ctx_state.get().config.DIFF) and not discovering()
 
 
 def show(text: str) -> None:
     """
-    Show a change that is about to be made, once a run, when ``--diff`` is given.
+    Show, once a run, a change that is about to be made, when ``--diff`` is given.
 
-    + text: one or more lines, as ``"bridge cbr0: mtu 1500 → 1460"``
+    + text: one or more lines, for example ``"bridge cbr0: mtu 1500 → 1460"``
     """
 
     host = ctx_host.get()
@@ -41,9 +41,9 @@ def show(text: str) -> None:
 
 def say(text: str) -> None:
     """
-    Say once a run what a plan leaves as it is, with ``--diff`` and without.
+    Say, once a run, what the plan leaves as it is, with and without ``--diff``.
 
-    + text: one line, as ``"docker: data-root /data/docker stays"``
+    + text: one line, for example ``"docker: data-root /data/docker stays"``
     """
 
     host = ctx_host.get()
@@ -55,11 +55,11 @@ def say(text: str) -> None:
 
 def text(title: str, before: Sequence[str], after: Sequence[str]) -> str:
     """
-    Return a title, and below it how the lines of a text differ.
+    Return a title and, below it, how the lines of a text differ.
 
-    + title: as ``"/etc/hosts: content"``
+    + title: for example ``"/etc/hosts: content"``
     + before, after: lines
     """
 
-    lines = generate_color_diff(list(before), list(after))
+    lines = internals.diff(before, after)
     return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])

@@ -1,5 +1,5 @@
 """
-Digests of files on this machine, each computed once a run, and of those that are published.
+Digests: of files on this machine, each computed once, and of published files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def sha256_of(path: str) -> str:
     """
     Return the SHA-256 of a file's content, as hexadecimal digits.
 
-    + path: of the file
+    + path: path of the file
     """
 
     state = Path(path).stat()
@@ -35,11 +35,11 @@ def _sha256(path: str, _mtime: int, _size: int) -> str:
 @functools.cache
 def published_sha256(url: str) -> str:
     """
-    Return the SHA-256 that a publisher gives beside a file, at its URL with ``.sha256`` at the end.
+    Return the SHA-256 that is published beside a file, at its URL with ``.sha256`` at the end.
 
-    + url: of the file
+    + url: URL of the file
 
-    Raises ``ValueError`` that says why there is none.
+    Raises ``ValueError`` with the reason where there is none.
     """
 
     try:

@@ -1,5 +1,5 @@
 """
-A host that cannot be planned: it is named, nothing is done to it, and the others go on.
+A host that cannot be planned: it is named and left alone, and the other hosts go on.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import shlex
 from pyinfra import logger
 from pyinfra.api import OperationError
 from pyinfra.api.exceptions import FactError, PyinfraError
-from pyinfra.api.state import StateHostMeta
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.script import Script
 
 
 def is_of_host(error: BaseException) -> bool:
     """
-    Whether an error says something of one host: a fact without an answer, an operation that the
-    host does not allow. A wrong argument is everybody's.
+    Return whether an error concerns one host: a fact without an answer, or an operation that the
+    host does not allow. A wrong argument concerns all hosts.
 
-    + error: as it was raised
+    + error: the error
     """
 
     return isinstance(error, (FactError, OperationError)) and not isinstance(
@@ -30,11 +30,10 @@ def is_of_host(error: BaseException) -> bool:
 
 def leave_out(error: BaseException) -> None:
     """
-    Let the current host take no part in the run: nothing of it is planned, and the run ends with
-    an error.
+    Leave the current host out of the run: nothing is planned for it, and the run ends with an
+    error.
 
-    Not through pyinfra's ``fail_hosts``, which asks at once whether to go on, even in a dry run:
-    the question comes with the plan.
+    pyinfra's own ``fail_hosts`` would ask at once whether to go on, even in a dry run.
 
     + error: what is wrong
 
@@ -46,24 +45,22 @@ def leave_out(error: BaseException) -> None:
     host.log_styled("Nothing is done to this host.", fg="red", log_func=logger.error)
     state.failed_hosts.add(host)
     state.active_hosts.discard(host)
-    host.op_hash_order.clear()
-    state.ops[host].clear()
-    state.meta[host] = StateHostMeta()
+    internals.forget_operations(host)
     if not state.active_hosts:
-        # A plan of nothing would look like one in which nothing is to do.
+        # An empty plan would look as if there was nothing to do.
         raise PyinfraError("No host is left: what is wrong with each stands above")
 
 
 def left_out() -> bool:
-    """Whether the current host takes no part in the run."""
+    """Return whether the current host is left out of the run."""
 
     return ctx_host.get() in ctx_state.get().failed_hosts
 
 
 def failure(error: BaseException) -> Script:
     """
-    Return a script that fails with an error on the current host. For a run that is under way:
-    raised there, it would end the run of all hosts.
+    Return a script that fails with an error on the current host. While a run executes, an exception
+    would end it for all hosts.
 
     + error: what is wrong
     """

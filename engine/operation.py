@@ -1,6 +1,6 @@
 """
-pyinfra's ``operation``: quick to rehearse, planned whatever the command line says, and an error of
-one host alone where it is that host's.
+pyinfra's ``operation``, but quick in a discovery pass, planned even with ``-y``, and with errors of
+one host kept to that host.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Literal, ParamSpec, Union, cast, get_args, get_origin, g
 
 from pyinfra.api import OperationValueError
 from pyinfra.api import operation as pyinfra_operation
-from pyinfra.api.arguments import pop_global_arguments
-from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import OperationMeta
-from pyinfra.context import ctx_host, ctx_state
+from pyinfra.context import ctx_state
 
+from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.failing import failure, is_of_host, leave_out, left_out
+from pyinfra_kube.engine.internals import PyinfraOperation
 from pyinfra_kube.engine.snapshot import discovering
 
 P = ParamSpec("P")
@@ -30,14 +30,14 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
     """
     Make a function an operation, as pyinfra's own decorator does.
 
-    It is planned with ``-y`` too, for what is refused is refused before the first change. A host
-    that it cannot be planned for is left out of the run; one for which it turns out later fails.
+    It is planned with ``-y`` too, so that a refusal comes before the first change. A host that it
+    cannot be planned for is left out of the run. A host that refuses it later fails alone.
 
-    A rehearsal only asks it for its first command: it needs no place in the run, which pyinfra
-    takes most of its time to find. One that cannot do with a blank host, and raises an error,
-    does not keep those after it from being rehearsed.
+    A discovery pass only asks for its first command, without a place in the run, which pyinfra
+    needs most of its time to find. An error in it does not end the pass: a blank host may lack what
+    the operation needs.
 
-    Where it takes a list of objects, as ``Sequence[File]``, a mapping of their fields will do: the
+    A list of objects (``Sequence[File]``) may be given as mappings of their fields, because the
     command line has nothing else.
 
     **Example:**
@@ -70,23 +70,22 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
             if discovering():
                 return _discover(function, args, kwargs)
             if left_out():
-                return OperationMeta("", is_change=False)
+                return internals.unplanned(changes=False)
             try:
                 return _planned(real(*args, **kwargs))
             except PyinfraError as error:
                 if ctx_state.get().is_executing or not is_of_host(error):
                     raise
                 leave_out(error)
-                return OperationMeta("", is_change=False)
+                return internals.unplanned(changes=False)
 
-        call._inner = real._inner  # type: ignore[attr-defined]
-        return cast("PyinfraOperation[P]", call)
+        return internals.stand_in(real, call)
 
     return decorate
 
 
 def _check(hint: Any, name: str, value: Any) -> None:
-    """Refuse a word where none is meant: ``no`` is true, and a word is a list of its letters."""
+    """Refuse a string where none is meant: ``"no"`` is true, and ``list("ab")`` is its letters."""
 
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
@@ -107,7 +106,7 @@ _KINDS = {
 
 
 def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
-    """A list whose mappings are the objects that an argument is a list of; all else as it is."""
+    """A list with its mappings made into the objects that the argument takes; else the value."""
 
     if not isinstance(value, list) or not any(isinstance(item, Mapping) for item in value):
         return value
@@ -121,19 +120,15 @@ def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
 
 def _planned(meta: OperationMeta) -> OperationMeta:
     if not ctx_state.get().is_executing:
-        # To ask is to plan, where pyinfra has not done it.
+        # To ask is to plan, where pyinfra has not done so (with ``-y``).
         _ = meta.will_change
     return meta
 
 
 def _discover(function: Any, args: Any, kwargs: dict[str, Any]) -> OperationMeta:
-    host = ctx_host.get()
-    given, _ = pop_global_arguments(ctx_state.get(), host, kwargs)
-    host.current_op_global_arguments = given
-    try:
-        changes = next(function(*args, **kwargs), None) is not None
-    except PyinfraError:
-        changes = True
-    finally:
-        host.current_op_global_arguments = None
-    return OperationMeta("", changes)
+    with internals.operation_arguments(kwargs) as own:
+        try:
+            changes = next(function(*args, **own), None) is not None
+        except PyinfraError:
+            changes = True
+    return internals.unplanned(changes)

@@ -1,6 +1,6 @@
 """
-Which files an operation of this run gives another content, for later operations that restart what
-reads them: a dry run must tell it before any of them has changed.
+Files whose content an operation of this run will change. A later operation restarts what reads
+them, and a dry run must say so before any file has changed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _pending: WeakKeyDictionary[Host, set[str]] = WeakKeyDictionary()
 
 def note_pending(paths: Iterable[str]) -> None:
     """
-    Note that the current host gets another content at these paths. Another mode or owner is no
-    business of a reader's: it is not announced.
+    Note that files of the current host will get another content. A change of mode or owner is not
+    noted: it concerns no reader.
 
     + paths: absolute paths
     """
@@ -29,6 +29,6 @@ def note_pending(paths: Iterable[str]) -> None:
 
 
 def pending() -> frozenset[str]:
-    """Return what was announced for the current host."""
+    """Return the paths that were noted for the current host."""
 
     return frozenset(_pending.get(ctx_host.get(), ()))

@@ -1,6 +1,6 @@
 """
-A phase of a deploy: pyinfra's ``deploy``, which says wrong input as people read it, and does
-nothing for a host that is left out of the run.
+A phase of a deploy: pyinfra's ``deploy``, but with every problem of an inventory in its error, and
+without hosts that are left out of the run.
 """
 
 from __future__ import annotations
@@ -23,12 +23,20 @@ R = TypeVar("R")
 
 def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
-    Give the name of a function's phase to every operation that it calls, and every problem of an
-    ``InputError`` to its reader.
+    Make a function a phase, whose name stands before those of its operations.
 
-    A host that is left out, before or in it, gives nothing back.
+    It returns ``None`` for a host that is left out of the run. An ``InputError`` becomes a
+    ``DeployError`` that lists every problem.
 
-    + name: what stands before the operations' names
+    + name: of the phase
+
+    **Example:**
+
+    .. code:: python
+
+        @phase("Prepare the host")
+        def prepare_host() -> None:
+            sysctl.sysctls(name="Forward packets", settings={"net.ipv4.ip_forward": 1})
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -52,7 +60,11 @@ def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def explain(error: InputError) -> str:
-    """Every problem of an input, for people."""
+    """
+    Return every problem of an input as text, for people.
+
+    + error: with the problems
+    """
 
     count = len(error.problems)
     title = "One thing is" if count == 1 else f"{count} things are"

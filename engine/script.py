@@ -1,13 +1,14 @@
 """
-Shell text that reaches a host through standard input: one round trip, and nothing of it in a
-process list, a log or a label.
+Shell text that a host reads from standard input: in one round trip, and never in a process list, a
+log or a label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 from pyinfra.api import QuoteString, StringCommand
+from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine.tools import OWN_DOCKER
 
@@ -17,10 +18,10 @@ class Script(StringCommand):
     A command that runs shell text given on standard input, whole or not at all.
 
     The first failing line ends it and fails the operation. Text that arrives cut off does not
-    parse, so none of it runs.
+    parse, so no line of it runs.
 
     + text: POSIX shell
-    + summary: what is shown in its place, as ``write /etc/hosts``
+    + summary: what is shown in its place, for example ``write /etc/hosts``
 
     **Example:**
 
@@ -43,7 +44,7 @@ class Script(StringCommand):
 
 def join(scripts: Iterable[Script | None]) -> Script | None:
     """
-    Put several scripts into one that runs them in order.
+    Return one script that runs several in order, or ``None`` for none.
 
     + scripts: what to join; ``None`` is left out
     """
@@ -52,3 +53,23 @@ def join(scripts: Iterable[Script | None]) -> Script | None:
     if not parts:
         return None
     return Script("".join(part.text for part in parts), "; ".join(part.summary for part in parts))
+
+
+def run_or_noop(script: Script | None, reason: str) -> Generator[StringCommand, None, None]:
+    """
+    Yield a script, or say why there is nothing to do.
+
+    + script: what sets a thing; ``None`` where it is as wanted
+    + reason: why there is nothing to do
+
+    **Example:**
+
+    .. code:: python
+
+        yield from run_or_noop(plan_files(files), f"{len(files)} paths are as wanted")
+    """
+
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(reason)

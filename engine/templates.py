@@ -1,5 +1,5 @@
 """
-Files that will stand on a host, from the templates that are laid out as there.
+Files of a host from their templates, which are laid out below ``templates/`` as on the host.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
 
 def render(name: str, **values: Any) -> str:
     """
-    Return a template's text with values filled in; a value that is missing is an error.
+    Return a template's text with values filled in. A missing value is an error.
 
-    + name: path below ``templates/``, as ``etc/systemd/system/kubelet.service.j2``
-    + values: what the template names
+    + name: path below ``templates/``, for example ``etc/systemd/system/kubelet.service.j2``
+    + values: the values that the template names
 
     **Example:**
 
@@ -56,7 +56,7 @@ def _environment() -> Environment:
 
 
 def _yaml(value: object) -> str:
-    """A scalar, quoted where YAML would read something else."""
+    """A YAML scalar, quoted where it would not be read as this string."""
 
     if isinstance(value, str):
         plain = re.fullmatch(r"(--[a-z][a-z0-9-]*=)?[A-Za-z/][A-Za-z0-9_./:=,@+*-]*", value)

@@ -1,9 +1,9 @@
 """
-What facts are read with: tools of the base system, tried on something whose answer is known, the
-content of files, whatever it is, and answers that may be damaged.
+What the commands of facts share: tools of the base system, the content of files, and answers that
+may be damaged.
 
-A tool that is missing, fails, hangs or is another than it should be prints as little as one that
-has nothing to tell. Tried once a trip, it is known to answer, and no fact needs to ask again.
+A tool that is missing, fails or hangs prints as little as one that has nothing to tell. So each
+tool is tried once a round trip on input whose result is known, and no fact has to check it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from pyinfra.api.exceptions import FactProcessError
 
 T = TypeVar("T")
 
-# Whatever the user's shell is told of a docker elsewhere, the one that is meant is the host's own.
+# The host's own docker, even where the user's shell is set up for another one.
 OWN_DOCKER = """\
 unset DOCKER_API_VERSION DOCKER_CERT_PATH DOCKER_CONTEXT DOCKER_TLS_VERIFY
 export DOCKER_HOST=unix:///var/run/docker.sock
 """
 
-# Shell by tool, and what it must print, as a pattern of case. Options are those that facts use.
+# What each tool is tried with, and the shell pattern of what it must print. Options are those that
+# facts use.
 _TRIALS = {
     "awk": ("printf 'a b\\n' | awk -v n=2 '{ print $n }'", "b"),
     "base64": ("printf ab | base64 -w 0", "YWI="),
@@ -53,9 +54,9 @@ _TRIALS = {
 
 def named(text: str) -> list[str]:
     """
-    Return the tools of the base system that a shell text names.
+    Return the tools of the base system that a command names.
 
-    + text: of a fact's command
+    + text: shell text
     """
 
     words = set(re.findall(r"[a-z0-9]+", text))
@@ -64,7 +65,7 @@ def named(text: str) -> list[str]:
 
 def trials(tools: Iterable[str]) -> str:
     """
-    Return the shell text that prints, on a line with a space on each side, every tool that answers.
+    Return shell text that prints every tool that works, each on a line between two spaces.
 
     + tools: as :func:`named` gives them
     """
@@ -77,7 +78,7 @@ def trials(tools: Iterable[str]) -> str:
     return "\n".join([*lines, "wait"])
 
 
-# Sets $shown to what systemd has of a unit, or ends with what systemctl said instead.
+# show UNIT PROPERTIES: sets $shown, or ends with what systemctl said instead.
 SHOW = """\
 show() {
 shown=$(systemctl show --property="LoadState,ActiveState,$2" -- "$1" 2>&1)
@@ -90,7 +91,7 @@ exit 1 ;; esac
 
 def content(word: str, path: str) -> str:
     """
-    Return the shell text that prints a file's content as one line, whatever is in it.
+    Return shell text that prints any file's content as one line.
 
     + word: what the line begins with
     + path: a shell word
@@ -104,7 +105,7 @@ def decoded(text: str, path: str) -> str:
     Return the text that ``content`` printed; what is not UTF-8 is replaced.
 
     + text: what follows the word
-    + path: of the file, for the error
+    + path: path of the file, for the error
     """
 
     with understanding(path):
@@ -113,10 +114,12 @@ def decoded(text: str, path: str) -> str:
 
 def sound(value: T) -> T:
     """
-    Return a dataclass whose fields are of their types; raises ``ValueError`` for one that a damaged
-    answer gave a value of another.
+    Return a dataclass when all its fields have values of their types. A damaged answer may have
+    given it others.
 
     + value: the dataclass
+
+    Raises ``ValueError``.
     """
 
     kind: Any = type(value)
@@ -133,9 +136,11 @@ def _adapters(kind: Any) -> dict[str, TypeAdapter[Any]]:
 @contextmanager
 def understanding(who: str) -> Iterator[None]:
     """
-    Let what goes wrong as an answer is read be an error of the host, which names who gave it.
+    Make any exception in reading an answer an error of the host, which names where it came from.
 
     + who: a tool or a file
+
+    Raises ``FactProcessError``.
 
     **Example:**
 
@@ -149,7 +154,7 @@ def understanding(who: str) -> Iterator[None]:
         yield
     except FactProcessError:
         raise
-    # What a damaged answer does to whoever reads it cannot be told before.
+    # A damaged answer may raise anything.
     except Exception as error:
         said = str(error).partition("\n")[0]
         problem = f"{who} gives what is not understood: {type(error).__name__}: {said}"

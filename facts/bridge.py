@@ -1,5 +1,5 @@
 """
-Network links of a host, and the bridges among them (H5, N4, M4).
+Network links of a host, and the bridges among them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.iproute import answers, if_there
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(Printable):
     """
     One network link.
 
-    + name: as ``cbr0``
+    + name: for example ``cbr0``
     + kind: ``bridge``, ``veth``, ``vxlan`` …; empty for hardware and the loopback
     + mtu: in bytes
     + mac: link-layer address
@@ -43,7 +44,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Bridge:
+class Bridge(Printable):
     """
     One bridge.
 
@@ -60,8 +61,8 @@ class Bridge:
 
 class Links(FactBase[dict[str, Link]]):
     """
-    Returns every network link by its name; nothing where iproute2 is missing, for every host has a
-    loopback.
+    Returns every network link by its name. Every host has a loopback, so an empty answer means that
+    iproute2 is missing.
 
     .. code:: python
 

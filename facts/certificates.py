@@ -14,19 +14,20 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import decoded
 
 _END = "-----END CERTIFICATE-----"
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Printable):
     """
     One certificate.
 
-    + subject, issuer: as ``CN=kubelet,O=system:nodes``
-    + names: DNS names and IP addresses that it holds for
-    + not_before, not_after: as ``2027-01-31T12:00:00+00:00``
+    + subject, issuer: for example ``CN=kubelet,O=system:nodes``
+    + names: DNS names and IP addresses that it is valid for
+    + not_before, not_after: for example ``2027-01-31T12:00:00+00:00``
     + sha256: fingerprint, hexadecimal
     + authority: whether it may sign others
     """
@@ -42,7 +43,7 @@ class Certificate:
 
 class Certificates(FactBase[dict[str, list[Certificate]]]):
     """
-    Returns the certificates in each of the files, in their order; a file that is not there or
+    Returns the certificates in each of the files, in their order. A file that does not exist or
     holds none is left out.
 
     + paths: absolute paths of PEM files
@@ -66,7 +67,7 @@ class Certificates(FactBase[dict[str, list[Certificate]]]):
 
     @override
     def command(self, paths: Sequence[str]) -> str:
-        # A certificate that is cut off must not lead into the key behind it.
+        # Reading a certificate that is cut off must stop before the key behind it.
         wanted = f"/^-----BEGIN CERTIFICATE-----/,/^{_END}/{{/PRIVATE KEY/q;p;}}"
         return f"""\
 for path in {shlex.join(paths)}; do

@@ -1,5 +1,5 @@
 """
-Questions to a host that have a yes or no for an answer.
+Yes-or-no questions to a host.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Checks(FactBase[dict[str, bool]]):
     """
 
     default = dict
-    # What is looked at may depend on any host.
+    # The answers may depend on any host.
     shared = True
 
     @override

@@ -15,6 +15,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.facts.systemd import (
     Unit,
     Word,
@@ -223,7 +224,7 @@ def _skip(text: str, at: int, letter: str) -> int:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Printable):
     """
     One of docker's networks.
 
@@ -238,7 +239,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class DockerState:
+class DockerState(Printable):
     """
     What :class:`Docker` returns.
 
@@ -260,13 +261,13 @@ class DockerState:
     installed: bool = False
     running: bool = False
     version: str = ""
-    file_text: str | None = None
+    file_text: str | None = field(default=None, repr=False)
     file_error: str = ""
-    option_files: dict[str, str] = field(default_factory=dict)
-    unit: Unit = field(default_factory=Unit)
-    unit_files: dict[str, str] = field(default_factory=dict)
+    option_files: dict[str, str] = field(default_factory=dict, repr=False)
+    unit: Unit = field(default_factory=Unit, repr=False)
+    unit_files: dict[str, str] = field(default_factory=dict, repr=False)
     stale: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...] = field(default=(), repr=False)
     nofile: int | None = None
     storage_driver: str = ""
     cgroup_driver: str = ""

@@ -1,5 +1,5 @@
 """
-Environment files: assignments that systemd reads for a unit, and what a user keeps among them.
+Environment files: assignments that systemd reads for a unit, and the user's own lines among them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.facts.systemd import COMMENTS_END
 
 # Goes through a file by systemd's grammar, as facts/systemd.py does, but on the host. An assignment
@@ -97,7 +98,7 @@ kept() {{
 
 
 @dataclass(frozen=True)
-class EnvironmentText:
+class EnvironmentText(Printable):
     """
     What an environment file holds.
 

@@ -1,8 +1,8 @@
 """
-Etcd through its HTTP interface, which needs only curl: health, members and keys.
+etcd through its HTTP interface, which needs only curl: health, members and keys.
 
-A daemon that is down or refuses us, whoever else answers in its place, a key that is not there and
-a curl that is missing are different answers.
+A daemon that is down, a refusal, an answer of another service, a key that does not exist and a
+missing curl are different answers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 
 T = TypeVar("T")
@@ -31,14 +32,14 @@ Api = Literal["v2", "v3"]
 # The JSON gateway of the v3 interface: from etcd 3.4, in 3.3, before.
 GATEWAYS = ("v3", "v3beta", "v3alpha")
 
-# Exit codes of curl that speak of TLS: a bad certificate, none of ours accepted; and those that do
-# so where there is TLS: no handshake, an end in its midst.
+# Exit codes of curl for TLS: a bad certificate, ours refused; and, where the URL is https, a failed
+# handshake and a connection that ends in the middle of one.
 _TLS_ERRORS = (51, 53, 54, 58, 59, 60, 66, 77, 80, 82, 83, 90, 91)
 _ERRORS_WITH_TLS = (35, 56)
-# Those that speak of what came: no HTTP, or not all of it.
+# Exit codes of curl for an answer that is no HTTP, or not all of it.
 _STRANGE = (1, 8, 18, 61)
 
-# What etcd says to whom it does not know, whatever the code of HTTP: v3 with 400, v2 with its own.
+# What etcd says to an unknown client. The HTTP status differs: v3 answers 400, v2 its own code.
 _REFUSALS = re.compile(
     r"user name (is empty|not found)|user name or password|permission|auth token|authenticat"
     r"|credentials",
@@ -54,7 +55,7 @@ _TROUBLES = {
     "not understood": "gives an answer that is none of etcd's{said}; see what listens there",
     "curl missing": "cannot be asked: curl is not installed on this host",
 }
-# From the one that says most to the one that says least.
+# From the most telling status to the least.
 _TELLING: tuple[Status, ...] = ("refused", "not understood", "down", "unsupported", "curl missing")
 
 
@@ -74,7 +75,7 @@ def trouble(status: Status, said: str, endpoints: Sequence[str], api: Api = "v3"
 
 def curl(ca: str = "", cert: str = "", key: str = "") -> str:
     """
-    Return the words of curl with the files on the host that it takes for TLS.
+    Return the command line of curl, with the files on the host that it uses for TLS.
 
     + ca: certificate of the authority
     + cert, key: of this client
@@ -87,7 +88,7 @@ def curl(ca: str = "", cert: str = "", key: str = "") -> str:
 
 
 def to_base64(text: str) -> str:
-    """Return text as the JSON gateway takes it."""
+    """Return text in base64, which the JSON gateway takes."""
 
     return base64.b64encode(text.encode()).decode()
 
@@ -199,7 +200,7 @@ def _answers(output: Iterable[str], asked: Sequence[str]) -> list[Answer] | None
 
 
 @dataclass(frozen=True)
-class Health:
+class Health(Printable):
     """
     One endpoint of etcd.
 
@@ -217,9 +218,9 @@ class Health:
 
 class EtcdHealth(FactBase[dict[str, Health]]):
     """
-    Returns the health of etcd's members, each asked by itself.
+    Returns the health of etcd's members. Each is asked separately.
 
-    + endpoints: URLs, as ``http://127.0.0.1:2379``
+    + endpoints: URLs, for example ``http://127.0.0.1:2379``
     + ca, cert, key: files on the host, for TLS
 
     .. code:: python
@@ -272,7 +273,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Members:
+class Members(Printable):
     """
     What :class:`EtcdMembers` returns.
 
@@ -288,8 +289,8 @@ class Members:
 
 class EtcdMembers(FactBase[Members]):
     """
-    Returns the members of etcd's cluster, from the first endpoint that answers, through
-    whichever interface it has.
+    Returns the members of etcd's cluster from the first endpoint that answers, through the
+    interface that it has.
 
     + endpoints: URLs
     + ca, cert, key: files on the host, for TLS
@@ -380,7 +381,7 @@ class KeyState:
 
     + value: its text
     + revision: of its last change, for comparing before setting
-    + ttl: seconds that it has left, in the v2 interface; ``None`` where it stays
+    + ttl: seconds until it expires, in the v2 interface; ``None`` where it does not
     """
 
     value: str
@@ -389,13 +390,13 @@ class KeyState:
 
 
 @dataclass(frozen=True)
-class Keys:
+class Keys(Printable):
     """
     What :class:`EtcdKeys` returns.
 
-    + status: ``ok``, or why there is no answer; ``unsupported`` where etcd has not this interface
+    + status: ``ok``, or why there is no answer; ``unsupported`` where etcd lacks this interface
     + base: URL under which keys are set: of the endpoint that answered, with its interface
-    + keys: by path; what is not there is left out
+    + keys: by path; a key that does not exist is left out
     + said: what etcd, or curl, said where it is not ok
     """
 
@@ -407,13 +408,13 @@ class Keys:
 
 class EtcdKeys(FactBase[Keys]):
     """
-    Returns keys of etcd from the first endpoint that answers. Never ask it for secrets: ``-vvv``
-    prints what facts read.
+    Returns keys of etcd from the first endpoint that answers. Not for secrets: ``-vvv`` prints what
+    facts read.
 
     + endpoints: URLs
-    + paths: single keys, as ``/coreos.com/network/config``
-    + prefix: everything below it too, as ``/coreos.com/network/``
-    + api: ``v2`` or ``v3``: two separate worlds of keys
+    + paths: single keys, for example ``/coreos.com/network/config``
+    + prefix: everything below it too, for example ``/coreos.com/network/``
+    + api: ``v2`` or ``v3``, which do not share keys
     + ca, cert, key: files on the host, for TLS
 
     .. code:: python

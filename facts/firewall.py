@@ -1,9 +1,9 @@
 """
-What a host's firewalls do with a packet, in every flavour that the kernel carries (N6).
+What a host's firewalls do with a packet, in every flavour that the kernel has.
 
-A packet passes only when no base chain of any flavour drops it: that one accepts it does not keep
-the next from dropping it. What a rule asks for and nothing here knows is neither true nor false,
-so what such a rule drops *may* be dropped.
+A packet passes only when no base chain of any flavour drops it: a chain that accepts it does not
+keep the next one from dropping it. A rule may ask for something that is not known here. Then what
+it drops *may* be dropped.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.facts.iptables import Option, Rule, Rules, Ruleset
 
 # The hooks that a packet passes, by the one that says where it goes.
@@ -26,7 +27,7 @@ _WAYS = {
     "input": ("ingress", "prerouting", "input"),
 }
 _IPTABLES_HOOKS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
-# That of nat decides on no packet, and is long where there are many services.
+# nat decides on no packet, and is long where there are many services.
 _TABLES = ("raw", "mangle", "filter", "security")
 
 
@@ -36,9 +37,9 @@ class Packet:
     The first packet of a connection.
 
     + way: ``forward`` or ``input``
-    + into, out: the links that it comes and goes by; empty where they are not known
-    + source, destination: networks that it is from and to, empty for any
-    + protocol, port: ``tcp`` or ``udp``, and where to; empty and 0 for any
+    + into, out: the links by which it comes and goes; empty where they are not known
+    + source, destination: networks; empty for any
+    + protocol, port: ``tcp`` or ``udp`` and the port it goes to; empty and 0 for any
     """
 
     way: str
@@ -56,8 +57,8 @@ class Match:
     One thing that a rule asks for.
 
     + kind: ``in``, ``out``, ``source``, ``destination``, ``protocol``, ``port``, ``state``,
-      ``mark``, ``never``, or ``other`` for what nothing here knows
-    + values: any of which will do
+      ``mark``, ``never``, or ``other`` for what is not known here
+    + values: one of them must match
     """
 
     kind: str
@@ -88,8 +89,8 @@ class Chain:
 
     + flavour: ``iptables``, ``iptables-legacy``, ``iptables-nft`` or ``nft``
     + table: its name, of nftables' own with its family
-    + hook: where packets come from, empty for a chain that others call
-    + policy: what becomes of those that no rule decides on
+    + hook: where packets come from; empty for a chain that others call
+    + policy: the verdict on packets that no rule decides on
     + device: the link whose packets it sees, empty for all
     """
 
@@ -103,7 +104,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Firewall:
+class Firewall(Printable):
     """
     What ``iptables-save`` of the default flavour does not show.
 
@@ -120,8 +121,8 @@ _UNREAD = "nft is not installed, so what there is in tables of nftables' own is 
 
 class OtherFirewalls(FactBase[Firewall]):
     """
-    Returns the chains of every flavour but the default one of ``iptables``, which ``Rules`` reads:
-    the other flavour's, and those of nftables' own tables.
+    Returns the chains of the other flavour of ``iptables`` and of nftables' own tables. ``Rules``
+    reads those of the default flavour.
 
     .. code:: python
 
@@ -134,7 +135,7 @@ class OtherFirewalls(FactBase[Firewall]):
 
     @override
     def command(self) -> str:
-        # Legacy tables that are not in use are not asked for: to list one is to make it.
+        # Unused legacy tables are not listed, because listing one creates it.
         return f"""\
 legacy=$(cat /proc/net/ip_tables_names 2>/dev/null)
 default=$(iptables --version 2>/dev/null)
@@ -217,7 +218,7 @@ def of_iptables(ruleset: Ruleset, flavour: str = "iptables") -> list[Chain]:
     Return the chains of iptables' tables.
 
     + ruleset: as ``Rules`` reads it
-    + flavour: whose they are
+    + flavour: of the tables
     """
 
     steps: dict[tuple[str, str], list[Step]] = {}
@@ -265,7 +266,7 @@ _OPTIONS = {
 
 
 def _match(option: Option, target: str) -> Match | None:
-    # A name alone says which module the next ones are of.
+    # A name without a value is the module of the options that follow.
     if not option.name or option.module in ("comment", target) or option.name in ("-j", "-g"):
         return None
     values = tuple(part for value in option.values for part in value.lower().split(","))
@@ -412,7 +413,7 @@ def obstacles(chains: Sequence[Chain], packets: Iterable[Packet]) -> list[Obstac
     Return what stops any of the packets, each once.
 
     + chains: of all flavours
-    + packets: each is taken for itself
+    + packets: each is tried on its own
     """
 
     found: dict[tuple[Chain, str], Obstacle] = {}
@@ -444,7 +445,7 @@ def _walk(
     certain: bool,
     depth: int,
 ) -> tuple[list[Obstacle], bool]:
-    """What stops it here and below, and whether it certainly gets no further than here."""
+    """What stops a packet here and below, and whether it certainly ends here."""
 
     found: list[Obstacle] = []
     for step in chain.steps if depth < 20 else ():

@@ -16,6 +16,7 @@ from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.cluster.components.flanneld import PREFIX
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import SHOW
 from pyinfra_kube.facts.etcd import Keys, Status
 from pyinfra_kube.facts.systemd import variables
@@ -75,7 +76,7 @@ _FORMS = {"FLANNEL_SUBNET": _RANGE, "FLANNEL_NETWORK": _RANGE, "FLANNEL_MTU": r"
 
 
 @dataclass(frozen=True)
-class FlannelState:
+class FlannelState(Printable):
     """
     What :class:`Flannel` returns.
 

@@ -1,5 +1,5 @@
 """
-Which addresses a host finds for names, and which it reaches (H3).
+Which addresses a host finds for names, and which addresses it reaches.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 
 @dataclass(frozen=True)
-class HostsFile:
+class HostsFile(Printable):
     """
     The file /etc/hosts, and which addresses the host finds for names.
 
     + text: the file as it stands
-    + resolved: IPv4 addresses by name that DNS gives, without the file
-    + answers: addresses by name that programs get, wherever they come from
-    + early: IPv4 addresses by name that a source gives which is asked before the file
-    + sources: what /etc/nsswitch.conf says of them, as ``files dns``; ``None`` if nobody was asked
-    + multi: whether /etc/host.conf has every line of a name count, and not the first alone
+    + resolved: IPv4 addresses from DNS, without the file, by name
+    + answers: addresses that programs get from any source, by name
+    + early: IPv4 addresses from sources that are asked before the file, by name
+    + sources: the line ``hosts:`` of /etc/nsswitch.conf, for example ``files dns``; ``None`` where
+      it was not read
+    + multi: whether ``multi on`` in /etc/host.conf makes every line of a name count, not the first
     + own: the host's own IPv4 addresses
     """
 
@@ -36,16 +39,16 @@ class HostsFile:
     early: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sources: str | None = None
     multi: bool = False
-    own: frozenset[str] = frozenset()
+    own: set[str] = field(default_factory=set)
 
 
 def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
     """
-    Read a text as glibc reads /etc/hosts: number of the line, address, names in small letters.
+    Read a text as glibc reads /etc/hosts: line number, address, names in lower case.
 
-    What is no address is passed over. IPv4 in the form of IPv6 is given as IPv4.
+    Lines without an address are passed over. IPv4 addresses in the form of IPv6 become IPv4.
 
-    + text: the text; what is no UTF-8 as surrogates
+    + text: the text, with surrogates for what is not UTF-8
 
     .. code:: python
 
@@ -68,7 +71,7 @@ def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
 
 def plain_address(text: str) -> str | None:
     """
-    Return an address as inet_pton(3) reads it, IPv4 where it can be; ``None`` for no address.
+    Return an address as inet_pton(3) reads it, as IPv4 where possible; ``None`` for no address.
 
     + text: the address
     """
@@ -82,12 +85,12 @@ def plain_address(text: str) -> str | None:
 
 
 def _small(name: str) -> str:
-    """Names have no case; only ASCII's letters have small ones there."""
+    """A name in lower case; glibc does this for ASCII letters only."""
 
     return re.sub("[A-Z]+", lambda match: match[0].lower(), name)
 
 
-# Those that are no other than the file, or know the host itself only.
+# Sources that read the file too, or know only the host itself.
 _HARMLESS = "resolve|mymachines|myhostname"
 
 
@@ -95,18 +98,18 @@ class Hosts(FactBase[HostsFile]):
     """
     Returns the text of /etc/hosts, what DNS answers for names, and what programs get for them.
 
-    + names: names to ask for, all at once, two seconds at most
-    + marker: of a block in the file whose names DNS need not be asked for, where it may be slow
+    + names: names to look up, all at once, for two seconds at most
+    + marker: marker of a block in the file; DNS, which may be slow, is not asked for its names
 
     .. code:: python
 
         HostsFile(
-            text="127.0.0.1 localhost\n",
+            text="127.0.0.1 localhost\\n",
             resolved={"kube-master": ("192.0.2.11",)},
             answers={"kube-master": ("192.0.2.11",)},
             sources="files dns",
             multi=True,
-            own=frozenset({"127.0.0.1", "192.0.2.12"}),
+            own={"127.0.0.1", "192.0.2.12"},
         )
     """
 
@@ -153,7 +156,7 @@ wait; true"""
         )
         sources = next((" ".join(word[1:]) for word in words if word[0] == "=sources"), None)
         text = base64.b64decode(first).decode(errors="surrogateescape")
-        own = frozenset(word[1] for word in words if word[0] == "=own")
+        own = {word[1] for word in words if word[0] == "=own"}
         return HostsFile(text, resolved, answers, early, sources, ["=multi"] in words, own)
 
 
@@ -184,12 +187,12 @@ SSH = 22
 
 class Reachable(FactBase["dict[str, bool | None]"]):
     """
-    Returns whether each address gives a sign of life: an answer to a ping, or at one of its ports,
-    be it that the port is closed. Whoever answers no ping may still be reached; ``None`` is for a
-    host that lacks what it takes to try a port. All are tried at once, each port for two seconds.
+    Returns whether each address answers a ping, or a TCP connection to one of its ports, even if
+    that port is closed. ``None`` means that this host lacks the tools to try a port. All are tried
+    at once, each port for two seconds.
 
     + addresses: IPv4 addresses
-    + ports: by address, those to try after a ping, over TCP; by default that of ssh
+    + ports: TCP ports to try after a ping, by address; by default that of ssh
 
     .. code:: python
 

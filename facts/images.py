@@ -14,6 +14,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import content, decoded, understanding
 from pyinfra_kube.facts.docker import RUNS
 
@@ -24,7 +25,7 @@ _KEPT = "/var/lib/docker/image/*/repositories.json"
 
 
 @dataclass(frozen=True)
-class ImageStates:
+class ImageStates(Printable):
     """
     What :class:`Images` returns.
 

@@ -9,9 +9,9 @@ from typing import Any
 
 def if_there(command: str) -> str:
     """
-    Return the shell text that runs a command of iproute2, and prints nothing where that is missing.
+    Return shell text that runs a command of iproute2, and prints nothing where that is missing.
 
-    + command: as ``ip -j address show``; a failure of it is the fact's
+    + command: for example ``ip -j address show``; its failure fails the fact
     """
 
     return f"if command -v ip >/dev/null 2>&1; then echo iproute2; {command}; fi"
@@ -19,11 +19,11 @@ def if_there(command: str) -> str:
 
 def answers(output: Iterable[str], count: int) -> list[list[dict[str, Any]]]:
     """
-    Return the objects of each answer in iproute2's JSON, without the empty ones that it prints for
-    what it hides.
+    Return the objects of each JSON array that iproute2 printed, without the empty objects that it
+    prints for what it hides.
 
-    + output: the lines it printed; anything before the JSON is passed over
-    + count: how many answers there must be
+    + output: the lines that it printed; text before the JSON is passed over
+    + count: number of arrays
 
     Raises ``ValueError`` for what is not JSON.
     """

@@ -19,6 +19,8 @@ from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 BUILTIN_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
 
@@ -153,7 +155,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Ruleset:
+class Ruleset(Printable):
     """
     Every table of a host.
 

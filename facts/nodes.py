@@ -15,6 +15,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 
 
@@ -25,7 +26,7 @@ class Node:
 
     + ready: whether its kubelet reports that it can run pods
     + pod_cidr: empty until it has one
-    + addresses: by kind, as ``{"InternalIP": "192.0.2.12"}``
+    + addresses: by kind, for example ``{"InternalIP": "192.0.2.12"}``
     + kubelet: its kubelet's version
     """
 
@@ -41,12 +42,12 @@ Status = Literal["ok", "missing", "down", "refused"]
 
 
 @dataclass(frozen=True)
-class NodeStates:
+class NodeStates(Printable):
     """
     What :class:`Nodes` returns.
 
     + status: ``ok``, ``missing`` where kubectl is not installed, ``down`` where the API server
-      does not answer, ``refused`` where it does not take our credentials or we not its own
+      does not answer, ``refused`` where one side does not accept the other's credentials
     + reason: what kubectl said
     + nodes: by name
     """
@@ -56,7 +57,7 @@ class NodeStates:
     nodes: dict[str, Node] = field(default_factory=dict)
 
 
-# What kubectl says of 401, 403 and of certificates that do not fit.
+# What kubectl says for 401, 403 and certificates that do not match.
 _REFUSALS = re.compile(
     r"unauthorized|forbidden|must be logged in|x509:|tls: |credentials|certificate", re.I
 )
@@ -64,7 +65,7 @@ _REFUSALS = re.compile(
 
 def kubectl_words(kubectl: str = "kubectl", kubeconfig: str = "", server: str = "") -> str:
     """
-    Return the words of kubectl that reach a cluster, by no proxy that the host has for the world.
+    Return the command line of kubectl for a cluster, without the proxy that the host may have.
 
     + kubectl: the program
     + kubeconfig: path on the host
@@ -109,7 +110,7 @@ class Nodes(FactBase[NodeStates]):
     @override
     def command(self, kubectl: str = "kubectl", kubeconfig: str = "", server: str = "") -> str:
         words = kubectl_words(kubectl, kubeconfig, server)
-        # In /proc it cannot keep what it learns: who only looks leaves nothing behind.
+        # kubectl cannot write its cache below /proc: reading a fact leaves nothing behind.
         asking = f"HOME=/proc timeout {_PATIENCE} {words} get nodes --output=json"
         return f"""\
 if ! command -v {shlex.quote(kubectl)} >/dev/null 2>&1; then echo missing
@@ -143,7 +144,7 @@ _PATIENCE = 20
 
 
 def _no_answer(code: int, said: str) -> NodeStates:
-    """What kubectl's failure means; one that says nothing is of kubectl, not of its server."""
+    """What kubectl's failure means. One without a message is kubectl's own, not its server's."""
 
     if code in (124, 137):
         return NodeStates("down", f"kubectl got no answer in {_PATIENCE} s")

@@ -1,5 +1,5 @@
 """
-Software packages of a host, whichever of rpm and dpkg manages them.
+Software packages of a host, with rpm or dpkg.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 Manager = Literal["apt", "dnf", "yum", "missing"]
 
 
 @dataclass(frozen=True)
-class PackageStates:
+class PackageStates(Printable):
     """
     What :class:`Packages` returns.
 
     + manager: what installs packages here: ``apt``, ``dnf``, ``yum`` or ``missing``
-    + system: the distribution's ``ID``, as ``fedora``
-    + release: its ``VERSION_ID``, as ``42``; empty where it names none
-    + versions: version (of an RPM with its release) by the name asked for; one that is not
-      installed, or not wholly, is left out
-    + partial: names whose installation was begun and not ended
-    + held: names that are not installed, and that apt does not install until they are unheld
+    + system: the distribution's ``ID``, for example ``fedora``
+    + release: its ``VERSION_ID``, for example ``42``; empty where it names none
+    + versions: version (of an RPM with its release) by the name asked for; a package that is not
+      completely installed is left out
+    + partial: names whose installation began and did not end
+    + held: names that are not installed and that apt holds back
     """
 
     manager: Manager = "missing"
@@ -42,7 +44,7 @@ class Packages(FactBase[PackageStates]):
     """
     Returns which of the packages are installed.
 
-    + names: names of packages, and of what a package provides
+    + names: names of packages, or of what packages provide
 
     .. code:: python
 
@@ -61,7 +63,7 @@ class Packages(FactBase[PackageStates]):
     def command(self, names: Sequence[str]) -> str:
         self.names = list(names)
         words = shlex.join(names)
-        # What a query must begin with, to be told from what else may be printed.
+        # What the answer must begin with, to be told from other output.
         rpm_format = shlex.quote("version %{VERSION}-%{RELEASE}\\n")
         return f"""\
 if [ -e /etc/os-release ]; then
@@ -113,7 +115,7 @@ esac"""
 
 _DPKG = r"${db:Status-Status}\t${Package}\t${Version}\t${Provides}\t${db:Status-Want}\n"
 
-# The rows of packages of the names, and of those that provide one.
+# The rows of packages with these names, and of packages that provide one.
 _NAMED = r"""
 BEGIN { count = split(names, list, " "); for (n = 1; n <= count; n++) wanted[list[n]] = 1 }
 # Others' triggers wait for it, or it for theirs; it is there.
@@ -133,11 +135,11 @@ _PARTIAL = ("half-installed", "unpacked", "half-configured")
 
 
 @dataclass(frozen=True)
-class RemovalStates:
+class RemovalStates(Printable):
     """
     What :class:`Removals` returns.
 
-    + known: whether the package manager could tell, which needs its lists
+    + known: whether the package manager could tell; it needs its lists of packages
     + names: packages that would be removed
     """
 
@@ -147,11 +149,10 @@ class RemovalStates:
 
 class Removals(FactBase[RemovalStates]):
     """
-    Returns what an installation would remove, as far as the host's package manager can tell from
-    the lists that it has.
+    Returns the packages that an installation would remove, by the package lists that the host has.
 
     + names: names of packages, or URLs of RPM files, to install
-    + enablerepo: repositories of dnf to enable for it
+    + enablerepo: repositories that dnf enables for it
 
     .. code:: python
 
@@ -184,13 +185,13 @@ def dnf_options(enablerepo: Sequence[str], cached: bool = False) -> list[str]:
     Return dnf's options.
 
     + enablerepo: repositories to enable
-    + cached: whether only what it has already is looked at
+    + cached: whether it uses only the lists that it has already
     """
 
     return [f"--enablerepo={name}" for name in enablerepo] + (["--cacheonly"] if cached else [])
 
 
-# MANAGER [OPTION…] -- PACKAGE…: names what would go; fails where that cannot be told.
+# MANAGER [OPTION…] -- PACKAGE…: prints what would be removed; fails where that is not known.
 REMOVALS = r"""removals() {
   manager=$1
   shift

@@ -1,5 +1,5 @@
 """
-The flags that components run with, and those that they are configured with.
+The flags that components run with, and those that they are configured with; who uses a port.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import understanding
 from pyinfra_kube.facts.systemd import Unit, read_unit, unit_command
 
-# All-in-one programs take the component as their first word, some without its prefix.
+# All-in-one programs take the component as their first argument, some without its prefix.
 _HYPERKUBE = ("hyperkube", "km")
 
 
 @dataclass(frozen=True)
-class ProcessState:
+class ProcessState(Printable):
     """
     One component on a host.
 
     + pid: of the process that runs, 0 for none
-    + running: flags of that process, ``None`` where none runs
-    + configured: flags that the unit of its name gives, variables of its environment files filled
+    + running: flags of that process; ``None`` where none runs
+    + configured: flags in the unit of its name, with the variables of its environment files filled
       in; ``None`` where there is no such unit
     """
 
@@ -41,7 +42,7 @@ class Flags(FactBase[dict[str, ProcessState]]):
     Returns the effective flags of components, running as a unit or in a pod, without their
     leading dashes. A flag without a value is ``true``, as the components take it.
 
-    + names: names of the programs, as ``kubelet``, ``kube-proxy``
+    + names: names of the programs, for example ``kubelet``, ``kube-proxy``
 
     .. code:: python
 
@@ -56,7 +57,7 @@ class Flags(FactBase[dict[str, ProcessState]]):
     """
 
     default = dict
-    # Whole environment files are read, and may hold anything.
+    # It reads whole environment files, which may hold anything.
     secret = True
 
     @override
@@ -68,7 +69,7 @@ class Flags(FactBase[dict[str, ProcessState]]):
             f"echo {shlex.quote(f'of {name}.service')}\n{unit_command(f'{name}.service')}"
             for name in names
         )
-        # Other programs' command lines are nobody's business: they may hold secrets.
+        # Command lines of other programs may hold secrets.
         return f"""\
 for file in $(grep -lszxE '([^ ]*/)?({programs})' /proc/[0-9]*/cmdline); do
 set -f -- $(tr '\\0' '\\n' 2>/dev/null < "$file" | head -n 2 | sed 's|.*/||')
@@ -108,13 +109,13 @@ done
 
 
 @dataclass(frozen=True)
-class Listener:
+class Listener(Printable):
     """
     What listens on a port.
 
     + program: its name; empty for the kernel
     + pid: its process, 0 for the kernel
-    + groups: its control groups, which name its unit or its container
+    + groups: its control groups, which contain the name of its unit or container
     """
 
     program: str = ""
@@ -124,7 +125,7 @@ class Listener:
 
 class Listeners(FactBase[dict[int, list[Listener]]]):
     """
-    Returns what listens on TCP ports; one that is free is left out.
+    Returns what listens on TCP ports. A free port is left out.
 
     + ports: numbers
 

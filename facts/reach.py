@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 # The link of a place on its host, and the mark by which it is known as ours.
 LINK = "kube-reach"
 ALIAS = "pyinfra-kube"
@@ -23,7 +25,7 @@ LIFE = 120
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Printable):
     """
     A network namespace on a node's bridge, as a pod has one.
 
@@ -188,7 +190,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Visit:
+class Visit(Printable):
     """
     What became of packets.
 

@@ -1,5 +1,5 @@
 """
-IPv4 routes of a host's main table (N6).
+IPv4 routes of a host's main table.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.iproute import answers, if_there
 
 
 @dataclass(frozen=True)
-class Route:
+class Route(Printable):
     """
     One route.
 
     + destination: network in CIDR form; ``0.0.0.0/0`` is the default route
     + via: the gateway's address, ``None`` for a network on the link itself
-    + dev: the link; where ``None`` is wanted the kernel chooses it
+    + dev: the link; wanted as ``None``, the kernel chooses it
     + protocol: who made it: ``kernel``, ``static``, ``dhcp`` … or a number
     + metric: the lower wins
     + type: ``unicast``, ``blackhole``, ``unreachable`` …
@@ -53,7 +54,7 @@ class Routes(FactBase["list[Route] | None"]):
 
     @override
     def command(self) -> str:
-        # The loopback, which is always there, tells that ip(8) answers.
+        # The loopback is always there: its routes show that ip(8) works.
         return if_there("ip -j link show dev lo && ip -4 -j route show table main")
 
     @override
@@ -79,6 +80,6 @@ def _route(data: dict[str, Any]) -> Route:
 
 
 def network(text: str) -> str:
-    """A destination as iproute2 takes or prints it, in CIDR form: ``default``, ``192.0.2.1`` …"""
+    """A destination of iproute2 (``default``, ``192.0.2.1``) in CIDR form."""
 
     return "0.0.0.0/0" if text == "default" else str(IPNetwork(text).cidr)

@@ -1,5 +1,5 @@
 """
-Systemd units: what they are, since when they run, and how old their configuration is.
+systemd units: their state, since when they run, and how old their configuration is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import understanding
 from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
 
@@ -39,7 +40,7 @@ class UnitState:
 
     + load: ``loaded``, ``not-found``, ``masked`` …
     + active: ``active``, ``inactive``, ``failed``, ``activating`` …
-    + sub: the finer state, as ``running`` or ``exited``
+    + sub: the finer state, for example ``running`` or ``exited``
     + enabled: ``enabled``, ``disabled``, ``static``, ``masked`` … (empty where there is no file)
     + reload_needed: whether its files changed since systemd read them
     + pid: its main process, 0 for none
@@ -62,7 +63,7 @@ class UnitState:
 
 
 @dataclass(frozen=True)
-class UnitStates:
+class UnitStates(Printable):
     """
     What :class:`Units` returns.
 
@@ -83,7 +84,7 @@ class Units(FactBase[UnitStates]):
     Returns the state of units, any number of them in one round trip. A unit that is not installed
     has ``load="not-found"``.
 
-    + units: full names, as ``docker.service``
+    + units: full names, for example ``docker.service``
     + config: files or directories that the units read, to compare their age
 
     .. code:: python
@@ -109,7 +110,7 @@ class Units(FactBase[UnitStates]):
     @override
     def command(self, units: Sequence[str], config: Sequence[str] = ()) -> str:
         self.units = list(units)
-        # A drop-in that was removed shows only in the age of its directory.
+        # Only the age of its directory tells that a drop-in was removed.
         folders = [f"/etc/systemd/system/{unit}.d" for unit in units]
         properties = ",".join(_PROPERTIES)
         fragments = "$(printf '%s\\n' \"$shown\" | sed -n 's/^FragmentPath=//p;s/^DropInPaths=//p')"
@@ -160,7 +161,7 @@ fi"""
                     stats[int(line.split()[1])] = line[len("stat ") :]
                 elif "=" in line and not line.startswith("other "):
                     key, value = line.split("=", 1)
-                    # Every unit shows the same keys: one that comes again begins the next unit.
+                    # Every unit has the same keys: a key that comes again begins the next unit.
                     if not blocks or key in blocks[-1]:
                         blocks.append({})
                     blocks[-1][key] = value
@@ -175,7 +176,7 @@ fi"""
         return UnitStates("systemd", clock.now, units, mtimes)
 
 
-# Which units that others require are masked. What a masked unit requires only its file tells.
+# Which required units are masked. Only the file of a masked unit tells what it requires itself.
 _MASKED = r"""
 masked() {
   required=$(printf '%s\n' "$1" | sed -n 's/^\(Requires\|Requisite\|BindsTo\)=//p')
@@ -226,12 +227,11 @@ def _started(shown: dict[str, str], stat: str | None, clock: Clock) -> float:
 
 class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
     """
-    Returns the files that give a unit another command line than a unit file in /etc does, whether
-    that is there or not: drop-ins, and unit files that come before it. A unit without any is left
-    out.
+    Returns the files that override the command line of a unit file in /etc, which need not exist:
+    drop-ins, and unit files that take precedence. A unit without any is left out.
 
-    + units: full names, as ``kubelet.service``
-    + root: the folder of a system that is looked at from outside
+    + units: full names, for example ``kubelet.service``
+    + root: root folder of another system, for example a mounted one
 
     .. code:: python
 
@@ -247,7 +247,7 @@ class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
             f"unit={shlex.quote(unit)} seen=\nfor file in {files} {_drop_ins(unit)}; do look; done"
             for unit in units
         )
-        # A drop-in hides one of its name in the folders after its own.
+        # A drop-in hides those of the same name in later folders.
         return f"""\
 look() {{
 [ -e "$file" ] || return 0
@@ -269,7 +269,7 @@ root={shlex.quote(root)}
 
 
 def _drop_ins(unit: str) -> str:
-    """Shell patterns of a unit's drop-ins: its own, those of all that begin alike, of its kind."""
+    """Shell patterns of a unit's drop-ins: of its name, of its name's prefixes, of its type."""
 
     stem, _, kind = unit.rpartition(".")
     begins = [f"{stem[: at + 1]}.{kind}" for at in range(len(stem)) if stem[at] == "-"]
@@ -281,7 +281,7 @@ def _drop_ins(unit: str) -> str:
     return " ".join([*own, *(f'"$root"{folder}/{kind}.d/*.conf' for folder in _FOLDERS)])
 
 
-# Where systemd looks first of all, for units and for drop-ins, and where it looks then.
+# The folders that systemd searches before /etc, and /etc and those after it.
 _ABOVE = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",

@@ -16,6 +16,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.docker import RUNS
 from pyinfra_kube.facts.times import NOW, Clock
@@ -52,7 +53,7 @@ class PodContainer:
 
 
 @dataclass(frozen=True)
-class StaticPodStates:
+class StaticPodStates(Printable):
     """
     What :class:`StaticPods` returns.
 

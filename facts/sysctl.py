@@ -1,5 +1,5 @@
 """
-Kernel settings: what they are, what files make of them at boot, and the modules they need (H1).
+Kernel settings: their values, what files set at boot, and the modules that they need.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
+
+from pyinfra_kube.engine.printable import Printable
 
 
 def path(key: str) -> str:
@@ -41,7 +43,7 @@ class Sysctls(FactBase["dict[str, str | None]"]):
     def command(self, keys: Sequence[str]) -> str:
         pairs = " ".join(shlex.quote(word) for key in keys for word in (key, path(key)))
         self.keys = list(keys)
-        # Not with read: dash asks for a letter at a time, and the kernel gives a number whole.
+        # Not with read: dash reads one byte at a time, and the kernel gives a number only whole.
         return f"""\
 set -- {pairs}
 while [ $# -gt 1 ]; do
@@ -63,7 +65,7 @@ done"""
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Printable):
     """
     A line of a file that sets a kernel setting at boot.
 
@@ -79,8 +81,8 @@ class Setting:
 
 class SysctlSettings(FactBase[list[Setting]]):
     """
-    Returns what the files of sysctl.d set at boot, in the order in which they are read: the last
-    one wins. A file in /etc hides one of the same name in /run and /usr/lib.
+    Returns what the files of sysctl.d set at boot, in the order in which they are read. The last
+    one wins. A file in /etc hides those of the same name in /run and /usr/lib.
 
     .. code:: python
 
@@ -94,7 +96,7 @@ class SysctlSettings(FactBase[list[Setting]]):
         return (
             "for file in /etc/sysctl.d/*.conf /run/sysctl.d/*.conf /usr/local/lib/sysctl.d/*.conf "
             "/usr/lib/sysctl.d/*.conf /lib/sysctl.d/*.conf /etc/sysctl.conf; do "
-            # In the C locale any bytes are text.
+            # In the C locale any byte is text.
             '[ -f "$file" ] && LC_ALL=C grep -aEH "^[[:space:]]*-?[a-z]" "$file"; '
             "[ $? -le 1 ] || exit 1; done; true"
         )
@@ -115,7 +117,7 @@ class SysctlSettings(FactBase[list[Setting]]):
 
 
 def _rank(file: str) -> str:
-    """What files are sorted by: their name; ``sysctl --system`` reads /etc/sysctl.conf last."""
+    """The sort key of a file: its name. ``sysctl --system`` reads /etc/sysctl.conf last."""
 
     return "~" if file == "/etc/sysctl.conf" else file.rsplit("/", 1)[-1]
 
@@ -128,9 +130,8 @@ def _dotted(key: str) -> str:
 
 class Modules(FactBase[dict[str, str]]):
     """
-    Returns how the kernel has each module: ``loaded``, ``builtin``, ``available`` (could be
-    loaded), ``missing``; ``unknown`` where the host has no modules of its kernel, as in a
-    container.
+    Returns the state of each kernel module: ``loaded``, ``builtin``, ``available`` (can be loaded),
+    ``missing``, or ``unknown`` where the host has no modules of its kernel (in a container).
 
     + modules: names of modules
 

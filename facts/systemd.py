@@ -14,7 +14,7 @@ _SPACE = " \t\n\r"
 _LINE_END = "\n\r"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# From this release on a backslash at the end of a comment does not make the next line one too.
+# From this release on, a backslash at the end of a comment does not continue it.
 COMMENTS_END = 254
 
 
@@ -23,9 +23,9 @@ class Assignment:
     """
     One assignment of an environment file, with its place in the text.
 
-    + name: as it stands there, which may be none that systemd takes: ``export A``
+    + name: as written, which systemd may not accept: ``export A``
     + value: without quotes and escapes
-    + start, end: from its first letter to the end of its last line
+    + start, end: positions of its first letter and of the end of its last line
     + closed: whether it ends before the text does
     """
 
@@ -37,12 +37,12 @@ class Assignment:
 
     @property
     def valid(self) -> bool:
-        """Whether systemd gives it to a unit."""
+        """Whether systemd accepts it."""
         return bool(_NAME.fullmatch(self.name))
 
 
 class _Reader:
-    """Goes through an environment file letter by letter."""
+    """Reads an environment file letter by letter."""
 
     def __init__(self, text: str, systemd: int) -> None:
         # systemd reads no further than a zero.
@@ -148,8 +148,8 @@ class _Reader:
 
 def assignments(text: str, systemd: int = COMMENTS_END) -> list[Assignment]:
     """
-    Read an environment file as systemd does; what it ignores is left out, but for names that it
-    does not take.
+    Return the assignments that systemd sees in an environment file, also those with names that it
+    does not accept.
 
     + text: of the file
     + systemd: its release
@@ -165,7 +165,7 @@ def assignments(text: str, systemd: int = COMMENTS_END) -> list[Assignment]:
 
 def variables(text: str, systemd: int = COMMENTS_END) -> dict[str, str]:
     """
-    Return what a unit gets of an environment file: name → value.
+    Return the variables that a unit gets from an environment file: name → value.
 
     + text: of the file
     + systemd: its release
@@ -176,7 +176,7 @@ def variables(text: str, systemd: int = COMMENTS_END) -> dict[str, str]:
 
 def assignment(name: str, value: str) -> str:
     """
-    Write an assignment that systemd and a shell read alike.
+    Return an assignment that systemd and a shell read alike.
 
     + name: of the variable
     + value: any text without a zero
@@ -194,10 +194,10 @@ def assignment(name: str, value: str) -> str:
 
 def set_variable(text: str, name: str, value: str, systemd: int = COMMENTS_END) -> str:
     """
-    Return the text of an environment file with a variable set, and all others as they are.
+    Return the text of an environment file with a variable set, and everything else unchanged.
 
     + text: of the file
-    + name, value: what is set, in place of the last assignment of this name
+    + name, value: replaces the last assignment of this name
     + systemd: its release
     """
 
@@ -207,14 +207,14 @@ def set_variable(text: str, name: str, value: str, systemd: int = COMMENTS_END) 
     if last:
         return text[: last.start] + assignment(name, value) + text[last.end :]
     line = f"{assignment(name, value)}\n"
-    # What is open at the end would take in a line that follows; nothing is at the beginning.
+    # An assignment that is open at the end of the text would swallow a line after it.
     open_end = (found and not found[-1].closed) or not text.endswith("\n") or "\\" in text[-3:]
     return line + text if text and open_end else text + line
 
 
 def split_words(text: str) -> list[str]:
     """
-    Split the value of a variable as systemd does where a command line has it as ``$NAME``.
+    Split the value of a variable as systemd does for ``$NAME`` in a command line.
 
     + text: the value
 
@@ -265,8 +265,8 @@ class Word:
     One word of a command line.
 
     + text: with variables filled in
-    + variable: whose value holds it, where it is one of the words of ``$NAME``
-    + within: the variables that are filled in inside of it, as ``${NAME}``
+    + variable: the variable whose value it comes from, for a word of ``$NAME``
+    + within: the variables that are filled in inside it, for ``${NAME}``
     """
 
     text: str
@@ -305,7 +305,7 @@ class Unit:
     + pid: of its main process, 0 for none
     + words: its command line, the program first, variables as they are written
     + environment: its own variables
-    + files: its environment files that are there, in the order in which it reads them → text
+    + files: text by path of its environment files that exist, in the order in which it reads them
     + systemd: the release
     """
 
@@ -323,7 +323,7 @@ class Unit:
 
     @property
     def sources(self) -> dict[str, str]:
-        """The variables that it has → the environment file that gives it, empty for none."""
+        """The environment file that sets each of its variables; empty for none."""
         places = dict.fromkeys(self.environment, "")
         for path, text in self.files.items():
             places |= dict.fromkeys(variables(text, self.systemd), path)
@@ -331,7 +331,7 @@ class Unit:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The values of its variables: what a file says wins."""
+        """The values of its variables; those in files win."""
         values = dict(self.environment)
         for text in self.files.values():
             values |= variables(text, self.systemd)
@@ -353,7 +353,7 @@ def unit_command(unit: str) -> str:
     escaped = "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in unit)
     of = f"/org/freedesktop/systemd1/unit/{escaped} org.freedesktop.systemd1.Service"
     properties = "LoadState,MainPID,ExecStart,Environment,EnvironmentFiles"
-    # systemctl does not tell where a word ends; the bus, which not every host has, does.
+    # Only the bus tells where a word ends; not every host has busctl.
     return f"""\
 if command -v systemctl >/dev/null 2>&1; then
 systemctl --version 2>/dev/null | sed -n '1s/^/version /p'
@@ -377,7 +377,7 @@ def read_unit(lines: Sequence[str]) -> Unit:
     """
     Read what ``unit_command`` printed.
 
-    + lines: those of it that begin with ``version``, ``unit``, ``bus`` or ``read``
+    + lines: its lines that begin with ``version``, ``unit``, ``bus`` or ``read``
 
     Raises ``ValueError`` with the path of an environment file that systemd does not read.
     """

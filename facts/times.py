@@ -1,8 +1,8 @@
 """
 When processes started and files changed, on one clock.
 
-A wall clock may be set while a service runs, so the age of a process is taken from the kernel and
-counted back from now; both sides of "started before its configuration changed" then agree.
+The wall clock may be set while a service runs. So the age of a process is taken from the kernel and
+counted back from now, and both sides of "started before its configuration changed" agree.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from pyinfra_kube.engine.tools import understanding
 
-# A process that starts to be read is as old as now: no uptime is needed, which containers fake. On
-# a busy host much may lie between the two clocks: they are read until they were read together.
+# A process that has just started tells the kernel's time: containers fake the uptime. On a busy
+# host much time may pass between reading the two clocks: they are read again until it did not.
 NOW = """\
 ticks() { shift 21; echo "$1"; }
 for try in 1 2 3 4 5 6 7 8 9 10; do
@@ -29,7 +29,7 @@ echo "now $wall $kernel\""""
 
 _TICKS_PER_SECOND = 100
 
-# What both readings of the kernel's clock may be off together.
+# Seconds that both readings of the kernel's clock may be off together.
 _TOLERANCE = 0.02
 
 
@@ -58,15 +58,15 @@ class Clock:
         return round(self.at(_start_ticks(stat) / _TICKS_PER_SECOND) + _TOLERANCE, 3)
 
     def at(self, seconds: float) -> float:
-        """Return when the kernel's clock stood at so many seconds."""
+        """Return the time at which the kernel's clock showed so many seconds."""
 
         return round(self.now - self.ticks / _TICKS_PER_SECOND + seconds, 3)
 
 
 class Mtimes(FactBase[dict[str, float]]):
     """
-    Returns when files last changed, in seconds since the epoch; links are followed, and what does
-    not exist is left out.
+    Returns when files last changed, in seconds since the epoch. Links are followed. A path that
+    does not exist is left out.
 
     + paths: absolute paths
 
@@ -89,7 +89,7 @@ class Mtimes(FactBase[dict[str, float]]):
 
 def mtimes_command(paths: Sequence[str], more: str = "") -> str:
     """
-    Return the shell text that prints when files last changed, following links.
+    Return shell text that prints when files last changed, following links.
 
     + paths: absolute paths; what does not exist is left out
     + more: shell words that expand to further paths
@@ -107,5 +107,5 @@ def parse_mtime(line: str) -> tuple[str, float]:
 
 
 def _start_ticks(stat: str) -> int:
-    # The second field, a name in brackets, may hold anything; the start time is the 22nd.
+    # The second field, a name in brackets, may hold anything. The start time is the 22nd field.
     return int(stat.rpartition(")")[2].split()[19])

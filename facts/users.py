@@ -1,5 +1,5 @@
 """
-Users of the API server, in its files of tokens and of passwords.
+Users in the API server's files of tokens and passwords.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 
 @dataclass(frozen=True)
-class UserRow:
+class UserRow(Printable):
     """
-    One user. What identifies him to the API server, his token or password, is in ``text`` only.
+    One user. The token or password is only in ``text``.
 
-    + user, uid: as the API server knows him
-    + groups: as they are written, with commas between
-    + text: the whole row as it stands there; a secret
+    + user, uid: name and id
+    + groups: separated by commas
+    + text: the whole row as written; a secret
     """
 
     user: str
@@ -34,7 +36,7 @@ class UserRow:
 
 class UserTables(FactBase[dict[str, tuple[UserRow, ...]]]):
     """
-    Returns the users in each of the files; a file that does not exist is left out.
+    Returns the users in each of the files. A file that does not exist is left out.
 
     + paths: absolute paths of the API server's ``--token-auth-file`` or ``--basic-auth-file``:
       rows of a secret, a user, an id and, where there are any, groups
@@ -67,7 +69,7 @@ class UserTables(FactBase[dict[str, tuple[UserRow, ...]]]):
             try:
                 found[path] = rows(base64.b64decode(text, validate=True).decode())
             except (ValueError, csv.Error) as error:
-                # What stands there is a secret, in an error too.
+                # The text is a secret, in an error too.
                 why = str(error) if isinstance(error, _Wrong) else "no rows of values"
                 raise FactProcessError(
                     f"{path}: {why}; no API server starts with it: mend it, or move it away"
@@ -85,7 +87,7 @@ def rows(text: str) -> tuple[UserRow, ...]:
 
     + text: of the file
 
-    Raises ``ValueError`` or ``csv.Error`` for what the API server does not read.
+    Raises ``ValueError`` or ``csv.Error`` where the API server would not read it.
     """
 
     lines = list(io.StringIO(text, newline="\n"))

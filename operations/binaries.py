@@ -15,11 +15,11 @@ from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.digest import published_sha256, sha256_of
-from pyinfra_kube.engine.file_states import Files, FileState
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.files import Files, FileState
 
 __all__ = ["Binary", "binaries"]
 
@@ -67,7 +67,7 @@ class Binary:
 @operation()
 def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     """
-    Have programs in their places, each checked by digest (S1).
+    Have programs in their places, each checked by digest.
 
     A program is replaced whole, after its digest was found right; what uses the old one keeps it
     until it is restarted.

@@ -9,14 +9,13 @@ from collections.abc import Generator, Sequence
 
 from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.boot_units import boot_unit, plan_unit
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.bridge import Link, Links
+from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
 
 
 @operation()
@@ -77,11 +76,10 @@ def bridge(
         before=["docker.service", "kubelet.service"],
         present=present and persist,
     )
-    script = join([live, plan_unit(unit, description)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"bridge {bridge} is {'as wanted' if present else 'absent'}")
+    yield from run_or_noop(
+        join([live, plan_unit(unit, description)]),
+        f"bridge {bridge} is {'as wanted' if present else 'absent'}",
+    )
 
 
 def _check_name(bridge: str) -> None:

@@ -17,10 +17,8 @@ from pyinfra.api import OperationError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.file_states import Files
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.docker import (
@@ -34,7 +32,9 @@ from pyinfra_kube.facts.docker import (
     split_flags,
     texts,
 )
+from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.systemd import join_words, set_variable, split_words
+from pyinfra_kube.operations.files import File, plan_files
 from pyinfra_kube.operations.iptables import remove_docker_rules
 
 DROP_IN = "/etc/systemd/system/docker.service.d/kubernetes.conf"
@@ -116,11 +116,7 @@ def docker(
     for line in choice.stays:
         changes.say(f"docker: {line}")
     _say_moves(state, choice, place)
-    script = plan_files(files)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("docker is configured as wanted")
+    yield from run_or_noop(plan_files(files), "docker is configured as wanted")
 
 
 @operation()
@@ -156,11 +152,7 @@ def docker0_absent() -> Generator[StringCommand, None, None]:
         changes.show("link docker0: present → absent")
         text = "[ ! -e /sys/class/net/docker0 ] || ip link delete docker0"
         scripts.append(Script(text, "delete the link docker0"))
-    script = join(scripts)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("nothing is left of docker's own network")
+    yield from run_or_noop(join(scripts), "nothing is left of docker's own network")
 
 
 @operation()

@@ -11,17 +11,16 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pyinfra.api import OperationValueError, StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.file_states import Files, FileState
-from pyinfra_kube.engine.files import WRITER, File, plan_files, refuse_obstacles
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
-from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.environment import KEPT, EnvironmentFiles, EnvironmentText
+from pyinfra_kube.facts.files import Files, FileState
+from pyinfra_kube.operations.files import WRITER, File, plan_files, refuse_obstacles
 
 __all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
 
@@ -99,11 +98,9 @@ def environment_files(files: Sequence[EnvironmentFile]) -> Generator[StringComma
         )
     """
 
-    script = plan_environment_files(files)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{len(files)} environment files are as wanted")
+    yield from run_or_noop(
+        plan_environment_files(files), f"{len(files)} environment files are as wanted"
+    )
 
 
 def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
@@ -155,10 +152,7 @@ def runtime_directory(
             File(path, kind="directory", mode=mode, user=user, group=group),
         ]
     )
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{path} is as wanted")
+    yield from run_or_noop(script, f"{path} is as wanted")
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def keys(
     key: str = "",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set or remove keys of etcd (M1). Every write holds only for the value that was read before:
+    Set or remove keys of etcd. Every write holds only for the value that was read before:
     what somebody else set in between is not lost, the operation fails instead. Only a removal
     through v2 that gives no ``previous`` holds for any value.
 

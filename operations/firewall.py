@@ -1,5 +1,5 @@
 """
-See what stops a cluster's packets, in whatever flavour of firewall (N6).
+See what stops a cluster's packets, in whatever flavour of firewall.
 """
 
 from __future__ import annotations

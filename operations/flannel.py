@@ -16,9 +16,8 @@ from pyinfra_kube.cluster.components import flanneld as daemon
 from pyinfra_kube.cluster.components.flanneld import PREFIX, Backend
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.bridge import Link, Links
@@ -35,6 +34,7 @@ from pyinfra_kube.facts.flannel import (
 )
 from pyinfra_kube.operations import etcd
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
+from pyinfra_kube.operations.files import File, plan_files
 from pyinfra_kube.operations.flannel_agreement import HostNetwork
 
 SYSCONFIG = "/etc/sysconfig/flanneld"
@@ -189,10 +189,7 @@ def flanneld(
     script = join(
         [plan_environment_files([EnvironmentFile(SYSCONFIG, variables)]), plan_files(files)]
     )
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("flanneld's options are as wanted")
+    yield from run_or_noop(script, "flanneld's options are as wanted")
 
 
 def _require(found: LeaseStates, endpoints: Sequence[str], prefix: str, api: Api) -> None:
@@ -267,10 +264,7 @@ def lease(
             # flanneld keeps a device that is there, with a wrong MTU too.
             keep = "none" if wrong else device or "none"
             script = _renewal(removal, state.subnet.network or network, keep)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("flanneld's lease is of the network that is configured")
+    yield from run_or_noop(script, "flanneld's lease is of the network that is configured")
 
 
 def stale_leases(leases: Iterable[Lease], network: str) -> list[Lease]:
@@ -421,11 +415,7 @@ def docker_options(
     if reason:
         changes.show(f"docker.service: restarted: {reason}")
         scripts.append(_restart(bridge))
-    script = join(scripts)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("docker uses flannel's subnet")
+    yield from run_or_noop(join(scripts), "docker uses flannel's subnet")
 
 
 def _start(line: str) -> str:
@@ -487,11 +477,7 @@ def cni_options() -> Generator[StringCommand, None, None]:
     """
 
     text = render(f"{CNI_CONFIG[1:]}.j2", subnet_file=SUBNET_FILE)
-    script = plan_files([File(CNI_CONFIG, text)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("CNI uses flannel's subnet")
+    yield from run_or_noop(plan_files([File(CNI_CONFIG, text)]), "CNI uses flannel's subnet")
 
 
 @operation()

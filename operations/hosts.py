@@ -16,11 +16,11 @@ from pyinfra.api import OperationError, OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import discovering, read
 from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, Reachable, hosts_lines
+from pyinfra_kube.operations.files import File, plan_files
 
 PATH = "/etc/hosts"
 
@@ -93,10 +93,7 @@ def hosts(
     content = text.encode(errors="surrogateescape")
     script = plan_files([File(PATH, content, keep=True)]) if text != found.text else None
     seen = names.check() if present and found.sources is not None else None
-    if script:
-        yield join([script, seen]) or script
-    else:
-        ctx_host.get().noop(f"{PATH} is as wanted")
+    yield from run_or_noop(join([script, seen]) if script else None, f"{PATH} is as wanted")
 
 
 @operation()

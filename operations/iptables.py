@@ -10,17 +10,16 @@ from collections.abc import Generator, Iterable, Sequence
 
 from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.boot_units import boot_unit, plan_unit
-from pyinfra_kube.engine.files import File
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
+from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
 from pyinfra_kube.operations.docker_rules import Docker
+from pyinfra_kube.operations.files import File
 
 # What restores or flushes whole tables at boot comes before ours.
 _AFTER = ("iptables.service", "netfilter-persistent.service", "nftables.service")
@@ -77,11 +76,10 @@ def rules(
         removing = _unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
 
     unit = plan_unit(_unit(wishes, owner, present and persist), _description(owner))
-    script = join([_live(adding, removing), unit])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"iptables rules are {'as wanted' if present else 'absent'}")
+    yield from run_or_noop(
+        join([_live(adding, removing), unit]),
+        f"iptables rules are {'as wanted' if present else 'absent'}",
+    )
 
 
 @operation()
@@ -195,10 +193,7 @@ def remove_docker_rules(
             Script("\n".join(clearing), summary="remove docker's chains") if clearing else None,
         ]
     )
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("docker has no iptables rules")
+    yield from run_or_noop(script, "docker has no iptables rules")
 
 
 # -- What is wanted ------------------------------------------------------------------------------

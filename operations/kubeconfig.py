@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
+from pyinfra_kube.operations.files import File, plan_files
 
 
 @operation()
@@ -42,8 +42,4 @@ def kubeconfig(
     """
 
     files = [File(path, text, mode, user, group, secret=True) for path, text in paths.items()]
-    script = plan_files(files)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{len(files)} kubeconfigs are as wanted")
+    yield from run_or_noop(plan_files(files), f"{len(files)} kubeconfigs are as wanted")

@@ -67,7 +67,7 @@ def node_objects(
     wait: int = 60,
 ) -> Generator[StringCommand, None, None]:
     """
-    Set pod CIDRs and labels of nodes, make or delete their objects (F7, M6).
+    Set pod CIDRs and labels of nodes, make or delete their objects.
 
     The API server never lets a node's pod CIDR change: another one is refused.
 

@@ -65,7 +65,7 @@ def packages(
     removable: Sequence[str] = (),
 ) -> Generator[PyinfraCommand, None, None]:
     """
-    Install packages that are missing, all in one command (S3). What is installed stays as it is,
+    Install packages that are missing, all in one command. What is installed stays as it is,
     in its version too; only a package that is given as an RPM file gets that file's version.
 
     The lists of apt are refreshed only when something is missing; dnf refreshes its own. What a

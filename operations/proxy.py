@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.templates import render
+from pyinfra_kube.operations.files import File, plan_files
 
 UNIT = "/etc/systemd/system/kube-proxy.service"
 
@@ -59,8 +59,4 @@ def proxy(
         nofile=nofile,
         restart_sec=restart_sec,
     )
-    script = plan_files([File(UNIT, text)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("kube-proxy's unit is as wanted")
+    yield from run_or_noop(plan_files([File(UNIT, text)]), "kube-proxy's unit is as wanted")

@@ -106,6 +106,12 @@ def send(
     + to: hosts whose places to reach; those that have none in this run are left out
     + targets: further ports
     + look: what is called where something did not arrive
+
+    **Example:**
+
+    .. code:: python
+
+        reach.send(name="Send packets", places=places, to=["kube-node-2"], visits=visits)
     """
 
     host = ctx_host.get()
@@ -144,6 +150,12 @@ def arrived(
     + places: as ``take_place`` noted them
     + visits: as ``send`` noted them
     + causes: gives what may have stopped them
+
+    **Example:**
+
+    .. code:: python
+
+        reach.arrived(name="See that all packets arrived", places=places, visits=visits)
     """
 
     host = ctx_host.get()

@@ -1,5 +1,5 @@
 """
-Manage the routes to the pods of other hosts (N6).
+Manage the routes to the pods of other hosts.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 from netaddr import AddrFormatError, IPAddress, IPNetwork
 from pyinfra.api import OperationValueError, StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.boot_units import boot_unit, plan_unit
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts import routes as facts
+from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
 
 # The number in the kernel's "proto" field that marks our routes; no routing daemon uses it.
 PROTOCOL = 76
@@ -103,11 +102,9 @@ def routes(
         retry=True,
         present=bool(wanted) and persist,
     )
-    script = join([live if lines else None, plan_unit(persistent, _DESCRIPTION)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("routes are as wanted")
+    yield from run_or_noop(
+        join([live if lines else None, plan_unit(persistent, _DESCRIPTION)]), "routes are as wanted"
+    )
 
 
 def _is(wanted: Route, found: facts.Route, protocol: int) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.users import UserRow, UserTables, rows
+from pyinfra_kube.operations.files import File, plan_files
 
 
 @operation()
@@ -48,11 +48,7 @@ def secret_files(
     wanted = [
         File(path, content, mode, user, group, secret=True) for path, content in files.items()
     ]
-    script = plan_files(wanted)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{len(wanted)} secret files are as wanted")
+    yield from run_or_noop(plan_files(wanted), f"{len(wanted)} secret files are as wanted")
 
 
 @operation()
@@ -93,11 +89,7 @@ def user_tables(
         _show_users(path, rows(text), there, others)
         content = text + "".join(row.text for row in others)
         wanted.append(File(path, content, mode, user, group, secret=True))
-    script = plan_files(wanted)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("the users of the API server are as wanted")
+    yield from run_or_noop(plan_files(wanted), "the users of the API server are as wanted")
 
 
 def _show_users(

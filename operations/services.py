@@ -82,7 +82,7 @@ class Unit:
 @operation()
 def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
     """
-    Set the state of any number of units, stops first, then starts in the order given (N7, H4).
+    Set the state of any number of units, stops first, then starts in the order given.
 
     A unit is restarted when an operation of this run gives one of its files another content, or
     when it started before one of them last changed, so that a restart that an earlier run did not

@@ -13,18 +13,17 @@ from typing import Any, Literal, cast
 
 import yaml
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import pending
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodStates
 from pyinfra_kube.facts.times import Mtimes
+from pyinfra_kube.operations.files import File, plan_files
 
 __all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
 
@@ -248,11 +247,9 @@ def static_pods(
     for one in restarts:
         item = one.container
         changes.show(f"pod {item.pod}: {item.container} restarted: {one.why}")
-    script = join([files, _script(restarts, states, mtimes)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{len(pods)} static pods are as wanted")
+    yield from run_or_noop(
+        join([files, _script(restarts, states, mtimes)]), f"{len(pods)} static pods are as wanted"
+    )
 
 
 @dataclass(frozen=True)

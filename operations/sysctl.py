@@ -12,11 +12,11 @@ from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.sysctl import Modules, Setting, Sysctls, SysctlSettings, path
+from pyinfra_kube.operations.files import File, plan_files
 
 
 @operation()
@@ -68,11 +68,10 @@ def sysctls(
     _warn_of_overriding(wanted, file)
 
     live = Script("\n".join(lines), summary=_summary(loading, wanted, values))
-    script = join([live if lines else None, plan_files(_files(wanted, states, file, modules_file))])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("kernel settings are as wanted" if present else f"{file} is absent")
+    yield from run_or_noop(
+        join([live if lines else None, plan_files(_files(wanted, states, file, modules_file))]),
+        "kernel settings are as wanted" if present else f"{file} is absent",
+    )
 
 
 def _value(key: str, value: str | int) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gevent
 from pyinfra import logger
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
+from pyinfra_kube.engine.internals import sleep
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import ask_now, expect_at_execution, read
@@ -198,7 +198,7 @@ def _wait(checks: Sequence[Check], timeout: int, questions: Mapping[str, Any]) -
             said = now
             names = ", ".join(check.name for check in failing)
             host.log(f"waiting ({now - start:.0f} s of at most {timeout} s) until: {names}")
-        gevent.sleep(_PAUSE)
+        sleep(_PAUSE)
         answers = ask_now(Checks, **questions)
 
 

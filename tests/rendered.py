@@ -32,11 +32,11 @@ from pyinfra_kube.cluster.credential_set import TOKENS
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.deploys.scratch import scratch
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.snapshot import discovering
 from pyinfra_kube.facts.hosts import HostsFile
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
+from pyinfra_kube.operations.files import File, plan_files
 from tests.unit.blank import Path_, prepared
 
 REPOSITORY = Path(__file__).parents[1]

@@ -21,6 +21,7 @@ from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.phases.firewalls import kubelet_port, look_at_firewalls
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.engine.internals import has_operations
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.recent_log import WORDS
 from pyinfra_kube.engine.snapshot import read
@@ -333,7 +334,7 @@ def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
     state = ctx_state.get()
     activated = {host.name for host in state.activated_hosts}
     failed = {
-        host.name: "failed, see above" if state.ops[host] else "left out, see above"
+        host.name: "failed, see above" if has_operations(host) else "left out, see above"
         for host in state.failed_hosts
     }
     rows = [("HOST", "ADDRESS", "RUNS", "POD CIDR")]

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import gevent
-from gevent.lock import RLock
 from pyinfra import logger
 from pyinfra.api import Host, State
 from pyinfra.api.exceptions import FactError
-from pyinfra.context import ctx_config, ctx_host, ctx_state
+from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.cluster.allocation import (
     AddressPlan,
@@ -42,7 +40,7 @@ from pyinfra_kube.cluster.spec import (
 from pyinfra_kube.deploys.run.allocations import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
-from pyinfra_kube.engine.snapshot import asked_as, told_by_deploy
+from pyinfra_kube.engine import internals
 from pyinfra_kube.operations.flannel_agreement import check_iface
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
@@ -148,7 +146,7 @@ class Cluster:
 
 
 _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
-_lock = RLock()
+_lock = internals.Lock()
 
 
 def current_cluster() -> Cluster:
@@ -317,18 +315,16 @@ def _gather(state: State, spec: ClusterSpec) -> tuple[dict[str, HostFacts], dict
     """What every connected host tells, asked at once, and why some tell nothing."""
 
     hosts = [host for host in state.inventory.get_active_hosts() if _has_role(spec, host)]
-    told = told_by_deploy()
+    arguments = internals.deploy_arguments()
 
-    def ask(host: Host) -> HostFacts | FactError:
-        with ctx_config.use(state.config.copy()), ctx_host.use(host), asked_as(told):
+    def ask() -> HostFacts | FactError:
+        with internals.called_with(arguments):
             try:
                 return gather(spec, CA_CERTIFICATE)
             except FactError as error:
                 return error
 
-    asked = {host.name: gevent.spawn(ask, host) for host in hosts}
-    gevent.joinall(list(asked.values()), raise_error=True)
-    told = {name: greenlet.get() for name, greenlet in asked.items()}
+    told = internals.on_each(hosts, ask)
     host_facts = {name: one for name, one in told.items() if isinstance(one, HostFacts)}
     return host_facts, {name: one for name, one in told.items() if isinstance(one, FactError)}
 
@@ -344,7 +340,7 @@ def _with_addresses(
 
     hosts = {host.name: host for host in state.inventory}
     seen = {
-        name: SeenAddresses(one.own, _connected(hosts[name]), one.address)
+        name: SeenAddresses(one.own, internals.connected_address(hosts[name]), one.address)
         for name, one in host_facts.items()
     }
     written = [name for name, host in hosts.items() if says_address(host.data.dict())]
@@ -352,17 +348,6 @@ def _with_addresses(
     defaults = [one.default for one in seen.values() if one.default]
     shared = {name for name, one in seen.items() if defaults.count(one.default) > 1}
     return spec.with_addresses(choose_addresses(spec, seen, written), through=shared)
-
-
-def _connected(host: Host) -> str:
-    """The address that the control machine has the host's connection to, where it has one."""
-
-    try:
-        transport: Any = host.connector.client.get_transport()  # type: ignore[attr-defined]
-        return str(transport.getpeername()[0])
-    # A local host has none, and one behind a jump host no address.
-    except (AttributeError, OSError, IndexError, TypeError):
-        return ""
 
 
 def _check_endpoint(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:

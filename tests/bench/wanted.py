@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyinfra_kube.engine.files import File
+from pyinfra_kube.operations.files import File
 from tests.e2e.promises.driver import Record, Report
 
 _WANTS = "/multi-user.target.wants/"

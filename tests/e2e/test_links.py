@@ -14,9 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyinfra.api import FactBase, OperationError
 
-from pyinfra_kube.engine.files import File
 from pyinfra_kube.operations.environment import EnvironmentFile, environment_files
-from pyinfra_kube.operations.files import files
+from pyinfra_kube.operations.files import File, files
 from tests.unit.harness import answers, fake_host
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")

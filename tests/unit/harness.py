@@ -1,13 +1,15 @@
 """
 Runs facts and operations on data, without a host.
 
-A fact case is ``tests/unit/facts/MODULE.FACT/CASE.json``::
+A fact case is ``tests/unit/facts/MODULE.FACT/CASE.json``, in the form of pyinfra-testing::
 
-    {"args": {}, "output": ["…"], "value": …}
+    {"arg": {}, "output": ["…"], "fact": …}
 
-``value`` is the fact as JSON (dataclasses as objects). An optional ``command`` is compared too.
+``fact`` is the fact as JSON (dataclasses as objects). An optional ``command`` is compared too.
 
-An operation case is ``tests/unit/operations/MODULE.OPERATION/CASE.json``::
+Operations have a form of their own: they read many facts in one command, which pyinfra-testing
+cannot answer, and each is called again on its own result. A case is
+``tests/unit/operations/MODULE.OPERATION/CASE.json``::
 
     {"args": {}, "facts": {"MODULE.FACT": ["output line", …]},
      "commands": […], "after": {"MODULE.FACT": […]}, "noop": "…", "shows": ["…"], "error": "…"}
@@ -41,9 +43,10 @@ from pyinfra.api import Config, FactBase, Host, Inventory, State, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes, snapshot
-from pyinfra_kube.engine.files import WRITER
 from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.subject import Subject, understood
 from pyinfra_kube.operations import packages
+from pyinfra_kube.operations.files import WRITER
 
 FOLDER = Path(__file__).parent
 
@@ -82,7 +85,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-_asked_by_ssh = snapshot.ask
+asked_by_ssh = snapshot.ask
 _runners: WeakKeyDictionary[Host, Callable[..., Any]] = WeakKeyDictionary()
 
 
@@ -92,12 +95,10 @@ def answers(host: Host, runner: Callable[..., Any]) -> None:
     _runners[host] = runner
 
 
-def _ask(host: Host, subjects: Sequence[snapshot.Subject]) -> dict[str, Any]:
+def _ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
     if runner := _runners.get(host):
-        return {
-            s.key: snapshot.understood(s, partial(runner, s.fact, **s.arguments)) for s in subjects
-        }
-    return _asked_by_ssh(host, subjects)
+        return {s.key: understood(s, partial(runner, s.fact, **s.arguments)) for s in subjects}
+    return asked_by_ssh(host, subjects)
 
 
 snapshot.ask = _ask

@@ -19,14 +19,15 @@ from tempfile import mkdtemp
 from typing import Any
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.engine.file_states import FileContents, Files, Obstacles
-from pyinfra_kube.engine.snapshot import Snapshot, Subject
+from pyinfra_kube.engine.round_trip import RoundTrip
+from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Bridges, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
+from pyinfra_kube.facts.files import FileContents, Files, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
@@ -43,7 +44,8 @@ from pyinfra_kube.facts.sysctl import Modules, Sysctls, SysctlSettings
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.facts.users import UserTables
 
-PROGRAM = "pyinfra-kube-stand-in"
+# Facts look through all processes: another run of these tests has one of its own.
+PROGRAM = f"pyinfra-kube-stand-in-{os.getpid()}"
 
 # Scripts in place of tools that cannot run here: what each prints for what facts ask.
 _SCRIPTS = {
@@ -170,7 +172,7 @@ class Sandbox:
     def words(self, subjects: Sequence[Subject]) -> list[str]:
         """Every word of the facts' commands that can be a tool. The host has apt, and no other."""
 
-        words = set(re.findall(r"[\w.-]+", Snapshot().command(subjects))) - {"dnf", "yum"}
+        words = set(re.findall(r"[\w.-]+", RoundTrip(subjects).command)) - {"dnf", "yum"}
         return sorted(word for word in words if self.tool(word).is_file())
 
     def called(self, subject: Subject) -> list[str]:
@@ -182,7 +184,7 @@ class Sandbox:
             wrapper = f'#!/bin/sh\necho {word} >> {log}\nexec {self.tool(word)} "$@"\n'
             (folder / word).write_text(wrapper)
             (folder / word).chmod(0o755)
-        # Without Snapshot around it, which has tools of its own.
+        # Without RoundTrip around it, which has tools of its own.
         self.shell(f"{{\n{subject.command(subject.fact())}\n}} </dev/null", folder)
         return sorted(set(log.read_text().split())) if log.exists() else []
 
@@ -199,8 +201,8 @@ class Sandbox:
         return done.stdout.decode().split("\n")
 
     def ask(self, subjects: Sequence[Subject], *path: Path) -> dict[str, Any]:
-        snapshot = Snapshot()
-        return snapshot.process(self.shell(snapshot.command(subjects), *path))
+        trip = RoundTrip(subjects)
+        return trip.process(self.shell(trip.command, *path))
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pyinfra.api import OperationError
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.engine.files import File
 from pyinfra_kube.facts.docker import (
     DAEMON_JSON,
     OPTION_FILES,
@@ -27,6 +26,7 @@ from pyinfra_kube.facts.docker import (
     texts,
 )
 from pyinfra_kube.operations import docker
+from pyinfra_kube.operations.files import File
 from tests.unit import harness
 
 RUNNING = Path(__file__).parent / "facts/docker.Docker/running.json"
@@ -418,7 +418,7 @@ def test_a_docker_that_runs_leaves_nothing_behind_unasked(
 ) -> None:
     lines = [line for line in json.loads(RUNNING.read_text())["output"] if ROOT not in line]
     lines.append(f"{ROOT}{root}")
-    facts = {"docker.Docker": lines, "file_states.Files": files}
+    facts = {"docker.Docker": lines, "files.Files": files}
     with harness.fake_host(facts) as (_, _, said):
         if error:
             with pytest.raises(OperationError, match=error):

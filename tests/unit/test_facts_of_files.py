@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.engine.snapshot import Failure, Subject
+from pyinfra_kube.engine.subject import Failure, Subject
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.flannel import Flannel
 from tests.unit.sandbox import Sandbox, sandbox

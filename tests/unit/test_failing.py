@@ -21,12 +21,13 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_host, ctx_state
 from typing_extensions import override
 
-from pyinfra_kube.engine import snapshot
+from pyinfra_kube.engine import internals, round_trip
 from pyinfra_kube.engine.failing import left_out
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.script import Script
-from pyinfra_kube.engine.snapshot import Failure, Snapshot, Subject, asked_as, told_by_deploy
+from pyinfra_kube.engine.subject import Failure, Subject
 from tests.unit import harness
 
 
@@ -49,11 +50,9 @@ class Shell(FactBase[str]):
 
 def ask_shell(*texts: str) -> list[Any]:
     subjects = [Subject(Shell, {"text": text}) for text in texts]
-    fact = Snapshot()
-    done = subprocess.run(
-        ["sh", "-c", fact.command(subjects)], capture_output=True, text=True, check=False
-    )
-    found = fact.process(done.stdout.splitlines())
+    trip = RoundTrip(subjects)
+    done = subprocess.run(["sh", "-c", trip.command], capture_output=True, text=True, check=False)
+    found = trip.process(done.stdout.splitlines())
     return [found[subject.key] for subject in subjects]
 
 
@@ -83,7 +82,7 @@ def test_each_fact_has_its_own_fate() -> None:
 
 
 def test_a_tool_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "_PATIENCE", 1)
+    monkeypatch.setattr(round_trip, "_PATIENCE", 1)
     hangs, answers = ask_shell("sleep 60 & wait; sleep 60", "echo still here")
     assert "did not answer in 1 s" in reason(hangs)
     assert answers == "still here"
@@ -91,19 +90,18 @@ def test_a_tool_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_terminal_ends_lines_in_its_own_way() -> None:
     subject = Subject(Shell, {"text": "echo one; echo two"})
-    fact = Snapshot()
-    command = ["sh", "-c", fact.command([subject])]
+    trip = RoundTrip([subject])
+    command = ["sh", "-c", trip.command]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = fact.process(f"{line}\r" for line in done.stdout.splitlines())
+    found = trip.process(f"{line}\r" for line in done.stdout.splitlines())
     assert found[subject.key] == "one\ntwo"
 
 
 def test_an_answer_that_is_cut_off_is_none() -> None:
     subject = Subject(Shell, {"text": "echo one"})
-    fact = Snapshot()
-    fact.command([subject])
+    trip = RoundTrip([subject])
     for output in ([], ["##pyinfra-kube 0"], ["##pyinfra-kube 0", "one", "##pyinfra-kube said"]):
-        assert "cut off" in reason(fact.process(output)[subject.key])
+        assert "cut off" in reason(trip.process(output)[subject.key])
 
 
 # A run
@@ -225,7 +223,7 @@ def test_a_host_that_cannot_be_asked_says_why(lines: list[tuple[str, str]], said
         output = CommandOutput([OutputLine(*line) for line in lines])
         vars(host)["run_shell_command"] = lambda *_, **__: (False, output)
         with pytest.raises(FactError, match=said):
-            harness._asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
+            harness.asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
 
 
 @pytest.mark.parametrize(
@@ -243,15 +241,18 @@ def test_a_host_that_is_silent_is_named_so(error: type[Exception], said: str) ->
     with harness.fake_host({}) as (host, _, _):
         vars(host)["run_shell_command"] = silent
         with pytest.raises(FactError, match=said):
-            harness._asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
+            harness.asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
 
 
 def test_a_login_by_sudo_names_the_way_out() -> None:
     with harness.fake_host({}) as (host, _, _):
         vars(host)["run_shell_command"] = lambda *_, **__: (False, CommandOutput([]))
         told = {"_sudo": True, "_use_sudo_login": True}
-        with asked_as(told), pytest.raises(FactError, match="set _use_sudo_login to False"):
-            harness._asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
+        with (
+            internals.called_with(told),
+            pytest.raises(FactError, match="set _use_sudo_login to False"),
+        ):
+            harness.asked_by_ssh(host, [Subject(Shell, {"text": "true"})])
 
 
 def test_another_host_is_asked_as_the_deploy_was_called() -> None:
@@ -263,9 +264,9 @@ def test_another_host_is_asked_as_the_deploy_was_called() -> None:
 
     @phase("A deploy")
     def deploy() -> None:
-        told = told_by_deploy()
-        with ctx_host.use(two), asked_as(told):
-            seen.update(snapshot._arguments(two))
+        told = internals.deploy_arguments()
+        with ctx_host.use(two), internals.called_with(told):
+            seen.update(internals.current_arguments())
 
     with ctx_state.use(state), ctx_host.use(one):
         deploy(_sudo=True)  # type: ignore[call-arg]

@@ -59,7 +59,7 @@ def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
 
 @pytest.mark.parametrize(("more", "flag"), [(b"", None), (b"/dev/sda2 partition 9 0 -2\n", False)])
 def test_swap(more: bytes, flag: bool | None) -> None:
-    found = seen({"file_states.FileContents": {"/proc/swaps": TITLE + more}})
+    found = seen({"files.FileContents": {"/proc/swaps": TITLE + more}})
     assert found.settings["fail_swap_on"] is flag
 
 
@@ -114,7 +114,7 @@ def test_links_are_told_apart_by_what_they_are() -> None:
 @pytest.mark.parametrize(("uid", "root"), [(b"1000", False), (b"0", True)])
 def test_who_is_not_root_is_told_so(uid: bytes, root: bool) -> None:
     status = b"Name:\tsh\nUid:\t" + b"\t".join([uid] * 4) + b"\nGid:\t0\t0\t0\t0\n"
-    facts = {"file_states.FileContents": {"/proc/self/status": status}}
+    facts = {"files.FileContents": {"/proc/self/status": status}}
     if root:
         seen(facts)
     else:

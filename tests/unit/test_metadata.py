@@ -18,9 +18,6 @@ from pyinfra_kube import facts, operations
 
 REPOSITORY = Path(__file__).parents[2]
 
-# It reads other facts.
-INTERNAL = {"snapshot.Snapshot"}
-
 KINDS = {"operation": operations, "fact": facts}
 
 
@@ -48,7 +45,7 @@ def public(kind: str) -> set[str]:
         for name, value in vars(module).items()
         if is_one(value)
         and (value.__module__ == module.__name__ or name in getattr(module, "__all__", ()))
-    } - INTERNAL
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)

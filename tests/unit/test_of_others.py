@@ -18,8 +18,9 @@ from pyinfra_kube.deploys.phases.control_plane import _refuse_others
 from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
 from pyinfra_kube.deploys.run.context import _check_etcd
 from pyinfra_kube.deploys.run.host_facts import gather
+from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.script import Script
-from pyinfra_kube.engine.snapshot import Snapshot, Subject
+from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.packages import Packages
 from pyinfra_kube.facts.processes import Listener
@@ -52,9 +53,9 @@ def test_docker_is_the_host_s_own_in_scripts() -> None:
 def test_docker_is_the_host_s_own_in_facts() -> None:
     right = f'[ "$DOCKER_HOST/${{DOCKER_CONTEXT-}}/${{DOCKER_TLS_VERIFY-}}" = {OWN} ]'
     subject = Subject(Checks, {"commands": {"host": right, "tables": '[ ! -e "$DOCKER_CONFIG" ]'}})
-    snapshot = Snapshot()
-    said = shell(snapshot.command([subject]), **ELSEWHERE, DOCKER_CONFIG="/root")
-    assert snapshot.process(said.split("\n"))[subject.key] == {"host": True, "tables": True}
+    trip = RoundTrip([subject])
+    said = shell(trip.command, **ELSEWHERE, DOCKER_CONFIG="/root")
+    assert trip.process(said.split("\n"))[subject.key] == {"host": True, "tables": True}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_what_a_package_of_apt_provides_is_installed(tmp_path: Path) -> None:
 )
 def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None:
     state = SimpleNamespace(points_at="directory")
-    with harness.fake_host({"file_states.Files": dict.fromkeys(there, state)}):
+    with harness.fake_host({"files.Files": dict.fromkeys(there, state)}):
         seen = gather(SPEC, "/srv/kubernetes/ca.crt")
     if not refused:
         _check_etcd(SPEC, {"m1": seen})

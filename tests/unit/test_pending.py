@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pyinfra_kube.engine.file_states import FileState
 from pyinfra_kube.engine.pending import pending
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPodStates
 from pyinfra_kube.operations import files, services, static_pods
 from tests.unit.harness import fake_host
@@ -27,7 +27,7 @@ STANDS = FileState("file", "644", "root", "root", 10, 0.0, sha256=WANTED.sha256)
     ],
 )
 def test_only_another_content_restarts(stands: FileState | None, restarted: bool) -> None:
-    with fake_host({"file_states.Files": {WANTED.path: stands} if stands else {}}):
+    with fake_host({"files.Files": {WANTED.path: stands} if stands else {}}):
         assert list(files.files._inner(files=[WANTED]))
         assert pending() == ({WANTED.path} if restarted else set())
         docker, running = services.Unit("docker.service"), services.UnitState(active="active")
@@ -69,7 +69,7 @@ def test_a_pod_whose_file_comes_starts_anew(
         "static_pods.StaticPods": StaticPodStates(
             "docker", 20.0, {path: manifest.sha256}, containers
         ),
-        "file_states.Files": {path: replace(STANDS, mode="600", sha256=manifest.sha256)},
+        "files.Files": {path: replace(STANDS, mode="600", sha256=manifest.sha256)},
         "times.Mtimes": {},
     }
     with fake_host(facts):

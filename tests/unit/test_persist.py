@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api import OperationValueError
 
-from pyinfra_kube.engine.boot_units import boot_unit
+from pyinfra_kube.operations.boot_units import boot_unit
 from pyinfra_kube.operations.routes import Route
 
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "n": "\n"}

@@ -12,18 +12,18 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import snapshot
-from pyinfra_kube.engine.file_states import Files
+from pyinfra_kube.engine.prefetch import discovery_pass
 from pyinfra_kube.engine.snapshot import (
-    Subject,
-    discovery_pass,
     expect,
     expect_at_execution,
     read,
     read_asked,
 )
+from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
+from pyinfra_kube.facts.files import Files
 from tests.unit.harness import FactRunner
 
 

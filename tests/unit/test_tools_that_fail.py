@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 from pyinfra.api import FactBase
-from pyinfra.api.exceptions import FactError
+from pyinfra.api.exceptions import FactError, FactProcessError
 
 import pyinfra_kube.facts
-from pyinfra_kube.engine import snapshot
-from pyinfra_kube.engine.snapshot import Failure, Snapshot, Subject
+from pyinfra_kube.engine.round_trip import RoundTrip
+from pyinfra_kube.engine.subject import Failure, Subject
 from pyinfra_kube.facts.docker import DockerState
 from pyinfra_kube.facts.firewall import Firewall
 from pyinfra_kube.facts.flannel import FlannelState
@@ -156,7 +156,7 @@ def _facts() -> set[type[FactBase[Any]]]:
         if isinstance(kind, type)
         and issubclass(kind, FactBase)
         # A place is made by its question, and who does not answer a packet is not reached.
-        and kind not in (FactBase, Snapshot, PlaceOfPods, Reached)
+        and kind not in (FactBase, PlaceOfPods, Reached)
     }
 
 
@@ -237,15 +237,15 @@ def test_what_is_printed_arrives_as_it_is(attack: Attack, what: str) -> None:
 
 def test_an_answer_that_is_cut_off_anywhere() -> None:
     subject = Subject(Prints, {"text": "echo a"})
-    fact = Snapshot()
+    trip = RoundTrip([subject])
     box = Sandbox(Path("/nowhere"), {}, [])
-    lines = box.shell(fact.command([subject]), Path("/usr/bin"), Path("/bin"))
+    lines = box.shell(trip.command, Path("/usr/bin"), Path("/bin"))
     text = "\n".join(lines)
-    assert fact.process(lines) == {subject.key: ["a"]}
-    for end in range(len(text) - len(fact.mark)):
-        (value,) = fact.process(text[:end].split("\n")).values()
+    assert trip.process(lines) == {subject.key: ["a"]}
+    for end in range(len(text) - len(trip.mark)):
+        (value,) = trip.process(text[:end].split("\n")).values()
         assert isinstance(value, Failure) or value == ["a"]
-    assert isinstance(fact.process([])[subject.key], Failure)
+    assert isinstance(trip.process([])[subject.key], Failure)
 
 
 def test_an_error_names_what_was_said(attack: Attack) -> None:
@@ -274,7 +274,7 @@ class _Failing(harness.FactRunner):
     def __call__(self, fact: type[FactBase[Any]], **arguments: Any) -> Any:
         value = super().__call__(fact, **arguments)
         if self.asked[-1] == self.failing:
-            raise snapshot.FactProcessError(f"{self.failing} does not answer")
+            raise FactProcessError(f"{self.failing} does not answer")
         return value
 
 

@@ -20,10 +20,10 @@ from netaddr import IPNetwork
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.components.flanneld import device_of
-from pyinfra_kube.engine.files import File
 from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
 from pyinfra_kube.facts.systemd import variables
+from pyinfra_kube.operations.files import File
 from tests.e2e.promises.driver import Record
 from tests.e2e.promises.managed import Catalogue, Reader, Wanted, pair
 from tests.e2e.promises.trial import Pair, Trial

@@ -111,7 +111,7 @@ def _record(report: Report) -> None:
 
     operations = importlib.import_module("pyinfra_kube.operations")
     names = [module.name for module in pkgutil.iter_modules(operations.__path__)]
-    names = [f"operations.{name}" for name in names] + ["engine.files", "engine.boot_units"]
+    names = [f"operations.{name}" for name in names]
     modules: list[Any] = [importlib.import_module(f"pyinfra_kube.{name}") for name in names]
     for planner in ("plan_files", "plan_environment_files"):
         having = [module for module in modules if hasattr(module, planner)]
@@ -132,7 +132,7 @@ def _noting_files(plan: Callable[..., Any], report: Report) -> Callable[..., Any
 def _file(wanted: Any) -> Any:
     """A file, whatever the words it was asked for in."""
 
-    file_class = importlib.import_module("pyinfra_kube.engine.files").File
+    file_class = importlib.import_module("pyinfra_kube.operations.files").File
     if isinstance(wanted, file_class):
         return wanted
     return file_class(wanted.path, wanted.text, wanted.mode, wanted.user, wanted.group)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyinfra_kube.engine.files import File
 from pyinfra_kube.facts.images import STAGE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
+from pyinfra_kube.operations.files import File
 from tests.e2e.promises.driver import Record, Report
 from tests.e2e.promises.trial import Pair, Trial
 

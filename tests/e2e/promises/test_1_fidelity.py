@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pyinfra_kube.engine.files import _readable
+from pyinfra_kube.operations.files import _readable
 from tests.e2e.promises import drift
 from tests.e2e.promises.driver import Record
 from tests.e2e.promises.managed import Catalogue

@@ -1,4 +1,4 @@
-"""Facts and operations on the cases that lie beside this file as data."""
+"""Operations on the cases that lie beside this file as data."""
 
 from __future__ import annotations
 
@@ -11,20 +11,6 @@ from tests.unit import harness
 
 def _name(path: Path) -> str:
     return f"{path.parent.name}-{path.stem}"
-
-
-@pytest.mark.parametrize("path", harness.cases("facts"), ids=_name)
-def test_fact(path: Path) -> None:
-    case = harness.load(path)
-    _, fact = harness.find(path, "facts")
-    instance = fact()
-    command = instance.command(**case.get("args", {}))
-    text = command if isinstance(command, str) else command.get_raw_value()
-    assert text.strip(), "a fact without a command"
-    if "command" in case:
-        assert text == case["command"]
-    value = instance.process(case["output"]) if case["output"] else instance.default()
-    assert harness.plain(value) == case["value"]
 
 
 @pytest.mark.parametrize("path", harness.cases("operations"), ids=_name)

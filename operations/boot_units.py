@@ -1,5 +1,5 @@
 """
-What the kernel forgets, done again at every boot by a oneshot unit of its own.
+State that the kernel forgets: a oneshot unit sets it again at every boot.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.engine.file_states import FileContents
-from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.script import Script, join
 from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.files import FileContents
+from pyinfra_kube.operations.files import File, plan_files
 
 FOLDER = "/etc/systemd/system"
 
@@ -27,16 +27,16 @@ def boot_unit(
     present: bool = True,
 ) -> list[File]:
     """
-    Return the files that make a host run shell commands at every boot: a unit and the link that
-    enables it. They are for :func:`plan_unit`; the operation makes the same state live itself.
+    Return the files that make a host run shell commands at every boot: a unit, and the link that
+    enables it. :func:`plan_unit` sets them. The operation sets the same state live.
 
     + name: name of the unit, without ``.service``
     + description: one line, shown by ``systemctl status``
-    + commands: lines of shell that may be run again and again, one ``ExecStart`` each
-    + before: units that must find the state
+    + commands: idempotent lines of shell, one ``ExecStart`` each
+    + before: units that need the state
     + after: units that must be up first; ``network-online.target`` is also asked for
-    + retry: try again every five seconds until every command works, for what may come late
-    + present: whether the unit shall be there
+    + retry: try again every five seconds until every command works
+    + present: whether the unit is wanted
 
     **Example:**
 
@@ -65,11 +65,13 @@ def plan_unit(files: Sequence[File], description: str) -> Script | None:
     """
     Return the script that sets the files of a unit and lets systemd know, or ``None``.
 
-    A unit of that name that says it is something else is somebody else's: it is neither replaced
-    nor removed.
+    A unit of this name with another description is somebody else's: it is neither replaced nor
+    removed.
 
     + files: what ``boot_unit`` returned
-    + description: as it was given there, by which the unit is known as ours
+    + description: the one that ``boot_unit`` was given
+
+    Raises ``OperationError`` where somebody else's unit is in the way.
     """
 
     path = next((file.path for file in files if file.path.rpartition("/")[0] == FOLDER), "")
@@ -82,13 +84,13 @@ def plan_unit(files: Sequence[File], description: str) -> Script | None:
             f"another name, or remove it where nobody needs it"
         )
     script = plan_files(files)
-    # A host that is not run by systemd, as an image under construction, has nothing to tell.
+    # Nothing to reload where systemd does not run, for example while an image is built.
     reload = "[ ! -d /run/systemd/system ] || systemctl daemon-reload"
     return join([script, Script(reload, summary="reload systemd")]) if script else None
 
 
 def _of_others(path: str, description: str) -> str:
-    """What a unit that does something else says of itself; empty for ours, or none."""
+    """The description of somebody else's unit at this path; empty for ours, or for none."""
 
     text = read(FileContents, paths=[path]).get(path, b"").decode(errors="replace")
     says = f"Description={description}"
@@ -121,7 +123,7 @@ def _text(
 
 
 def _quote(command: str) -> str:
-    """A command as one word of a unit file, where ``%`` and ``$`` have a meaning of their own."""
+    """A command as one word of a unit file, with ``%`` and ``$`` escaped."""
 
     text = command.replace("%", "%%").replace("$", "$$")
     if not set(text) & set("'\\\n"):
