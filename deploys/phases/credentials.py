@@ -10,7 +10,7 @@ from pyinfra_kube.cluster.components import CLOUD_CONFIG, CONFIG_DIR, KUBECONFIG
 from pyinfra_kube.cluster.credentials import ON_CONTROL_PLANE, is_own_user
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.operations import control, files, secrets
+from pyinfra_kube.operations import control, files, users
 
 ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 # Where kubectl looks by itself.
@@ -42,7 +42,7 @@ def keep_credentials(group: str = "root") -> None:
             files=[f for f in held if f.path not in tables],
         )
         if tables:
-            secrets.user_tables(
+            users.user_tables(
                 name="Set the users of the apiserver",
                 tables=tables,
                 ours=lambda row: is_own_user(row.user, row.uid, row.groups),

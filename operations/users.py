@@ -1,5 +1,5 @@
 """
-Manage files that hold secrets: keys, tokens, passwords.
+Manage the users in the apiserver's files of tokens and passwords.
 """
 
 from __future__ import annotations
@@ -17,45 +17,6 @@ from pyinfra_kube.facts.users import UserRow, UserTables, rows
 
 
 @operation()
-def secret_files(
-    files: Mapping[str, str | bytes],
-    mode: str = "600",
-    user: str = "root",
-    group: str = "root",
-) -> Generator[StringCommand, None, None]:
-    """
-    Set files that hold secrets (C1, C3, C7): never shown, and closed from their first byte.
-
-    + files: content by absolute path
-    + mode: ``600``, or ``640`` for a group; anything more open is refused
-    + user, group: owners
-
-    **Example:**
-
-    .. code:: python
-
-        from pyinfra_kube.operations import secrets
-
-        secrets.secret_files(
-            name="Set the API server's key and tokens",
-            files={
-                "/srv/kubernetes/server.key": server_key,
-                "/srv/kubernetes/known_tokens.csv": known_tokens,
-            },
-        )
-    """
-
-    wanted = [
-        File(path, content, mode, user, group, secret=True) for path, content in files.items()
-    ]
-    script = plan_files(wanted)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{len(wanted)} secret files are as wanted")
-
-
-@operation()
 def user_tables(
     tables: Mapping[str, str],
     ours: Callable[[UserRow], bool],
@@ -64,11 +25,13 @@ def user_tables(
     group: str = "root",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set users of the API server in its files of tokens or passwords (C3). Users that somebody else
-    put there stay, after ours; ``--diff`` names whoever comes and goes, and shows no secret.
+    Set users in the apiserver's files of tokens or passwords. ``--diff`` names each user that is
+    added or removed and shows no secret.
 
-    + tables: our rows by absolute path: a secret, a user, an id and, where there are any, groups
-    + ours: says whether a row that is there is ours, and goes where it is not wanted
+    Rows of others stay, after ours.
+
+    + tables: our rows by absolute path. A row is a secret, a user, an id and, optionally, groups
+    + ours: tells whether a row on the host is ours; such a row is removed when it is not wanted
     + mode: ``600``, or ``640`` for a group
     + user, group: owners
 
@@ -76,10 +39,10 @@ def user_tables(
 
     .. code:: python
 
-        from pyinfra_kube.operations import secrets
+        from pyinfra_kube.operations import users
 
-        secrets.user_tables(
-            name="Set the robots of the API server",
+        users.user_tables(
+            name="Set the robots of the apiserver",
             tables={"/srv/kubernetes/known_tokens.csv": f"{token},robot,robot-1\\n"},
             ours=lambda row: row.uid.startswith("robot-"),
         )
@@ -97,7 +60,7 @@ def user_tables(
     if script:
         yield script
     else:
-        ctx_host.get().noop("the users of the API server are as wanted")
+        ctx_host.get().noop("the apiserver's users are as wanted")
 
 
 def _show_users(
