@@ -15,7 +15,7 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.components import KUBECONFIGS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.flannel import parse_leases
-from pyinfra_kube.deploys.phases import kubelet, proxy
+from pyinfra_kube.deploys.phases import kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
 from pyinfra_kube.deploys.phases.flannel import BINARY as FLANNELD
@@ -41,8 +41,7 @@ from pyinfra_kube.operations import (
     services,
     verify,
 )
-from pyinfra_kube.operations.kubelet import UNIT as KUBELET_UNIT
-from pyinfra_kube.operations.proxy import UNIT as PROXY_UNIT
+from pyinfra_kube.operations.component_unit import UNITS as COMPONENT_UNITS
 
 UNITS = ("kubelet.service", "kube-proxy.service")
 
@@ -117,7 +116,7 @@ def leave(cluster: Cluster) -> None:
             name="Remove flannel's network", network=cluster.spec.flannel_network
         )
     pods.pods_absent(name="Remove the pods that kubelet left")
-    ours = [KUBELET_UNIT, PROXY_UNIT, kubelet.BINARY, proxy.BINARY]
+    ours = [*COMPONENT_UNITS.values(), kubelet.BINARY, kube_proxy.BINARY]
     ours += [KUBECONFIGS["kubelet"], KUBECONFIGS["kube-proxy"], ca_file(cluster).path]
     ours += [FLANNELD] if cluster.spec.flannel_source else []
     files.files(

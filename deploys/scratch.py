@@ -16,9 +16,9 @@ from pyinfra_kube.deploys.phases.control_plane import (
 )
 from pyinfra_kube.deploys.phases.credentials import keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
+from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
-from pyinfra_kube.deploys.phases.proxy import run_proxy
 from pyinfra_kube.deploys.phases.verification import verify_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase
@@ -43,7 +43,7 @@ def build() -> None:
     run_docker()
     keep_credentials()
     run_kubelet()
-    run_proxy()
+    run_kube_proxy()
     run_etcd()
     run_apiserver()
     run_controller_manager()

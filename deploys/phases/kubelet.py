@@ -14,7 +14,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.static_pods import StaticPods
-from pyinfra_kube.operations import binaries, files, images, kubelet, services
+from pyinfra_kube.operations import binaries, component_unit, files, images, log_rotation, services
 
 BINARY = "/usr/local/bin/kubelet"
 
@@ -34,16 +34,18 @@ def run_kubelet() -> None:
     read_files = kubelet_files(cluster)
     files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(cluster), *read_files])
     _say_other_pods(cluster)
-    kubelet.kubelet(
+    component_unit.component_unit(
         name="Set kubelet's unit",
+        component="kubelet",
         flags=command_line(
             "kubelet", cluster.release, cluster.settings(), cluster.spec.kubelet_flags
         ),
         binary=BINARY,
+        after=["docker.service"],
     )
     # Docker lets the log of a container grow as long as that runs.
     containers = f"{cluster.settings()['docker_root']}/containers/*/*-json.log"
-    kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, containers])
+    log_rotation.log_rotation(name="Rotate the logs", paths=[*log_rotation.LOGS, containers])
     services.services(
         name="Run kubelet",
         units=[

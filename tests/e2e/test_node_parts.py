@@ -615,9 +615,11 @@ def test_keys_of_etcd(part: Part) -> None:
 
 
 KUBELET = """
-    from pyinfra_kube.operations import kubelet, services, static_pods
-    unit = kubelet.kubelet(
+    from pyinfra_kube.operations import component_unit, services, static_pods
+    unit = component_unit.component_unit(
         name="Set up kubelet",
+        component="kubelet",
+        after=["docker.service"],
         flags=[
             "--pod-manifest-path=/etc/kubernetes/manifests",
             "--fail-swap-on=false",

@@ -140,9 +140,16 @@ ALONE = {
     "fedora_node": ["package kubernetes-node: absent", '"bip": "10.10.0.1/24"'],
     "flannel": ["package flannel: absent → installed", "etcd /coreos.com/network/config: absent"],
     "host_preparation": ["package conntrack: absent → installed"],
+    "kube_proxy": [
+        "package conntrack: absent → installed",
+        "/srv/kubernetes/ca.crt: absent → file",
+    ],
     "kubelet": ["bridge cbr0: absent → present", "/usr/local/bin/kubelet: absent"],
     "pod_network": ["package conntrack: absent → installed", "bridge cbr0: absent → present"],
-    "proxy": ["package conntrack: absent → installed", "/srv/kubernetes/ca.crt: absent → file"],
+    "kube_proxy": [
+        "package conntrack: absent → installed",
+        "/srv/kubernetes/ca.crt: absent → file",
+    ],
     "verification": [],
 }
 
