@@ -146,10 +146,6 @@ ALONE = {
     ],
     "kubelet": ["bridge cbr0: absent → present", "/usr/local/bin/kubelet: absent"],
     "pod_network": ["package conntrack: absent → installed", "bridge cbr0: absent → present"],
-    "kube_proxy": [
-        "package conntrack: absent → installed",
-        "/srv/kubernetes/ca.crt: absent → file",
-    ],
     "verification": [],
 }
 
