@@ -7,9 +7,9 @@ Kubernetes on Fedora, one host and one node: systemd units of packages, settings
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.allocations import record_allocations
+from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.fedora_control_plane import (
-    GROUP,
     run_fedora_control_plane,
     run_fedora_etcd,
 )
@@ -21,8 +21,20 @@ from pyinfra_kube.deploys.phases.fedora_node import (
 )
 from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import prefetch
+from pyinfra_kube.engine.phase import phase, run_phases
+
+PHASES = (
+    prepare_fedora_host,
+    record_allocations,
+    keep_credentials,
+    give_fedora_credentials,
+    run_fedora_etcd,
+    run_fedora_control_plane,
+    configure_fedora_docker,
+    run_fedora_docker,
+    run_fedora_node,
+    verify_fedora_cluster,
+)
 
 SEVERAL = "deploys/multinode.py"
 
@@ -36,21 +48,7 @@ def fedora_single_node() -> None:
         allowed = "one node: nothing would lead packets to the pods of another"
         fix = f'use {SEVERAL}, with network = "flannel"'
         raise InputError([Problem("nodes", nodes, None, allowed, fix)])
-    prefetch(build)
-    build()
-
-
-def build() -> None:
-    """The phases, in order."""
-
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    run_fedora_etcd()
-    run_fedora_control_plane()
-    configure_fedora_docker()
-    run_fedora_docker()
-    run_fedora_node()
-    verify_fedora_cluster()
+    run_phases(PHASES)
 
 
 if "__name__" not in globals():

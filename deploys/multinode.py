@@ -6,9 +6,8 @@ Kubernetes on Fedora, several nodes: as on one node, with flannel's network betw
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.fedora_control_plane import (
-    GROUP,
     run_fedora_control_plane,
     run_fedora_etcd,
 )
@@ -19,14 +18,24 @@ from pyinfra_kube.deploys.phases.fedora_node import (
     run_fedora_node,
 )
 from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster, verify_flannel
-from pyinfra_kube.deploys.phases.flannel import (
-    give_docker_its_subnet,
-    run_flannel,
-    set_flannel_network,
-)
+from pyinfra_kube.deploys.phases.flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.run.context import cluster_on
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import prefetch
+from pyinfra_kube.engine.phase import phase, run_phases
+
+PHASES = (
+    prepare_fedora_host,
+    keep_credentials,
+    give_fedora_credentials,
+    run_fedora_etcd,
+    set_flannel_network,
+    run_fedora_control_plane,
+    configure_fedora_docker,
+    run_flannel,
+    run_fedora_docker,
+    run_fedora_node,
+    verify_flannel,
+    verify_fedora_cluster,
+)
 
 
 @phase("Kubernetes on Fedora")
@@ -34,24 +43,7 @@ def multinode() -> None:
     """Build the cluster that the inventory describes, and see that it works."""
 
     cluster_on("flannel", instead="deploys/fedora_single_node.py")
-    prefetch(build)
-    build()
-
-
-def build() -> None:
-    """The phases, in order."""
-
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    run_fedora_etcd()
-    set_flannel_network()
-    run_fedora_control_plane()
-    configure_fedora_docker()
-    give_docker_its_subnet(run_flannel())
-    run_fedora_docker()
-    run_fedora_node()
-    verify_flannel()
-    verify_fedora_cluster()
+    run_phases(PHASES)
 
 
 if "__name__" not in globals():

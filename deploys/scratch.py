@@ -7,6 +7,7 @@ static pods, certificates and tokens of its own.
 
 from __future__ import annotations
 
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
 from pyinfra_kube.deploys.phases.control_plane import (
     run_apiserver,
@@ -14,15 +15,30 @@ from pyinfra_kube.deploys.phases.control_plane import (
     run_etcd,
     run_scheduler,
 )
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
 from pyinfra_kube.deploys.phases.verification import verify_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import prefetch
+from pyinfra_kube.engine.phase import phase, run_phases
+
+PHASES = (
+    prepare_host,
+    record_allocations,
+    set_up_pod_network,
+    run_docker,
+    keep_credentials,
+    give_credentials,
+    run_kubelet,
+    run_kube_proxy,
+    run_etcd,
+    run_apiserver,
+    run_controller_manager,
+    run_scheduler,
+    verify_cluster,
+)
 
 
 @phase("Kubernetes from scratch")
@@ -31,24 +47,7 @@ def scratch() -> None:
 
     cluster = cluster_on("routes", instead="deploys/multinode.py")
     check_mtus(cluster.spec, cluster.host_facts)
-    prefetch(build)
-    build()
-
-
-def build() -> None:
-    """The phases, in order."""
-
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
-    keep_credentials()
-    run_kubelet()
-    run_kube_proxy()
-    run_etcd()
-    run_apiserver()
-    run_controller_manager()
-    run_scheduler()
-    verify_cluster()
+    run_phases(PHASES)
 
 
 if "__name__" not in globals():

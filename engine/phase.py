@@ -1,11 +1,11 @@
 """
-A phase of a deploy: pyinfra's ``deploy``, which says wrong input as people read it, and does
-nothing for a host that is left out of the run.
+The phases of a deploy: how one is made, and how a list of them runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
@@ -15,6 +15,7 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.engine.failing import is_of_host, leave_out, left_out
+from pyinfra_kube.engine.prefetch import name_module, prefetch
 from pyinfra_kube.engine.snapshot import discovering
 
 P = ParamSpec("P")
@@ -23,12 +24,18 @@ R = TypeVar("R")
 
 def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
-    Give the name of a function's phase to every operation that it calls, and every problem of an
-    ``InputError`` to its reader.
+    Make a function a phase: pyinfra's ``deploy``, which explains every problem of an ``InputError``
+    and does nothing for a host that is left out of the run.
 
-    A host that is left out, before or in it, gives nothing back.
+    + name: prefix of the names of its operations
 
-    + name: what stands before the operations' names
+    **Example:**
+
+    .. code:: python
+
+        @phase("Message of the day")
+        def set_motd() -> None:
+            files.files(name="Set it", files=[files.File("/etc/motd", "A node.\\n")])
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -49,6 +56,31 @@ def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return cast("Callable[P, R]", deploy(name)(call))
 
     return decorate
+
+
+def run_phases(phases: Sequence[Callable[[], object]]) -> None:
+    """
+    Run phases in order. What they ask of the current host is read before, in one round trip.
+
+    + phases: functions without arguments; the same ones for every host
+
+    **Example:**
+
+    .. code:: python
+
+        run_phases([prepare_host, record_allocations, set_up_pod_network])
+    """
+
+    # pyinfra orders operations by the numbers of the lines that lead to them.
+    calls = [compile("\n" * index + "call()", __file__, "exec") for index, _ in enumerate(phases)]
+
+    def run() -> None:
+        for code, call in zip(calls, phases, strict=True):
+            exec(code, {"call": call})
+
+    name_module(sys._getframe(1).f_code.co_filename)
+    prefetch(run)
+    run()
 
 
 def explain(error: InputError) -> str:

@@ -30,17 +30,8 @@ def prefetch(body: Callable[[], object]) -> None:
 
     + body: the deploy; it is called again by the caller, for good
 
-    **Example:**
-
-    .. code:: python
-
-        @deploy("My cluster")
-        def my_cluster():
-            prefetch(build)
-            build()
     """
 
-    _name_module(body.__code__.co_filename)
     for _ in range(_PASSES):
         with discovery_pass(), _undone(), suppress(PyinfraError):
             body()
@@ -48,10 +39,12 @@ def prefetch(body: Callable[[], object]) -> None:
             return
 
 
-def _name_module(file: str) -> None:
+def name_module(file: str) -> None:
     """
     Make a module of an executed deploy file. For each operation pyinfra asks which modules the
     call stack is in, and Python looks through all there are for a file that is none.
+
+    + file: path of the deploy file
     """
 
     name = f"deploy file {file}"

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages, prepare_host
 from pyinfra_kube.deploys.phases.pod_network import needs_bridge, set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.docker import DATA_ROOT
 from pyinfra_kube.operations import docker, packages, services
 
@@ -90,6 +91,4 @@ def added(cluster: Cluster) -> dict[str, Any]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
+    run_phases([prepare_host, record_allocations, set_up_pod_network, run_docker])

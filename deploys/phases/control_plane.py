@@ -10,13 +10,18 @@ from typing import Any, Literal
 from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line, probe
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
-from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
+from pyinfra_kube.deploys.phases.credentials import (
+    control_plane_files,
+    give_credentials,
+    keep_credentials,
+)
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.processes import Listeners
 from pyinfra_kube.facts.static_pods import StaticPods
@@ -173,12 +178,18 @@ def _image(cluster: Cluster, component: Component) -> tuple[str, str]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
-    keep_credentials()
-    run_kubelet()
-    run_etcd()
-    run_apiserver()
-    run_controller_manager()
-    run_scheduler()
+    run_phases(
+        [
+            prepare_host,
+            record_allocations,
+            set_up_pod_network,
+            run_docker,
+            keep_credentials,
+            give_credentials,
+            run_kubelet,
+            run_etcd,
+            run_apiserver,
+            run_controller_manager,
+            run_scheduler,
+        ]
+    )

@@ -6,17 +6,20 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.deploys.phases.control_plane import READS
-from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
+from pyinfra_kube.deploys.phases.credentials import (
+    FEDORA_GROUP,
+    control_plane_files,
+    give_fedora_credentials,
+    keep_credentials,
+)
 from pyinfra_kube.deploys.phases.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.verification import answers
 from pyinfra_kube.deploys.run.context import current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations import environment, files, services, verify
 
-# Whom Fedora's units run as.
-GROUP = "kube"
 DROP_IN = "/etc/systemd/system/kube-apiserver.service.d/kubernetes.conf"
 
 
@@ -48,7 +51,7 @@ def run_fedora_control_plane() -> None:
     reads = {
         component: [
             file
-            for file in control_plane_files(cluster, GROUP)
+            for file in control_plane_files(cluster, FEDORA_GROUP)
             if file.kind == "file" and file.path.endswith(READS[component])
         ]
         for component in CONTROL_PLANE_COMPONENTS
@@ -77,7 +80,12 @@ def run_fedora_control_plane() -> None:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    run_fedora_etcd()
-    run_fedora_control_plane()
+    run_phases(
+        [
+            prepare_fedora_host,
+            keep_credentials,
+            give_fedora_credentials,
+            run_fedora_etcd,
+            run_fedora_control_plane,
+        ]
+    )

@@ -8,7 +8,7 @@ from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import environment, packages, services, verify
 
 # The guide's "iptables-services" is a package; its unit has another name.
@@ -82,4 +82,4 @@ def _brings(cluster: Cluster, program: str) -> verify.Check:
 
 
 if "__name__" not in globals():
-    prepare_fedora_host()
+    run_phases([prepare_fedora_host])

@@ -9,7 +9,7 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.packages import packages_for
 from pyinfra_kube.deploys.phases.firewalls import api_rule, kubelet_port
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.hosts import SSH
 from pyinfra_kube.operations import hosts, iptables, packages, sysctl
 
@@ -121,4 +121,4 @@ def distribution_packages(parts: list[str]) -> list[str]:
 
 
 if "__name__" not in globals():
-    prepare_host()
+    run_phases([prepare_host])

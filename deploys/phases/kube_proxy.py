@@ -5,10 +5,10 @@ kube-proxy on every node (N2, C6).
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import KUBECONFIGS, command_line
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import binaries, component_unit, files, services
 
 BINARY = "/usr/local/bin/kube-proxy"
@@ -51,6 +51,4 @@ def run_kube_proxy() -> None:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    keep_credentials()
-    run_kube_proxy()
+    run_phases([prepare_host, keep_credentials, give_credentials, run_kube_proxy])

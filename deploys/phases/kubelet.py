@@ -5,13 +5,19 @@ kubelet on every host: as a node, or alone for the control plane's static pods (
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, KUBECONFIGS, command_line
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
-from pyinfra_kube.deploys.phases.credentials import ca_file, cloud_files, keep_credentials
+from pyinfra_kube.deploys.phases.credentials import (
+    ca_file,
+    cloud_files,
+    give_credentials,
+    keep_credentials,
+)
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations import binaries, component_unit, files, images, log_rotation, services
@@ -96,8 +102,14 @@ def kubelet_files(cluster: Cluster) -> list[files.File]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
-    keep_credentials()
-    run_kubelet()
+    run_phases(
+        [
+            prepare_host,
+            record_allocations,
+            set_up_pod_network,
+            run_docker,
+            keep_credentials,
+            give_credentials,
+            run_kubelet,
+        ]
+    )

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.range_checks import check_mtu
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, HostFacts
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import bridge, iptables, routes
 
 
@@ -85,5 +86,4 @@ def needs_bridge() -> bool:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
+    run_phases([prepare_host, record_allocations, set_up_pod_network])

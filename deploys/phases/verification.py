@@ -21,7 +21,7 @@ from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.phases.firewalls import kubelet_port, look_at_firewalls
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.recent_log import WORDS
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.nodes import Nodes, kubectl_words
@@ -364,4 +364,4 @@ def _pod_cidr(cluster: Cluster, host: str) -> str:
 
 
 if "__name__" not in globals():
-    verify_cluster()
+    run_phases([verify_cluster])
