@@ -14,11 +14,11 @@ from pyinfra_kube.deploys.phases.credentials import (
 )
 from pyinfra_kube.deploys.phases.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.phases.verification import answers
+from pyinfra_kube.deploys.phases.verification import answers, wait_until
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.templates import render
-from pyinfra_kube.operations import environment, files, services, verify
+from pyinfra_kube.operations import environment, files, services
 
 DROP_IN = "/etc/systemd/system/kube-apiserver.service.d/kubernetes.conf"
 
@@ -70,11 +70,8 @@ def run_fedora_control_plane() -> None:
     files.files(name="Have the apiserver end in time", files=[in_time])
     services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])
     # The others end, again and again, until it answers.
-    verify.verified(
-        name="See that the apiserver answers",
-        checks=[answers(cluster, "kube-apiserver", "unit")],
-        timeout=cluster.spec.verify_timeout,
-    )
+    apiserver = answers(cluster, "kube-apiserver", "unit")
+    wait_until(cluster, "See that the apiserver answers", [apiserver])
     services.services(name="Run what asks the apiserver", units=list(units.values()))
 
 

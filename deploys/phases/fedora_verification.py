@@ -14,7 +14,7 @@ from pyinfra_kube.cluster.flannel import table as agreement
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.phases.flannel import api
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
-from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes
+from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes, wait_until
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
@@ -30,15 +30,11 @@ def verify_fedora_cluster() -> None:
 
     cluster = current_cluster()
     # An operation of all hosts: nobody looks for nodes before each host is set up.
-    verify.verified(
-        name="See that every part answers",
-        checks=[
-            *(answers(cluster, part, "unit") for part in _parts(cluster.host_spec)),
-            # etcd takes its settings from its environment.
-            *(obeys(cluster, part) for part in _parts(cluster.host_spec) if part != "etcd"),
-        ],
-        timeout=cluster.spec.verify_timeout,
-    )
+    parts = _parts(cluster.host_spec)
+    checks = [answers(cluster, part, "unit") for part in parts]
+    # etcd takes its settings from its environment.
+    checks += [obeys(cluster, part) for part in parts if part != "etcd"]
+    wait_until(cluster, "See that every part answers", checks)
     flannel = ["flanneld"] if cluster.spec.network == "flannel" else []
     verify_nodes(
         cluster,

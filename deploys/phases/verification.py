@@ -8,6 +8,7 @@ import hashlib
 import shlex
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
@@ -36,11 +37,7 @@ def verify_cluster() -> None:
 
     cluster = current_cluster()
     # An operation of all hosts: nobody looks for nodes before each host is set up.
-    verify.verified(
-        name="See that every part answers",
-        checks=checks(cluster),
-        timeout=cluster.spec.verify_timeout,
-    )
+    wait_until(cluster, "See that every part answers", checks(cluster))
     verify_nodes(cluster, runs, BRIDGE)
 
 
@@ -64,29 +61,45 @@ def verify_nodes(
         shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
         known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
         if not manual:
-            verify.verified(
-                name="See that nodes register",
-                checks=[_registered(ask, node) for node in _nodes(cluster)],
-                timeout=cluster.spec.verify_timeout,
+            wait_until(
+                cluster,
+                "See that nodes register",
+                [_registered(ask, node) for node in _nodes(cluster)],
                 given=shown,
-                seen=lambda: [_is_registered(node) for node in known().nodes],
+                seen=lambda: [_holds(node, "registered") for node in known().nodes],
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
             nodes=_node_objects(cluster, manual),
             kubectl=kubectl,
             kubeconfig=ADMIN,
+            wait=cluster.spec.verify_timeout,
         )
-        verify.verified(
-            name="See that nodes are Ready",
-            checks=[_ready(ask, node) for node in _nodes(cluster)],
-            timeout=cluster.spec.verify_timeout,
+        wait_until(
+            cluster,
+            "See that nodes are Ready",
+            [_ready(ask, node) for node in _nodes(cluster)],
             given=shown,
-            seen=lambda: [_is_ready(node.name) for node in known().nodes.values() if node.ready],
+            seen=lambda: [
+                _holds(node.name, "Ready") for node in known().nodes.values() if node.ready
+            ],
         )
     verify_packets(cluster, bridge)
     if cluster.runs_once:
         verify.say(name="What runs where", text=lambda: table(cluster, runs))
+
+
+def wait_until(cluster: Cluster, name: str, checks: list[verify.Check], **more: Any) -> None:
+    """
+    Wait until checks hold, as long as the inventory allows.
+
+    + cluster: the cluster
+    + name: of the operation
+    + checks: what must hold
+    + more: other arguments of ``verify.verified``
+    """
+
+    verify.verified(name=name, checks=checks, timeout=cluster.spec.verify_timeout, **more)
 
 
 def verify_packets(cluster: Cluster, bridge: str) -> None:
@@ -285,37 +298,32 @@ def obeys(cluster: Cluster, component: str) -> verify.Check:
 
 
 def _registered(ask: str, host: HostSpec) -> verify.Check:
-    node = host.hostname_override
-    return verify.Check(
-        _is_registered(node),
-        command=_line_of(node, ""),
-        log=f"{ask} get nodes",
-        hint=f"on {node}: journalctl --unit=kubelet.service",
-        host=host.name,
-    )
-
-
-def _is_registered(node: str) -> str:
-    return f"node {node} is registered"
+    return _of_node(host, "registered", "", f"{ask} get nodes")
 
 
 def _ready(ask: str, host: HostSpec) -> verify.Check:
+    node = shlex.quote(host.hostname_override)
+    return _of_node(host, "Ready", "Ready", f"{ask} describe node {node} | grep -A 8 Conditions")
+
+
+def _of_node(host: HostSpec, word: str, status: str, log: str) -> verify.Check:
     node = host.hostname_override
     return verify.Check(
-        _is_ready(node),
-        command=_line_of(node, "Ready"),
-        log=f"{ask} describe node {shlex.quote(node)} | grep -A 8 Conditions",
+        _holds(node, word),
+        command=_line_of(node, status),
+        log=log,
         hint=f"on {node}: journalctl --unit=kubelet.service",
         host=host.name,
     )
 
 
-def _is_ready(node: str) -> str:
-    return f"node {node} is Ready"
+def _holds(node: str, word: str) -> str:
+    return f"node {node} is {word}"
 
 
 def _line_of(node: str, status: str) -> str:
-    """Look for a node's line, with that status at the beginning, in what kubectl showed."""
+    """Shell that finds the node's line, with that status first, in what kubectl printed."""
+
     line = f"^{node} {status}".replace(".", "\\.")
     return f"printf '%s\\n' \"$nodes\" | grep {shlex.quote(line)}"
 
