@@ -15,7 +15,7 @@ from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.file_states import Files, FileState
-from pyinfra_kube.engine.files import WRITER, File, plan_files, refuse_obstacles
+from pyinfra_kube.engine.files import WRITER, refuse_obstacles
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script
@@ -23,7 +23,7 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.environment import KEPT, EnvironmentFiles, EnvironmentText
 
-__all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
+__all__ = ["EnvironmentFile", "environment_files"]
 
 HEADING = "# Kept: what else was set here."
 
@@ -126,39 +126,6 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
         changes.show(plan.shown())
     summary = "set " + ", ".join(plan.file.path for plan in changing)
     return Script(WRITER + _FUNCTIONS + "".join(plan.line() for plan in changing), summary)
-
-
-@operation()
-def runtime_directory(
-    path: str = "/run/kubernetes", user: str = "kube", group: str = "kube", mode: str = "750"
-) -> Generator[StringCommand, None, None]:
-    """
-    Manage the folder in which the control plane's services keep what they make as they run (F5),
-    now and after every boot.
-
-    + path: absolute path below ``/run``, which ``/var/run`` leads to
-    + user, group: owners; the package of the services makes them
-    + mode: octal digits
-
-    **Example:**
-
-    .. code:: python
-
-        environment.runtime_directory(name="Make /var/run/kubernetes, at every boot too")
-    """
-
-    text = render("etc/tmpfiles.d/kubernetes.conf.j2", path=path, user=user, group=group, mode=mode)
-    script = plan_files(
-        [
-            # Of this name, so that it stands in place of the package's own.
-            File("/etc/tmpfiles.d/kubernetes.conf", text),
-            File(path, kind="directory", mode=mode, user=user, group=group),
-        ]
-    )
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{path} is as wanted")
 
 
 @dataclass(frozen=True)

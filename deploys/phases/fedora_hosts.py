@@ -9,10 +9,15 @@ from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribut
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import environment, packages, services, verify
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.operations import files, packages, services, verify
 
 # The guide's "iptables-services" is a package; its unit has another name.
 FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
+# The folder of what the control plane's services make as they run, which /var/run leads to.
+RUNTIME = "/run/kubernetes"
+# Of this name, so that it replaces the package's own.
+TMPFILES = "/etc/tmpfiles.d/kubernetes.conf"
 TESTING = "updates-testing"
 # What tells of which release the packages of a role are.
 PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
@@ -49,7 +54,9 @@ def prepare_fedora_host() -> None:
     if not stopped.will_change:
         see_firewalls(cluster, bridge_of_pods(cluster))
     if cluster.is_a("control_plane"):
-        environment.runtime_directory(name="Make the services' folder, at every boot too")
+        folder = files.File(RUNTIME, kind="directory", mode="750", user="kube", group="kube")
+        at_boot = files.File(TMPFILES, render(f"{TMPFILES[1:]}.j2"))
+        files.files(name="Make the services' folder, at every boot too", files=[at_boot, folder])
 
 
 def parts(cluster: Cluster) -> list[str]:
