@@ -92,7 +92,7 @@ def remove_nodes() -> None:
 
     known = cluster.book.read()
     control.save(
-        name="Let their pod CIDRs be given to others",
+        name="Release their pod CIDRs",
         pending=lambda: [
             f"addresses.yaml: {name} has {known[name]} no more"
             for name in cluster.spec.remove_nodes
@@ -108,7 +108,7 @@ def leave(cluster: Cluster) -> None:
     on_flannel = cluster.spec.network == "flannel"
     units = [*UNITS, *(["flanneld.service"] if on_flannel else [])]
     services.services(
-        name="Stop the node's parts",
+        name="Stop the node's services",
         units=[services.Unit(name, running=False, enabled=False) for name in units],
     )
     if on_flannel:
@@ -142,7 +142,7 @@ def leave_bridge(cluster: Cluster) -> None:
     )
     routes.routes(name="Remove the routes to pods", present=False)
     docker.docker(
-        name="Give docker its own network again",
+        name="Restore docker's own network",
         options=dict.fromkeys([*options(), "bip"], None),
         nofile=None,
     )

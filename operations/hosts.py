@@ -69,7 +69,7 @@ def hosts(
         from pyinfra_kube.operations import hosts
 
         hosts.hosts(
-            name="Let the hosts know each other",
+            name="Set the hosts' names in /etc/hosts",
             entries={"kube-master": "192.0.2.11", "kube-node-1": "192.0.2.12"},
             unless_resolved=True,
         )

@@ -48,7 +48,7 @@ def sysctls(
         from pyinfra_kube.operations import sysctl
 
         sysctl.sysctls(
-            name="Forward packets, and pass those of bridges to iptables",
+            name="Forward packets, and pass bridged ones to iptables",
             settings={"net.ipv4.ip_forward": 1, "net.bridge.bridge-nf-call-iptables": 1},
             modules=["br_netfilter"],
         )

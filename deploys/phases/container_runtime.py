@@ -45,7 +45,7 @@ def run_docker() -> None:
         units=[services.Unit("docker.service", config=docker.CONFIG)],
     )
     docker.docker0_absent(name="Remove docker's own network")
-    docker.working(name="See that docker works", tried=cluster.release.docker_versions)
+    docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
 
 def options() -> dict[str, Any]:

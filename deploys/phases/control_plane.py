@@ -91,7 +91,7 @@ def run_scheduler() -> None:
 def _run(cluster: Cluster, component: Component, flags: Mapping[str, Any]) -> None:
     _refuse_others(cluster, component)
     image, archive = _image(cluster, component)
-    images.images(name=f"Have the image of {component}", files={image: archive or None})
+    images.images(name=f"Load or pull the image of {component}", files={image: archive or None})
     own = [f.path for f in control_plane_files(cluster) if f.kind == "file"]
     reads = [path for path in own if path.endswith(READS[component])]
     reads += [mount.path for mount in mounts(cluster, component)]

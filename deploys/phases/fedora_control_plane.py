@@ -67,12 +67,14 @@ def run_fedora_control_plane() -> None:
     }
     environment.environment_files(name="Configure the control plane", files=settings)
     in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
-    files.files(name="Have the apiserver end in time", files=[in_time])
+    files.files(name="Limit how long the apiserver takes to stop", files=[in_time])
     services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])
     # The others end, again and again, until it answers.
     apiserver = answers(cluster, "kube-apiserver", "unit")
-    wait_until(cluster, "See that the apiserver answers", [apiserver])
-    services.services(name="Run what asks the apiserver", units=list(units.values()))
+    wait_until(cluster, "Wait for the apiserver to answer", [apiserver])
+    services.services(
+        name="Run the controller manager and the scheduler", units=list(units.values())
+    )
 
 
 # Alone, it brings what it needs.

@@ -31,7 +31,7 @@ def prepare_fedora_host() -> None:
     if cluster.spec.install_packages:
         from_files = cluster.spec.package_source == "rpm"
         installed = packages.packages(
-            name="Install the packages of the host's parts",
+            name="Install the host's packages",
             packages=[] if from_files else distribution_packages(parts(cluster)),
             enablerepo=TESTING if cluster.spec.enable_updates_testing else None,
             rpm_files=cluster.spec.rpm_files,
@@ -39,7 +39,7 @@ def prepare_fedora_host() -> None:
         )
         if installed.will_change:
             verify.verified(
-                name="See that the packages bring the release",
+                name="Check that the packages bring the release",
                 checks=[
                     _brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)
                 ],
@@ -56,7 +56,7 @@ def prepare_fedora_host() -> None:
     if cluster.is_a("control_plane"):
         folder = files.File(RUNTIME, kind="directory", mode="750", user="kube", group="kube")
         at_boot = files.File(TMPFILES, render(f"{TMPFILES[1:]}.j2"))
-        files.files(name="Make the services' folder, at every boot too", files=[at_boot, folder])
+        files.files(name="Make /run/kubernetes, at every boot too", files=[at_boot, folder])
 
 
 def parts(cluster: Cluster) -> list[str]:

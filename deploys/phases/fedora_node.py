@@ -62,7 +62,7 @@ def run_fedora_docker() -> None:
             name="Run docker",
             units=[services.Unit("docker.service", config=docker.CONFIG)],
         )
-        docker.working(name="See that docker works", tried=cluster.release.docker_versions)
+        docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
 
 @phase("Node")
@@ -73,7 +73,7 @@ def run_fedora_node() -> None:
     if not cluster.is_a("node"):
         return
     images.images(
-        name="Have the image that holds a pod's network",
+        name="Load or pull the pause image",
         files={cluster.release.pause_image: cluster.artifacts.image("pause") or None},
     )
     settings = component_files(cluster, NODE_COMPONENTS)

@@ -34,7 +34,7 @@ def verify_fedora_cluster() -> None:
     checks = [answers(cluster, part, "unit") for part in parts]
     # etcd takes its settings from its environment.
     checks += [obeys(cluster, part) for part in parts if part != "etcd"]
-    wait_until(cluster, "See that every part answers", checks)
+    wait_until(cluster, "Wait for every component to answer", checks)
     flannel = ["flanneld"] if cluster.spec.network == "flannel" else []
     verify_nodes(
         cluster,
@@ -61,14 +61,14 @@ def verify_flannel() -> None:
     cluster = current_cluster()
     networks = cluster.notes("networks")
     verify.barrier(
-        name="Look at the network of each node",
+        name="Read the network of each node",
         at=(lambda: networks.update({cluster.host_spec.name: _network(cluster)}))
         if cluster.is_a("node")
         else None,
     )
     if cluster.host_spec.name == cluster.spec.etcd_members[0].name:
         verify.agreed(
-            name="See that leases and hosts agree",
+            name="Check that leases and hosts agree",
             findings=lambda: _findings(cluster, networks),
         )
 

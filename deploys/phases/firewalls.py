@@ -20,7 +20,7 @@ def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
     """
 
     firewall.seen(
-        name="See what of the firewalls stops the cluster's packets",
+        name="Check which firewall rules stop the cluster's packets",
         packets=packets(cluster, pods),
         network=cluster.plan.cluster_cidr,
         pending=_pending(cluster, opened),

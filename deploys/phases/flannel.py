@@ -75,7 +75,7 @@ def run_flannel() -> None:
         ],
     )
     leased = flannel.lease(
-        name="Have a lease of flannel's network",
+        name="Get a lease of flannel's network",
         network=cluster.spec.flannel_network,
         backend=cluster.spec.flannel_backend,
         vni=cluster.spec.flannel_vni,

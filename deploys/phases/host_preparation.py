@@ -48,7 +48,7 @@ def connect_host() -> None:
 
     cluster = current_cluster()
     sysctl.sysctls(
-        name="Forward packets, and show those of bridges to iptables",
+        name="Forward packets, and pass bridged ones to iptables",
         settings=SYSCTLS,
         modules=MODULES,
     )
@@ -56,12 +56,14 @@ def connect_host() -> None:
         addresses = {name: address for name, address in cluster.plan.addresses.items() if address}
         names = {host.known_as: addresses.get(host.name) for host in cluster.spec.hosts}
         entries = {name: address for name, address in names.items() if name and address}
-        hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
+        hosts.hosts(
+            name="Set the hosts' names in /etc/hosts", entries=entries, unless_resolved=True
+        )
         reached = {
             name: address for name, address in addresses.items() if _must_answer(cluster, name)
         }
         hosts.reachable(
-            name="See that the hosts reach each other",
+            name="Check that the hosts reach each other",
             addresses=reached,
             ports={name: [*_needed(cluster, name), _ssh_port(name)] for name in reached},
         )

@@ -34,7 +34,7 @@ def run_kubelet() -> None:
     binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
     pause = cluster.release.pause_image
     images.images(
-        name="Have the image that holds a pod's network",
+        name="Load or pull the pause image",
         files={pause: cluster.artifacts.image("pause") or None},
     )
     read_files = kubelet_files(cluster)

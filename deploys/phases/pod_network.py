@@ -33,7 +33,7 @@ def set_up_pod_network() -> None:
                 mtu=cluster.spec.bridge_mtu,
             )
         iptables.masquerade(
-            name="Masquerade what leaves the cluster",
+            name="Masquerade packets that leave the cluster",
             cluster_cidr=cluster.plan.cluster_cidr,
             # A kubelet that sets up the bridge sets the same rule itself.
             present=cluster.spec.bridge_approach == "manual",

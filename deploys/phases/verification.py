@@ -37,7 +37,7 @@ def verify_cluster() -> None:
 
     cluster = current_cluster()
     # An operation of all hosts: nobody looks for nodes before each host is set up.
-    wait_until(cluster, "See that every part answers", checks(cluster))
+    wait_until(cluster, "Wait for every component to answer", checks(cluster))
     verify_nodes(cluster, runs, BRIDGE)
 
 
@@ -63,7 +63,7 @@ def verify_nodes(
         if not manual:
             wait_until(
                 cluster,
-                "See that nodes register",
+                "Wait for nodes to register",
                 [_registered(ask, node) for node in _nodes(cluster)],
                 given=shown,
                 seen=lambda: [_holds(node, "registered") for node in known().nodes],
@@ -77,7 +77,7 @@ def verify_nodes(
         )
         wait_until(
             cluster,
-            "See that nodes are Ready",
+            "Wait for nodes to be Ready",
             [_ready(ask, node) for node in _nodes(cluster)],
             given=shown,
             seen=lambda: [
@@ -117,7 +117,7 @@ def verify_packets(cluster: Cluster, bridge: str) -> None:
     ways = reach.pairs([node.name for node in _nodes(cluster)])
     if me in ways:
         reach.take_place(
-            name="Take a place on the network of pods",
+            name="Join the pod network for a test",
             places=places,
             bridge=bridge,
             pod_cidr=cluster.plan.nodes[me].pod_cidr if cluster.spec.network == "routes" else "",
@@ -132,7 +132,7 @@ def verify_packets(cluster: Cluster, bridge: str) -> None:
         look=lambda: look_at_firewalls(cluster, bridge),
     )
     reach.arrived(
-        name="See that all packets arrived",
+        name="Check that all packets arrived",
         places=places,
         visits=visits,
         causes=lambda visit: _causes(cluster, visit),
