@@ -1,5 +1,5 @@
 """
-Kubernetes on Fedora, one host and one node: systemd units of packages, settings in /etc/kubernetes.
+Kubernetes on Fedora with one node: systemd units from packages, settings in /etc/kubernetes.
 
     pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py
 """
@@ -41,11 +41,11 @@ SEVERAL = "deploys/multinode.py"
 
 @phase("Kubernetes on Fedora")
 def fedora_single_node() -> None:
-    """Build the cluster that the inventory describes, and see that it works."""
+    """Build the cluster that the inventory describes, and check that it works."""
 
     nodes = [node.name for node in cluster_on("routes", instead=SEVERAL).spec.nodes]
     if len(nodes) > 1:
-        allowed = "one node: nothing would lead packets to the pods of another"
+        allowed = "one node: nothing would route packets to the pods of another"
         fix = f'use {SEVERAL}, with network = "flannel"'
         raise InputError([Problem("nodes", nodes, None, allowed, fix)])
     run_phases(PHASES)

@@ -1,5 +1,5 @@
 """
-Kubernetes on Fedora, several nodes: as on one node, with flannel's network between them.
+Kubernetes on Fedora with several nodes, and flannel's network between them.
 
     pyinfra inventories/multinode.py deploys/multinode.py
 """
@@ -40,7 +40,7 @@ PHASES = (
 
 @phase("Kubernetes on Fedora")
 def multinode() -> None:
-    """Build the cluster that the inventory describes, and see that it works."""
+    """Build the cluster that the inventory describes, and check that it works."""
 
     cluster_on("flannel", instead="deploys/fedora_single_node.py")
     run_phases(PHASES)

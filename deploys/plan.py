@@ -1,5 +1,5 @@
 """
-Print who gets which address, without touching a host (P1–P6).
+Print who gets which address, without touching a host.
 
     python -m pyinfra_kube.deploys.plan INVENTORY
 """

@@ -1,9 +1,9 @@
 """
-Take nodes out of a cluster: their objects, their routes or leases, and what ran on the hosts (F7).
+Remove nodes from a cluster: their objects, their routes or leases, and what ran on their hosts.
 
     pyinfra INVENTORY deploys/remove_node.py --data remove_nodes='["kube-node-2"]'
 
-The inventory still has the nodes: take them out of it afterwards.
+The inventory must still have the nodes. Remove them from it afterwards.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ UNITS = ("kubelet.service", "kube-proxy.service")
 @phase("Remove nodes")
 def remove_nodes() -> None:
     """
-    Take the nodes that ``remove_nodes`` names out of the cluster; no other is touched.
+    Remove the nodes that ``remove_nodes`` names, and no others.
 
-    Nothing is removed where it cannot be read what the cluster has of them.
+    Nothing is removed while the cluster cannot tell its nodes and leases.
     """
 
     cluster = current_cluster()
@@ -71,7 +71,7 @@ def remove_nodes() -> None:
                 if pods_ not in gone
             ],
         )
-    # An operation of all hosts: what still runs would register, or take a lease, again.
+    # An operation of all hosts: a kubelet or flanneld that still runs would register again.
     verify.barrier(name="Wait until the nodes have stopped", at=None)
     if cluster.is_first_control_plane:
         nodes.node_objects(
@@ -103,7 +103,7 @@ def remove_nodes() -> None:
 
 
 def leave(cluster: Cluster) -> None:
-    """Stop and remove what makes the current host a node; docker stays, with its own network."""
+    """Stop and remove what makes the current host a node. docker stays, with its own network."""
 
     on_flannel = cluster.spec.network == "flannel"
     units = [*UNITS, *(["flanneld.service"] if on_flannel else [])]
@@ -133,7 +133,7 @@ def leave(cluster: Cluster) -> None:
 
 
 def leave_bridge(cluster: Cluster) -> None:
-    """Remove the current host's bridge of pods, and the ways that lead to and from it."""
+    """Remove the current host's pod bridge, and the routes and rules that belong to it."""
 
     iptables.masquerade(
         name="Remove the masquerade of the pods' network",
@@ -147,7 +147,7 @@ def leave_bridge(cluster: Cluster) -> None:
         nofile=None,
     )
     bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
-    # A host that was made anew has none.
+    # A host that was installed anew has no docker.
     if cluster.host_facts[cluster.host_spec.name].docker:
         services.services(
             name="Run docker",
@@ -168,10 +168,10 @@ def _check(cluster: Cluster) -> None:
 
 def _recorded(cluster: Cluster) -> list[str]:
     """
-    See that the cluster tells what it has of nodes, and return the keys of the leases that the
-    removed ones hold, on the host that deletes them.
+    Check that the cluster's nodes and leases can be read. On the host that deletes leases, return
+    the keys of those that the removed nodes hold.
 
-    Raises ``DeployError``, for all hosts, where it does not.
+    Raises ``DeployError`` for all hosts where they cannot be read.
     """
 
     absent = _needed(cluster) - {host.name for host in ctx_state.get().active_hosts}
@@ -206,12 +206,12 @@ def _warn_of_absent(cluster: Cluster) -> None:
 
 def _refusal(why: str) -> DeployError:
     return DeployError(
-        f"what the cluster has of its nodes cannot be read: {why}; nothing is removed before it can"
+        f"the cluster's nodes and leases cannot be read: {why}; nothing is removed before they can"
     )
 
 
 def _needed(cluster: Cluster) -> set[str]:
-    """The hosts that delete what the cluster has of nodes."""
+    """The hosts that delete nodes' objects and leases."""
 
     of_leases = {_lease_host(cluster)} if cluster.spec.network == "flannel" else set()
     return {cluster.spec.control_plane[0].name} | of_leases

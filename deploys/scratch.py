@@ -1,6 +1,6 @@
 """
-Kubernetes from scratch: docker on cbr0, kubelet and kube-proxy as units, the control plane as
-static pods, certificates and tokens of its own.
+Kubernetes from scratch: docker on the bridge cbr0, kubelet and kube-proxy as units, the control
+plane as static pods, and the cluster's own certificates and tokens.
 
     pyinfra inventories/scratch.py deploys/scratch.py
 """
@@ -43,7 +43,7 @@ PHASES = (
 
 @phase("Kubernetes from scratch")
 def scratch() -> None:
-    """Build the cluster that the inventory describes, and see that it works."""
+    """Build the cluster that the inventory describes, and check that it works."""
 
     cluster = cluster_on("routes", instead="deploys/multinode.py")
     check_mtus(cluster.spec, cluster.host_facts)

@@ -92,7 +92,7 @@ def masquerade(
     owner: str = "kube-masquerade",
 ) -> Generator[StringCommand, None, None]:
     """
-    Masquerade packets that leave the cluster (N5), so that pods reach hosts without a route to them.
+    Masquerade packets that leave the cluster (N5), so that pods reach any host.
 
     + cluster_cidr: CIDR of all pods; what goes there keeps its source
     + present: whether the rule shall be there

@@ -21,7 +21,6 @@ def user_tables(
     tables: Mapping[str, str],
     ours: Callable[[UserRow], bool],
     mode: str = "600",
-    user: str = "root",
     group: str = "root",
 ) -> Generator[StringCommand, None, None]:
     """
@@ -33,7 +32,7 @@ def user_tables(
     + tables: our rows by absolute path. A row is a secret, a user, an id and, optionally, groups
     + ours: tells whether a row on the host is ours; such a row is removed when it is not wanted
     + mode: ``600``, or ``640`` for a group
-    + user, group: owners
+    + group: the group that may read them with ``640``
 
     **Example:**
 
@@ -55,7 +54,7 @@ def user_tables(
         others = [row for row in there if not ours(row)]
         _show_users(path, rows(text), there, others)
         content = text + "".join(row.text for row in others)
-        wanted.append(File(path, content, mode, user, group, secret=True))
+        wanted.append(File(path, content, mode, group=group, secret=True))
     script = plan_files(wanted)
     if script:
         yield script

@@ -1,5 +1,5 @@
 """
-Docker, configured for a cluster before it starts for the first time (D1, D2, H5, S4).
+docker, configured for a cluster before it starts for the first time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run_docker() -> None:
 
 
 def options() -> dict[str, Any]:
-    """What docker is told on the current host, as keys of its daemon.json (D1)."""
+    """What docker is told on the current host, as keys of its daemon.json."""
 
     cluster = current_cluster()
     wanted: dict[str, Any] = {

@@ -1,5 +1,5 @@
 """
-The control plane as static pods, a function a pod (A1–A5, S2).
+The control plane as static pods, one phase a pod.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Component = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-s
 
 KUBECTL = "/usr/local/bin/kubectl"
 
-# Which of a control-plane host's files each component reads when it starts, by their ends.
+# The files that each component reads when it starts, by the ends of their names.
 READS = {
     "etcd": (),
     "kube-apiserver": (".crt", ".key", ".pub", ".csv", "cloud.conf"),
@@ -48,7 +48,7 @@ READS = {
 
 @phase("etcd pod")
 def run_etcd() -> None:
-    """Run this host's member of etcd (A1)."""
+    """Run the current host's member of etcd."""
 
     cluster = current_cluster()
     if cluster.is_a("etcd"):
@@ -59,7 +59,7 @@ def run_etcd() -> None:
 
 @phase("apiserver pod")
 def run_apiserver() -> None:
-    """Run the apiserver, with kubectl beside it (A2)."""
+    """Run the apiserver, with kubectl beside it."""
 
     cluster = current_cluster()
     if cluster.is_a("control_plane"):
@@ -72,7 +72,7 @@ def run_apiserver() -> None:
 
 @phase("controller-manager pod")
 def run_controller_manager() -> None:
-    """Run the controller manager (A4)."""
+    """Run the controller manager."""
 
     cluster = current_cluster()
     if cluster.is_a("control_plane"):
@@ -81,7 +81,7 @@ def run_controller_manager() -> None:
 
 @phase("scheduler pod")
 def run_scheduler() -> None:
-    """Run the scheduler (A3)."""
+    """Run the scheduler."""
 
     cluster = current_cluster()
     if cluster.is_a("control_plane"):
@@ -106,7 +106,7 @@ def _run(cluster: Cluster, component: Component, flags: Mapping[str, Any]) -> No
 
 
 def _refuse_others(cluster: Cluster, component: Component) -> None:
-    """Refuse where something else answers in place of a pod of ours, and would be taken for it."""
+    """Refuse a port that another program listens on, which would be taken for our pod."""
 
     port = int(probe(component, cluster.release, cluster.settings()).port)
     listening = read(Listeners, ports=[port]).get(port, [])
@@ -118,17 +118,17 @@ def _refuse_others(cluster: Cluster, component: Component) -> None:
         raise OperationError(
             f"port {port}: {others[0].program or 'the kernel'} (pid {others[0].pid}) listens "
             f"there, and {component} of the cluster needs it; see systemctl status "
-            f"{others[0].pid}, stop that, and keep it from starting at boot"
+            f"{others[0].pid}, stop it, and keep it from starting at boot"
         )
 
 
 def manifest(cluster: Cluster, component: Component, flags: Mapping[str, Any]) -> str:
     """
-    Give the manifest of a component on the current host.
+    Return the manifest of a component on the current host.
 
-    + it: the cluster
+    + cluster: the cluster
     + component: which one
-    + flags: more flags of the inventory
+    + flags: extra flags from the inventory
     """
 
     settings = cluster.settings()
@@ -153,14 +153,14 @@ def manifest(cluster: Cluster, component: Component, flags: Mapping[str, Any]) -
 
 def mounts(cluster: Cluster, component: Component) -> list[static_pods.Mount]:
     """
-    Give what a component must see of the host beside its folders.
+    Return what a component must see of the host besides its folders.
 
-    + it: the cluster
+    + cluster: the cluster
     + component: which one
     """
 
-    # An apiserver that cannot be told to go by address finds nodes by name (docker's own copy of
-    # the file is as old as the pod).
+    # An apiserver that cannot be told to use addresses finds nodes by name, and docker's own copy
+    # of the file is as old as the pod.
     by_name = not cluster.release.has_flag(component, "kubelet-preferred-address-types")
     return [static_pods.Mount(HOSTS)] if component == "kube-apiserver" and by_name else []
 

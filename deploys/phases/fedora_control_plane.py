@@ -1,5 +1,5 @@
 """
-etcd and the control plane as Fedora's units (F1–F4, F6).
+etcd and the control plane as Fedora's units.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run_fedora_control_plane() -> None:
     in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
     files.files(name="Limit how long the apiserver takes to stop", files=[in_time])
     services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])
-    # The others end, again and again, until it answers.
+    # The others exit again and again until it answers.
     apiserver = answers(cluster, "kube-apiserver", "unit")
     wait_until(cluster, "Wait for the apiserver to answer", [apiserver])
     services.services(

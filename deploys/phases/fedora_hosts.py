@@ -1,5 +1,5 @@
 """
-Fedora's hosts get ready: packages, kernel settings, names, no other firewall (S3, H1–H4, F5).
+Prepare Fedora's hosts: packages, kernel settings, names, and no firewall beside docker's.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ RUNTIME = "/run/kubernetes"
 # Of this name, so that it replaces the package's own.
 TMPFILES = "/etc/tmpfiles.d/kubernetes.conf"
 TESTING = "updates-testing"
-# What tells of which release the packages of a role are.
+# The program that tells the release of a role's packages.
 PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
 
 
 @phase("Fedora hosts")
 def prepare_fedora_host() -> None:
-    """Install the host's parts, stop firewalls that docker does not get along with."""
+    """Install the host's packages, and stop firewalls that conflict with docker."""
 
     cluster = current_cluster()
     if cluster.spec.install_packages:
@@ -50,7 +50,7 @@ def prepare_fedora_host() -> None:
         units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
     )
     connect_host()
-    # What a firewall that ends in this run forbids is no matter.
+    # A firewall that this run stops blocks nothing afterwards.
     if not stopped.will_change:
         see_firewalls(cluster, bridge_of_pods(cluster))
     if cluster.is_a("control_plane"):
@@ -60,7 +60,7 @@ def prepare_fedora_host() -> None:
 
 
 def parts(cluster: Cluster) -> list[str]:
-    """What the current host needs packages for."""
+    """The parts that the current host needs packages for."""
 
     wanted = {
         "etcd": cluster.is_a("etcd"),
@@ -77,7 +77,7 @@ def parts(cluster: Cluster) -> list[str]:
 
 
 def _brings(cluster: Cluster, program: str) -> verify.Check:
-    """Flags are written for one release line; those of another are refused by it, one by one."""
+    """Flags are written for one minor release, and another one refuses some of them."""
 
     major, minor = cluster.release.minor
     return verify.Check(

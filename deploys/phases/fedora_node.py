@@ -1,5 +1,5 @@
 """
-docker, kubelet and kube-proxy as Fedora's units (F8, F9, D1).
+docker, kubelet and kube-proxy as Fedora's units.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
 
-# Options that docker gets from flannel, or that do not go with them.
+# Options that docker gets from flannel, or that conflict with those.
 FLANNEL_GIVES = ("bip", "bridge", "fixed-cidr", "ip-masq", "mtu")
 
 
 @phase("docker")
 def configure_fedora_docker() -> None:
     """
-    Configure docker, and let pods' packets through; running it comes when its network is known.
+    Configure docker, and forward pods' packets. docker runs later, when its network is known.
     """
 
     cluster = current_cluster()
@@ -117,7 +117,7 @@ def run_fedora_node() -> None:
 
 @phase("Node")
 def bring_fedora_node() -> None:
-    """Run nodes with all that they need."""
+    """Run nodes, with all the phases before."""
 
     network: Sequence[Callable[[], None]] = [record_allocations]
     if current_cluster().spec.network == "flannel":

@@ -1,5 +1,5 @@
 """
-See that Fedora's clusters work: components, leases, containers, nodes (M4, M5, F6, F7, A6).
+Check that a cluster on Fedora works: components, flannel's leases, nodes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def verify_flannel() -> None:
 
 
 def _network(cluster: Cluster) -> HostNetwork:
-    """What the current host has, as it is now."""
+    """The current host's network now."""
 
     links = ask_now(Links)
     return HostNetwork(host=cluster.host_spec.name, links=links, subnet=ask_now(Flannel).subnet)
@@ -89,7 +89,7 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
     keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(cluster))
     if keys.status != "ok":
         raise OperationError(trouble(keys.status, keys.said, endpoints, api(cluster)))
-    # Nobody looked at the nodes that this run is not about.
+    # This run did not read the networks of other nodes.
     others = {cluster.plan.addresses[node.name] for node in spec.nodes if node.name not in networks}
     findings = compare(
         [one for one in lease_states(keys, prefix).leases if one.public_ip not in others],

@@ -1,5 +1,5 @@
 """
-flannel: the network in etcd, flanneld on the nodes, docker on the subnet it got (M1–M3).
+flannel: the network in etcd, flanneld on the nodes, docker on the subnet that it got.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BINARY = "/usr/local/bin/flanneld"
 
 @phase("flannel's network")
 def set_flannel_network() -> None:
-    """Set the network in etcd, from the first member (M1)."""
+    """Set the network in etcd, from the first member."""
 
     cluster = current_cluster()
     if cluster.host_spec.name == cluster.spec.etcd_members[0].name:
@@ -86,20 +86,20 @@ def run_flannel() -> None:
 
 
 def _program(source: str) -> str:
-    """flanneld's URL, or its file, which may be given as the folder that it is in."""
+    """flanneld's URL or file; the inventory may name the folder of the file."""
 
     path = Path(source).expanduser()
     return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
 
 
 def api(cluster: Cluster) -> Literal["v2", "v3"]:
-    """The interface of etcd that the cluster's flannel speaks."""
+    """The version of etcd's API that the cluster's flannel uses."""
 
     return etcd_api(cluster.spec.flannel_version or "")
 
 
 def endpoints(cluster: Cluster) -> list[str]:
-    """etcd's URLs as nodes reach it."""
+    """The URLs by which nodes reach etcd."""
 
     port = cluster.spec.etcd_client_port
     return [

@@ -1,5 +1,5 @@
 """
-kube-proxy on every node (N2, C6).
+kube-proxy on every node.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BINARY = "/usr/local/bin/kube-proxy"
 
 @phase("kube-proxy")
 def run_kube_proxy() -> None:
-    """Install kube-proxy on nodes, and run it as fresh as its configuration."""
+    """Install kube-proxy on nodes, and run it with its current configuration."""
 
     cluster = current_cluster()
     if not cluster.is_a("node"):

@@ -1,5 +1,5 @@
 """
-kubelet on every host: as a node, or alone for the control plane's static pods (N1, N3, N7, C6).
+kubelet on every host: as a node, or alone for the control plane's static pods.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BINARY = "/usr/local/bin/kubelet"
 
 @phase("kubelet")
 def run_kubelet() -> None:
-    """Install kubelet with what it needs, and run it as fresh as its configuration."""
+    """Install kubelet and what it needs, and run it with its current configuration."""
 
     cluster = current_cluster()
     source, digest = cluster.artifacts.binary("kubelet")
@@ -49,7 +49,7 @@ def run_kubelet() -> None:
         binary=BINARY,
         after=["docker.service"],
     )
-    # Docker lets the log of a container grow as long as that runs.
+    # docker never limits the log of a container.
     containers = f"{cluster.settings()['docker_root']}/containers/*/*-json.log"
     log_rotation.log_rotation(name="Rotate the logs", paths=[*log_rotation.LOGS, containers])
     services.services(
@@ -66,7 +66,7 @@ def run_kubelet() -> None:
 
 
 def folders(cluster: Cluster) -> list[files.File]:
-    """The folders that kubelet looks into."""
+    """The folders that kubelet reads."""
 
     return [
         files.File("/etc/kubernetes", kind="directory", mode="755"),
@@ -76,7 +76,7 @@ def folders(cluster: Cluster) -> list[files.File]:
 
 
 def _say_other_pods(cluster: Cluster) -> None:
-    """Say which pods somebody else has put there: kubelet runs them beside ours."""
+    """Name the pods of others in the manifest folder, which kubelet runs beside ours."""
 
     directory = cluster.spec.manifest_dir
     own = {
@@ -85,11 +85,11 @@ def _say_other_pods(cluster: Cluster) -> None:
     }
     ours = {f"{directory}/{name}.yaml" for name, wanted in own.items() if wanted}
     for path in sorted({*read(StaticPods, directory=directory).manifests} - ours):
-        changes.say(f"{path} is not ours and stays; kubelet runs its pod, so see whether it shall")
+        changes.say(f"{path} is not ours and stays; kubelet runs its pod. Check whether it should")
 
 
 def kubelet_files(cluster: Cluster) -> list[files.File]:
-    """What a node's kubelet reads when it starts; one that stands alone reads nothing."""
+    """What a node's kubelet reads when it starts; one that is no node reads nothing."""
 
     if not cluster.is_a("node"):
         return []

@@ -1,5 +1,5 @@
 """
-The network of pods: cbr0, the way out of the cluster, the way to other hosts' pods (N3–N6).
+The pod network: the bridge cbr0, masquerading, forwarding, routes to other hosts' pods.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pyinfra_kube.operations import bridge, iptables, routes
 
 @phase("Pod network")
 def set_up_pod_network() -> None:
-    """Make the bridge before docker needs it, and let pods out and through."""
+    """Make the bridge before docker needs it, and let pods' packets pass."""
 
     cluster = current_cluster()
     if cluster.is_a("node"):
-        # kubenet makes its bridge by itself; docker needs every other one to be there.
+        # kubenet makes its bridge itself; docker needs any other one to exist.
         if needs_bridge():
             bridge.bridge(
                 name=f"Make the bridge {BRIDGE} of the pods",
@@ -35,7 +35,7 @@ def set_up_pod_network() -> None:
         iptables.masquerade(
             name="Masquerade packets that leave the cluster",
             cluster_cidr=cluster.plan.cluster_cidr,
-            # A kubelet that sets up the bridge sets the same rule itself.
+            # A kubelet that sets up the bridge sets this rule itself.
             present=cluster.spec.bridge_approach == "manual",
         )
         iptables.forward(name="Forward the packets of pods", cluster_cidr=cluster.plan.cluster_cidr)
@@ -50,17 +50,17 @@ def set_up_pod_network() -> None:
 
 
 def bridge_of_pods(cluster: Cluster) -> str:
-    """The bridge that the current host's docker gives to pods where it is docker's own."""
+    """The name of the pod bridge where it is docker's own."""
 
     return str(cluster.spec.docker_options.get("bridge", DOCKER_BRIDGE))
 
 
 def check_mtus(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
     """
-    See that what the nodes' bridges send fits the links that it leaves by (P5).
+    Check that the MTU of the nodes' bridges fits the links that packets leave by.
 
     + spec: the cluster
-    + host_facts: what each connected host told
+    + host_facts: gathered facts of each connected host
 
     Raises ``InputError``.
     """
@@ -75,7 +75,7 @@ def check_mtus(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
 
 
 def needs_bridge() -> bool:
-    """Whether the current host's docker runs on our bridge."""
+    """Whether the current host's docker uses our bridge."""
 
     cluster = current_cluster()
     kubenet = (

@@ -1,5 +1,5 @@
 """
-See that the cluster works (A6): components answer, nodes register and are Ready.
+Check that the cluster works: components answer, nodes register and are Ready.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ASK = kubectl_words(KUBECTL, ADMIN)
 
 @phase("Verification")
 def verify_cluster() -> None:
-    """Wait for the control plane, then for the nodes, then say what runs where."""
+    """Wait for the components, then for the nodes, then print what runs where."""
 
     cluster = current_cluster()
-    # An operation of all hosts: nobody looks for nodes before each host is set up.
+    # An operation of all hosts: none looks for nodes before every host is set up.
     wait_until(cluster, "Wait for every component to answer", checks(cluster))
     verify_nodes(cluster, runs, BRIDGE)
 
@@ -45,19 +45,19 @@ def verify_nodes(
     cluster: Cluster, runs: Callable[[HostSpec], list[str]], bridge: str, kubectl: str = KUBECTL
 ) -> None:
     """
-    Wait for nodes to register, give them what the plan says, wait until they are Ready, and see
+    Wait for nodes to register, set their pod CIDRs and labels, wait until they are Ready, and check
     that packets of their pods arrive.
 
-    + it: the cluster
-    + runs: what runs on a host, for the table at the end
-    + bridge: of the pods
-    + kubectl: the program on control-plane hosts
+    + cluster: the cluster
+    + runs: names what runs on a host, for the table at the end
+    + bridge: the pod bridge
+    + kubectl: path of kubectl on control-plane hosts
     """
 
     manual = not cluster.spec.nodes_register
     if cluster.is_first_control_plane:
         ask = kubectl_words(kubectl, ADMIN)
-        # One answer for all nodes: a line with name and status for each.
+        # One request for all nodes prints the name and status of each.
         shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
         known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
         if not manual:
@@ -104,12 +104,11 @@ def wait_until(cluster: Cluster, name: str, checks: list[verify.Check], **more: 
 
 def verify_packets(cluster: Cluster, bridge: str) -> None:
     """
-    Send packets from the pods' network of each node to that of each other, or of a sample where
-    there are many, to the API's service, and between hosts to the ports that parts of the cluster
-    reach each other at.
+    Send packets from the pod network of each node to that of every other one, or of a sample where
+    there are many; to the API's service; and between hosts to the ports of the components.
 
-    + it: the cluster
-    + bridge: of the pods
+    + cluster: the cluster
+    + bridge: the pod bridge
     """
 
     me = cluster.host_spec.name
@@ -167,11 +166,11 @@ def _target(cluster: Cluster, part: str, host: HostSpec, port: int) -> reach.Tar
 
 
 def _causes(cluster: Cluster, visit: reach.Visit) -> list[str]:
-    """What firewalls or failures of the current host, and of those not reached, may have to do."""
+    """Failures and firewall rules, here and on hosts not reached, that may be the cause."""
 
     named = [host for host in cluster.spec.hosts if any(host.name in name for name in visit.missed)]
-    masters = cluster.spec.control_plane if any("API" in name for name in visit.missed) else ()
-    hosts = dict.fromkeys(host.name for host in (cluster.host_spec, *named, *masters))
+    api_hosts = cluster.spec.control_plane if any("API" in name for name in visit.missed) else ()
+    hosts = dict.fromkeys(host.name for host in (cluster.host_spec, *named, *api_hosts))
     said = cluster.notes("firewalls")
     failed = {host.name for host in ctx_state.get().failed_hosts}
     found = [f"{name} failed in this run, see above" for name in hosts if name in failed]
@@ -180,7 +179,7 @@ def _causes(cluster: Cluster, visit: reach.Visit) -> list[str]:
 
 
 def runs(host: HostSpec) -> list[str]:
-    """What runs on a host of this path."""
+    """What runs on a host of the scratch path."""
 
     return [
         "docker",
@@ -193,8 +192,8 @@ def runs(host: HostSpec) -> list[str]:
 
 def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
     """
-    What kubelet does not say of its node when it registers: the pod CIDR, Kubernetes' own labels,
-    and those that came later.
+    What kubelet does not set when its node registers: the pod CIDR, Kubernetes' own labels, and
+    labels that were added later.
     """
 
     return [
@@ -215,9 +214,9 @@ def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
 
 def checks(cluster: Cluster) -> list[verify.Check]:
     """
-    Give what must answer on the current host.
+    Return what must hold on the current host.
 
-    + it: the cluster
+    + cluster: the cluster
     """
 
     pods = [
@@ -243,11 +242,11 @@ def checks(cluster: Cluster) -> list[verify.Check]:
 
 def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
     """
-    Give the check that a component of the current host answers.
+    Return the check that a component of the current host answers its probe.
 
-    + it: the cluster
-    + component: as ``kube-apiserver``
-    + kind: how it runs there, as ``unit`` or ``pod``
+    + cluster: the cluster
+    + component: its name, such as ``kube-apiserver``
+    + kind: how it runs, ``unit`` or ``pod``
     """
 
     asked = probe(component, cluster.release, cluster.settings())
@@ -270,11 +269,11 @@ def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
 
 def obeys(cluster: Cluster, component: str) -> verify.Check:
     """
-    Give the check that a component of the current host, which runs as a unit, runs with the flags
-    of its plan and no others, whatever drop-ins and environment files there are.
+    Return the check that a unit's component runs with the flags of the plan and no others, whatever
+    drop-ins and environment files exist.
 
-    + it: the cluster
-    + component: as ``kubelet``
+    + cluster: the cluster
+    + component: its name, such as ``kubelet``
     """
 
     flags = command_line(
@@ -337,10 +336,10 @@ def _nodes(cluster: Cluster) -> list[HostSpec]:
 
 def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
     """
-    What runs where, for people.
+    A table of what runs where.
 
-    + it: the cluster
-    + runs: what runs on a host
+    + cluster: the cluster
+    + runs: names what runs on a host
     """
 
     state = ctx_state.get()
@@ -360,8 +359,8 @@ def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
         for host in cluster.spec.hosts
         if host.name in activated
     ]
-    url, master = cluster.spec.apiserver_url, cluster.spec.control_plane[0].name
-    return "\n".join([*lines_of(rows), "", f"API: {url}; on {master}, kubectl works as root."])
+    url, first = cluster.spec.apiserver_url, cluster.spec.control_plane[0].name
+    return "\n".join([*lines_of(rows), "", f"API: {url}; on {first}, kubectl works as root."])
 
 
 def _pod_cidr(cluster: Cluster, host: str) -> str:

@@ -1,5 +1,5 @@
 """
-Which node was given which pod CIDR, recorded on the control machine beside the credentials (P6).
+Which node was given which pod CIDR, recorded on the control machine beside the credentials.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Where binaries and images come from (S1, S2): the release's own site, a mirror, or a folder.
+Where binaries and images come from: the release's own site, a mirror, or a folder.
 """
 
 from __future__ import annotations
