@@ -15,7 +15,7 @@ from pyinfra_kube.operations import control, files, users
 ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 # Where kubectl looks by itself.
 KUBECTL_CONFIG = "/root/.kube/config"
-# The users that Fedora's units run as are in it.
+# The group of the users that Fedora's units run as.
 FEDORA_GROUP = "kube"
 
 
@@ -41,16 +41,20 @@ def give_credentials() -> None:
 
 @phase("Credentials")
 def give_fedora_credentials() -> None:
-    """Give credentials to hosts whose control plane runs as a user of Fedora's packages."""
+    """Give credentials to hosts, readable by the users that Fedora's units run as."""
 
     _give(FEDORA_GROUP)
 
 
 def _give(group: str) -> None:
     cluster = current_cluster()
-    if not cluster.is_a("control_plane"):
+    if cluster.is_a("control_plane"):
+        _give_control_plane(cluster, group)
+    else:
         files.files(name="Give the host the cluster's CA", files=[ca_file(cluster)])
-        return
+
+
+def _give_control_plane(cluster: Cluster, group: str) -> None:
     held = control_plane_files(cluster, group)
     tables = {f.path: str(f.content) for f in held if f.path.endswith(".csv")}
     files.files(
