@@ -23,7 +23,22 @@ from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluste
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
+SEVERAL = "deploys/multinode.py"
+
+
+@phase("Inventory")
+def check_inventory() -> None:
+    """Refuse a cluster with another network, or with several nodes."""
+
+    nodes = [node.name for node in cluster_on("routes", instead=SEVERAL).spec.nodes]
+    if len(nodes) > 1:
+        allowed = "one node: nothing would route packets to the pods of another"
+        fix = f'use {SEVERAL}, with network = "flannel"'
+        raise InputError([Problem("nodes", nodes, None, allowed, fix)])
+
+
 PHASES = (
+    check_inventory,
     prepare_fedora_host,
     record_allocations,
     keep_credentials,
@@ -36,18 +51,11 @@ PHASES = (
     verify_fedora_cluster,
 )
 
-SEVERAL = "deploys/multinode.py"
-
 
 @phase("Kubernetes on Fedora")
 def fedora_single_node() -> None:
     """Build the cluster that the inventory describes, and check that it works."""
 
-    nodes = [node.name for node in cluster_on("routes", instead=SEVERAL).spec.nodes]
-    if len(nodes) > 1:
-        allowed = "one node: nothing would route packets to the pods of another"
-        fix = f'use {SEVERAL}, with network = "flannel"'
-        raise InputError([Problem("nodes", nodes, None, allowed, fix)])
     run_phases(PHASES)
 
 

@@ -22,7 +22,16 @@ from pyinfra_kube.deploys.phases.flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
+
+@phase("Inventory")
+def check_inventory() -> None:
+    """Refuse a cluster with another network."""
+
+    cluster_on("flannel", instead="deploys/fedora_single_node.py")
+
+
 PHASES = (
+    check_inventory,
     prepare_fedora_host,
     keep_credentials,
     give_fedora_credentials,
@@ -42,7 +51,6 @@ PHASES = (
 def multinode() -> None:
     """Build the cluster that the inventory describes, and check that it works."""
 
-    cluster_on("flannel", instead="deploys/fedora_single_node.py")
     run_phases(PHASES)
 
 

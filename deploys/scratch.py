@@ -24,7 +24,17 @@ from pyinfra_kube.deploys.phases.verification import verify_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
+
+@phase("Inventory")
+def check_inventory() -> None:
+    """Refuse a cluster with another network, and MTUs that do not fit."""
+
+    cluster = cluster_on("routes", instead="deploys/multinode.py")
+    check_mtus(cluster.spec, cluster.host_facts)
+
+
 PHASES = (
+    check_inventory,
     prepare_host,
     record_allocations,
     set_up_pod_network,
@@ -45,8 +55,6 @@ PHASES = (
 def scratch() -> None:
     """Build the cluster that the inventory describes, and check that it works."""
 
-    cluster = cluster_on("routes", instead="deploys/multinode.py")
-    check_mtus(cluster.spec, cluster.host_facts)
     run_phases(PHASES)
 
 
