@@ -1,1 +1,1 @@
-"""The composed paths."""
+"""What you run: the paths, and what looks after a cluster."""

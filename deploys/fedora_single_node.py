@@ -1,5 +1,5 @@
 """
-Kubernetes on Fedora, one host and one node: systemd units of packages, settings in /etc/kubernetes.
+Kubernetes on Fedora with one node: systemd units from packages, settings in /etc/kubernetes.
 
     pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py
 """
@@ -7,9 +7,9 @@ Kubernetes on Fedora, one host and one node: systemd units of packages, settings
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.allocations import record_allocations
+from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.fedora_control_plane import (
-    GROUP,
     run_fedora_control_plane,
     run_fedora_etcd,
 )
@@ -21,36 +21,42 @@ from pyinfra_kube.deploys.phases.fedora_node import (
 )
 from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import prefetch
+from pyinfra_kube.engine.phase import phase, run_phases
 
 SEVERAL = "deploys/multinode.py"
 
 
-@phase("Kubernetes on Fedora")
-def fedora_single_node() -> None:
-    """Build the cluster that the inventory describes, and see that it works."""
+@phase("Inventory")
+def check_inventory() -> None:
+    """Refuse a cluster with another network, or with several nodes."""
 
     nodes = [node.name for node in cluster_on("routes", instead=SEVERAL).spec.nodes]
     if len(nodes) > 1:
-        allowed = "one node: nothing would lead packets to the pods of another"
+        allowed = "one node: nothing would route packets to the pods of another"
         fix = f'use {SEVERAL}, with network = "flannel"'
         raise InputError([Problem("nodes", nodes, None, allowed, fix)])
-    prefetch(build)
-    build()
 
 
-def build() -> None:
-    """The phases, in order."""
+PHASES = (
+    check_inventory,
+    prepare_fedora_host,
+    record_allocations,
+    keep_credentials,
+    give_fedora_credentials,
+    run_fedora_etcd,
+    run_fedora_control_plane,
+    configure_fedora_docker,
+    run_fedora_docker,
+    run_fedora_node,
+    verify_fedora_cluster,
+)
 
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    run_fedora_etcd()
-    run_fedora_control_plane()
-    configure_fedora_docker()
-    run_fedora_docker()
-    run_fedora_node()
-    verify_fedora_cluster()
+
+@phase("Kubernetes on Fedora")
+def fedora_single_node() -> None:
+    """Build the cluster that the inventory describes, and check that it works."""
+
+    run_phases(PHASES)
 
 
 if "__name__" not in globals():

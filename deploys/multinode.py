@@ -1,14 +1,13 @@
 """
-Kubernetes on Fedora, several nodes: as on one node, with flannel's network between them.
+Kubernetes on Fedora with several nodes, and flannel's network between them.
 
     pyinfra inventories/multinode.py deploys/multinode.py
 """
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.fedora_control_plane import (
-    GROUP,
     run_fedora_control_plane,
     run_fedora_etcd,
 )
@@ -19,39 +18,40 @@ from pyinfra_kube.deploys.phases.fedora_node import (
     run_fedora_node,
 )
 from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster, verify_flannel
-from pyinfra_kube.deploys.phases.flannel import (
-    give_docker_its_subnet,
-    run_flannel,
-    set_flannel_network,
-)
+from pyinfra_kube.deploys.phases.flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.run.context import cluster_on
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import prefetch
+from pyinfra_kube.engine.phase import phase, run_phases
+
+
+@phase("Inventory")
+def check_inventory() -> None:
+    """Refuse a cluster with another network."""
+
+    cluster_on("flannel", instead="deploys/fedora_single_node.py")
+
+
+PHASES = (
+    check_inventory,
+    prepare_fedora_host,
+    keep_credentials,
+    give_fedora_credentials,
+    run_fedora_etcd,
+    set_flannel_network,
+    run_fedora_control_plane,
+    configure_fedora_docker,
+    run_flannel,
+    run_fedora_docker,
+    run_fedora_node,
+    verify_flannel,
+    verify_fedora_cluster,
+)
 
 
 @phase("Kubernetes on Fedora")
 def multinode() -> None:
-    """Build the cluster that the inventory describes, and see that it works."""
+    """Build the cluster that the inventory describes, and check that it works."""
 
-    cluster_on("flannel", instead="deploys/fedora_single_node.py")
-    prefetch(build)
-    build()
-
-
-def build() -> None:
-    """The phases, in order."""
-
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    run_fedora_etcd()
-    set_flannel_network()
-    run_fedora_control_plane()
-    configure_fedora_docker()
-    give_docker_its_subnet(run_flannel())
-    run_fedora_docker()
-    run_fedora_node()
-    verify_flannel()
-    verify_fedora_cluster()
+    run_phases(PHASES)
 
 
 if "__name__" not in globals():

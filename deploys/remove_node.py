@@ -1,9 +1,9 @@
 """
-Take nodes out of a cluster: their objects, their routes or leases, and what ran on the hosts.
+Remove nodes from a cluster: their objects, their routes or leases, and what ran on their hosts.
 
     pyinfra INVENTORY deploys/remove_node.py --data remove_nodes='["kube-node-2"]'
 
-The inventory still has the nodes: take them out of it afterwards.
+The inventory must still have the nodes. Remove them from it afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.deploys.phases import kubelet, proxy
+from pyinfra_kube.deploys.phases import kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
 from pyinfra_kube.deploys.phases.flannel import BINARY as FLANNELD
@@ -41,8 +41,7 @@ from pyinfra_kube.operations import (
     services,
     verify,
 )
-from pyinfra_kube.operations.kubelet import UNIT as KUBELET_UNIT
-from pyinfra_kube.operations.proxy import UNIT as PROXY_UNIT
+from pyinfra_kube.operations.component_unit import UNITS as COMPONENT_UNITS
 
 UNITS = ("kubelet.service", "kube-proxy.service")
 
@@ -50,9 +49,9 @@ UNITS = ("kubelet.service", "kube-proxy.service")
 @phase("Remove nodes")
 def remove_nodes() -> None:
     """
-    Take the nodes that ``remove_nodes`` names out of the cluster; no other is touched.
+    Remove the nodes that ``remove_nodes`` names, and no others.
 
-    Nothing is removed where it cannot be read what the cluster has of them.
+    Nothing is removed while the cluster cannot tell its nodes and leases.
     """
 
     cluster = current_cluster()
@@ -72,7 +71,7 @@ def remove_nodes() -> None:
                 if pods_ not in gone
             ],
         )
-    # An operation of all hosts: what still runs would register, or take a lease, again.
+    # An operation of all hosts: a kubelet or flanneld that still runs would register again.
     verify.barrier(name="Wait until the nodes have stopped", at=None)
     if cluster.is_first_control_plane:
         nodes.node_objects(
@@ -93,7 +92,7 @@ def remove_nodes() -> None:
 
     known = cluster.book.read()
     control.save(
-        name="Let their pod CIDRs be given to others",
+        name="Release their pod CIDRs",
         pending=lambda: [
             f"addresses.yaml: {name} has {known[name]} no more"
             for name in cluster.spec.remove_nodes
@@ -104,12 +103,12 @@ def remove_nodes() -> None:
 
 
 def leave(cluster: Cluster) -> None:
-    """Stop and remove what makes the current host a node; docker stays, with its own network."""
+    """Stop and remove what makes the current host a node. docker stays, with its own network."""
 
     on_flannel = cluster.spec.network == "flannel"
     units = [*UNITS, *(["flanneld.service"] if on_flannel else [])]
     services.services(
-        name="Stop the node's parts",
+        name="Stop the node's services",
         units=[services.Unit(name, running=False, enabled=False) for name in units],
     )
     if on_flannel:
@@ -117,7 +116,7 @@ def leave(cluster: Cluster) -> None:
             name="Remove flannel's network", network=cluster.spec.flannel_network
         )
     pods.pods_absent(name="Remove the pods that kubelet left")
-    ours = [KUBELET_UNIT, PROXY_UNIT, kubelet.BINARY, proxy.BINARY]
+    ours = [*COMPONENT_UNITS.values(), kubelet.BINARY, kube_proxy.BINARY]
     ours += [COMPONENTS[name].kubeconfig for name in NODE_COMPONENTS]
     ours.append(ca_file(cluster).path)
     ours += [FLANNELD] if cluster.spec.flannel_source else []
@@ -135,7 +134,7 @@ def leave(cluster: Cluster) -> None:
 
 
 def leave_bridge(cluster: Cluster) -> None:
-    """Remove the current host's bridge of pods, and the ways that lead to and from it."""
+    """Remove the current host's pod bridge, and the routes and rules that belong to it."""
 
     iptables.masquerade(
         name="Remove the masquerade of the pods' network",
@@ -144,12 +143,12 @@ def leave_bridge(cluster: Cluster) -> None:
     )
     routes.routes(name="Remove the routes to pods", present=False)
     docker.docker(
-        name="Give docker its own network again",
+        name="Restore docker's own network",
         options=dict.fromkeys([*options(), "bip"], None),
         nofile=None,
     )
     bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
-    # A host that was made anew has none.
+    # A host that was installed anew has no docker.
     if cluster.host_facts[cluster.host_spec.name].docker:
         services.services(
             name="Run docker",
@@ -170,10 +169,10 @@ def _check(cluster: Cluster) -> None:
 
 def _recorded(cluster: Cluster) -> list[str]:
     """
-    See that the cluster tells what it has of nodes, and return the keys of the leases that the
-    removed ones hold, on the host that deletes them.
+    Check that the cluster's nodes and leases can be read. On the host that deletes leases, return
+    the keys of those that the removed nodes hold.
 
-    Raises ``DeployError``, for all hosts, where it does not.
+    Raises ``DeployError`` for all hosts where they cannot be read.
     """
 
     absent = _needed(cluster) - {host.name for host in ctx_state.get().active_hosts}
@@ -208,12 +207,12 @@ def _warn_of_absent(cluster: Cluster) -> None:
 
 def _refusal(why: str) -> DeployError:
     return DeployError(
-        f"what the cluster has of its nodes cannot be read: {why}; nothing is removed before it can"
+        f"the cluster's nodes and leases cannot be read: {why}; nothing is removed before they can"
     )
 
 
 def _needed(cluster: Cluster) -> set[str]:
-    """The hosts that delete what the cluster has of nodes."""
+    """The hosts that delete nodes' objects and leases."""
 
     of_leases = {_lease_host(cluster)} if cluster.spec.network == "flannel" else set()
     return {cluster.spec.control_plane[0].name} | of_leases

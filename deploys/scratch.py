@@ -1,12 +1,13 @@
 """
-Kubernetes from scratch: docker on cbr0, kubelet and kube-proxy as units, the control plane as
-static pods, certificates and tokens of its own.
+Kubernetes from scratch: docker on the bridge cbr0, kubelet and kube-proxy as units, the control
+plane as static pods, and the cluster's own certificates and tokens.
 
     pyinfra inventories/scratch.py deploys/scratch.py
 """
 
 from __future__ import annotations
 
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
 from pyinfra_kube.deploys.phases.control_plane import (
     run_apiserver,
@@ -14,41 +15,47 @@ from pyinfra_kube.deploys.phases.control_plane import (
     run_etcd,
     run_scheduler,
 )
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
+from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
-from pyinfra_kube.deploys.phases.proxy import run_proxy
 from pyinfra_kube.deploys.phases.verification import verify_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.prefetch import prefetch
+from pyinfra_kube.engine.phase import phase, run_phases
+
+
+@phase("Inventory")
+def check_inventory() -> None:
+    """Refuse a cluster with another network, and MTUs that do not fit."""
+
+    cluster = cluster_on("routes", instead="deploys/multinode.py")
+    check_mtus(cluster.spec, cluster.host_facts)
+
+
+PHASES = (
+    check_inventory,
+    prepare_host,
+    record_allocations,
+    set_up_pod_network,
+    run_docker,
+    keep_credentials,
+    give_credentials,
+    run_kubelet,
+    run_kube_proxy,
+    run_etcd,
+    run_apiserver,
+    run_controller_manager,
+    run_scheduler,
+    verify_cluster,
+)
 
 
 @phase("Kubernetes from scratch")
 def scratch() -> None:
-    """Build the cluster that the inventory describes, and see that it works."""
+    """Build the cluster that the inventory describes, and check that it works."""
 
-    cluster = cluster_on("routes", instead="deploys/multinode.py")
-    check_mtus(cluster.spec, cluster.host_facts)
-    prefetch(build)
-    build()
-
-
-def build() -> None:
-    """The phases, in order."""
-
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
-    keep_credentials()
-    run_kubelet()
-    run_proxy()
-    run_etcd()
-    run_apiserver()
-    run_controller_manager()
-    run_scheduler()
-    verify_cluster()
+    run_phases(PHASES)
 
 
 if "__name__" not in globals():

@@ -1,11 +1,11 @@
 """
-A phase of a deploy: pyinfra's ``deploy``, but with every problem of an inventory in its error, and
-without hosts that are left out of the run.
+The phases of a deploy: how one is made, and how a list of them runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
@@ -15,6 +15,8 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.engine.failing import is_of_host, leave_out, left_out
+from pyinfra_kube.engine.internals import name_module
+from pyinfra_kube.engine.prefetch import prefetch
 from pyinfra_kube.engine.snapshot import discovering
 
 P = ParamSpec("P")
@@ -23,20 +25,18 @@ R = TypeVar("R")
 
 def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
-    Make a function a phase, whose name stands before those of its operations.
+    Make a function a phase: pyinfra's ``deploy``, which explains every problem of an ``InputError``
+    and does nothing for a host that is left out of the run.
 
-    It returns ``None`` for a host that is left out of the run. An ``InputError`` becomes a
-    ``DeployError`` that lists every problem.
-
-    + name: of the phase
+    + name: prefix of the names of its operations
 
     **Example:**
 
     .. code:: python
 
-        @phase("Prepare the host")
-        def prepare_host() -> None:
-            sysctl.sysctls(name="Forward packets", settings={"net.ipv4.ip_forward": 1})
+        @phase("Message of the day")
+        def set_motd() -> None:
+            files.files(name="Set it", files=[files.File("/etc/motd", "A node.\\n")])
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -57,6 +57,31 @@ def phase(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return cast("Callable[P, R]", deploy(name)(call))
 
     return decorate
+
+
+def run_phases(phases: Sequence[Callable[[], object]]) -> None:
+    """
+    Run phases in order. What they ask of the current host is read before, in one round trip.
+
+    + phases: functions without arguments; the same ones for every host
+
+    **Example:**
+
+    .. code:: python
+
+        run_phases([prepare_host, record_allocations, set_up_pod_network])
+    """
+
+    # pyinfra orders operations by the numbers of the lines that lead to them.
+    calls = [compile("\n" * index + "call()", __file__, "exec") for index, _ in enumerate(phases)]
+
+    def run() -> None:
+        for code, call in zip(calls, phases, strict=True):
+            exec(code, {"call": call})
+
+    name_module(sys._getframe(1).f_code.co_filename)
+    prefetch(run)
+    run()
 
 
 def explain(error: InputError) -> str:

@@ -28,17 +28,8 @@ def prefetch(body: Callable[[], object]) -> None:
 
     + body: the deploy; the caller calls it again, for good
 
-    **Example:**
-
-    .. code:: python
-
-        @deploy("My cluster")
-        def my_cluster():
-            prefetch(build)
-            build()
     """
 
-    internals.name_module(body.__code__.co_filename)
     for _ in range(_PASSES):
         with discovery_pass(), internals.undone(), suppress(PyinfraError):
             body()

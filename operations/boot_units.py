@@ -1,5 +1,5 @@
 """
-State that the kernel forgets: a oneshot unit sets it again at every boot.
+Oneshot units that restore at every boot what the kernel forgets.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pyinfra.api import OperationError
 
 from pyinfra_kube.engine.script import Script, join
 from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.files import FileContents
 from pyinfra_kube.operations.files import File, plan_files
 
@@ -27,16 +28,16 @@ def boot_unit(
     present: bool = True,
 ) -> list[File]:
     """
-    Return the files that make a host run shell commands at every boot: a unit, and the link that
-    enables it. :func:`plan_unit` sets them. The operation sets the same state live.
+    Return the files that make a host run shell commands at every boot: a unit and the link that
+    enables it. Pass them to :func:`plan_unit`. The operation itself sets the same state now.
 
     + name: name of the unit, without ``.service``
     + description: one line, shown by ``systemctl status``
-    + commands: idempotent lines of shell, one ``ExecStart`` each
-    + before: units that need the state
-    + after: units that must be up first; ``network-online.target`` is also asked for
-    + retry: try again every five seconds until every command works
-    + present: whether the unit is wanted
+    + commands: idempotent shell commands, one ``ExecStart`` each
+    + before: units that start after it
+    + after: units that start before it; it also wants ``network-online.target`` if that is named
+    + retry: try again every five seconds until every command succeeds
+    + present: whether the unit shall exist
 
     **Example:**
 
@@ -57,21 +58,27 @@ def boot_unit(
     link = f"{FOLDER}/multi-user.target.wants/{name}.service"
     if not present:
         return [File(link, kind="absent"), File(path, kind="absent")]
-    text = _text(description, commands, before, after, retry)
+    text = render(
+        "etc/systemd/system/boot.service.j2",
+        description=description,
+        commands=[_quote(command) for command in commands],
+        before=list(before),
+        after=list(after),
+        retry=retry,
+    )
     return [File(path, text), File(link, kind="link", target=path)]
 
 
 def plan_unit(files: Sequence[File], description: str) -> Script | None:
     """
-    Return the script that sets the files of a unit and lets systemd know, or ``None``.
+    Return the script that sets the files of a unit and reloads systemd, or ``None`` where they are
+    as wanted.
 
-    A unit of this name with another description is somebody else's: it is neither replaced nor
-    removed.
+    A unit with this name and another description belongs to somebody else. It is never removed, and
+    replacing it raises ``OperationError``.
 
     + files: what ``boot_unit`` returned
-    + description: the one that ``boot_unit`` was given
-
-    Raises ``OperationError`` where somebody else's unit is in the way.
+    + description: the one passed to ``boot_unit``; it marks the unit as ours
     """
 
     path = next((file.path for file in files if file.path.rpartition("/")[0] == FOLDER), "")
@@ -81,16 +88,16 @@ def plan_unit(files: Sequence[File], description: str) -> Script | None:
             return None
         raise OperationError(
             f"{path}: somebody else's unit has this name ({other}), and is not replaced; give it "
-            f"another name, or remove it where nobody needs it"
+            "another name, or remove it where nobody needs it"
         )
     script = plan_files(files)
-    # Nothing to reload where systemd does not run, for example while an image is built.
+    # A host without a running systemd, such as an image under construction, has nothing to reload.
     reload = "[ ! -d /run/systemd/system ] || systemctl daemon-reload"
     return join([script, Script(reload, summary="reload systemd")]) if script else None
 
 
 def _of_others(path: str, description: str) -> str:
-    """The description of somebody else's unit at this path; empty for ours, or for none."""
+    """The description of somebody else's unit; empty for ours, and where there is none."""
 
     text = read(FileContents, paths=[path]).get(path, b"").decode(errors="replace")
     says = f"Description={description}"
@@ -100,30 +107,8 @@ def _of_others(path: str, description: str) -> str:
     return found[0] if found else "without a description"
 
 
-def _text(
-    description: str,
-    commands: Sequence[str],
-    before: Sequence[str],
-    after: Sequence[str],
-    retry: bool,
-) -> str:
-    unit = [f"Description={description}"]
-    if "network-online.target" in after:
-        unit.append("Wants=network-online.target")
-    unit += [f"After={' '.join(after)}"] if after else []
-    unit += [f"Before={' '.join(before)}"] if before else []
-    unit += ["StartLimitIntervalSec=0"] if retry else []
-
-    service = ["Type=oneshot", "RemainAfterExit=yes"]
-    service += ["Restart=on-failure", "RestartSec=5"] if retry else []
-    service += [f"ExecStart=/bin/sh -c {_quote(command)}" for command in commands]
-
-    sections = {"Unit": unit, "Service": service, "Install": ["WantedBy=multi-user.target"]}
-    return "\n".join("\n".join([f"[{name}]", *lines, ""]) for name, lines in sections.items())
-
-
 def _quote(command: str) -> str:
-    """A command as one word of a unit file, with ``%`` and ``$`` escaped."""
+    """A command as one word of a unit file, where ``%`` and ``$`` have a special meaning."""
 
     text = command.replace("%", "%%").replace("$", "$$")
     if not set(text) & set("'\\\n"):

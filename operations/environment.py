@@ -1,5 +1,5 @@
 """
-Manage the environment files of packages, and what goes with them (F2–F5, F8, M2).
+Manage the environment files of packages.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.environment import KEPT, EnvironmentFiles, EnvironmentText
 from pyinfra_kube.facts.files import Files, FileState
-from pyinfra_kube.operations.files import WRITER, File, plan_files, refuse_obstacles
+from pyinfra_kube.operations.files import WRITER, refuse_obstacles
 
-__all__ = ["EnvironmentFile", "environment_files", "runtime_directory"]
+__all__ = ["EnvironmentFile", "environment_files"]
 
 HEADING = "# Kept: what else was set here."
 
-# The user's own lines go from the old file to the new one on the host itself: their values, which
-# may be secrets, go through no log.
+# The user's own lines are copied from the old file to the new one on the host itself: their values
+# may be secrets, and reach no log.
 _FUNCTIONS = f"""\
 {KEPT}
 environment() {{
@@ -44,10 +44,10 @@ class EnvironmentFile:
     How an environment file is wanted.
 
     + path: absolute path
-    + variables: name → value; all those that its template names, and no other but for etcd's
+    + variables: value by name; exactly those that its template names, or any for etcd
     + mode: octal digits
     + user, group: owners
-    + template: its name below ``templates/``; by default that of the path there
+    + template: path below ``templates/``; by default the file's own path
     """
 
     path: str
@@ -61,8 +61,8 @@ class EnvironmentFile:
         for name, value in self.variables.items():
             if not name.isidentifier() or set(value) & set("\"'\\$`\n"):
                 raise OperationValueError(
-                    f"{self.path}: {name}={value!r} is no assignment that systemd and a shell "
-                    "read alike: a name, and a value without quotes, backslashes and dollar signs"
+                    f"{self.path}: systemd and a shell read {name}={value!r} differently; allowed "
+                    "are a name, and a value without quotes, backslashes and dollar signs"
                 )
 
     @property
@@ -74,11 +74,11 @@ class EnvironmentFile:
 @operation()
 def environment_files(files: Sequence[EnvironmentFile]) -> Generator[StringCommand, None, None]:
     """
-    Set environment files as a whole (F2–F4, F8, M2).
+    Set whole environment files.
 
-    A variable that a user set in one of them and that we do not set stays, with its value, at the
-    file's end; ``--diff`` says which. Its value is never shown. Comments of a user do not stay.
-    The units that read the files are left to ``services``, which restarts what is older than them.
+    A variable of a user that we do not set stays at the end of the file. ``--diff`` names it and
+    never shows its value. Comments of a user do not stay. ``services`` restarts the units that
+    read the files.
 
     + files: list of ``EnvironmentFile``
 
@@ -105,8 +105,8 @@ def environment_files(files: Sequence[EnvironmentFile]) -> Generator[StringComma
 
 def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
     """
-    Return the script that makes environment files as wanted, or ``None`` where they are so
-    already. Shows what differs with ``--diff``.
+    Return the script that sets environment files, or ``None`` where they are as wanted. ``--diff``
+    shows the differences.
 
     + files: list of ``EnvironmentFile``
     """
@@ -125,36 +125,6 @@ def plan_environment_files(files: Sequence[EnvironmentFile]) -> Script | None:
     return Script(WRITER + _FUNCTIONS + "".join(plan.line() for plan in changing), summary)
 
 
-@operation()
-def runtime_directory(
-    path: str = "/run/kubernetes", user: str = "kube", group: str = "kube", mode: str = "750"
-) -> Generator[StringCommand, None, None]:
-    """
-    Manage the folder in which the control plane's services keep what they make as they run (F5),
-    now and after every boot.
-
-    + path: absolute path below ``/run``, which ``/var/run`` leads to
-    + user, group: owners; the package of the services makes them
-    + mode: octal digits
-
-    **Example:**
-
-    .. code:: python
-
-        environment.runtime_directory(name="Make /var/run/kubernetes, at every boot too")
-    """
-
-    text = render("etc/tmpfiles.d/kubernetes.conf.j2", path=path, user=user, group=group, mode=mode)
-    script = plan_files(
-        [
-            # Of this name, so that it stands in place of the package's own.
-            File("/etc/tmpfiles.d/kubernetes.conf", text),
-            File(path, kind="directory", mode=mode, user=user, group=group),
-        ]
-    )
-    yield from run_or_noop(script, f"{path} is as wanted")
-
-
 @dataclass(frozen=True)
 class _Plan:
     """What differs in one file, and which of the user's variables it keeps."""
@@ -167,7 +137,7 @@ class _Plan:
 
     @property
     def anew(self) -> bool:
-        """Whether the file is written: its time tells readers whether its content changed."""
+        """Whether the file is written anew; otherwise only its mode or owner changes."""
         return not all(reason.startswith(("mode ", "owner ")) for reason in self.reasons)
 
     def shown(self) -> str:
@@ -192,7 +162,7 @@ def _content_differs(file: EnvironmentFile, text: EnvironmentText | None) -> boo
 def _after(
     file: EnvironmentFile, text: EnvironmentText | None
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The part of the file that is ours, and its lines with those that the user keeps."""
+    """Our part of the file, and its lines with those that the user keeps."""
 
     own = text.own if text else ()
     managed = file.text + (f"\n{HEADING}\n" if own else "")
@@ -206,7 +176,7 @@ def _plan(file: EnvironmentFile, state: FileState | None, text: EnvironmentText 
     managed, after = _after(file, text)
     reasons = []
     if state and state.kind == "link" and state.points_at == "file":
-        # As with any file behind a link.
+        # A file behind a link keeps its mode and owner.
         file = replace(file, mode=state.mode, user=state.user, group=state.group)
     if state is None or state.points_at != "file" or text is None:
         reasons.append(f"{state.kind if state else 'absent'} → file")

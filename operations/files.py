@@ -1,8 +1,8 @@
 """
-Manage files, directories and links as a whole.
+Manage files, directories and links, secret ones among them.
 
-pyinfra's own ``files`` operations take one path each, three round trips a path, and print the
-content of secrets with ``--diff``; this one takes all of a phase's paths and hides what is secret.
+pyinfra's own ``files`` operations take one path each, need three round trips for it, and print
+secrets with ``--diff``.
 """
 
 from __future__ import annotations
@@ -123,10 +123,12 @@ def files(files: Sequence[File]) -> Generator[StringCommand, None, None]:
     """
     Set any number of files, directories and links.
 
-    Each file appears under its name only when it is whole, with its mode and owner. What
-    already is as wanted is not touched.
+    A file appears under its name only when it is whole, with its mode and owner. What is already
+    as wanted is not touched. A service that reads one of the files takes it up when it is
+    restarted: name the file in ``config`` of its ``services.Unit``.
 
-    + files: list of ``File``; directories before what lies in them
+    + files: list of ``File``; directories before what lies in them. With ``secret=True`` the
+      content of a file is never shown, and its mode is ``600``, or ``640`` for a group
 
     **Example:**
 
@@ -135,9 +137,10 @@ def files(files: Sequence[File]) -> Generator[StringCommand, None, None]:
         from pyinfra_kube.operations import files
 
         files.files(
-            name="Write the known tokens",
+            name="Set the apiserver's key and tokens",
             files=[
                 files.File("/srv/kubernetes", kind="directory", mode="755"),
+                files.File("/srv/kubernetes/server.key", key, mode="600", secret=True),
                 files.File("/srv/kubernetes/known_tokens.csv", tokens, mode="600", secret=True),
             ],
         )

@@ -233,7 +233,7 @@ def lease(
         from pyinfra_kube.operations import flannel
 
         flannel.lease(
-            name="Have a lease of flannel's network",
+            name="Get a lease of flannel's network",
             network="10.16.0.0/16",
             endpoints=["http://fed-master:2379"],
         )

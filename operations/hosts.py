@@ -1,5 +1,5 @@
 """
-Manage the names of a cluster's hosts in /etc/hosts (H3).
+Manage the names of a cluster's hosts in /etc/hosts.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import discovering, read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, Reachable, hosts_lines
 from pyinfra_kube.operations.files import File, plan_files
 
 PATH = "/etc/hosts"
 
-# What holds answers for a while, as nscd and systemd-resolved, is given 5 seconds.
+# nscd and systemd-resolved cache answers, so they get 5 seconds.
 _CHECK = """\
 gives() {
   for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -47,18 +48,19 @@ def hosts(
     marker: str = "kubernetes cluster",
 ) -> Generator[StringCommand, None, None]:
     """
-    Manage names in /etc/hosts, in a marked block of their own; every other byte stays.
+    Manage names in /etc/hosts, in a marked block. Every other byte of the file stays.
 
-    A name that other lines already give the right address is left to them. Where another line
-    gives it a wrong one, the block goes before it if the first line wins; where every line counts,
-    the host is refused, with that line. A host's own name may lead to any address of its own, as
-    Debian's 127.0.1.1. In the end the host is asked for each name, whatever it is that answers.
+    A name that another line gives the right address is left out of the block. Where another line
+    gives a wrong address, the block goes before it if the first line wins. If every line counts,
+    an error names that line. A host's own name may have any of the host's addresses, such as
+    Debian's 127.0.1.1. In the end the host resolves each name, and the operation fails where one
+    has another address.
 
     + entries: IPv4 address by host name; a name that is an address needs no line
-    + present: whether the block shall be there
-    + unless_resolved: leave out a name for which DNS gives the right address; one that is in the
-      block already stays
-    + marker: what the block's first and last line say
+    + present: whether the block shall exist
+    + unless_resolved: leave out a name for which DNS gives the right address, unless the block has
+      it already
+    + marker: text of the block's first and last line
 
     **Example:**
 
@@ -67,7 +69,7 @@ def hosts(
         from pyinfra_kube.operations import hosts
 
         hosts.hosts(
-            name="Let the hosts know each other",
+            name="Set the hosts' names in /etc/hosts",
             entries={"kube-master": "192.0.2.11", "kube-node-1": "192.0.2.12"},
             unless_resolved=True,
         )
@@ -101,14 +103,14 @@ def reachable(
     addresses: Mapping[str, str], ports: Mapping[str, Sequence[int]] | None = None
 ) -> Generator[StringCommand, None, None]:
     """
-    Check that this host reaches others (H3); never changes anything.
+    Check that this host reaches others. It changes nothing.
 
-    A host is reached that answers a ping, or at a port, be it that the port is closed. Raises an
-    error that names every host that gives no such sign, and what was tried. A host that has
-    nothing to try a port with is not checked.
+    Another host is reached if it answers a ping, or a connection to a TCP port, even by refusing
+    it. Raises an error that names every host without an answer, and what was tried. A host without
+    a tool that tries ports checks nothing.
 
     + addresses: IPv4 address by host name
-    + ports: by host name, those that are needed there over TCP, and that of ssh; by default 22
+    + ports: TCP ports to try, by host name; by default 22
 
     **Example:**
 
@@ -134,9 +136,9 @@ def reachable(
         named = ", ".join(f"{name} ({addresses[name]})" for name in silent)
         ports_tried = "; ".join(f"{name}: {', '.join(map(str, tried[name]))}" for name in silent)
         raise OperationError(
-            f"it does not reach {named}; no answer to a ping, nor at these ports over TCP: "
-            f"{ports_tried}. See that it reaches them at these addresses, and that a firewall lets "
-            "it through to one of these ports"
+            f"it does not reach {named}; no answer to a ping, nor at these TCP ports: "
+            f"{ports_tried}. Check the addresses, and that a firewall lets it through to one of "
+            "these ports"
         )
     ctx_host.get().noop("every host is reachable")
     yield from ()
@@ -161,7 +163,7 @@ def _parts(text: str, marker: str) -> tuple[str, str, str]:
     """What stands before the block, in it, and after it."""
 
     begin, end = (rf"^# {word} {re.escape(marker)}\r*$" for word in ("BEGIN", "END"))
-    # A block without its end is no block: what follows it may be somebody's.
+    # A block without its end is no block: the lines after it may be somebody else's.
     match = re.search(rf"{begin}\n((?:(?!{begin}).*\n)*?){end}\n?", text, re.M)
     if not match:
         return text, "", ""
@@ -171,9 +173,9 @@ def _parts(text: str, marker: str) -> tuple[str, str, str]:
 @dataclass
 class _Names:
     """
-    What /etc/hosts and the other sources say of the names that are wanted.
+    What /etc/hosts and the other sources say about the wanted names.
 
-    + found: as the host told it
+    + found: the fact
     + marker: of the block
     + entries: address by name
     """
@@ -189,7 +191,7 @@ class _Names:
 
     @property
     def others(self) -> Iterator[tuple[int, str, str]]:
-        """What lines outside of the block say of them: number, address, name."""
+        """The lines outside of the block that name them: number, address, name."""
 
         after = self.found.text.count("\n") - self.after.count("\n")
         for text, start in ((self.before, 0), (self.after, after)):
@@ -199,7 +201,7 @@ class _Names:
                         yield start + number, address, name
 
     def needs(self, name: str, resolved: Collection[str]) -> bool:
-        """Whether the block must say it."""
+        """Whether the block must name it."""
 
         said = [address for _, address, other in self.others if other == name]
         known = [address for address in said if _counts(address)]
@@ -214,16 +216,16 @@ class _Names:
         return bool(known) and all(self.is_allowed(name, address) for address in known)
 
     def is_allowed(self, name: str, address: str) -> bool:
-        """A host may call itself by any of its addresses, and by those of its loopback."""
+        """A host's own name may have any of its addresses, and those of its loopback."""
 
         wanted, own = self.entries[name], self.found.own
         return address == wanted or (wanted in own and (address in own or _is_loopback(address)))
 
     def wrong(self, settled: bool) -> list[str]:
         """
-        What is in the way of the wanted addresses: lines, and sources that come before the file.
+        What contradicts the wanted addresses: lines, and sources that come before the file.
 
-        + settled: whether the file is as wanted, so that what programs get is how it stays
+        + settled: whether the file is as wanted, so that what programs get now is final
         """
 
         found = [
@@ -248,12 +250,12 @@ class _Names:
         ]
 
     def is_in_the_way(self, address: str) -> bool:
-        """Whether the block would not win over it: programs take all lines, or those of IPv6."""
+        """Whether it wins over the block: programs take all lines, or prefer IPv6."""
 
         return address == "::1" or (self.found.multi and _counts(address))
 
     def say(self, wanted: Mapping[str, str]) -> None:
-        """Say, once a run, what stays and may surprise."""
+        """Say, once a run, which surprising lines stay."""
 
         if ctx_state.get().is_executing or discovering():
             return
@@ -268,7 +270,7 @@ class _Names:
             _log(f"cloud-init makes {PATH} anew at boot, without our names: {fix}", logger.warning)
 
     def check(self) -> Script:
-        """The script that asks the host for each name, and fails where one leads elsewhere."""
+        """The script that resolves each name, and fails where one has another address."""
 
         calls = []
         for name, address in self.entries.items():
@@ -284,8 +286,7 @@ class _Names:
 
         if not wanted:
             return self.before + self.after
-        lines = "".join(f"{address} {name}\n" for name, address in wanted.items())
-        block = f"# BEGIN {self.marker}\n{lines}# END {self.marker}\n"
+        block = render(f"{PATH[1:]}.j2", marker=self.marker, entries=wanted)
         named = {name for _, _, names in hosts_lines(self.before) for name in names}
         if {name.lower() for name in wanted} & named:
             return block + self.before + self.after

@@ -90,7 +90,7 @@ def masquerade(
     owner: str = "kube-masquerade",
 ) -> Generator[StringCommand, None, None]:
     """
-    Masquerade what leaves the cluster (N5), so that pods reach hosts that know no pod network.
+    Masquerade packets that leave the cluster (N5), so that pods reach any host.
 
     + cluster_cidr: CIDR of all pods; what goes there keeps its source
     + present: whether the rule shall be there
@@ -104,7 +104,7 @@ def masquerade(
         from pyinfra_kube.operations import iptables
 
         iptables.masquerade(
-            name="Masquerade what leaves the cluster",
+            name="Masquerade packets that leave the cluster",
             cluster_cidr="10.10.0.0/16",
         )
     """

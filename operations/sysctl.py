@@ -1,5 +1,5 @@
 """
-Manage kernel settings and the modules that they need (H1).
+Manage kernel settings and the modules that they need.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.sysctl import Modules, Setting, Sysctls, SysctlSettings, path
 from pyinfra_kube.operations.files import File, plan_files
 
@@ -28,17 +29,17 @@ def sysctls(
     present: bool = True,
 ) -> Generator[StringCommand, None, None]:
     """
-    Manage kernel settings, now and at boot, with the modules that bring them.
+    Manage kernel settings and the modules that they need, now and at boot.
 
-    A setting that another file sets otherwise later at boot is warned of. Absent means that the
-    files are gone; the kernel keeps the values that it has.
+    A warning names a file that sets one of them to another value later at boot. ``present=False``
+    removes the files and leaves the kernel's values.
 
     + settings: value by name
     + modules: kernel modules that some of the settings need; one that is neither loaded nor
       built in is loaded
-    + file: where the settings are kept; the whole file is ours
-    + modules_file: where the modules are kept; the whole file is ours
-    + present: whether the files shall be there
+    + file: file of the settings; all of it is ours
+    + modules_file: file of the modules; all of it is ours
+    + present: whether the files shall exist
 
     **Example:**
 
@@ -47,7 +48,7 @@ def sysctls(
         from pyinfra_kube.operations import sysctl
 
         sysctl.sysctls(
-            name="Let packets through, and show those of bridges to iptables",
+            name="Forward packets, and pass bridged ones to iptables",
             settings={"net.ipv4.ip_forward": 1, "net.bridge.bridge-nf-call-iptables": 1},
             modules=["br_netfilter"],
         )
@@ -83,8 +84,8 @@ def _value(key: str, value: str | int) -> str:
 
 def _modules_to_load(states: Mapping[str, str], values: Mapping[str, str | None]) -> list[str]:
     """
-    Modules that the kernel lacks. Where a host cannot tell, as in a container, a setting that is
-    missing tells it.
+    Modules that the kernel lacks. Where a host cannot tell, such as a container, a missing setting
+    tells it.
     """
 
     lacking = ["available", "missing"]
@@ -117,17 +118,16 @@ def _files(
 ) -> list[File]:
     # A module that the host does not have would fail systemd-modules-load at every boot.
     kept = [module for module, state in states.items() if state != "unknown"]
-    settings = "".join(f"{key} = {value}\n" for key, value in wanted.items())
+    settings = render("etc/sysctl.d/99-kubernetes.conf.j2", settings=wanted)
+    loaded = render("etc/modules-load.d/kubernetes.conf.j2", modules=kept)
     return [
-        File(file, settings) if wanted else File(file, kind="absent"),
-        File(modules_file, "".join(f"{module}\n" for module in kept))
-        if kept
-        else File(modules_file, kind="absent"),
+        File(name, text) if text else File(name, kind="absent")
+        for name, text in {file: settings, modules_file: loaded}.items()
     ]
 
 
 def _warn_of_overriding(wanted: Mapping[str, str], file: str) -> None:
-    """Say, once a run, which other file will win at the next boot."""
+    """Warn, once a run, of each other file that wins at the next boot."""
 
     if not wanted or ctx_state.get().is_executing:
         return
@@ -140,7 +140,7 @@ def _warn_of_overriding(wanted: Mapping[str, str], file: str) -> None:
 
 
 def _winning(settings: list[Setting], file: str) -> list[Setting]:
-    """The last setting of each key in files that are read after ours."""
+    """The last setting of each key in the files that are read after ours."""
 
     ours = file.rsplit("/", 1)[-1]
     later = [

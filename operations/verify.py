@@ -75,7 +75,7 @@ def verified(
         from pyinfra_kube.operations import verify
 
         verify.verified(
-            name="See that docker works",
+            name="Check that docker works",
             checks=[
                 verify.Check(
                     "docker answers",
@@ -157,7 +157,7 @@ def agreed(findings: Callable[[], tuple[str, bool]]) -> Generator[StringCommand,
 
     .. code:: python
 
-        verify.agreed(name="See that leases and hosts agree", findings=compare_them)
+        verify.agreed(name="Check that leases and hosts agree", findings=compare_them)
     """
 
     host = ctx_host.get()

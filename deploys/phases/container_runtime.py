@@ -1,16 +1,17 @@
 """
-Docker, configured for a cluster before it starts for the first time (D1, D2, H5, S4).
+docker, configured for a cluster before it starts for the first time.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages, prepare_host
 from pyinfra_kube.deploys.phases.pod_network import needs_bridge, set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.docker import DATA_ROOT
 from pyinfra_kube.operations import docker, packages, services
 
@@ -44,11 +45,11 @@ def run_docker() -> None:
         units=[services.Unit("docker.service", config=docker.CONFIG)],
     )
     docker.docker0_absent(name="Remove docker's own network")
-    docker.working(name="See that docker works", tried=cluster.release.docker_versions)
+    docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
 
 def options() -> dict[str, Any]:
-    """What docker is told on the current host, as keys of its daemon.json (D1)."""
+    """What docker is told on the current host, as keys of its daemon.json."""
 
     cluster = current_cluster()
     wanted: dict[str, Any] = {
@@ -90,6 +91,4 @@ def added(cluster: Cluster) -> dict[str, Any]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
+    run_phases([prepare_host, record_allocations, set_up_pod_network, run_docker])

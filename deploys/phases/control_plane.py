@@ -1,5 +1,5 @@
 """
-The control plane as static pods, a function a pod.
+The control plane as static pods, one phase a pod.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rendering import named_files, probe
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
-from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
+from pyinfra_kube.deploys.phases.credentials import (
+    control_plane_files,
+    give_credentials,
+    keep_credentials,
+)
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.processes import Listeners
 from pyinfra_kube.facts.static_pods import StaticPods
@@ -28,7 +33,7 @@ KUBECTL = "/usr/local/bin/kubectl"
 
 @phase("etcd pod")
 def run_etcd() -> None:
-    """Run this host's member of etcd."""
+    """Run the current host's member of etcd."""
 
     cluster = current_cluster()
     if cluster.is_a("etcd"):
@@ -70,7 +75,7 @@ def run_scheduler() -> None:
 
 def _run(cluster: Cluster, component: str) -> None:
     _refuse_others(cluster, component)
-    images.images(name=f"Have the image of {component}", files=cluster.image(component))
+    images.images(name=f"Load or pull the image of {component}", files=cluster.image(component))
     own = [file.path for file in control_plane_files(cluster) if file.kind == "file"]
     flags = cluster.command_line(component)
     pod = static_pods.StaticPod(
@@ -84,7 +89,7 @@ def _run(cluster: Cluster, component: str) -> None:
 
 
 def _refuse_others(cluster: Cluster, component: str) -> None:
-    """Refuse where something else answers in place of a pod of ours, and would be taken for it."""
+    """Refuse a port that another program listens on, which would be taken for our pod."""
 
     port = int(probe(component, cluster.release, cluster.settings()).port)
     listening = read(Listeners, ports=[port]).get(port, [])
@@ -96,13 +101,13 @@ def _refuse_others(cluster: Cluster, component: str) -> None:
         raise OperationError(
             f"port {port}: {others[0].program or 'the kernel'} (pid {others[0].pid}) listens "
             f"there, and {component} of the cluster needs it; see systemctl status "
-            f"{others[0].pid}, stop that, and keep it from starting at boot"
+            f"{others[0].pid}, stop it, and keep it from starting at boot"
         )
 
 
 def manifest(cluster: Cluster, component: str) -> str:
     """
-    Give the manifest of a component on the current host.
+    Return the manifest of a component on the current host.
 
     + cluster: the cluster
     + component: which one
@@ -138,12 +143,18 @@ def _files(cluster: Cluster, component: str) -> list[str]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
-    keep_credentials()
-    run_kubelet()
-    run_etcd()
-    run_apiserver()
-    run_controller_manager()
-    run_scheduler()
+    run_phases(
+        [
+            prepare_host,
+            record_allocations,
+            set_up_pod_network,
+            run_docker,
+            keep_credentials,
+            give_credentials,
+            run_kubelet,
+            run_etcd,
+            run_apiserver,
+            run_controller_manager,
+            run_scheduler,
+        ]
+    )

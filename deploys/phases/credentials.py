@@ -1,5 +1,5 @@
 """
-Credentials reach the control machine first, then the control plane.
+Credentials are kept on the control machine, then given to the hosts.
 """
 
 from __future__ import annotations
@@ -10,53 +10,71 @@ from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
 from pyinfra_kube.cluster.identities import ON_CONTROL_PLANE, is_own_user
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.operations import control, files, secrets
+from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.operations import control, files, users
 
 ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 # Where kubectl looks by itself.
-KUBECTL = "/root/.kube/config"
+KUBECTL_CONFIG = "/root/.kube/config"
+# The group of the users that Fedora's units run as.
+FEDORA_GROUP = "kube"
 
 
 @phase("Credentials")
-def keep_credentials(group: str = "root") -> None:
-    """
-    Keep them on the control machine before any host has them, then give the control plane its own.
-
-    + group: who may read a control-plane host's secrets beside root
-    """
+def keep_credentials() -> None:
+    """Keep the credentials on the control machine, before any host has them."""
 
     cluster = current_cluster()
     # An operation of all hosts: none goes on before one of them has written.
     control.save(
         name="Keep the credentials on the control machine",
-        pending=lambda: (
-            [*cluster.credentials.changes, *cluster.new_addresses] if cluster.runs_once else []
-        ),
-        write=cluster.keep,
+        pending=lambda: cluster.credentials.changes if cluster.runs_once else (),
+        write=cluster.store.save,
     )
+
+
+@phase("Credentials")
+def give_credentials() -> None:
+    """Give the control plane its credentials, and the other hosts the CA."""
+
+    _give("root")
+
+
+@phase("Credentials")
+def give_fedora_credentials() -> None:
+    """Give credentials to hosts, readable by the users that Fedora's units run as."""
+
+    _give(FEDORA_GROUP)
+
+
+def _give(group: str) -> None:
+    cluster = current_cluster()
     if cluster.is_a("control_plane"):
-        held = control_plane_files(cluster, group)
-        tables = {f.path: str(f.content) for f in held if f.path.endswith(".csv")}
-        files.files(
-            name="Give the control plane its credentials",
-            files=[f for f in held if f.path not in tables],
-        )
-        if tables:
-            secrets.user_tables(
-                name="Set the users of the apiserver",
-                tables=tables,
-                ours=lambda row: is_own_user(row.user, row.uid, row.groups),
-                mode=_mode(group),
-                group=group,
-            )
+        _give_control_plane(cluster, group)
     else:
         files.files(name="Give the host the cluster's CA", files=[ca_file(cluster)])
-    if cluster.is_a("control_plane"):
-        link = files.File(KUBECTL, kind="link", target=ADMIN, if_absent=True)
-        parent = str(Path(KUBECTL).parent)
-        folder = files.File(parent, kind="directory", mode="700", if_absent=True)
-        files.files(name="Let root use kubectl", files=[folder, link])
+
+
+def _give_control_plane(cluster: Cluster, group: str) -> None:
+    held = control_plane_files(cluster, group)
+    tables = {f.path: str(f.content) for f in held if f.path.endswith(".csv")}
+    files.files(
+        name="Give the control plane its credentials",
+        files=[f for f in held if f.path not in tables],
+    )
+    if tables:
+        users.user_tables(
+            name="Set the users of the apiserver",
+            tables=tables,
+            ours=lambda row: is_own_user(row.user, row.uid, row.groups),
+            mode=_mode(group),
+            group=group,
+        )
+    link = files.File(KUBECTL_CONFIG, kind="link", target=ADMIN, if_absent=True)
+    folder = files.File(
+        str(Path(KUBECTL_CONFIG).parent), kind="directory", mode="700", if_absent=True
+    )
+    files.files(name="Let root use kubectl", files=[folder, link])
 
 
 def control_plane_files(cluster: Cluster, group: str = "root") -> list[files.File]:
@@ -101,4 +119,4 @@ def cloud_files(cluster: Cluster, group: str = "root") -> list[files.File]:
 
 
 if "__name__" not in globals():
-    keep_credentials()
+    run_phases([keep_credentials, give_credentials])

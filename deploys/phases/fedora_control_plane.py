@@ -6,17 +6,20 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.components.rendering import named_files
-from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
+from pyinfra_kube.deploys.phases.credentials import (
+    FEDORA_GROUP,
+    control_plane_files,
+    give_fedora_credentials,
+    keep_credentials,
+)
 from pyinfra_kube.deploys.phases.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.phases.verification import answers
+from pyinfra_kube.deploys.phases.verification import answers, wait_until
 from pyinfra_kube.deploys.run.context import current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.templates import render
-from pyinfra_kube.operations import environment, files, services, verify
+from pyinfra_kube.operations import environment, files, services
 
-# Whom Fedora's units run as.
-GROUP = "kube"
 DROP_IN = "/etc/systemd/system/kube-apiserver.service.d/kubernetes.conf"
 
 
@@ -45,7 +48,7 @@ def run_fedora_control_plane() -> None:
     if not cluster.is_a("control_plane"):
         return
     settings = component_files(cluster, CONTROL_PLANE_COMPONENTS)
-    held = [file.path for file in control_plane_files(cluster, GROUP) if file.kind == "file"]
+    held = [file.path for file in control_plane_files(cluster, FEDORA_GROUP) if file.kind == "file"]
     units = {
         component: services.Unit(
             f"{component}.service",
@@ -61,20 +64,24 @@ def run_fedora_control_plane() -> None:
     }
     environment.environment_files(name="Configure the control plane", files=settings)
     in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
-    files.files(name="Have the apiserver end in time", files=[in_time])
+    files.files(name="Limit how long the apiserver takes to stop", files=[in_time])
     services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])
-    # The others end, again and again, until it answers.
-    verify.verified(
-        name="See that the apiserver answers",
-        checks=[answers(cluster, "kube-apiserver", "unit")],
-        timeout=cluster.spec.verify_timeout,
+    # The others exit again and again until it answers.
+    apiserver = answers(cluster, "kube-apiserver", "unit")
+    wait_until(cluster, "Wait for the apiserver to answer", [apiserver])
+    services.services(
+        name="Run the controller manager and the scheduler", units=list(units.values())
     )
-    services.services(name="Run what asks the apiserver", units=list(units.values()))
 
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    run_fedora_etcd()
-    run_fedora_control_plane()
+    run_phases(
+        [
+            prepare_fedora_host,
+            keep_credentials,
+            give_fedora_credentials,
+            run_fedora_etcd,
+            run_fedora_control_plane,
+        ]
+    )

@@ -1,5 +1,5 @@
 """
-The environment files of Fedora's units, from the same tables of flags as everything else.
+The environment files of Fedora's units, from the same tables of flags as the other paths.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ ETCD = "/etc/etcd/etcd.conf"
 
 def component_files(cluster: Cluster, components: Iterable[str]) -> list[EnvironmentFile]:
     """
-    Give the files of components on the current host, with the one that all hosts share.
+    Return the files of components on the current host, and the one that all hosts share.
 
     + cluster: the cluster
-    + components: which of them run here
+    + components: those that run here
     """
 
-    # What all read is the same everywhere: it is made of every component, wherever it runs.
+    # The shared file is the same everywhere, so it takes every component, wherever it runs.
     lines = _lines(cluster, cluster.spec.control_plane[0].name, CONTROL_PLANE_COMPONENTS)
     lines |= _lines(cluster, cluster.spec.nodes[0].name, NODE_COMPONENTS)
     lines |= _lines(cluster, cluster.host_spec.name, components)
@@ -33,7 +33,7 @@ def component_files(cluster: Cluster, components: Iterable[str]) -> list[Environ
 
 def etcd_file(cluster: Cluster) -> EnvironmentFile:
     """
-    Give /etc/etcd/etcd.conf of the current host: a member that others reach.
+    Return /etc/etcd/etcd.conf of the current host: a member that others reach.
 
     + cluster: the cluster
     """

@@ -1,5 +1,5 @@
 """
-Fedora's hosts get ready: packages, kernel settings, names, no other firewall (S3, H1–H4, F5).
+Prepare Fedora's hosts: packages, kernel settings, names, and no firewall beside docker's.
 """
 
 from __future__ import annotations
@@ -8,25 +8,30 @@ from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.operations import environment, packages, services, verify
+from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.operations import files, packages, services, verify
 
 # The guide's "iptables-services" is a package; its unit has another name.
 FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
+# The folder of what the control plane's services make as they run, which /var/run leads to.
+RUNTIME = "/run/kubernetes"
+# Of this name, so that it replaces the package's own.
+TMPFILES = "/etc/tmpfiles.d/kubernetes.conf"
 TESTING = "updates-testing"
-# What tells of which release the packages of a role are.
+# The program that tells the release of a role's packages.
 PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
 
 
 @phase("Fedora hosts")
 def prepare_fedora_host() -> None:
-    """Install the host's parts, stop firewalls that docker does not get along with."""
+    """Install the host's packages, and stop firewalls that conflict with docker."""
 
     cluster = current_cluster()
     if cluster.spec.install_packages:
         from_files = cluster.spec.package_source == "rpm"
         installed = packages.packages(
-            name="Install the packages of the host's parts",
+            name="Install the host's packages",
             packages=[] if from_files else distribution_packages(parts(cluster)),
             enablerepo=TESTING if cluster.spec.enable_updates_testing else None,
             rpm_files=cluster.spec.rpm_files,
@@ -34,7 +39,7 @@ def prepare_fedora_host() -> None:
         )
         if installed.will_change:
             verify.verified(
-                name="See that the packages bring the release",
+                name="Check that the packages bring the release",
                 checks=[
                     _brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)
                 ],
@@ -45,15 +50,17 @@ def prepare_fedora_host() -> None:
         units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
     )
     connect_host()
-    # What a firewall that ends in this run forbids is no matter.
+    # A firewall that this run stops blocks nothing afterwards.
     if not stopped.will_change:
         see_firewalls(cluster, bridge_of_pods(cluster))
     if cluster.is_a("control_plane"):
-        environment.runtime_directory(name="Make the services' folder, at every boot too")
+        folder = files.File(RUNTIME, kind="directory", mode="750", user="kube", group="kube")
+        at_boot = files.File(TMPFILES, render(f"{TMPFILES[1:]}.j2"))
+        files.files(name="Make /run/kubernetes, at every boot too", files=[at_boot, folder])
 
 
 def parts(cluster: Cluster) -> list[str]:
-    """What the current host needs packages for."""
+    """The parts that the current host needs packages for."""
 
     wanted = {
         "etcd": cluster.is_a("etcd"),
@@ -70,7 +77,7 @@ def parts(cluster: Cluster) -> list[str]:
 
 
 def _brings(cluster: Cluster, program: str) -> verify.Check:
-    """Flags are written for one release line; those of another are refused by it, one by one."""
+    """Flags are written for one minor release, and another one refuses some of them."""
 
     major, minor = cluster.release.minor
     return verify.Check(
@@ -82,4 +89,4 @@ def _brings(cluster: Cluster, program: str) -> verify.Check:
 
 
 if "__name__" not in globals():
-    prepare_fedora_host()
+    run_phases([prepare_fedora_host])

@@ -4,31 +4,33 @@ docker, kubelet and kube-proxy as Fedora's units.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import HAIRPIN, added, asked, defaults
-from pyinfra_kube.deploys.phases.credentials import ca_file, keep_credentials
-from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_etcd
+from pyinfra_kube.deploys.phases.credentials import (
+    ca_file,
+    give_fedora_credentials,
+    keep_credentials,
+)
+from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_environment import component_files
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.phases.flannel import (
-    give_docker_its_subnet,
-    run_flannel,
-    set_flannel_network,
-)
+from pyinfra_kube.deploys.phases.flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.run.context import current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
 
-# Options that docker gets from flannel, or that do not go with them.
+# Options that docker gets from flannel, or that conflict with those.
 FLANNEL_GIVES = ("bip", "bridge", "fixed-cidr", "ip-masq", "mtu")
 
 
 @phase("docker")
 def configure_fedora_docker() -> None:
     """
-    Configure docker, and let pods' packets through; running it comes when its network is known.
+    Configure docker, and forward pods' packets. docker runs later, when its network is known.
     """
 
     cluster = current_cluster()
@@ -60,7 +62,7 @@ def run_fedora_docker() -> None:
             name="Run docker",
             units=[services.Unit("docker.service", config=docker.CONFIG)],
         )
-        docker.working(name="See that docker works", tried=cluster.release.docker_versions)
+        docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
 
 @phase("Node")
@@ -71,7 +73,7 @@ def run_fedora_node() -> None:
     if not cluster.is_a("node"):
         return
     images.images(
-        name="Have the image that holds a pod's network",
+        name="Load or pull the pause image",
         files=cluster.image("pause"),
     )
     settings = component_files(cluster, NODE_COMPONENTS)
@@ -114,17 +116,22 @@ def run_fedora_node() -> None:
 
 @phase("Node")
 def bring_fedora_node() -> None:
-    """Run nodes with all that they need."""
+    """Run nodes, with all the phases before."""
 
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    configure_fedora_docker()
+    network: Sequence[Callable[[], None]] = [record_allocations]
     if current_cluster().spec.network == "flannel":
-        run_fedora_etcd()
-        set_flannel_network()
-        give_docker_its_subnet(run_flannel())
-    run_fedora_docker()
-    run_fedora_node()
+        network = [run_fedora_etcd, set_flannel_network, run_flannel]
+    run_phases(
+        [
+            prepare_fedora_host,
+            keep_credentials,
+            give_fedora_credentials,
+            configure_fedora_docker,
+            *network,
+            run_fedora_docker,
+            run_fedora_node,
+        ]
+    )
 
 
 if "__name__" not in globals():

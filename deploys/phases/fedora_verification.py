@@ -1,5 +1,5 @@
 """
-See that Fedora's clusters work: components, leases, containers, nodes.
+Check that a cluster on Fedora works: components, flannel's leases, nodes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pyinfra.api import OperationError
 from pyinfra_kube.cluster.components import components_on
 from pyinfra_kube.deploys.phases.flannel import api
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
-from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes
+from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes, wait_until
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
@@ -29,15 +29,12 @@ def verify_fedora_cluster() -> None:
     cluster = current_cluster()
     parts = components_on(cluster.host_spec.roles)
     # An operation of all hosts: nobody looks for nodes before each host is set up.
-    verify.verified(
-        name="See that every part answers",
-        checks=[
-            *(answers(cluster, part, "unit") for part in parts),
-            # etcd takes its settings from its environment.
-            *(obeys(cluster, part) for part in parts if part != "etcd"),
-        ],
-        timeout=cluster.spec.verify_timeout,
-    )
+    checks = [
+        *(answers(cluster, part, "unit") for part in parts),
+        # etcd takes its settings from its environment.
+        *(obeys(cluster, part) for part in parts if part != "etcd"),
+    ]
+    wait_until(cluster, "Wait for every component to answer", checks)
     of_nodes = ["docker", *(["flanneld"] if cluster.spec.network == "flannel" else [])]
     verify_nodes(
         cluster,
@@ -54,20 +51,20 @@ def verify_flannel() -> None:
     cluster = current_cluster()
     networks = cluster.notes("networks")
     verify.barrier(
-        name="Look at the network of each node",
+        name="Read the network of each node",
         at=(lambda: networks.update({cluster.host_spec.name: _network(cluster)}))
         if cluster.is_a("node")
         else None,
     )
     if cluster.host_spec.name == cluster.spec.etcd_members[0].name:
         verify.agreed(
-            name="See that leases and hosts agree",
+            name="Check that leases and hosts agree",
             findings=lambda: _findings(cluster, networks),
         )
 
 
 def _network(cluster: Cluster) -> HostNetwork:
-    """What the current host has, as it is now."""
+    """The current host's network now."""
 
     links = ask_now(Links)
     return HostNetwork(host=cluster.host_spec.name, links=links, subnet=ask_now(Flannel).subnet)
@@ -82,7 +79,7 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
     keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(cluster))
     if keys.status != "ok":
         raise OperationError(trouble(keys.status, keys.said, endpoints, api(cluster)))
-    # Nobody looked at the nodes that this run is not about.
+    # This run did not read the networks of other nodes.
     others = {cluster.plan.addresses[node.name] for node in spec.nodes if node.name not in networks}
     findings = compare(
         [one for one in lease_states(keys, prefix).leases if one.public_ip not in others],

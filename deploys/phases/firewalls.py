@@ -1,5 +1,5 @@
 """
-What firewalls on a host do with the packets that the cluster needs (N6, H2).
+Which of the cluster's packets a host's firewalls stop.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pyinfra_kube.operations import firewall, iptables
 
 def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
     """
-    Say what of the current host's firewalls would stop the cluster's packets.
+    Report which rules of the current host's firewalls would stop the cluster's packets.
 
     + cluster: the cluster
-    + pods: the bridge of the pods
+    + pods: the pod bridge
     + opened: whether the run opens the apiserver's port
     """
 
     firewall.seen(
-        name="See what of the firewalls stops the cluster's packets",
+        name="Check which firewall rules stop the cluster's packets",
         packets=packets(cluster, pods),
         network=cluster.plan.cluster_cidr,
         pending=_pending(cluster, opened),
@@ -32,10 +32,10 @@ def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
 
 def look_at_firewalls(cluster: Cluster, pods: str) -> None:
     """
-    Note anew what of the current host's firewalls stops the cluster's packets.
+    Note again which rules of the current host's firewalls stop the cluster's packets.
 
     + cluster: the cluster
-    + pods: the bridge of the pods
+    + pods: the pod bridge
     """
 
     found = firewall.lines(packets(cluster, pods), cluster.plan.cluster_cidr, ask=ask_now)
@@ -44,10 +44,10 @@ def look_at_firewalls(cluster: Cluster, pods: str) -> None:
 
 def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
     """
-    The packets that must pass the current host: of pods, and to what others reach there.
+    The packets that must pass the current host: those of pods, and those to its open ports.
 
     + cluster: the cluster
-    + pods: the bridge of the pods
+    + pods: the pod bridge
     """
 
     found = []
@@ -65,8 +65,8 @@ def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
         if cluster.spec.network == "flannel" and cluster.spec.flannel_backend in FLANNEL_PORTS:
             port = cluster.spec.flannel_port or FLANNEL_PORTS[cluster.spec.flannel_backend]
             found.append(_arriving(cluster, "udp", port))
-        master = cluster.plan.addresses[cluster.spec.control_plane[0].name] or ""
-        found.append(_arriving(cluster, "tcp", kubelet_port(cluster), master))
+        first = cluster.plan.addresses[cluster.spec.control_plane[0].name] or ""
+        found.append(_arriving(cluster, "tcp", kubelet_port(cluster), first))
     if cluster.is_a("control_plane"):
         found.append(_arriving(cluster, "tcp", cluster.spec.apiserver_port))
     return found
@@ -78,7 +78,7 @@ def _arriving(cluster: Cluster, protocol: str, port: int, source: str = "") -> f
 
 
 def kubelet_port(cluster: Cluster) -> int:
-    """The port that the apiserver reaches kubelets at."""
+    """The port on which the apiserver reaches kubelets."""
 
     return int(
         str(cluster.spec.kubelet_flags.get("port", ports("kubelet", cluster.release)["port"]))
@@ -97,7 +97,7 @@ def api_rule(cluster: Cluster) -> str:
 
 
 def _link(cluster: Cluster) -> str:
-    """The device that other hosts reach the current one by, empty where that is not known."""
+    """The device by which other hosts reach the current one; empty where it is not known."""
 
     link = cluster.host_facts[cluster.host_spec.name].link_of(
         cluster.plan.addresses[cluster.host_spec.name]
@@ -106,7 +106,7 @@ def _link(cluster: Cluster) -> str:
 
 
 def _way(cluster: Cluster) -> str:
-    """The device that pods of other nodes are reached by."""
+    """The device that leads to the pods of other nodes."""
 
     if cluster.spec.network == "flannel":
         device = flanneld.device_of(cluster.spec.flannel_backend, cluster.spec.flannel_vni)

@@ -1,5 +1,5 @@
 """
-flannel: the network in etcd, flanneld on the nodes, docker on the subnet it got.
+flannel: the network in etcd, flanneld on the nodes, docker on the subnet that it got.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyinfra_kube.cluster.components.flanneld import etcd_api
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
-from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_etcd
+from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
+from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import binaries, flannel, services, verify
 
 BINARY = "/usr/local/bin/flanneld"
@@ -42,16 +42,12 @@ def set_flannel_network() -> None:
 
 
 @phase("flannel")
-def run_flannel() -> bool:
-    """
-    Run flanneld on nodes.
-
-    Returns whether the node gets another subnet in this run, as far as that can be told.
-    """
+def run_flannel() -> None:
+    """Run flanneld on nodes, and have docker use the subnet that it got."""
 
     cluster = current_cluster()
     if not cluster.is_a("node"):
-        return False
+        return
     source, own = cluster.spec.flannel_source, [BINARY] if cluster.spec.flannel_source else []
     if source:
         program = binaries.Binary(BINARY, _program(source), cluster.spec.flannel_sha256 or "")
@@ -79,43 +75,31 @@ def run_flannel() -> bool:
         ],
     )
     leased = flannel.lease(
-        name="Have a lease of flannel's network",
+        name="Get a lease of flannel's network",
         network=cluster.spec.flannel_network,
         backend=cluster.spec.flannel_backend,
         vni=cluster.spec.flannel_vni,
         port=cluster.spec.flannel_port,
         **reach,
     )
-    return leased.will_change
-
-
-@phase("flannel")
-def give_docker_its_subnet(predict: bool) -> None:
-    """
-    Have docker use the subnet that flannel got.
-
-    + predict: whether the node gets another subnet in this run
-    """
-
-    if current_cluster().is_a("node"):
-        flannel.docker_options(name="Have docker use flannel's subnet", predict=predict)
+    flannel.docker_options(name="Have docker use flannel's subnet", predict=leased.will_change)
 
 
 def _program(source: str) -> str:
-    """flanneld's URL, or its file, which may be given as the folder that it is in."""
+    """flanneld's URL or file; the inventory may name the folder of the file."""
 
     path = Path(source).expanduser()
     return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
 
 
 def api(cluster: Cluster) -> Literal["v2", "v3"]:
-    """The interface of etcd that the cluster's flannel speaks."""
+    """The version of etcd's API that the cluster's flannel uses."""
 
     return etcd_api(cluster.spec.flannel_version or "")
 
 
 def endpoints(cluster: Cluster) -> list[str]:
-    """etcd's URLs as nodes reach it."""
+    """The URLs by which nodes reach etcd."""
 
     port = cluster.spec.etcd_client_port
     return [
@@ -126,8 +110,13 @@ def endpoints(cluster: Cluster) -> list[str]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_fedora_host()
-    keep_credentials(GROUP)
-    run_fedora_etcd()
-    set_flannel_network()
-    give_docker_its_subnet(run_flannel())
+    run_phases(
+        [
+            prepare_fedora_host,
+            keep_credentials,
+            give_fedora_credentials,
+            run_fedora_etcd,
+            set_flannel_network,
+            run_flannel,
+        ]
+    )

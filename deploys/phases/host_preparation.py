@@ -1,5 +1,5 @@
 """
-Hosts get ready: packages, kernel settings, names, the apiserver's port (H1–H3, S4).
+Prepare hosts: packages, kernel settings, names, the apiserver's port.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.packages import packages_for
 from pyinfra_kube.deploys.phases.firewalls import api_rule, kubelet_port
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.hosts import SSH
 from pyinfra_kube.operations import hosts, iptables, packages, sysctl
 
 MODULES = ["br_netfilter"]
-# What a kubelet that sets up cbr0 by itself calls.
+# What a kubelet that sets up cbr0 itself calls.
 KUBELET_BRIDGE = {"configure-cbr0": ["bridge-tools"], "kubenet": ["cni"], "": []}
 SYSCTLS = {
     "net.ipv4.ip_forward": 1,
-    # Traffic between pods of one bridge must meet kube-proxy's rules too.
+    # kube-proxy's rules must see packets between pods of one bridge too.
     "net.bridge.bridge-nf-call-iptables": 1,
 }
 
 
 @phase("Host preparation")
 def prepare_host() -> None:
-    """Install the tools that the node's parts call, and set the kernel, names and ports."""
+    """Install the tools that the components call; set kernel settings, names and ports."""
 
     cluster = current_cluster()
     if cluster.spec.install_packages:
@@ -44,11 +44,11 @@ def prepare_host() -> None:
 
 
 def connect_host() -> None:
-    """Let the current host forward packets, and know and reach the others (H1, H3)."""
+    """Have the current host forward packets, know the others' names, and reach them."""
 
     cluster = current_cluster()
     sysctl.sysctls(
-        name="Forward packets, and show those of bridges to iptables",
+        name="Forward packets, and pass bridged ones to iptables",
         settings=SYSCTLS,
         modules=MODULES,
     )
@@ -56,12 +56,14 @@ def connect_host() -> None:
         addresses = {name: address for name, address in cluster.plan.addresses.items() if address}
         names = {host.known_as: addresses.get(host.name) for host in cluster.spec.hosts}
         entries = {name: address for name, address in names.items() if name and address}
-        hosts.hosts(name="Let the hosts know each other", entries=entries, unless_resolved=True)
+        hosts.hosts(
+            name="Set the hosts' names in /etc/hosts", entries=entries, unless_resolved=True
+        )
         reached = {
             name: address for name, address in addresses.items() if _must_answer(cluster, name)
         }
         hosts.reachable(
-            name="See that the hosts reach each other",
+            name="Check that the hosts reach each other",
             addresses=reached,
             ports={name: [*_needed(cluster, name), _ssh_port(name)] for name in reached},
         )
@@ -69,8 +71,8 @@ def connect_host() -> None:
 
 def _must_answer(cluster: Cluster, name: str) -> bool:
     """
-    Whether the current host cannot do without another: not one that has failed, which stops nobody
-    else, nor a node that takes no part in the run.
+    Whether the current host needs another one. It needs none that has failed, for that stops no
+    other host, and no node outside of this run.
     """
 
     state = ctx_state.get()
@@ -82,7 +84,7 @@ def _must_answer(cluster: Cluster, name: str) -> bool:
 
 
 def _needed(cluster: Cluster, name: str) -> list[int]:
-    """The ports of a host that the current one needs, none where it only carries pods' packets."""
+    """The ports of a host that the current one needs; none where only pods talk."""
 
     spec, roles = cluster.spec, cluster.spec.host(name).roles
     needed = {
@@ -96,14 +98,14 @@ def _needed(cluster: Cluster, name: str) -> list[int]:
 
 
 def _ssh_port(name: str) -> int:
-    """The port that the control machine has reached a host at."""
+    """The port by which the control machine reached a host."""
 
     host = ctx_state.get().inventory.get_host(name)
     return int(host.data.get("ssh_port") or SSH)
 
 
 def tools() -> list[str]:
-    """The packages that kubelet, kube-proxy and the network of pods need here."""
+    """The packages that kubelet, kube-proxy and the pod network need here."""
 
     cluster = current_cluster()
     parts = ["network-tools"]
@@ -113,7 +115,7 @@ def tools() -> list[str]:
 
 
 def distribution_packages(parts: list[str]) -> list[str]:
-    """The names of the packages that bring parts, in the current host's distribution."""
+    """The names of the packages of parts, in the current host's distribution."""
 
     cluster = current_cluster()
     here, spec = cluster.host_facts[cluster.host_spec.name], cluster.spec
@@ -121,4 +123,4 @@ def distribution_packages(parts: list[str]) -> list[str]:
 
 
 if "__name__" not in globals():
-    prepare_host()
+    run_phases([prepare_host])

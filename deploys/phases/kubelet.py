@@ -5,39 +5,47 @@ kubelet on every host: as a node, or alone for the control plane's static pods.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_docker
-from pyinfra_kube.deploys.phases.credentials import ca_file, cloud_files, keep_credentials
+from pyinfra_kube.deploys.phases.credentials import (
+    ca_file,
+    cloud_files,
+    give_credentials,
+    keep_credentials,
+)
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.static_pods import StaticPods
-from pyinfra_kube.operations import binaries, files, images, kubelet, services
+from pyinfra_kube.operations import binaries, component_unit, files, images, log_rotation, services
 
 BINARY = "/usr/local/bin/kubelet"
 
 
 @phase("kubelet")
 def run_kubelet() -> None:
-    """Install kubelet with what it needs, and run it as fresh as its configuration."""
+    """Install kubelet and what it needs, and run it with its current configuration."""
 
     cluster = current_cluster()
     source, digest = cluster.artifacts.binary("kubelet")
     binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
-    images.images(name="Have the image that holds a pod's network", files=cluster.image("pause"))
+    images.images(name="Load or pull the pause image", files=cluster.image("pause"))
     read_files = kubelet_files(cluster)
     files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(cluster), *read_files])
     _say_other_pods(cluster)
-    kubelet.kubelet(
+    component_unit.component_unit(
         name="Set kubelet's unit",
+        component="kubelet",
         flags=cluster.command_line("kubelet"),
         binary=BINARY,
+        after=["docker.service"],
     )
-    # Docker lets the log of a container grow as long as that runs.
+    # docker never limits the log of a container.
     containers = f"{cluster.settings()['docker_root']}/containers/*/*-json.log"
-    kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, containers])
+    log_rotation.log_rotation(name="Rotate the logs", paths=[*log_rotation.LOGS, containers])
     services.services(
         name="Run kubelet",
         units=[
@@ -52,7 +60,7 @@ def run_kubelet() -> None:
 
 
 def folders(cluster: Cluster) -> list[files.File]:
-    """The folders that kubelet looks into."""
+    """The folders that kubelet reads."""
 
     return [
         files.File("/etc/kubernetes", kind="directory", mode="755"),
@@ -62,17 +70,17 @@ def folders(cluster: Cluster) -> list[files.File]:
 
 
 def _say_other_pods(cluster: Cluster) -> None:
-    """Say which pods somebody else has put there: kubelet runs them beside ours."""
+    """Name the pods of others in the manifest folder, which kubelet runs beside ours."""
 
     directory = cluster.spec.manifest_dir
     own = [name for name in components_on(cluster.host_spec.roles) if name in PODS]
     ours = {f"{directory}/{name}.yaml" for name in own}
     for path in sorted({*read(StaticPods, directory=directory).manifests} - ours):
-        changes.say(f"{path} is not ours and stays; kubelet runs its pod, so see whether it shall")
+        changes.say(f"{path} is not ours and stays; kubelet runs its pod. Check whether it should")
 
 
 def kubelet_files(cluster: Cluster) -> list[files.File]:
-    """What a node's kubelet reads when it starts; one that stands alone reads nothing."""
+    """What a node's kubelet reads when it starts; one that is no node reads nothing."""
 
     if not cluster.is_a("node"):
         return []
@@ -85,8 +93,14 @@ def kubelet_files(cluster: Cluster) -> list[files.File]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
-    run_docker()
-    keep_credentials()
-    run_kubelet()
+    run_phases(
+        [
+            prepare_host,
+            record_allocations,
+            set_up_pod_network,
+            run_docker,
+            keep_credentials,
+            give_credentials,
+            run_kubelet,
+        ]
+    )

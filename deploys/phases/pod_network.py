@@ -1,5 +1,5 @@
 """
-The network of pods: cbr0, the way out of the cluster, the way to other hosts' pods (N3–N6).
+The pod network: the bridge cbr0, masquerading, forwarding, routes to other hosts' pods.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from collections.abc import Mapping
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.range_checks import check_mtu
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, HostFacts
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import bridge, iptables, routes
 
 
 @phase("Pod network")
 def set_up_pod_network() -> None:
-    """Make the bridge before docker needs it, and let pods out and through."""
+    """Make the bridge before docker needs it, and let pods' packets pass."""
 
     cluster = current_cluster()
     if cluster.is_a("node"):
-        # kubenet makes its bridge by itself; docker needs every other one to be there.
+        # kubenet makes its bridge itself; docker needs any other one to exist.
         if needs_bridge():
             bridge.bridge(
                 name=f"Make the bridge {BRIDGE} of the pods",
@@ -32,9 +33,9 @@ def set_up_pod_network() -> None:
                 mtu=cluster.spec.bridge_mtu,
             )
         iptables.masquerade(
-            name="Masquerade what leaves the cluster",
+            name="Masquerade packets that leave the cluster",
             cluster_cidr=cluster.plan.cluster_cidr,
-            # A kubelet that sets up the bridge sets the same rule itself.
+            # A kubelet that sets up the bridge sets this rule itself.
             present=cluster.spec.bridge_approach == "manual",
         )
         iptables.forward(name="Forward the packets of pods", cluster_cidr=cluster.plan.cluster_cidr)
@@ -49,17 +50,17 @@ def set_up_pod_network() -> None:
 
 
 def bridge_of_pods(cluster: Cluster) -> str:
-    """The bridge that the current host's docker gives to pods where it is docker's own."""
+    """The name of the pod bridge where it is docker's own."""
 
     return str(cluster.spec.docker_options.get("bridge", DOCKER_BRIDGE))
 
 
 def check_mtus(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
     """
-    See that what the nodes' bridges send fits the links that it leaves by (P5).
+    Check that the MTU of the nodes' bridges fits the links that packets leave by.
 
     + spec: the cluster
-    + host_facts: what each connected host told
+    + host_facts: gathered facts of each connected host
 
     Raises ``InputError``.
     """
@@ -74,7 +75,7 @@ def check_mtus(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
 
 
 def needs_bridge() -> bool:
-    """Whether the current host's docker runs on our bridge."""
+    """Whether the current host's docker uses our bridge."""
 
     cluster = current_cluster()
     kubenet = (
@@ -85,5 +86,4 @@ def needs_bridge() -> bool:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    set_up_pod_network()
+    run_phases([prepare_host, record_allocations, set_up_pod_network])

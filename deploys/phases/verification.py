@@ -1,5 +1,5 @@
 """
-See that the cluster works (A6): components answer, nodes register and are Ready.
+Check that the cluster works: components answer, nodes register and are Ready.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import hashlib
 import shlex
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
@@ -22,7 +23,7 @@ from pyinfra_kube.deploys.phases.firewalls import kubelet_port, look_at_firewall
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.internals import has_operations
-from pyinfra_kube.engine.phase import phase
+from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.recent_log import WORDS
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.nodes import Nodes, kubectl_words
@@ -33,15 +34,11 @@ _ASK = kubectl_words(KUBECTL, ADMIN)
 
 @phase("Verification")
 def verify_cluster() -> None:
-    """Wait for the control plane, then for the nodes, then say what runs where."""
+    """Wait for the components, then for the nodes, then print what runs where."""
 
     cluster = current_cluster()
-    # An operation of all hosts: nobody looks for nodes before each host is set up.
-    verify.verified(
-        name="See that every part answers",
-        checks=checks(cluster),
-        timeout=cluster.spec.verify_timeout,
-    )
+    # An operation of all hosts: none looks for nodes before every host is set up.
+    wait_until(cluster, "Wait for every component to answer", checks(cluster))
     verify_nodes(cluster, runs, BRIDGE)
 
 
@@ -49,55 +46,70 @@ def verify_nodes(
     cluster: Cluster, runs: Callable[[HostSpec], list[str]], bridge: str, kubectl: str = KUBECTL
 ) -> None:
     """
-    Wait for nodes to register, give them what the plan says, wait until they are Ready, and see
+    Wait for nodes to register, set their pod CIDRs and labels, wait until they are Ready, and check
     that packets of their pods arrive.
 
-    + it: the cluster
-    + runs: what runs on a host, for the table at the end
-    + bridge: of the pods
-    + kubectl: the program on control-plane hosts
+    + cluster: the cluster
+    + runs: names what runs on a host, for the table at the end
+    + bridge: the pod bridge
+    + kubectl: path of kubectl on control-plane hosts
     """
 
     manual = not cluster.spec.nodes_register
     if cluster.is_first_control_plane:
         ask = kubectl_words(kubectl, ADMIN)
-        # One answer for all nodes: a line with name and status for each.
+        # One request for all nodes prints the name and status of each.
         shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
         known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
         if not manual:
-            verify.verified(
-                name="See that nodes register",
-                checks=[_registered(ask, node) for node in _nodes(cluster)],
-                timeout=cluster.spec.verify_timeout,
+            wait_until(
+                cluster,
+                "Wait for nodes to register",
+                [_registered(ask, node) for node in _nodes(cluster)],
                 given=shown,
-                seen=lambda: [_is_registered(node) for node in known().nodes],
+                seen=lambda: [_holds(node, "registered") for node in known().nodes],
             )
         nodes.node_objects(
             name="Set the nodes' pod CIDRs and labels",
             nodes=_node_objects(cluster, manual),
             kubectl=kubectl,
             kubeconfig=ADMIN,
+            wait=cluster.spec.verify_timeout,
         )
-        verify.verified(
-            name="See that nodes are Ready",
-            checks=[_ready(ask, node) for node in _nodes(cluster)],
-            timeout=cluster.spec.verify_timeout,
+        wait_until(
+            cluster,
+            "Wait for nodes to be Ready",
+            [_ready(ask, node) for node in _nodes(cluster)],
             given=shown,
-            seen=lambda: [_is_ready(node.name) for node in known().nodes.values() if node.ready],
+            seen=lambda: [
+                _holds(node.name, "Ready") for node in known().nodes.values() if node.ready
+            ],
         )
     verify_packets(cluster, bridge)
     if cluster.runs_once:
         verify.say(name="What runs where", text=lambda: table(cluster, runs))
 
 
+def wait_until(cluster: Cluster, name: str, checks: list[verify.Check], **more: Any) -> None:
+    """
+    Wait until checks hold, as long as the inventory allows.
+
+    + cluster: the cluster
+    + name: of the operation
+    + checks: what must hold
+    + more: other arguments of ``verify.verified``
+    """
+
+    verify.verified(name=name, checks=checks, timeout=cluster.spec.verify_timeout, **more)
+
+
 def verify_packets(cluster: Cluster, bridge: str) -> None:
     """
-    Send packets from the pods' network of each node to that of each other, or of a sample where
-    there are many, to the API's service, and between hosts to the ports that parts of the cluster
-    reach each other at.
+    Send packets from the pod network of each node to that of every other one, or of a sample where
+    there are many; to the API's service; and between hosts to the ports of the components.
 
-    + it: the cluster
-    + bridge: of the pods
+    + cluster: the cluster
+    + bridge: the pod bridge
     """
 
     me = cluster.host_spec.name
@@ -105,7 +117,7 @@ def verify_packets(cluster: Cluster, bridge: str) -> None:
     ways = reach.pairs([node.name for node in _nodes(cluster)])
     if me in ways:
         reach.take_place(
-            name="Take a place on the network of pods",
+            name="Join the pod network for a test",
             places=places,
             bridge=bridge,
             pod_cidr=cluster.plan.nodes[me].pod_cidr if cluster.spec.network == "routes" else "",
@@ -120,7 +132,7 @@ def verify_packets(cluster: Cluster, bridge: str) -> None:
         look=lambda: look_at_firewalls(cluster, bridge),
     )
     reach.arrived(
-        name="See that all packets arrived",
+        name="Check that all packets arrived",
         places=places,
         visits=visits,
         causes=lambda visit: _causes(cluster, visit),
@@ -155,11 +167,11 @@ def _target(cluster: Cluster, part: str, host: HostSpec, port: int) -> reach.Tar
 
 
 def _causes(cluster: Cluster, visit: reach.Visit) -> list[str]:
-    """What firewalls or failures of the current host, and of those not reached, may have to do."""
+    """Failures and firewall rules, here and on hosts not reached, that may be the cause."""
 
     named = [host for host in cluster.spec.hosts if any(host.name in name for name in visit.missed)]
-    masters = cluster.spec.control_plane if any("API" in name for name in visit.missed) else ()
-    hosts = dict.fromkeys(host.name for host in (cluster.host_spec, *named, *masters))
+    api_hosts = cluster.spec.control_plane if any("API" in name for name in visit.missed) else ()
+    hosts = dict.fromkeys(host.name for host in (cluster.host_spec, *named, *api_hosts))
     said = cluster.notes("firewalls")
     failed = {host.name for host in ctx_state.get().failed_hosts}
     found = [f"{name} failed in this run, see above" for name in hosts if name in failed]
@@ -168,7 +180,7 @@ def _causes(cluster: Cluster, visit: reach.Visit) -> list[str]:
 
 
 def runs(host: HostSpec) -> list[str]:
-    """What runs on a host of this path."""
+    """What runs on a host of the scratch path."""
 
     return [
         "docker",
@@ -181,8 +193,8 @@ def runs(host: HostSpec) -> list[str]:
 
 def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
     """
-    What kubelet does not say of its node when it registers: the pod CIDR, Kubernetes' own labels,
-    and those that came later.
+    What kubelet does not set when its node registers: the pod CIDR, Kubernetes' own labels, and
+    labels that were added later.
     """
 
     return [
@@ -203,9 +215,9 @@ def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
 
 def checks(cluster: Cluster) -> list[verify.Check]:
     """
-    Give what must answer on the current host.
+    Return what must hold on the current host.
 
-    + it: the cluster
+    + cluster: the cluster
     """
 
     pods = [
@@ -231,11 +243,11 @@ def checks(cluster: Cluster) -> list[verify.Check]:
 
 def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
     """
-    Give the check that a component of the current host answers.
+    Return the check that a component of the current host answers its probe.
 
-    + it: the cluster
-    + component: as ``kube-apiserver``
-    + kind: how it runs there, as ``unit`` or ``pod``
+    + cluster: the cluster
+    + component: its name, such as ``kube-apiserver``
+    + kind: how it runs, ``unit`` or ``pod``
     """
 
     asked = probe(component, cluster.release, cluster.settings())
@@ -258,11 +270,11 @@ def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
 
 def obeys(cluster: Cluster, component: str) -> verify.Check:
     """
-    Give the check that a component of the current host, which runs as a unit, runs with the flags
-    of its plan and no others, whatever drop-ins and environment files there are.
+    Return the check that a unit's component runs with the flags of the plan and no others, whatever
+    drop-ins and environment files exist.
 
-    + it: the cluster
-    + component: as ``kubelet``
+    + cluster: the cluster
+    + component: its name, such as ``kubelet``
     """
 
     flags = cluster.command_line(component)
@@ -281,37 +293,32 @@ def obeys(cluster: Cluster, component: str) -> verify.Check:
 
 
 def _registered(ask: str, host: HostSpec) -> verify.Check:
-    node = host.hostname_override
-    return verify.Check(
-        _is_registered(node),
-        command=_line_of(node, ""),
-        log=f"{ask} get nodes",
-        hint=f"on {node}: journalctl --unit=kubelet.service",
-        host=host.name,
-    )
-
-
-def _is_registered(node: str) -> str:
-    return f"node {node} is registered"
+    return _of_node(host, "registered", "", f"{ask} get nodes")
 
 
 def _ready(ask: str, host: HostSpec) -> verify.Check:
+    node = shlex.quote(host.hostname_override)
+    return _of_node(host, "Ready", "Ready", f"{ask} describe node {node} | grep -A 8 Conditions")
+
+
+def _of_node(host: HostSpec, word: str, status: str, log: str) -> verify.Check:
     node = host.hostname_override
     return verify.Check(
-        _is_ready(node),
-        command=_line_of(node, "Ready"),
-        log=f"{ask} describe node {shlex.quote(node)} | grep -A 8 Conditions",
+        _holds(node, word),
+        command=_line_of(node, status),
+        log=log,
         hint=f"on {node}: journalctl --unit=kubelet.service",
         host=host.name,
     )
 
 
-def _is_ready(node: str) -> str:
-    return f"node {node} is Ready"
+def _holds(node: str, word: str) -> str:
+    return f"node {node} is {word}"
 
 
 def _line_of(node: str, status: str) -> str:
-    """Look for a node's line, with that status at the beginning, in what kubectl showed."""
+    """Shell that finds the node's line, with that status first, in what kubectl printed."""
+
     line = f"^{node} {status}".replace(".", "\\.")
     return f"printf '%s\\n' \"$nodes\" | grep {shlex.quote(line)}"
 
@@ -325,10 +332,10 @@ def _nodes(cluster: Cluster) -> list[HostSpec]:
 
 def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
     """
-    What runs where, for people.
+    A table of what runs where.
 
-    + it: the cluster
-    + runs: what runs on a host
+    + cluster: the cluster
+    + runs: names what runs on a host
     """
 
     state = ctx_state.get()
@@ -348,8 +355,8 @@ def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:
         for host in cluster.spec.hosts
         if host.name in activated
     ]
-    url, master = cluster.spec.apiserver_url, cluster.spec.control_plane[0].name
-    return "\n".join([*lines_of(rows), "", f"API: {url}; on {master}, kubectl works as root."])
+    url, first = cluster.spec.apiserver_url, cluster.spec.control_plane[0].name
+    return "\n".join([*lines_of(rows), "", f"API: {url}; on {first}, kubectl works as root."])
 
 
 def _pod_cidr(cluster: Cluster, host: str) -> str:
@@ -360,4 +367,4 @@ def _pod_cidr(cluster: Cluster, host: str) -> str:
 
 
 if "__name__" not in globals():
-    verify_cluster()
+    run_phases([verify_cluster])

@@ -122,13 +122,11 @@ class Cluster:
             if known.get(node.name) != node.pod_cidr
         ]
 
-    def keep(self) -> None:
-        """Write credentials and addresses on the control machine."""
-        self.store.save()
-        if self.new_addresses:
-            # Nodes that the inventory leaves out may still run with what they were given.
-            now = {node.name: node.pod_cidr for node in self.plan.nodes.values()}
-            self.book.write({**self.book.read(), **now})
+    def record(self) -> None:
+        """Record the nodes' pod CIDRs on the control machine."""
+        # Nodes that the inventory leaves out may still run with theirs.
+        now = {node.name: node.pod_cidr for node in self.plan.nodes.values()}
+        self.book.write({**self.book.read(), **now})
 
     def forget(self) -> None:
         """Let the pod CIDRs of the nodes that are removed be given to others."""

@@ -24,7 +24,7 @@ _PLAYBOOK = Path(__file__).with_name("playbook.yml")
 _THERE = {"/etc/systemd/system", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/logrotate.d"}
 
 # Operations whose paths the playbook has tasks of its own for.
-_ELSEWHERE = ("Let the hosts know each other",)
+_ELSEWHERE = ("Set the hosts' names in /etc/hosts",)
 
 
 def main(report: Path, folder: Path) -> None:

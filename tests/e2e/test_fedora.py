@@ -370,7 +370,7 @@ def test_a_new_node_changes_no_other(
     assert kubectl.ready_nodes() == {*NODES, NEW}
     assert others == {name: set() for name in NODES}
     changed = {operation for operation, host in run.changed if host in NODES}
-    assert changed == {"Fedora hosts | Let the hosts know each other"}
+    assert changed == {"Fedora hosts | Set the hosts' names in /etc/hosts"}
 
 
 def test_a_removed_node_leaves_and_comes_back(

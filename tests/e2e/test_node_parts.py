@@ -615,9 +615,11 @@ def test_keys_of_etcd(part: Part) -> None:
 
 
 KUBELET = """
-    from pyinfra_kube.operations import kubelet, services, static_pods
-    unit = kubelet.kubelet(
+    from pyinfra_kube.operations import component_unit, services, static_pods
+    unit = component_unit.component_unit(
         name="Set up kubelet",
+        component="kubelet",
+        after=["docker.service"],
         flags=[
             "--pod-manifest-path=/etc/kubernetes/manifests",
             "--fail-swap-on=false",
@@ -689,27 +691,26 @@ def test_static_pods_are_never_older_than_what_they_read(part_1_20: Part) -> Non
 
 
 CONTROL_PLANE = """
-    from pyinfra_kube.operations import images, kubeconfig, secrets, static_pods
+    from pyinfra_kube.operations import files, images, static_pods
     from pyinfra_kube.operations.static_pods import Probe, StaticPod, manifest
     images.images(
         name="Load the API server",
         files={"k8s.gcr.io/kube-apiserver:v1.20.2": "RELEASE/kube-apiserver.tar"},
     )
-    secrets.secret_files(
-        name="Set tokens",
-        files={"/srv/kubernetes/known_tokens.csv": "TOKEN,admin,admin\\n"},
+    config = (
+        "{apiVersion: v1, kind: Config, current-context: c,"
+        " clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443',"
+        " certificate-authority: /srv/kubernetes/server.crt}}],"
+        " users: [{name: u, user: {token: TOKEN}}],"
+        " contexts: [{name: c, context: {cluster: c, user: u}}]}"
     )
-    kubeconfig.kubeconfig(
-        name="Set kubeconfig",
-        paths={
-            "/root/part.kubeconfig": (
-                "{apiVersion: v1, kind: Config, current-context: c,"
-                " clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443',"
-                " certificate-authority: /srv/kubernetes/server.crt}}],"
-                " users: [{name: u, user: {token: TOKEN}}],"
-                " contexts: [{name: c, context: {cluster: c, user: u}}]}"
-            )
-        },
+    secret = {
+        "/srv/kubernetes/known_tokens.csv": "TOKEN,admin,admin\\n",
+        "/root/part.kubeconfig": config,
+    }
+    files.files(
+        name="Set tokens and kubeconfig",
+        files=[files.File(path, text, mode="600", secret=True) for path, text in secret.items()],
     )
     read = ["/srv/kubernetes/known_tokens.csv", "/srv/kubernetes/server.crt"]
     server = [
@@ -802,7 +803,7 @@ def test_a_control_plane_and_its_node_objects(part_1_20: Part) -> None:
     assert "it has 10.10.1.0/24, which cannot become 10.10.2.0/24" in said
 
     part.sh("echo TOKEN2,other,other >> /srv/kubernetes/known_tokens.csv")
-    assert part.settle(CONTROL_PLANE) == {"Set tokens", "Run the control plane"}
+    assert part.settle(CONTROL_PLANE) == {"Set tokens and kubeconfig", "Run the control plane"}
 
 
 def test_no_secret_is_shown(part: Part) -> None:

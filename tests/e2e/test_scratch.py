@@ -404,13 +404,14 @@ def test_a_new_node_changes_of_others_what_must(
     everywhere = {
         (operation, host)
         for operation in (
-            "Host preparation | Let the hosts know each other",
+            "Host preparation | Set the hosts' names in /etc/hosts",
             "Pod network | Route to the pods of the other nodes",
         )
         for host in HOSTS
     }
     # The apiserver reads its tokens when it starts.
     on_master = {
+        ("Allocations | Record the pod CIDRs on the control machine", MASTER),
         ("Credentials | Keep the credentials on the control machine", MASTER),
         ("Credentials | Set the users of the apiserver", MASTER),
         ("apiserver pod | Run kube-apiserver as a static pod", MASTER),

@@ -221,5 +221,5 @@ def test_a_blank_host_gets_the_file(tmp_path: Path) -> None:
 
 
 def test_a_value_that_breaks_out_is_refused() -> None:
-    with pytest.raises(Exception, match="read alike"):
+    with pytest.raises(Exception, match=r"read KUBE_PROXY_ARGS=.* differently"):
         EnvironmentFile("/etc/kubernetes/proxy", {"KUBE_PROXY_ARGS": 'a"b'})

@@ -86,15 +86,11 @@ def test_units_have_one_flag_a_line(flags: list[str]) -> None:
         binary="/usr/local/bin/kubelet",
         flags=flags,
         after=[],
-        environment={"A": "b c"},
-        nofile=1,
-        restart_sec=1,
     )
     start = text.index("ExecStart=")
     words = text[start : text.index("\nRestart=")].split(" \\\n  ")
     assert words[0] == "ExecStart=/usr/local/bin/kubelet"
     assert [_unquoted(word) for word in words[1:]] == flags
-    assert 'Environment="A=b c"' in text
 
 
 def _unquoted(word: str) -> str:

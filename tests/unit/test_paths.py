@@ -129,6 +129,7 @@ def test_flags_that_no_environment_file_can_hold(plan: Plan) -> None:
 
 FOLDER = Path(phases.__path__[0])
 ALONE = {
+    "allocations": ["addresses.yaml: n has 10.10.0.0/24"],
     "container_runtime": ["bridge cbr0: absent → present", "package docker.io: absent → installed"],
     "control_plane": [
         "/srv/kubernetes/server.key: absent → file",
@@ -140,9 +141,12 @@ ALONE = {
     "fedora_node": ["package kubernetes-node: absent", '"bip": "10.10.0.1/24"'],
     "flannel": ["package flannel: absent → installed", "etcd /coreos.com/network/config: absent"],
     "host_preparation": ["package conntrack: absent → installed"],
+    "kube_proxy": [
+        "package conntrack: absent → installed",
+        "/srv/kubernetes/ca.crt: absent → file",
+    ],
     "kubelet": ["bridge cbr0: absent → present", "/usr/local/bin/kubelet: absent"],
     "pod_network": ["package conntrack: absent → installed", "bridge cbr0: absent → present"],
-    "proxy": ["package conntrack: absent → installed", "/srv/kubernetes/ca.crt: absent → file"],
     "verification": [],
 }
 

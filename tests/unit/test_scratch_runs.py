@@ -43,13 +43,16 @@ CASES: dict[str, Case] = {
             "hyperkube": True,
         },
         {"m: Run kube-scheduler as a static pod", "n: Make the bridge cbr0 of the pods"},
-        {"n: Masquerade what leaves the cluster"},
+        {"n: Masquerade packets that leave the cluster"},
     ),
     "the first release": (
         scratch,
         ONE_NODE,
         {"kubernetes_version": "1.2.7", "log_to_host": True, "basic_auth": True},
-        {"m: Give the control plane its credentials", "n: Masquerade what leaves the cluster"},
+        {
+            "m: Give the control plane its credentials",
+            "n: Masquerade packets that leave the cluster",
+        },
         set(),
     ),
     "the last release with docker": (

@@ -1,4 +1,4 @@
-"""Users of the API server: others' rows stay, ours come and go, and nobody sees a secret."""
+"""Users of the apiserver: others' rows stay, ours come and go, and nobody sees a secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from pyinfra_kube.cluster.identities import is_own_user
 from pyinfra_kube.facts.users import UserTables, rows
-from pyinfra_kube.operations import secrets
+from pyinfra_kube.operations import users
 from tests.unit.harness import fake_host
 
 PATH = "/srv/kubernetes/known_tokens.csv"
@@ -27,7 +27,7 @@ def set_users(there: str) -> tuple[str, list[str]]:
 
     output = f"{base64.b64encode(there.encode()).decode()} {PATH}"
     with fake_host({"users.UserTables": [output]}) as (_, _, shown):
-        (command,) = secrets.user_tables._inner(
+        (command,) = users.user_tables._inner(
             tables={PATH: OURS}, ours=lambda row: is_own_user(row.user, row.uid, row.groups)
         )
     content = re.search(r"<<'.'\n(.*)\n\.$", command.text, re.DOTALL | re.MULTILINE)

@@ -5,18 +5,18 @@ kube-proxy on every node.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import COMPONENTS
-from pyinfra_kube.deploys.phases.credentials import keep_credentials
+from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import current_cluster
-from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.operations import binaries, files, proxy, services
+from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.operations import binaries, component_unit, files, services
 
 BINARY = "/usr/local/bin/kube-proxy"
 
 
 @phase("kube-proxy")
-def run_proxy() -> None:
-    """Install kube-proxy on nodes, and run it as fresh as its configuration."""
+def run_kube_proxy() -> None:
+    """Install kube-proxy on nodes, and run it with its current configuration."""
 
     cluster = current_cluster()
     if not cluster.is_a("node"):
@@ -28,8 +28,9 @@ def run_proxy() -> None:
     kubeconfig = files.File(path, text, mode="600", secret=True)
     folder = files.File(path.rpartition("/")[0], kind="directory", mode="700")
     files.files(name="Set kube-proxy's kubeconfig", files=[folder, kubeconfig])
-    proxy.proxy(
+    component_unit.component_unit(
         name="Set kube-proxy's unit",
+        component="kube-proxy",
         flags=cluster.command_line("kube-proxy"),
         binary=BINARY,
     )
@@ -48,6 +49,4 @@ def run_proxy() -> None:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    prepare_host()
-    keep_credentials()
-    run_proxy()
+    run_phases([prepare_host, keep_credentials, give_credentials, run_kube_proxy])

@@ -1,5 +1,5 @@
 """
-Manage files that hold secrets: keys, tokens, passwords.
+Manage the users in the apiserver's files of tokens and passwords.
 """
 
 from __future__ import annotations
@@ -17,65 +17,31 @@ from pyinfra_kube.operations.files import File, plan_files
 
 
 @operation()
-def secret_files(
-    files: Mapping[str, str | bytes],
-    mode: str = "600",
-    user: str = "root",
-    group: str = "root",
-) -> Generator[StringCommand, None, None]:
-    """
-    Set files that hold secrets (C1, C3, C7): never shown, and closed from their first byte.
-
-    + files: content by absolute path
-    + mode: ``600``, or ``640`` for a group; anything more open is refused
-    + user, group: owners
-
-    **Example:**
-
-    .. code:: python
-
-        from pyinfra_kube.operations import secrets
-
-        secrets.secret_files(
-            name="Set the API server's key and tokens",
-            files={
-                "/srv/kubernetes/server.key": server_key,
-                "/srv/kubernetes/known_tokens.csv": known_tokens,
-            },
-        )
-    """
-
-    wanted = [
-        File(path, content, mode, user, group, secret=True) for path, content in files.items()
-    ]
-    yield from run_or_noop(plan_files(wanted), f"{len(wanted)} secret files are as wanted")
-
-
-@operation()
 def user_tables(
     tables: Mapping[str, str],
     ours: Callable[[UserRow], bool],
     mode: str = "600",
-    user: str = "root",
     group: str = "root",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set users of the API server in its files of tokens or passwords (C3). Users that somebody else
-    put there stay, after ours; ``--diff`` names whoever comes and goes, and shows no secret.
+    Set users in the apiserver's files of tokens or passwords. ``--diff`` names each user that is
+    added or removed and shows no secret.
 
-    + tables: our rows by absolute path: a secret, a user, an id and, where there are any, groups
-    + ours: says whether a row that is there is ours, and goes where it is not wanted
+    Rows of others stay, after ours.
+
+    + tables: our rows by absolute path. A row is a secret, a user, an id and, optionally, groups
+    + ours: tells whether a row on the host is ours; such a row is removed when it is not wanted
     + mode: ``600``, or ``640`` for a group
-    + user, group: owners
+    + group: the group that may read them with ``640``
 
     **Example:**
 
     .. code:: python
 
-        from pyinfra_kube.operations import secrets
+        from pyinfra_kube.operations import users
 
-        secrets.user_tables(
-            name="Set the robots of the API server",
+        users.user_tables(
+            name="Set the robots of the apiserver",
             tables={"/srv/kubernetes/known_tokens.csv": f"{token},robot,robot-1\\n"},
             ours=lambda row: row.uid.startswith("robot-"),
         )
@@ -88,8 +54,8 @@ def user_tables(
         others = [row for row in there if not ours(row)]
         _show_users(path, rows(text), there, others)
         content = text + "".join(row.text for row in others)
-        wanted.append(File(path, content, mode, user, group, secret=True))
-    yield from run_or_noop(plan_files(wanted), "the users of the API server are as wanted")
+        wanted.append(File(path, content, mode, group=group, secret=True))
+    yield from run_or_noop(plan_files(wanted), "the apiserver's users are as wanted")
 
 
 def _show_users(

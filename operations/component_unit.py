@@ -1,0 +1,70 @@
+"""
+Manage the systemd unit of a node's component: kubelet or kube-proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Literal
+
+from pyinfra.api import StringCommand
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.operations.files import File, plan_files
+
+UNITS = {
+    component: f"/etc/systemd/system/{component}.service" for component in ("kubelet", "kube-proxy")
+}
+
+
+@operation()
+def component_unit(
+    component: Literal["kubelet", "kube-proxy"],
+    flags: Sequence[str],
+    binary: str | None = None,
+    after: Sequence[str] = (),
+) -> Generator[StringCommand, None, None]:
+    """
+    Set the unit that runs a component, one flag a line. systemd restarts the component whenever
+    it ends.
+
+    Running it is left to ``services``, which restarts it when the unit has changed.
+
+    + component: ``kubelet`` or ``kube-proxy``; its unit is ``templates/etc/systemd/system/`` and
+      its name
+    + flags: the whole command line, in this order
+    + binary: absolute path of the program; by default in ``/usr/local/bin``
+    + after: units that start before it; kubelet starts its own too, the container runtime
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import component_unit, services
+
+        component_unit.component_unit(
+            name="Set kubelet's unit",
+            component="kubelet",
+            flags=["--api-servers=http://192.0.2.10:8080", "--config=/etc/kubernetes/manifests"],
+            after=["docker.service"],
+        )
+        services.services(
+            name="Run kubelet",
+            units=[services.Unit("kubelet.service", config=["/usr/local/bin/kubelet"])],
+        )
+    """
+
+    path = UNITS[component]
+    text = render(
+        f"{path[1:]}.j2",
+        binary=binary or f"/usr/local/bin/{component}",
+        flags=list(flags),
+        after=list(after),
+    )
+    script = plan_files([File(path, text)])
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop(f"{component}'s unit is as wanted")
