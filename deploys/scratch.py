@@ -7,7 +7,7 @@ static pods, certificates and tokens of its own.
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import (
     run_apiserver,
     run_controller_manager,
@@ -40,7 +40,7 @@ def build() -> None:
 
     prepare_host()
     set_up_pod_network()
-    run_docker()
+    run_container_runtime()
     keep_credentials()
     run_kubelet()
     run_proxy()

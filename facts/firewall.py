@@ -18,7 +18,8 @@ from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import FactBase
 from typing_extensions import override
 
-from pyinfra_kube.facts.iptables import Option, Rule, Rules, Ruleset
+from pyinfra_kube.facts.iptables import Rule, Rules, Ruleset
+from pyinfra_kube.facts.iptables_spelling import Option
 
 # The hooks that a packet passes, by the one that says where it goes.
 _WAYS = {

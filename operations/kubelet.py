@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.engine.files import File, plan_files
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.templates import render
@@ -24,7 +25,7 @@ LOGS = ("/var/log/kube*.log", "/var/log/kube*.log.*[0-9]", "/var/log/etcd*.log")
 def kubelet(
     flags: Sequence[str],
     binary: str = "/usr/local/bin/kubelet",
-    after: Sequence[str] = ("docker.service",),
+    after: Sequence[str] = (DOCKER.unit,),
     environment: Mapping[str, str] | None = None,
     nofile: int = 1_000_000,
     restart_sec: int = 5,

@@ -11,7 +11,7 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rendering import named_files, probe
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
-from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.credentials import control_plane_files, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
@@ -70,7 +70,11 @@ def run_scheduler() -> None:
 
 def _run(cluster: Cluster, component: str) -> None:
     _refuse_others(cluster, component)
-    images.images(name=f"Have the image of {component}", files=cluster.image(component))
+    images.images(
+        name=f"Have the image of {component}",
+        files=cluster.image(component),
+        runtime=cluster.runtime.name,
+    )
     own = [file.path for file in control_plane_files(cluster) if file.kind == "file"]
     flags = cluster.command_line(component)
     pod = static_pods.StaticPod(
@@ -79,7 +83,10 @@ def _run(cluster: Cluster, component: str) -> None:
         config=[*named_files(flags, own), *_files(cluster, component)],
     )
     static_pods.static_pods(
-        name=f"Run {component} as a static pod", pods=[pod], directory=cluster.spec.manifest_dir
+        name=f"Run {component} as a static pod",
+        pods=[pod],
+        directory=cluster.spec.manifest_dir,
+        runtime=cluster.runtime.name,
     )
 
 
@@ -88,7 +95,7 @@ def _refuse_others(cluster: Cluster, component: str) -> None:
 
     port = int(probe(component, cluster.release, cluster.settings()).port)
     listening = read(Listeners, ports=[port]).get(port, [])
-    pods = read(StaticPods, directory=cluster.spec.manifest_dir)
+    pods = read(StaticPods, directory=cluster.spec.manifest_dir, runtime=cluster.runtime.name)
     others = [
         one for one in listening if not any(item.id in one.groups for item in pods.containers)
     ]
@@ -140,7 +147,7 @@ def _files(cluster: Cluster, component: str) -> list[str]:
 if "__name__" not in globals():
     prepare_host()
     set_up_pod_network()
-    run_docker()
+    run_container_runtime()
     keep_credentials()
     run_kubelet()
     run_etcd()

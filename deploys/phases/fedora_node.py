@@ -47,7 +47,11 @@ def configure_fedora_docker() -> None:
         added=added(cluster),
         nofile=cluster.spec.docker_nofile,
     )
-    iptables.forward(name="Forward the packets of pods", cluster_cidr=cluster.plan.cluster_cidr)
+    iptables.forward(
+        name="Forward the packets of pods",
+        cluster_cidr=cluster.plan.cluster_cidr,
+        runtime=cluster.runtime.name,
+    )
 
 
 @phase("docker")
@@ -58,7 +62,7 @@ def run_fedora_docker() -> None:
     if cluster.is_a("node"):
         services.services(
             name="Run docker",
-            units=[services.Unit("docker.service", config=docker.CONFIG)],
+            units=[services.Unit(cluster.runtime.unit, config=docker.CONFIG)],
         )
         docker.working(name="See that docker works", tried=cluster.release.docker_versions)
 
@@ -73,6 +77,7 @@ def run_fedora_node() -> None:
     images.images(
         name="Have the image that holds a pod's network",
         files=cluster.image("pause"),
+        runtime=cluster.runtime.name,
     )
     settings = component_files(cluster, NODE_COMPONENTS)
     kubeconfigs = {

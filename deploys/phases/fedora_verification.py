@@ -38,7 +38,7 @@ def verify_fedora_cluster() -> None:
         ],
         timeout=cluster.spec.verify_timeout,
     )
-    of_nodes = ["docker", *(["flanneld"] if cluster.spec.network == "flannel" else [])]
+    of_nodes = [cluster.runtime.name, *(["flanneld"] if cluster.spec.network == "flannel" else [])]
     verify_nodes(
         cluster,
         lambda host: [*(of_nodes if "node" in host.roles else []), *components_on(host.roles)],

@@ -13,7 +13,7 @@ from pyinfra_kube.deploys.phases.fedora_control_plane import GROUP, run_fedora_e
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.operations import binaries, flannel, services, verify
+from pyinfra_kube.operations import binaries, docker_on_flannel, flannel, services, verify
 
 BINARY = "/usr/local/bin/flanneld"
 
@@ -84,6 +84,7 @@ def run_flannel() -> bool:
         backend=cluster.spec.flannel_backend,
         vni=cluster.spec.flannel_vni,
         port=cluster.spec.flannel_port,
+        runtime=cluster.runtime.name,
         **reach,
     )
     return leased.will_change
@@ -98,7 +99,7 @@ def give_docker_its_subnet(predict: bool) -> None:
     """
 
     if current_cluster().is_a("node"):
-        flannel.docker_options(name="Have docker use flannel's subnet", predict=predict)
+        docker_on_flannel.docker_options(name="Have docker use flannel's subnet", predict=predict)
 
 
 def _program(source: str) -> str:

@@ -5,7 +5,7 @@ kubelet on every host: as a node, or alone for the control plane's static pods.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on
-from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.credentials import ca_file, cloud_files, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
@@ -26,7 +26,11 @@ def run_kubelet() -> None:
     cluster = current_cluster()
     source, digest = cluster.artifacts.binary("kubelet")
     binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
-    images.images(name="Have the image that holds a pod's network", files=cluster.image("pause"))
+    images.images(
+        name="Have the image that holds a pod's network",
+        files=cluster.image("pause"),
+        runtime=cluster.runtime.name,
+    )
     read_files = kubelet_files(cluster)
     files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(cluster), *read_files])
     _say_other_pods(cluster)
@@ -34,10 +38,10 @@ def run_kubelet() -> None:
         name="Set kubelet's unit",
         flags=cluster.command_line("kubelet"),
         binary=BINARY,
+        after=[cluster.runtime.unit],
     )
-    # Docker lets the log of a container grow as long as that runs.
-    containers = f"{cluster.settings()['docker_root']}/containers/*/*-json.log"
-    kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, containers])
+    logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
+    kubelet.log_rotation(name="Rotate the logs", paths=[*kubelet.LOGS, *([logs] if logs else [])])
     services.services(
         name="Run kubelet",
         units=[
@@ -67,7 +71,8 @@ def _say_other_pods(cluster: Cluster) -> None:
     directory = cluster.spec.manifest_dir
     own = [name for name in components_on(cluster.host_spec.roles) if name in PODS]
     ours = {f"{directory}/{name}.yaml" for name in own}
-    for path in sorted({*read(StaticPods, directory=directory).manifests} - ours):
+    found = read(StaticPods, directory=directory, runtime=cluster.runtime.name).manifests
+    for path in sorted({*found} - ours):
         changes.say(f"{path} is not ours and stays; kubelet runs its pod, so see whether it shall")
 
 
@@ -87,6 +92,6 @@ def kubelet_files(cluster: Cluster) -> list[files.File]:
 if "__name__" not in globals():
     prepare_host()
     set_up_pod_network()
-    run_docker()
+    run_container_runtime()
     keep_credentials()
     run_kubelet()
