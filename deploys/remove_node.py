@@ -31,9 +31,9 @@ from pyinfra_kube.operations import (
     bridge,
     control,
     docker,
+    docker_on_flannel,
     etcd,
     files,
-    flannel,
     iptables,
     nodes,
     pods,
@@ -112,10 +112,10 @@ def leave(cluster: Cluster) -> None:
         units=[services.Unit(name, running=False, enabled=False) for name in units],
     )
     if on_flannel:
-        flannel.flannel_absent(
+        docker_on_flannel.flannel_absent(
             name="Remove flannel's network", network=cluster.spec.flannel_network
         )
-    pods.pods_absent(name="Remove the pods that kubelet left")
+    pods.pods_absent(name="Remove the pods that kubelet left", runtime=cluster.runtime.name)
     ours = [*COMPONENT_UNITS.values(), kubelet.BINARY, kube_proxy.BINARY]
     ours += [COMPONENTS[name].kubeconfig for name in NODE_COMPONENTS]
     ours.append(ca_file(cluster).path)
@@ -128,6 +128,7 @@ def leave(cluster: Cluster) -> None:
         rules=[],
         owner="kube-forward",
         present=False,
+        runtime=cluster.runtime.name,
     )
     if not on_flannel:
         leave_bridge(cluster)
@@ -140,6 +141,7 @@ def leave_bridge(cluster: Cluster) -> None:
         name="Remove the masquerade of the pods' network",
         cluster_cidr=cluster.plan.cluster_cidr,
         present=False,
+        runtime=cluster.runtime.name,
     )
     routes.routes(name="Remove the routes to pods", present=False)
     docker.docker(
@@ -152,7 +154,7 @@ def leave_bridge(cluster: Cluster) -> None:
     if cluster.host_facts[cluster.host_spec.name].docker:
         services.services(
             name="Run docker",
-            units=[services.Unit("docker.service", config=docker.CONFIG)],
+            units=[services.Unit(cluster.runtime.unit, config=docker.CONFIG)],
         )
 
 

@@ -8,7 +8,7 @@ plane as static pods, and the cluster's own certificates and tokens.
 from __future__ import annotations
 
 from pyinfra_kube.deploys.phases.allocations import record_allocations
-from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import (
     run_apiserver,
     run_controller_manager,
@@ -38,7 +38,7 @@ PHASES = (
     prepare_host,
     record_allocations,
     set_up_pod_network,
-    run_docker,
+    run_container_runtime,
     keep_credentials,
     give_credentials,
     run_kubelet,

@@ -1,5 +1,5 @@
 """
-Docker: what it is told in each place that it reads, and what it really does.
+docker: what each place that it reads tells it, and what it does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.cluster.runtimes.docker_options import (
+    Flag,
+    flag_name,
+    members,
+    split_flags,
+    texts,
+)
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.facts.systemd import (
     Unit,
@@ -29,7 +37,7 @@ from pyinfra_kube.facts.systemd import (
 DAEMON_JSON = "/etc/docker/daemon.json"
 DATA_ROOT = "/var/lib/docker"
 
-# The distributions' option files, and the variables that hold flags there.
+# The distributions' files of options, and the variables in them that hold flags.
 OPTION_FILES = {
     "/etc/default/docker": ("DOCKER_OPTS",),
     "/etc/sysconfig/docker": ("OPTIONS", "ADD_REGISTRY", "BLOCK_REGISTRY", "INSECURE_REGISTRY"),
@@ -37,190 +45,10 @@ OPTION_FILES = {
     "/etc/sysconfig/docker-storage": ("DOCKER_STORAGE_OPTIONS",),
 }
 
-# Keys of daemon.json that take a list or an object have a flag in the singular.
-_FLAGS = {
-    "add-runtimes": "add-runtime",
-    "cluster-store-opts": "cluster-store-opt",
-    "default-address-pools": "default-address-pool",
-    "default-ulimits": "default-ulimit",
-    "dns-opts": "dns-opt",
-    "exec-opts": "exec-opt",
-    "hosts": "host",
-    "insecure-registries": "insecure-registry",
-    "labels": "label",
-    "log-opts": "log-opt",
-    "registry-mirrors": "registry-mirror",
-    "runtimes": "add-runtime",
-    "storage-opts": "storage-opt",
-}
-_SHORT = {"-H": "host", "-b": "bridge", "-D": "debug", "-l": "log-level", "-s": "storage-driver"}
-_SHORT |= {"-g": "data-root", "-G": "group", "-p": "pidfile"}
-_RENAMED = {"graph": "data-root"}
-
-# What docker takes for a value of some keys of daemon.json.
-_OBJECTS = ("cluster-store-opts", "default-ulimits", "log-opts", "runtimes")
-_LISTS = (*(key for key in _FLAGS if key not in (*_OBJECTS, "add-runtimes")), "dns", "dns-search")
-_SWITCHES = (
-    *("debug", "icc", "init", "ip-forward", "ip-masq", "iptables", "ip6tables", "ipv6"),
-    *("live-restore", "no-new-privileges", "selinux-enabled", "tls", "tlsverify", "userland-proxy"),
-)
-_TEXTS = (
-    *("bip", "bridge", "data-root", "default-ipc-mode", "fixed-cidr", "graph", "log-driver"),
-    "storage-driver",
-)
-_KINDS: dict[str, tuple[type, str]] = {
-    **dict.fromkeys(_OBJECTS, (dict, "an object")),
-    **dict.fromkeys(_LISTS, (list, "a list")),
-    **dict.fromkeys(_SWITCHES, (bool, "true or false")),
-    **dict.fromkeys(_TEXTS, (str, "a string")),
-    "mtu": (int, "a whole number"),
-}
-
-# Where systemd looks for units; what it knows of them is what was there when it read them.
+# Where systemd looks for units. It knows them as they were when it read them.
 _UNIT_FOLDERS = tuple(
     f"{folder}/systemd/system" for folder in ("/etc", "/run", "/usr/local/lib", "/usr/lib")
 )
-
-# Asking a docker that is stopped would start it, where systemd keeps its socket open; even
-# "docker --version" asks.
-RUNS = """\
-docker_runs() {
-case "$(systemctl show --property=LoadState,ActiveState docker.service 2>/dev/null)" in
-*LoadState=loaded*ActiveState=inactive*|*LoadState=loaded*ActiveState=failed*) return 1 ;;
-*LoadState=*) ;;
-*)
-echo 'systemctl does not tell whether docker runs' >&2
-exit 1 ;;
-esac
-}
-"""
-
-
-def flag_name(key: str) -> str:
-    """Return the flag of a daemon.json key, without dashes: ``insecure-registry``."""
-
-    name = _FLAGS.get(key, key)
-    return _RENAMED.get(name, name)
-
-
-@dataclass(frozen=True)
-class Flag:
-    """
-    One flag of docker's.
-
-    + name: without dashes, of the long form
-    + value: as ``cbr0``; ``true`` for a switch that has none
-    + words: the words of the command line that say so
-    + where: which place says so, for people; empty for a command line
-    + path: of the file there
-    + variable: that holds it in one of the distribution's files of options, which we may change
-    """
-
-    name: str
-    value: str
-    words: tuple[str, ...]
-    where: str = ""
-    path: str = ""
-    variable: str = ""
-
-
-def split_flags(words: Sequence[str]) -> list[Flag]:
-    """
-    Return the flags of a command line.
-
-    + words: without the program's name
-    """
-
-    return [Flag(name, _value(parts), tuple(parts)) for name, parts in _parts(words)]
-
-
-def _parts(words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    parts: list[tuple[str, list[str]]] = []
-    for word in words:
-        long = word.startswith("--")
-        if long:
-            name = word[2:].partition("=")[0]
-            parts.append((_RENAMED.get(name, name), [word]))
-        elif word.startswith("-") and word != "-":
-            parts.append((_SHORT.get(word[:2], word[:2]), [word]))
-        elif parts and _takes_more(*parts[-1]):
-            parts[-1][1].append(word)
-        else:
-            parts.append((word, [word]))
-    return parts
-
-
-def _takes_more(name: str, parts: list[str]) -> bool:
-    """Whether the next word is the value of a flag."""
-
-    whole = len(parts) > 1 or name in _SWITCHES or not parts[0].startswith("-")
-    return not (whole or _inline(parts[0]))
-
-
-def _inline(word: str) -> str:
-    """The value of a flag within its word, with the equals sign: ``=cbr0``, or ``cbr0`` of -b."""
-
-    return word[2:] if not word.startswith("--") else "".join(word.partition("=")[1:])
-
-
-def _value(parts: Sequence[str]) -> str:
-    found = parts[1] if len(parts) > 1 else _inline(parts[0]).removeprefix("=")
-    return found or ("" if "=" in parts[0] or len(parts) > 1 else "true")
-
-
-def members(text: str) -> list[tuple[str, str]]:
-    """
-    Return the keys of an object in JSON with their values as they are written there.
-
-    + text: of the object
-
-    Raises ``ValueError`` for what docker does not start with.
-
-    ```
-    >>> members('{"a": 1.50, "b": {"c" : []}}')
-    [('a', '1.50'), ('b', '{"c" : []}')]
-    ```
-    """
-
-    if not text.strip():
-        return []
-    decoder = json.JSONDecoder(parse_constant=_no_json)
-    try:
-        value = decoder.decode(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(value, dict):
-        raise ValueError("it is not an object")
-    for key, (kind, wanted) in _KINDS.items():
-        of = value.get(key)
-        right = isinstance(of, kind) and (kind is bool or not isinstance(of, bool))
-        if of is not None and not right:
-            raise ValueError(f"{key} is not {wanted}")
-    return _members(text, decoder)
-
-
-def _no_json(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _members(text: str, decoder: json.JSONDecoder) -> list[tuple[str, str]]:
-    """The members of an object that is right."""
-
-    found = []
-    at = _skip(text, 0, "{")
-    while text[at] != "}":
-        key, at = decoder.raw_decode(text, at)
-        at = _skip(text, at, ":")
-        _, end = decoder.raw_decode(text, at)
-        found.append((key, text[at:end]))
-        at = _skip(text, end, ",")
-    return found
-
-
-def _skip(text: str, at: int, letter: str) -> int:
-    while text[at] in f" \t\n\r{letter}":
-        at += 1
-    return at
 
 
 @dataclass(frozen=True)
@@ -228,8 +56,8 @@ class Network(Printable):
     """
     One of docker's networks.
 
-    + bridge: the link it uses, empty for none
-    + subnets: as ``172.17.0.0/16``
+    + bridge: the link that it uses; empty for none
+    + subnets: such as ``172.17.0.0/16``
     """
 
     name: str
@@ -245,15 +73,15 @@ class DockerState(Printable):
 
     + installed: whether its client is there
     + running: whether the daemon answers
-    + version: of the daemon when it runs, else of the client
-    + file_text: the content of daemon.json; ``None`` where there is none
+    + version: of the running daemon, or else of the client
+    + file_text: the content of daemon.json; ``None`` if there is none
     + file_error: why docker cannot start with daemon.json
-    + option_files: text by path, of the distribution's files that exist
-    + unit: what systemd makes of its unit
-    + unit_files: text by path, of the unit's file and drop-ins, in systemd's order
-    + stale: those that changed after systemd read them, where it would tell other things now
-    + words: the command line of the daemon that runs
-    + nofile: its limit of open files, -1 for unlimited
+    + option_files: text by path of the distribution's files that exist
+    + unit: docker's unit, as systemd loaded it
+    + unit_files: text by path of the unit's file and drop-ins, in systemd's order
+    + stale: those of them that changed since systemd read them
+    + words: the command line of the running daemon
+    + nofile: its limit of open files; -1 for unlimited
     + storage_driver, cgroup_driver, root: what the running daemon uses
     + docker0: whether the link docker0 exists
     """
@@ -282,7 +110,11 @@ class DockerState(Printable):
         return {key: json.loads(text) for key, text in members(self.file_text or "")}
 
     def values(self, path: str) -> dict[str, str]:
-        """Return the variables of an option file that hold flags, as docker's unit reads them."""
+        """
+        Return the variables of a file of options that hold flags, as docker's unit reads them.
+
+        + path: of the file
+        """
 
         held = variables(self.option_files.get(path, ""), self.unit.systemd)
         if not self.unit.loaded:
@@ -292,7 +124,7 @@ class DockerState(Printable):
         return {n: v for n, v in held.items() if n in bare and sources.get(n) == path}
 
     def flags(self) -> list[Flag]:
-        """Return the flags that it would be started with, and where each is set."""
+        """Return the flags that docker would be started with, and where each is set."""
 
         if self.unit.loaded:
             words = self.unit.expanded()[1:]
@@ -318,7 +150,7 @@ class DockerState(Printable):
         return flags
 
     def _unit_file(self, variable: str) -> str:
-        """The last of the unit's files that sets a variable, or the command line."""
+        """The last of the unit's files that sets a variable, or the command line if empty."""
 
         wanted = r"^\s*ExecStart\s*=\s*\S"
         if variable:
@@ -327,7 +159,11 @@ class DockerState(Printable):
         return found[-1] if found else "docker.service"
 
     def said(self, name: str) -> list[str]:
-        """Return all values of a flag, as it is configured: what its unit says is the last word."""
+        """
+        Return all values that are configured for a flag. Those of docker's unit come last.
+
+        + name: of the flag, without dashes
+        """
 
         file = [texts(value) for key, value in self.file.items() if flag_name(key) == name]
         flags = [flag.value for flag in self.flags() if flag.name == name]
@@ -335,36 +171,23 @@ class DockerState(Printable):
 
     @property
     def bridge(self) -> str:
-        """The link that it is configured to join containers to; ``none`` for no network."""
+        """The configured link for containers; ``none`` for no network."""
 
         return (self.said("bridge") or [""])[-1] or "docker0"
 
     @property
     def data_root(self) -> str:
-        """Where it keeps what it has, as it is configured; with user namespaces that is below."""
+        """The configured folder of its data; with user namespaces, the folder below it in use."""
 
         wanted = (self.said("data-root") or [DATA_ROOT])[-1]
         within = self.root == wanted or self.root.startswith(f"{wanted}/")
         return self.root if self.running and within else wanted
 
 
-def texts(value: Any) -> list[str]:
-    """
-    Return a value of daemon.json as flags say it.
-
-    + value: a list has several
-    """
-
-    if isinstance(value, dict):
-        return [f"{name}={item}" for name, item in value.items()]
-    items = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-    return [str(item).lower() if isinstance(item, bool) else str(item) for item in items]
-
-
 class Docker(FactBase[DockerState]):
     """
-    Returns docker's configuration in every place, and its running state. A client that is not
-    installed and a daemon that is down are different answers.
+    Returns docker's configuration in every place, and its running state. It tells a client that is
+    not installed from a daemon that is down.
 
     .. code:: python
 
@@ -382,7 +205,7 @@ class Docker(FactBase[DockerState]):
         )
     """
 
-    # A driver's options may hold a token.
+    # Options of a driver may hold a token.
     secret = True
 
     @staticmethod
@@ -394,7 +217,7 @@ class Docker(FactBase[DockerState]):
     def command(self) -> str:
         paths = shlex.join([DAEMON_JSON, *OPTION_FILES])
         return f"""\
-{RUNS}
+{DOCKER.guard}
 show() {{ [ -f "$2" ] && [ -r "$2" ] && printf '%s %s %s\\n' "$1" "$(base64 -w 0 < "$2")" "$2"; }}
 for path in {paths}; do show file "$path"; done
 [ -e /sys/class/net/docker0 ] && echo docker0
@@ -485,7 +308,7 @@ def _error(text: str) -> str:
 
 class DockerNetworks(FactBase["tuple[Network, ...] | None"]):
     """
-    Returns the networks of the daemon that runs; ``None`` when it does not.
+    Returns the networks of the running daemon; ``None`` if it does not run.
 
     .. code:: python
 
@@ -494,9 +317,9 @@ class DockerNetworks(FactBase["tuple[Network, ...] | None"]):
 
     @override
     def command(self) -> str:
-        # docker has networks of its own, always.
+        # docker always has networks of its own: no answer is an error.
         return f"""\
-{RUNS}
+{DOCKER.guard}
 if command -v docker >/dev/null 2>&1 && docker_runs; then
 networks=$(timeout 20 docker network ls --quiet) && [ -n "$networks" ] || exit 1
 timeout 20 docker network inspect $networks

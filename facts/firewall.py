@@ -19,7 +19,8 @@ from pyinfra.api import FactBase
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
-from pyinfra_kube.facts.iptables import Option, Rule, Rules, Ruleset
+from pyinfra_kube.facts.iptables import Rule, Rules, Ruleset
+from pyinfra_kube.facts.iptables_spelling import Option
 
 # The hooks that a packet passes, by the one that says where it goes.
 _WAYS = {

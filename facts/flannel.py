@@ -1,5 +1,5 @@
 """
-Flannel: what flanneld wrote on a host and in etcd, and what docker makes of it.
+Flannel: what flanneld wrote on a host and in etcd.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from netaddr import IPNetwork
 from pyinfra.api import FactBase
@@ -83,27 +83,19 @@ class FlannelState(Printable):
     + version: of flanneld; ``None`` where it is not installed, empty where it does not tell
     + running: whether it runs
     + subnet: what subnet.env says; ``None`` where flanneld has written none
-    + docker: the variables that it wrote for docker
-    + docker_start: the command line of docker's unit, variables unexpanded; empty for no docker
-    + docker_words: the command line of the docker that runs; empty where none does
-    + docker_follows: whether docker's unit requires flannel's, and so restarts along with it
     """
 
     version: str | None = None
     running: bool = False
     subnet: SubnetEnv | None = None
-    docker: dict[str, str] = field(default_factory=dict)
-    docker_start: str = ""
-    docker_words: tuple[str, ...] = ()
-    docker_follows: bool = False
 
 
 class Flannel(FactBase[FlannelState]):
     """
-    Returns what flannel did on this host, and what docker was told of it.
+    Returns what flannel did on this host.
 
     + binary: flanneld's name or path
-    + subnet_file, docker_file: what it writes
+    + subnet_file: what it writes
 
     .. code:: python
 
@@ -111,10 +103,6 @@ class Flannel(FactBase[FlannelState]):
             version="0.5.5",
             running=True,
             subnet=SubnetEnv(subnet="18.16.29.1/24", mtu=1450, network="18.16.0.0/16"),
-            docker={"DOCKER_NETWORK_OPTIONS": "--bip=18.16.29.1/24 --ip-masq=true --mtu=1450"},
-            docker_start="/usr/bin/dockerd -H fd:// $OPTIONS $DOCKER_NETWORK_OPTIONS",
-            docker_words=("/usr/bin/dockerd", "-H", "fd://", "--bip=18.16.29.1/24"),
-            docker_follows=True,
         )
     """
 
@@ -124,34 +112,19 @@ class Flannel(FactBase[FlannelState]):
         return FlannelState()
 
     @override
-    def command(
-        self,
-        binary: str = "flanneld",
-        subnet_file: str = SUBNET_FILE,
-        docker_file: str = DOCKER_FILE,
-    ) -> str:
-        program, subnet, docker = map(shlex.quote, (binary, subnet_file, docker_file))
+    def command(self, binary: str = "flanneld", subnet_file: str = SUBNET_FILE) -> str:
+        program, subnet = shlex.quote(binary), shlex.quote(subnet_file)
         return f"""\
 if command -v {program} >/dev/null 2>&1; then
 echo "version $(timeout 5 {program} --version 2>&1 | head -n 1)"
 fi
-lines() {{
-[ -e "$2" ] || return 0
-text=$(cat "$2") || exit 1
-printf '%s\\n' "$text" | sed "s/^/$1 /"
-}}
-lines subnet {subnet}
-lines docker {docker}
+if [ -e {subnet} ]; then
+text=$(cat {subnet}) || exit 1
+printf '%s\\n' "$text" | sed 's/^/subnet /'
+fi
 {SHOW}
 show flanneld.service Id
-case $shown in *ActiveState=active*|*ActiveState=reloading*) echo running ;; esac
-show docker.service ExecStart,MainPID,Requires
-printf '%s\\n' "$shown" | sed -n 's/^ExecStart=.*argv\\[\\]=\\(.*\\) ; ignore_errors=.*/start \\1/p'
-printf '%s\\n' "$shown" | sed -n 's/^Requires=.*flanneld[.]service.*/follows/p'
-pid=$(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p')
-if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/cmdline" ]; then
-tr '\\n\\0' ' \\n' < "/proc/$pid/cmdline" | sed 's/^/word /'
-fi"""
+case $shown in *ActiveState=active*|*ActiveState=reloading*) echo running ;; esac"""
 
     @override
     def process(self, output: Iterable[str]) -> FlannelState:
@@ -165,10 +138,6 @@ fi"""
             version=(version[0] if version else "") if "version" in lines else None,
             running="running" in lines,
             subnet=_subnet("\n".join(lines.get("subnet", []))),
-            docker=variables("\n".join(lines.get("docker", []))),
-            docker_start="".join(lines.get("start", [])),
-            docker_words=tuple(lines.get("word", [])),
-            docker_follows="follows" in lines,
         )
 
 

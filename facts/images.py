@@ -7,21 +7,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
-from pydantic import TypeAdapter
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.cluster.runtimes import IncompleteAnswer, Runtime, runtime_named
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import content, decoded, understanding
-from pyinfra_kube.facts.docker import RUNS
 
-# Where images wait to be loaded; one fixed place, so that a killed run's leavings are found.
+# Where uploaded images wait to be loaded: one fixed place, so that the next run finds what a killed
+# one left.
 STAGE = "/var/tmp/pyinfra-kube-images"
-# Where docker keeps its images' names, whichever way it stores layers.
-_KEPT = "/var/lib/docker/image/*/repositories.json"
 
 
 @dataclass(frozen=True)
@@ -29,20 +26,22 @@ class ImageStates(Printable):
     """
     What :class:`Images` returns.
 
-    + runtime: ``docker``, ``missing`` where it is not installed, ``down`` where it does not answer
-    + ids: image id by name with tag, as ``{"k8s.gcr.io/pause:3.2": "sha256:80d28b…"}``; of a docker
-      that is down, as it keeps them in its default folder
+    + runtime: its name, ``missing`` if it is not installed, ``down`` if it does not answer
+    + ids: image id by name with tag, such as ``{"k8s.gcr.io/pause:3.2": "sha256:80d28b…"}``; of a
+      runtime that is down, those that it keeps in files of its default folder
     + staged: whether an earlier run left uploaded images behind
     """
 
-    runtime: Literal["docker", "missing", "down"] = "missing"
+    runtime: str = "missing"
     ids: dict[str, str] = field(default_factory=dict)
     staged: bool = False
 
 
 class Images(FactBase[ImageStates]):
     """
-    Returns the names and ids of docker's images.
+    Returns the names and ids of the container runtime's images.
+
+    + runtime: name of the container runtime
 
     .. code:: python
 
@@ -55,50 +54,40 @@ class Images(FactBase[ImageStates]):
         return ImageStates()
 
     @override
-    def command(self) -> str:
-        return f"""\
-{RUNS}
-[ ! -e {shlex.quote(STAGE)} ] || echo staged
-if ! command -v docker >/dev/null 2>&1; then echo 'runtime missing'
-elif ! docker_runs || ! shown=$(timeout 30 docker images --no-trunc 2>/dev/null)
-then
-echo 'runtime down'
-for file in {_KEPT}; do
+    def command(self, runtime: str = "docker") -> str:
+        self.runtime = runtime_named(runtime)
+        kept = f"""\
+for file in {self.runtime.kept_images}; do
 [ -f "$file" ] || continue
 {content('"kept $file"', '"$file"')}
-done
-else echo 'runtime docker'; printf '%s\\n' "$shown"
-fi"""
+done"""
+        return f"""\
+[ ! -e {shlex.quote(STAGE)} ] || echo staged
+{self.runtime.asked(self.runtime.images, down=kept if self.runtime.kept_images else "")}"""
 
     @override
     def process(self, output: Iterable[str]) -> ImageStates:
         lines = list(output)
         staged = lines[:1] == ["staged"]
-        runtime, *rest = lines[1:] if staged else lines
-        if runtime == "runtime missing":
+        first, *rest = lines[1:] if staged else lines
+        if first == "runtime missing":
             return ImageStates("missing", {}, staged)
-        if runtime == "runtime down":
-            return ImageStates("down", _all_kept(rest), staged)
-        if runtime != "runtime docker" or not rest or rest[0].split()[:2] != ["REPOSITORY", "TAG"]:
-            raise FactProcessError("docker does not tell its images: it prints no table of them")
-        rows = [line.split() for line in rest[1:] if line.strip()]
-        if any(len(row) < 3 for row in rows):
-            raise FactProcessError("docker does not tell its images: the table is cut off")
-        ids = {f"{name}:{tag}": id_ for name, tag, id_, *_ in rows if "<none>" not in (name, tag)}
-        return ImageStates("docker", ids, staged)
+        if first == "runtime down":
+            return ImageStates("down", _kept(self.runtime, rest), staged)
+        if first != f"runtime {self.runtime.name}":
+            raise FactProcessError(f"the host does not tell whether {self.runtime.name} runs")
+        try:
+            return ImageStates(self.runtime.name, self.runtime.read_images(rest), staged)
+        except IncompleteAnswer as error:
+            raise FactProcessError(str(error)) from error
 
 
-def _all_kept(lines: Iterable[str]) -> dict[str, str]:
-    """The names in docker's own files, those by digest left out."""
+def _kept(runtime: Runtime, lines: Iterable[str]) -> dict[str, str]:
+    """The names in the runtime's own files."""
 
     ids: dict[str, str] = {}
     for line in lines:
         _, path, text = line.split(" ")
         with understanding(path):
-            repositories = _FILE.validate_json(decoded(text, path))["Repositories"]
-        for names in repositories.values():
-            ids |= {name: found for name, found in names.items() if "@" not in name}
+            ids |= runtime.read_kept_images(decoded(text, path))
     return ids
-
-
-_FILE = TypeAdapter(dict[Literal["Repositories"], dict[str, dict[str, str]]])

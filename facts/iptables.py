@@ -1,44 +1,22 @@
 """
-iptables rules, compared by what they mean and not by how they are spelled (N5, H5).
-
-The spelling that iptables-save chooses differs from what a person writes: addresses gain a prefix
-length, names become numbers, options change their order, defaults appear or vanish. ``_SPELLINGS``
-and ``_DEFAULTS`` say how; an option of a module that they do not name is compared by its text.
+iptables rules, compared by what they mean and not by how they are spelled.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
-from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import FactBase
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
+from pyinfra_kube.facts.iptables_spelling import Option, canonical, one_network
 
 BUILTIN_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
-
-
-@dataclass(frozen=True, order=True)
-class Option:
-    """
-    One option of a rule in its canonical spelling.
-
-    + module: the match or target that it belongs to; empty for ``-s``, ``-d``, ``-p`` …
-    + name: as iptables-save prints it
-    + negated: whether ``!`` stands before it
-    + values: its arguments
-    """
-
-    module: str
-    name: str
-    negated: bool
-    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +25,7 @@ class Rule:
     One rule. Two rules are equal when they mean the same, however they are spelled.
 
     + table: ``filter``, ``nat``, ``mangle``, ``raw`` or ``security``
-    + chain: the chain it stands in
+    + chain: that it stands in
     + arguments: the rest, word by word
 
     .. code:: python
@@ -67,10 +45,10 @@ class Rule:
         Read a rule as a person or iptables-save writes it, with ``-A`` or ``-I`` first.
 
         + text: the rule
-        + table: where it is
+        + table: that it stands in
 
-        Raises ``ValueError`` for what is not one rule: several addresses, a host name, an option
-        without its value.
+        Raises ``ValueError`` for what is not one rule, such as several addresses, a host name, or
+        an option without its value.
         """
 
         words = split(text)
@@ -88,30 +66,35 @@ class Rule:
             if option.name and not option.name.startswith("-"):
                 raise ValueError(f"{option.name!r} is not an option")
             if option.module == "" and option.name in ("-s", "-d"):
-                _one_network(option.values)
+                one_network(option.values)
             if option.name == "-t":
                 raise ValueError("the table is not a part of it")
 
     @cached_property
     def options(self) -> tuple[Option, ...]:
-        """Every option in canonical spelling; those of one module are sorted."""
+        """Every option in canonical spelling."""
 
-        return _canonical(self.arguments)
+        return canonical(self.arguments)
 
     @property
     def comments(self) -> tuple[str, ...]:
-        """What the rule says of itself, in the words of ``-m comment``."""
+        """Its comments, from ``-m comment``."""
 
         return tuple(o.values[0] for o in self.options if o.module == "comment" and o.values)
 
     @property
     def target(self) -> str:
-        """Where ``-j`` or ``-g`` leads; empty for a rule that only counts."""
+        """The target of ``-j`` or ``-g``; empty for a rule that only counts."""
 
         return self.value("-j") or self.value("-g")
 
     def value(self, name: str, module: str = "") -> str:
-        """The value of an option that is not negated, empty where the rule lacks it."""
+        """
+        Return the value of an option that is not negated; empty if the rule has none.
+
+        + name: of the option, in canonical spelling
+        + module: of the option; empty for ``-s``, ``-d``, ``-p`` …
+        """
 
         for option in self.options:
             if (option.module, option.name, option.negated) == (module, name, False):
@@ -145,7 +128,7 @@ class Rule:
 
     def command(self, action: str) -> str:
         """
-        Return the shell command that does something with the rule.
+        Return the shell command that adds, checks or deletes the rule.
 
         + action: ``-A``, ``-I``, ``-C`` or ``-D``
         """
@@ -160,8 +143,8 @@ class Ruleset(Printable):
     Every table of a host.
 
     + chains: policy by chain by table; ``None`` for a chain that is not built in
-    + rules: the rules of all tables in their order
-    + error: what iptables-save said when it could not read them
+    + rules: of all tables, in order
+    + error: of iptables-save, if it could not read them
     """
 
     chains: dict[str, dict[str, str | None]]
@@ -171,7 +154,7 @@ class Ruleset(Printable):
 
 class Rules(FactBase["Ruleset | None"]):
     """
-    Returns all tables, chains and rules; ``None`` where iptables is not installed.
+    Returns all tables, chains and rules; ``None`` if iptables is not installed.
 
     .. code:: python
 
@@ -184,7 +167,7 @@ class Rules(FactBase["Ruleset | None"]):
     @override
     def command(self) -> str:
         return (
-            # Without any table it prints nothing, and so does one that does not work.
+            # It prints nothing without a table, and nothing if it does not work.
             "if command -v iptables-save >/dev/null 2>&1; then "
             "echo '# iptables-save'; case $(iptables-save --version 2>&1) in iptables*) ;; "
             "*) echo '# failed' ;; esac; iptables-save 2>&1 || echo '# failed'; fi"
@@ -217,7 +200,7 @@ class Rules(FactBase["Ruleset | None"]):
 
 
 def _logical_lines(output: Iterable[str]) -> Iterator[str]:
-    """Lines, where one that ends inside a quoted string goes on in the next."""
+    """The lines; one that ends inside a quoted string continues in the next."""
 
     text = ""
     for line in output:
@@ -238,7 +221,11 @@ _PART = re.compile(rf"{_DOUBLE}|{_SINGLE}|.", re.S)
 
 
 def split(text: str) -> list[str]:
-    """The words of a rule; in double quotes a backslash goes before a character to be kept."""
+    """
+    Return the words of a rule. In double quotes a backslash quotes the next character.
+
+    + text: the rule
+    """
 
     return ["".join(map(_unquote, _PART.findall(word))) for word in _WORD.findall(text)]
 
@@ -253,380 +240,3 @@ def _save_quote(word: str) -> str:
     if word and not re.search(r"""[\s"'\\]""", word):
         return word
     return '"' + re.sub(r"""(["'\\])""", r"\\\1", word) + '"'
-
-
-# -- Canonical spelling --------------------------------------------------------------------------
-
-Spelled = tuple[bool, tuple[str, ...]]
-Speller = Callable[[bool, tuple[str, ...]], Spelled]
-
-_PROTOCOLS = {
-    "1": "icmp",
-    "2": "igmp",
-    "4": "ipencap",
-    "6": "tcp",
-    "17": "udp",
-    "33": "dccp",
-    "41": "ipv6",
-    "47": "gre",
-    "50": "esp",
-    "51": "ah",
-    "58": "ipv6-icmp",
-    "89": "ospf",
-    "103": "pim",
-    "108": "ipcomp",
-    "112": "vrrp",
-    "115": "l2tp",
-    "132": "sctp",
-    "136": "udplite",
-    "icmpv6": "ipv6-icmp",
-    "0": "all",
-}
-_ICMP_TYPES = {
-    "echo-reply": "0",
-    "pong": "0",
-    "destination-unreachable": "3",
-    "network-unreachable": "3/0",
-    "host-unreachable": "3/1",
-    "protocol-unreachable": "3/2",
-    "port-unreachable": "3/3",
-    "fragmentation-needed": "3/4",
-    "source-quench": "4",
-    "redirect": "5",
-    "echo-request": "8",
-    "ping": "8",
-    "router-advertisement": "9",
-    "router-solicitation": "10",
-    "time-exceeded": "11",
-    "ttl-exceeded": "11",
-    "parameter-problem": "12",
-    "timestamp-request": "13",
-    "timestamp-reply": "14",
-}
-_REJECTIONS = {
-    "net-unreach": "icmp-net-unreachable",
-    "host-unreach": "icmp-host-unreachable",
-    "proto-unreach": "icmp-proto-unreachable",
-    "port-unreach": "icmp-port-unreachable",
-    "net-prohib": "icmp-net-prohibited",
-    "host-prohib": "icmp-host-prohibited",
-    "admin-prohib": "icmp-admin-prohibited",
-    "tcp-rst": "tcp-reset",
-}
-_LOG_LEVELS = {
-    name: str(number)
-    for number, names in enumerate(
-        ["emerg panic", "alert", "crit", "err error", "warning warn", "notice", "info", "debug"]
-    )
-    for name in names.split()
-}
-_TCP_FLAGS = {"ALL": "ACK,FIN,PSH,RST,SYN,URG"}
-_ALL_BITS = 0xFFFFFFFF
-
-
-def _each(function: Callable[[str], str], negated: bool, values: tuple[str, ...]) -> Spelled:
-    return negated, tuple(map(function, values))
-
-
-def _by(function: Callable[[str], str]) -> Speller:
-    return partial(_each, function)
-
-
-def _named(names: dict[str, str]) -> Speller:
-    return _by(lambda value: names.get(value.lower(), value.lower()))
-
-
-def _sorted(value: str) -> str:
-    return ",".join(sorted(set(value.upper().split(","))))
-
-
-def _same(value: str) -> str:
-    return value
-
-
-def _one_network(values: tuple[str, ...]) -> None:
-    try:
-        IPNetwork(values[0])
-    except (AddrFormatError, ValueError, IndexError):
-        if values and re.fullmatch(r"[\d.]+/[\d.]+", values[0]):
-            return
-        raise ValueError(f"{' '.join(values)!r} is not one address or network") from None
-
-
-def _network(value: str) -> str:
-    try:
-        return str(IPNetwork(value).cidr)
-    except (AddrFormatError, ValueError):
-        return value
-
-
-def _number(value: str) -> int:
-    return int(value, 8 if re.fullmatch(r"0[0-7]+", value) else 0)
-
-
-def _port(value: str, fallback: str = "") -> str:
-    if value.isdigit() or not value:
-        return str(int(value)) if value else fallback
-    try:
-        return str(socket.getservbyname(value))
-    except OSError:
-        return value
-
-
-def _port_range(value: str) -> str:
-    low, colon, high = value.partition(":")
-    first, last = _port(low, "0"), _port(high, "65535") if colon else _port(low)
-    return first if first == last else f"{first}:{last}"
-
-
-def _ports(negated: bool, values: tuple[str, ...]) -> Spelled:
-    """A port or a range; nftables turns "not up to 80" into "from 81"."""
-
-    text = _port_range(values[0])
-    low, _, high = text.partition(":")
-    if negated and low == "0" and high not in ("", "65535"):
-        return False, (_port_range(f"{int(high) + 1}:65535"),)
-    if negated and low != "0" and high == "65535":
-        return False, (_port_range(f"0:{int(low) - 1}"),)
-    return negated, (text,)
-
-
-def _port_list(value: str) -> str:
-    return ",".join(map(_port_range, value.split(",")))
-
-
-def _mark(value: str) -> str:
-    mark, _, mask = value.partition("/")
-    bits = _number(mask) if mask else _ALL_BITS
-    return hex(_number(mark)) if bits == _ALL_BITS else f"{_number(mark):#x}/{bits:#x}"
-
-
-def _set_mark(kind: str, value: str) -> str:
-    """The value and mask of ``--set-xmark`` that do what another way to set a mark does."""
-
-    text, _, given = value.partition("/")
-    mark, mask = _number(text), _number(given) if given else _ALL_BITS
-    pairs = {
-        "xset": (mark, mask),
-        "set": (mark, mark | mask),
-        "or": (mark, mark),
-        "and": (0, ~mark & _ALL_BITS),
-        "xor": (mark, 0),
-    }
-    return "{:#x}/{:#x}".format(*pairs[kind])
-
-
-def _rate(value: str) -> str:
-    """Ten-thousandths of a second between two packets, as the kernel keeps them."""
-
-    count, _, unit = value.partition("/")
-    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}[(unit or "s")[0].lower()]
-    return str(10000 * seconds // int(count))
-
-
-def _probability(value: str) -> str:
-    return str(round(float(value) * 2**31))
-
-
-def _tcp_flags(negated: bool, values: tuple[str, ...]) -> Spelled:
-    """The flags looked at and those set; ``--syn`` has no values."""
-
-    given = values or ("FIN,SYN,RST,ACK", "SYN")
-    return negated, tuple(_sorted(_TCP_FLAGS.get(value.upper(), value)) for value in given)
-
-
-# module → option as it may be written → its name in iptables-save, and how its values are spelled.
-_PORTS: dict[str, tuple[str, Speller]] = {
-    "--sport": ("--sport", _ports),
-    "--source-port": ("--sport", _ports),
-    "--dport": ("--dport", _ports),
-    "--destination-port": ("--dport", _ports),
-}
-_SPELLINGS: dict[str, dict[str, tuple[str, Speller]]] = {
-    "": {
-        **dict.fromkeys(["-s", "--source", "--src"], ("-s", _by(_network))),
-        **dict.fromkeys(["-d", "--destination", "--dst"], ("-d", _by(_network))),
-        **dict.fromkeys(["-p", "--protocol", "--proto"], ("-p", _named(_PROTOCOLS))),
-        **dict.fromkeys(["-i", "--in-interface"], ("-i", _by(_same))),
-        **dict.fromkeys(["-o", "--out-interface"], ("-o", _by(_same))),
-        **dict.fromkeys(["-f", "--fragment"], ("-f", _by(_same))),
-        **dict.fromkeys(["-j", "--jump"], ("-j", _by(_same))),
-        **dict.fromkeys(["-g", "--goto"], ("-g", _by(_same))),
-        **dict.fromkeys(["-m", "--match"], ("-m", _by(_same))),
-        **dict.fromkeys(["-t", "--table"], ("-t", _by(_same))),
-        "-4": ("-4", _by(_same)),
-    },
-    "tcp": {
-        **_PORTS,
-        "--tcp-flags": ("--tcp-flags", _tcp_flags),
-        "--syn": ("--tcp-flags", _tcp_flags),
-        "--tcp-option": ("--tcp-option", _by(_same)),
-    },
-    "udp": _PORTS,
-    "udplite": _PORTS,
-    "sctp": {**_PORTS, "--chunk-types": ("--chunk-types", _by(_same))},
-    "dccp": _PORTS,
-    "icmp": {"--icmp-type": ("--icmp-type", _named(_ICMP_TYPES))},
-    "multiport": {
-        **dict.fromkeys(["--sports", "--source-ports", "--sport"], ("--sports", _by(_port_list))),
-        **dict.fromkeys(
-            ["--dports", "--destination-ports", "--dport"], ("--dports", _by(_port_list))
-        ),
-        **dict.fromkeys(["--ports", "--port"], ("--ports", _by(_port_list))),
-    },
-    "addrtype": {
-        "--src-type": ("--src-type", _by(_sorted)),
-        "--dst-type": ("--dst-type", _by(_sorted)),
-    },
-    "state": {"--state": ("--state", _by(_sorted))},
-    "conntrack": {
-        "--ctstate": ("--ctstate", _by(_sorted)),
-        "--ctstatus": ("--ctstatus", _by(_sorted)),
-        "--ctorigsrc": ("--ctorigsrc", _by(_network)),
-        "--ctorigdst": ("--ctorigdst", _by(_network)),
-        "--ctreplsrc": ("--ctreplsrc", _by(_network)),
-        "--ctrepldst": ("--ctrepldst", _by(_network)),
-    },
-    "mark": {"--mark": ("--mark", _by(_mark))},
-    "connmark": {"--mark": ("--mark", _by(_mark))},
-    "mac": {"--mac-source": ("--mac-source", _by(str.lower))},
-    "limit": {"--limit": ("--limit", _by(_rate))},
-    "statistic": {"--probability": ("--probability", _by(_probability))},
-    "REJECT": {"--reject-with": ("--reject-with", _named(_REJECTIONS))},
-    "LOG": {"--log-level": ("--log-level", _named(_LOG_LEVELS))},
-    "DNAT": dict.fromkeys(["--to-destination", "--to"], ("--to-destination", _by(_same))),
-    "SNAT": dict.fromkeys(["--to-source", "--to"], ("--to-source", _by(_same))),
-    "REDIRECT": dict.fromkeys(["--to-ports", "--to-port"], ("--to-ports", _by(_same))),
-    "MASQUERADE": dict.fromkeys(["--to-ports", "--to-port"], ("--to-ports", _by(_same))),
-}
-_SPELLINGS["MARK"] = _SPELLINGS["CONNMARK"] = {
-    option: ("--set-xmark", _by(partial(_set_mark, kind)))
-    for option, kind in {
-        "--set-xmark": "xset",
-        "--set-mark": "set",
-        "--or-mark": "or",
-        "--and-mark": "and",
-        "--xor-mark": "xor",
-    }.items()
-}
-
-# What a rule means when it does not say; iptables-save prints some of them and leaves out others.
-_DEFAULTS = {
-    *(
-        (protocol, port, ("0:65535",))
-        for protocol in ("tcp", "udp", "udplite", "sctp", "dccp")
-        for port in ("--sport", "--dport")
-    ),
-    ("", "-p", ("all",)),
-    ("", "-s", ("0.0.0.0/0",)),
-    ("", "-d", ("0.0.0.0/0",)),
-    ("", "-i", ("+",)),
-    ("", "-o", ("+",)),
-    ("", "-4", ()),
-    ("limit", "--limit", (_rate("3/hour"),)),
-    ("limit", "--limit-burst", ("5",)),
-    ("hashlimit", "--hashlimit-burst", ("5",)),
-    ("connlimit", "--connlimit-mask", ("32",)),
-    ("connlimit", "--connlimit-saddr", ()),
-    ("recent", "--name", ("DEFAULT",)),
-    ("recent", "--mask", ("255.255.255.255",)),
-    ("recent", "--rsource", ()),
-    ("time", "--timestart", ("00:00:00",)),
-    ("time", "--timestop", ("23:59:59",)),
-    ("time", "--datestop", ("2038-01-19T03:14:07",)),
-    ("CONNMARK", "--nfmask", ("0xffffffff",)),
-    ("CONNMARK", "--ctmask", ("0xffffffff",)),
-    ("TPROXY", "--on-ip", ("0.0.0.0",)),
-    ("REJECT", "--reject-with", ("icmp-port-unreachable",)),
-    ("LOG", "--log-level", ("4",)),
-}
-
-# The value of these may look like an option.
-_TEXT_OPTIONS = ("--comment", "--log-prefix", "--nflog-prefix", "--string", "--hex-string")
-
-
-def _raw_options(arguments: Iterable[str]) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
-    words = list(arguments)
-    position = 0
-    while position < len(words):
-        negated = words[position] == "!"
-        position += negated
-        name = words[position] if position < len(words) else "!"
-        position += 1
-        end = position + (name in _TEXT_OPTIONS)
-        while end < len(words) and not (words[end] == "!" or words[end].startswith("-")):
-            end += 1
-        yield negated, name, tuple(words[position:end])
-        position = end
-
-
-def _canonical(arguments: Iterable[str]) -> tuple[Option, ...]:
-    raw = list(_raw_options(arguments))
-    base = _SPELLINGS[""]
-    protocol = next((v[0] for _, n, v in raw if n in base and base[n][0] == "-p" and v), "")
-    protocol = _PROTOCOLS.get(protocol.lower(), protocol.lower())
-
-    # Modules by the order in which they look at a packet; the same one may be there twice.
-    groups: list[tuple[str, list[Option]]] = [("", [])]
-    target: tuple[str, list[Option]] = ("", [])
-    current = groups[0]
-    for negated, name, values in raw:
-        kind = base[name][0] if name in base else ""
-        if kind == "-m" and values:
-            current = (values[0], [])
-            groups.append(current)
-        elif kind in ("-j", "-g") and values:
-            current = target = (values[0], [])
-            groups[0][1].append(Option("", kind, negated, values))
-        elif kind:
-            groups[0][1].append(_spelled("", negated, name, values))
-        else:
-            owner = _owner(name, current, groups, protocol)
-            if owner is None:
-                owner = (protocol, [])
-                groups.append(owner)
-            owner[1].append(_spelled(owner[0], negated, name, values))
-
-    return tuple(
-        option
-        for module, options in [*groups, target]
-        for option in _marked(module, _without_defaults(module, options), protocol)
-    )
-
-
-def _owner(
-    name: str,
-    current: tuple[str, list[Option]],
-    groups: list[tuple[str, list[Option]]],
-    protocol: str,
-) -> tuple[str, list[Option]] | None:
-    """The module that an option belongs to; ``None`` for a protocol's own that must be added."""
-
-    if name in _SPELLINGS.get(current[0], {}):
-        return current
-    for group in reversed(groups[1:]):
-        if name in _SPELLINGS.get(group[0], {}):
-            return group
-    return None if name in _SPELLINGS.get(protocol, {}) else current
-
-
-def _spelled(module: str, negated: bool, name: str, values: tuple[str, ...]) -> Option:
-    canonical, speller = _SPELLINGS.get(module, {}).get(name, (name, _by(_same)))
-    try:
-        negated, values = speller(negated, values)
-    except (ValueError, KeyError, IndexError, ZeroDivisionError):
-        return Option(module, canonical, negated, values)
-    return Option(module, canonical, negated, values)
-
-
-def _without_defaults(module: str, options: list[Option]) -> list[Option]:
-    kept = [o for o in options if o.negated or (module, o.name, o.values) not in _DEFAULTS]
-    return sorted(kept)
-
-
-def _marked(module: str, options: list[Option], protocol: str) -> list[Option]:
-    """A module's options after its name, for a match may say something without any."""
-
-    if not module or (module == protocol and not options):
-        return options
-    return [Option(module, "", False, ()), *options]

@@ -1,5 +1,5 @@
 """
-Containers that kubelet made, whatever pod they belong to.
+What kubelet left of pods on a host.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
+from pyinfra_kube.cluster.runtimes import IncompleteAnswer, runtime_named
+
 
 class PodContainers(FactBase["list[str] | None"]):
     """
-    Returns the ids of all containers of pods, running or ended; ``None`` where docker is not
-    installed. It fails where docker does not answer.
+    Returns the ids of all containers of pods, running or ended; ``None`` if the container runtime
+    is not installed. It fails if the runtime does not answer.
+
+    + runtime: name of the container runtime
 
     .. code:: python
 
@@ -22,16 +26,17 @@ class PodContainers(FactBase["list[str] | None"]):
     """
 
     @override
-    def command(self) -> str:
-        return """\
-if command -v docker >/dev/null 2>&1; then
-echo docker
-timeout 20 docker ps --all --no-trunc --filter label=io.kubernetes.pod.name
+    def command(self, runtime: str = "docker") -> str:
+        self.runtime = runtime_named(runtime)
+        return f"""\
+if command -v {self.runtime.client} >/dev/null 2>&1; then
+echo {self.runtime.name}
+{self.runtime.pods}
 fi"""
 
     @override
     def process(self, output: Iterable[str]) -> list[str]:
-        lines = [line.split() for line in output if line.strip()]
-        if len(lines) < 2 or lines[1][:2] != ["CONTAINER", "ID"]:
-            raise FactProcessError("docker does not tell its containers: it prints no table")
-        return [words[0] for words in lines[2:]]
+        try:
+            return self.runtime.read_pods(list(output)[1:])
+        except IncompleteAnswer as error:
+            raise FactProcessError(str(error)) from error

@@ -1,6 +1,6 @@
 """
-Packets from the network of pods, without a pod: a place on a node's bridge, and what is reached
-from it (A6, M5).
+Test packets from the pod network without a pod: a place on a node's bridge, and what is reached
+from it.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
 
-# The link of a place on its host, and the mark by which it is known as ours.
+# The link of a place on its host, and the alias that marks it as ours.
 LINK = "kube-reach"
 ALIAS = "pyinfra-kube"
-# What a place answers on: the port of "echo".
+# Where a place answers: the port of "echo".
 PORT = 7
-# Seconds after which a place ends, whatever became of the run.
+# Seconds after which a place ends, even if the run has died.
 LIFE = 120
 
 
 @dataclass(frozen=True)
 class Place(Printable):
     """
-    A network namespace on a node's bridge, as a pod has one.
+    A network namespace on a node's bridge, like that of a pod.
 
-    + address: its own, empty where there is no network of pods
-    + pid: the process that holds it
-    + echoes: whether it answers what it is sent; without, it can only refuse a connection
+    + address: its own; empty if there is no pod network
+    + pid: of the process that holds it
+    + echoes: whether it sends back what it gets; otherwise it can only refuse a connection
     + problem: why there is none
-    + since: when it was seen, on the clock of the control machine
+    + since: when it was seen, on the control machine's monotonic clock, in seconds
     """
 
     address: str = ""
@@ -43,8 +43,8 @@ class Place(Printable):
     since: float = field(default_factory=time.monotonic, compare=False)
 
 
-# Runs in the new namespace. It goes when it was visited by all who shall visit it and its owner is
-# done (USR1), or when its time is up; its link goes with it.
+# Runs in the new namespace. It ends once all visitors have come and its owner is done (USR1), or
+# when its time is up. Its link goes with it.
 _INSIDE = f"""\
 set -e
 outer=$1 bridge=$2 address=$3 length=$4 gateway=$5 visitors=$6 mtu=$7
@@ -87,8 +87,8 @@ sleep 0.1
 [ -z "${{listener-}}" ] || kill $listener
 """
 
-# The last address of the bridge's network that nobody has: whoever gives addresses to pods gives
-# it last, docker of all that are free, a CNI plugin in turn.
+# It takes the last free address of the bridge's network: whatever assigns addresses to pods would
+# take that one last.
 _PLACE = f"""\
 there() {{ [ -e /sys/class/net/$1 ]; }}
 number() {{ IFS=./; set -- $1; unset IFS; echo $(( ($1 << 24) + ($2 << 16) + ($3 << 8) + $4 )); }}
@@ -120,7 +120,7 @@ last=$(( last - 1 ))
 done
 [ $last -gt $(( own & -size )) ] || {{ echo "problem no address is free in $near"; return; }}
 if [ -n "$bridge" ]; then
-# A bridge without a MAC of its own takes that of its first member, and loses it again.
+# A bridge without a MAC address of its own takes that of its first member, and loses it with that.
 mac=$(cat /sys/class/net/$bridge/address)
 if [ "$mac" = 00:00:00:00:00:00 ]; then mac=$(own_mac $own)
 elif [ "$(cat /sys/class/net/$bridge/addr_assign_type)" = 3 ]; then mac=
@@ -138,12 +138,12 @@ true"""
 
 class PlaceOfPods(FactBase[Place]):
     """
-    Makes a place on the host's network of pods that lives for a short time, and returns it. It is
-    asked only while a run is under way, for what it returns comes and goes with the question.
+    Makes a place on the host's pod network for a short time, and returns it. It is read only during
+    a run.
 
-    + bridge: of the pods; where it is not there yet, as kubenet's before the first pod, the place
-      is routed
-    + pod_cidr: of the node, for a bridge that is not there; empty where only the bridge knows
+    + bridge: of the pods; if it does not exist yet, such as kubenet's before the first pod, the
+      place is routed
+    + pod_cidr: of the node, for a bridge that does not exist; empty if only the bridge tells it
     + visitors: how many others will reach it
 
     .. code:: python
@@ -175,11 +175,11 @@ class Target:
     """
     One port that must be reached.
 
-    + name: what it is, for people, as ``the pods of kube-node-2``
+    + name: for people, such as ``the pods of kube-node-2``
     + address, port: where it is
-    + inside: whether it must be reached from the host's place on the network of pods
-    + answer: ``open`` when a connection is enough, ``echo`` when what is sent must come back,
-      ``refused`` when the port is known to be closed
+    + inside: whether it must be reached from the host's place on the pod network
+    + answer: ``open`` if a connection is enough, ``echo`` if what is sent must come back,
+      ``refused`` if the port is known to be closed
     """
 
     name: str
@@ -192,10 +192,10 @@ class Target:
 @dataclass(frozen=True)
 class Visit(Printable):
     """
-    What became of packets.
+    What a host has reached.
 
     + missed: why a target was not reached, by its name
-    + left: whether the host's own place is still there
+    + left: whether the host's own place still exists
     """
 
     missed: dict[str, str] = field(default_factory=dict)
@@ -233,11 +233,10 @@ export LC_ALL=C"""
 
 class Reached(FactBase[Visit]):
     """
-    Returns why a target is not reached, by its name, for each that is not. Each is tried four
-    times; a host without bash cannot try.
+    Returns why targets are not reached. Each is tried four times; a host without bash cannot try.
 
     + targets: list of ``Target``
-    + pid: of the host's own place, which ends with the question when all have visited it
+    + pid: of the host's own place, which ends once all visitors have come
 
     .. code:: python
 

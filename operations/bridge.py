@@ -1,5 +1,5 @@
 """
-Manage bridges of the pods' network (N4), and take away docker's (H5).
+Manage bridges of the pod network, and remove docker's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 
+from pyinfra_kube.cluster.runtimes import runtime_named
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
@@ -25,19 +26,21 @@ def bridge(
     mtu: int = 1460,
     present: bool = True,
     persist: bool = True,
+    runtime: str = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
     Manage a bridge: its MTU, its IPv4 address, that it is up, and that it comes back at boot.
 
-    The bridge is managed as a whole: an IPv4 address on it that is not the one given goes, after
-    the right one has come. A link of that name which is no bridge is an error, never replaced.
+    The bridge is managed whole: other IPv4 addresses are removed, after the given one was added. A
+    link of that name that is not a bridge is an error; it is never replaced.
 
     + bridge: name of the bridge
-    + address: its address with the prefix length, the first of the node's pod CIDR (P3);
-      ``None`` leaves the addresses as they are
+    + address: its address with prefix length, the first of the node's pod CIDR; ``None`` leaves the
+      addresses as they are
     + mtu: in bytes; 1460 suits most clouds, 1450 a VXLAN overlay
-    + present: whether the bridge shall exist
+    + present: whether the bridge must exist
     + persist: whether the unit ``kube-bridge-NAME.service`` makes it again at every boot
+    + runtime: container runtime, which needs the bridge when it starts
 
     **Examples:**
 
@@ -73,7 +76,7 @@ def bridge(
         f"kube-bridge-{bridge}",
         description,
         _boot(bridge, wanted, mtu),
-        before=["docker.service", "kubelet.service"],
+        before=[runtime_named(runtime).unit, "kubelet.service"],
         present=present and persist,
     )
     yield from run_or_noop(
@@ -104,7 +107,7 @@ def _checked(address: str | None) -> str | None:
 
 
 def _set(bridge: str, link: Link | None, address: str | None, mtu: int) -> Script | None:
-    """Make what differs; an existing address goes only when the right one is there."""
+    """Change what differs; an address goes only once the right one is there."""
 
     lines = []
     if not link:

@@ -1,18 +1,25 @@
 """
-Which iptables rules and chains docker made: those that its versions up to 29 write, word by word.
+Remove the iptables rules that docker made: those that its versions up to 29 write, word by word.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from netaddr import AddrFormatError, IPNetwork
+from pyinfra.api import StringCommand
+from pyinfra.context import ctx_host
 
-from pyinfra_kube.facts.bridge import Link
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.iptables import Rule, Ruleset
+from pyinfra_kube.operations.iptables import live, ruleset, unwanted
 
 Place = tuple[str, str]
 
@@ -41,7 +48,7 @@ _FORWARD = (
     *("-j DOCKER-INGRESS", "-j DOCKER-ISOLATION", "-j DOCKER-ISOLATION-STAGE-1"),
 )
 _INTERNAL = ("! -s {source} -o {out} -j DROP", "! -d {destination} -i {into} -j DROP")
-# What it writes, by table and chain.
+# The rules that it writes, by table and chain.
 _RULES: dict[Place, tuple[str, ...]] = {
     ("filter", "FORWARD"): (*_FORWARD, "-j DOCKER-USER", "-j DOCKER-FORWARD"),
     ("filter", "DOCKER-FORWARD"): (
@@ -98,15 +105,55 @@ _RULES: dict[Place, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Docker:
+@operation()
+def docker_rules_absent(
+    bridges: Sequence[str] = ("docker0", "docker_gwbridge"),
+) -> Generator[StringCommand, None, None]:
     """
-    What docker made of a host's rules.
+    Remove the rules and chains that docker made, and nobody else's.
 
-    + ruleset: the host's
-    + links: the host's
-    + given: names of docker's bridges; those that its own rules name are known, and those that it
-      names itself
+    For a docker that runs with ``--iptables=false`` or does not run: one that manages iptables
+    would set them again. A rule is docker's if docker writes it so, word by word. A chain of
+    docker's stays if it holds somebody else's rules, or if such rules lead to it. The rules that
+    lead to such a chain stay too.
+
+    + bridges: bridges of docker's networks, beside those that its own rules name and those that
+      are called ``br-`` and twelve digits
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import docker_rules
+
+        docker_rules.docker_rules_absent(name="Remove docker's own rules")
+    """
+
+    found, chains = DockerRules(ruleset(), read(Links), bridges).going
+    removing = unwanted(found)
+    for table, chain in chains:
+        changes.show(f"iptables {table}: chain {chain} → absent")
+    clearing = [f"iptables -w -t {table} -X {chain}" for table, chain in chains]
+    script = join(
+        [
+            live([], removing),
+            Script("\n".join(clearing), summary="remove docker's chains") if clearing else None,
+        ]
+    )
+    if script:
+        yield script
+    else:
+        ctx_host.get().noop("docker has no iptables rules")
+
+
+@dataclass(frozen=True)
+class DockerRules:
+    """
+    The rules and chains of a host that docker made.
+
+    + ruleset: of the host
+    + links: of the host
+    + given: names of docker's bridges, beside those that its rules tell
     """
 
     ruleset: Ruleset
@@ -115,12 +162,12 @@ class Docker:
 
     @cached_property
     def going(self) -> tuple[list[Rule], list[Place]]:
-        """The rules and the chains that go; a chain that somebody else uses stays, and the way
+        """The rules and chains to remove. A chain that others use stays, with the rules that lead
         to it."""
 
         foreign = [rule for rule in self.ruleset.rules if not self.made(rule)]
         filled = {(rule.table, rule.chain) for rule in foreign} & set(self.chains)
-        # Whoever leads there, from docker's chains, stays as well.
+        # docker's chains that lead there stay too.
         while (
             more := {
                 (rule.table, rule.chain)
@@ -136,16 +183,16 @@ class Docker:
             for rule in self.ruleset.rules
             if self.made(rule)
             and (rule.table, rule.target) not in filled
-            # Without its end, what comes after it in the chain would begin to count.
+            # Without its RETURN, the rules after it in the chain would take effect.
             and not (rule.effect == _returns(rule).effect and (rule.table, rule.chain) in needed)
         ]
-        # Those that tell of containers' networks go last: a run may die in between.
+        # The rules that tell the containers' networks go last: a run may die in between.
         rules.sort(key=lambda rule: rule.target in ("MASQUERADE", "DNAT"))
         return rules, [chain for chain in self.chains if chain not in needed]
 
     @cached_property
     def chains(self) -> list[Place]:
-        """Its chains that there are."""
+        """Its chains that exist."""
 
         there = self.ruleset.chains
         return [(t, name) for t in there for name in there[t] if name in CHAINS.get(t, ())]
@@ -164,13 +211,13 @@ class Docker:
                 and any(r.effect[2] == _known(out) for r in self.ruleset.rules)
             ):
                 found.add(out)
-        # A rule may name one only as what it is not about.
+        # A rule may name a bridge only to exclude it.
         named = {name for rule in self.ruleset.rules for name in _links(rule)}
         return found | {name for name in named if re.fullmatch(r"br-[0-9a-f]{12}", name)}
 
     @cached_property
     def networks(self) -> list[IPNetwork]:
-        """The networks of its containers: those that its bridges have, or that it masquerades."""
+        """The networks of its containers: those of its bridges, or those that it masquerades."""
 
         found = [
             IPNetwork(a).cidr for b in self.bridges if b in self.links
@@ -185,7 +232,7 @@ class Docker:
 
     def made(self, rule: Rule) -> bool:
         """
-        Whether a rule is docker's, to the word.
+        Return whether docker made a rule.
 
         + rule: of the host
         """
@@ -204,7 +251,7 @@ class Docker:
         )
 
     def _about_containers(self, rule: Rule) -> bool:
-        """Whether the addresses of a rule that would fit anybody's are docker's containers'."""
+        """Whether the addresses of a rule that others might have too are docker's containers'."""
 
         source = rule.value("-s")
         if rule.table == "raw" and _links(rule) == {"lo"}:
@@ -221,7 +268,7 @@ class Docker:
         return True
 
     def _has(self, bridge: str, network: str) -> bool:
-        """Whether a bridge of docker's has a network, or had it while it was there."""
+        """Whether a bridge of docker's has a network, or had it while the bridge existed."""
 
         if bridge in self.links:
             return _within(network, [IPNetwork(a).cidr for a in self.links[bridge].addresses])
@@ -233,7 +280,7 @@ class Docker:
         return known is not None and any(_within(address, [known]) for address in found)
 
     def _published(self, rule: Rule) -> bool:
-        """Whether a rule guards a port that docker publishes at the loopback."""
+        """Whether a rule protects a port that docker publishes on the loopback."""
 
         protocol, at = rule.value("-p"), rule.value("-d")
         port = rule.value("--dport", protocol)

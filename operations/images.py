@@ -1,5 +1,5 @@
 """
-Manage container images: loaded from files of a release, or pulled.
+Manage container images: load them from archives, or pull them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from pyinfra.api import FileUploadCommand, OperationValueError
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.digest import sha256_of
 from pyinfra_kube.engine.operation import operation
@@ -23,30 +24,29 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.images import STAGE, Images
 
 _FUNCTIONS = """\
-load() {
-  echo "$2  $1" | sha256sum -c --status || { echo "$1 arrived damaged" >&2; exit 1; }
-  docker load --input "$1" >/dev/null
+load() {{
+  echo "$2  $1" | sha256sum -c --status || {{ echo "$1 arrived damaged" >&2; exit 1; }}
+  {load}
   rm -f "$1"
-}
-name() {
-  # The option was obligatory once, and was removed later.
-  [ "$1" = "$2" ] || docker tag "$2" "$1" 2>/dev/null || docker tag -f "$2" "$1"
-  docker inspect --type=image --format '{{.Id}}' "$1" >/dev/null
-}
-"""
+}}
+name() {{
+  [ "$1" = "$2" ] || {tag}
+  {has}
+}}"""
 
 
 @operation()
-def images(files: Mapping[str, str | None]) -> Generator[Any, None, None]:
+def images(files: Mapping[str, str | None], runtime: str = "docker") -> Generator[Any, None, None]:
     """
-    Have docker hold images under these names (S2).
+    Load or pull images, so that the container runtime has them under these names.
 
-    A file is uploaded only when the name is missing on the host, or is another image than the
-    file's; it is checked by digest before it is loaded, so that a cut-off upload is never used,
-    and removed afterwards. An image in a file whose own name differs gets the wanted one too.
+    An archive is uploaded if the host has no image of that name, or another one. It is checked by
+    digest before it is loaded, and removed afterwards. An image whose name in the archive differs
+    gets the wanted name too.
 
-    + files: by the name with its tag, the path of an archive (``docker save``, or a release's
-      ``.tar``) on this machine, or ``None`` to pull it
+    + files: by name with tag, the path on this machine of an archive (from ``docker save``, or a
+      release's ``.tar``), or ``None`` to pull the image
+    + runtime: name of the container runtime
 
     **Example:**
 
@@ -63,7 +63,8 @@ def images(files: Mapping[str, str | None]) -> Generator[Any, None, None]:
         )
     """
 
-    state = read(Images)
+    use = runtime_named(runtime)
+    state = read(Images, runtime=runtime)
     archives = {name: archive(path) for name, path in files.items() if path}
     missing = [name for name in files if name not in state.ids]
     differing = [
@@ -79,12 +80,12 @@ def images(files: Mapping[str, str | None]) -> Generator[Any, None, None]:
     loading = [name for name in archives if name in missing or name in differing]
     pulling = [name for name in missing if not files[name]]
     if loading:
-        yield from _load({name: archives[name] for name in loading})
+        yield from _load(use, {name: archives[name] for name in loading})
     elif state.staged:
         changes.show("images that an earlier run left half-way: removed")
         yield Script(f"rm -rf {STAGE}", "remove half-uploaded images")
     if pulling:
-        lines = [f"docker pull {shlex.quote(name)} >/dev/null" for name in pulling]
+        lines = [use.pull_image.format(name=shlex.quote(name)) for name in pulling]
         yield Script("\n".join(lines), f"pull {', '.join(pulling)}")
     if not (loading or pulling or state.staged):
         ctx_host.get().noop(f"{len(files)} images are there")
@@ -94,9 +95,9 @@ class Archive:
     """
     An image archive on this machine.
 
-    + names: the names of images in it
-    + ids: what the image may be called on a host, by the runtime's way of storing it; empty where
-      the archive does not tell
+    + names: the names of its images
+    + ids: those that the image may have on a host, depending on how the runtime stores it; empty
+      if the archive does not tell
     """
 
     def __init__(self, path: str, names: list[str], ids: set[str]) -> None:
@@ -106,9 +107,9 @@ class Archive:
 
     def origin(self, name: str) -> str:
         """
-        Return what the image is called right after it was loaded.
+        Return the image's name right after it was loaded.
 
-        + name: what it is to be called
+        + name: that it must get
         """
 
         if name in self.names or not (self.names or self.ids):
@@ -118,9 +119,11 @@ class Archive:
 
 def archive(path: str) -> Archive:
     """
-    Read which images an archive holds; it raises ``OperationValueError`` where it holds none.
+    Read which images an archive holds.
 
     + path: of the archive, on this machine
+
+    Raises ``OperationValueError`` if it holds none.
     """
 
     file = Path(path)
@@ -150,7 +153,7 @@ def _archive(path: str, _mtime: int) -> Archive:
         else:
             raise ValueError("it has neither manifest.json nor repositories")
         if "index.json" in members:
-            # A docker that stores with containerd calls an image by its manifest's digest.
+            # A docker that stores images with containerd knows them by the manifest's digest.
             ids |= {_bare(item["digest"]) for item in _json(tar, "index.json")["manifests"]}
     return Archive(path, names, ids)
 
@@ -166,9 +169,14 @@ def _bare(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-def _load(archives: Mapping[str, Archive]) -> Generator[Any, None, None]:
+def _load(runtime: Runtime, archives: Mapping[str, Archive]) -> Generator[Any, None, None]:
+    functions = _FUNCTIONS.format(
+        load=runtime.load_image.format(file='"$1"'),
+        tag=runtime.tag_image.format(name='"$1"', image='"$2"'),
+        has=runtime.has_image.format(name='"$1"'),
+    )
     yield Script(f"rm -rf {STAGE}\nmkdir -m 700 {STAGE}", "prepare to upload images")
-    lines = [_FUNCTIONS.rstrip("\n"), f"trap 'rm -rf {STAGE}' EXIT"]
+    lines = [functions, f"trap 'rm -rf {STAGE}' EXIT"]
     for path in dict.fromkeys(found.path for found in archives.values()):
         digest = sha256_of(path)
         staged = f"{STAGE}/{digest[:16]}.tar"

@@ -1,5 +1,5 @@
 """
-Manage iptables rules: any, and those that pods need (N5); take away docker's (H5).
+Manage iptables rules: any, and those that pods need.
 """
 
 from __future__ import annotations
@@ -11,21 +11,17 @@ from collections.abc import Generator, Iterable, Sequence
 from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
 
+from pyinfra_kube.cluster.runtimes import runtime_named
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
 from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
-from pyinfra_kube.operations.docker_rules import Docker
 from pyinfra_kube.operations.files import File
 
-# What restores or flushes whole tables at boot comes before ours.
+# These restore or flush whole tables at boot, and must come before ours.
 _AFTER = ("iptables.service", "netfilter-persistent.service", "nftables.service")
-_BEFORE = ("docker.service", "kubelet.service")
-
-_EMPTY = Ruleset({}, ())
 
 
 @operation()
@@ -35,21 +31,23 @@ def rules(
     owner: str | None = None,
     present: bool = True,
     persist: bool = True,
+    runtime: str = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
-    Manage iptables rules, each there exactly once.
+    Manage iptables rules; each is there exactly once.
 
-    With an owner the rules are a set: each carries the owner as a comment, and a rule of the
-    table that carries it and is no longer in the list goes. A rule without any comment that does
-    the same, at the end or at the top as it is wanted, counts as present and is left alone.
-    Without an owner each rule stands for itself and does not outlive a reboot. No other rule is
-    touched, and a rule that is there stays where it is; a chain that is missing is made.
+    With an owner the rules are a set: each has the owner as its comment, and a rule of the table
+    that has that comment and is no longer in the list is removed. A rule without a comment that
+    does the same in the right place counts as present. Without an owner each rule stands alone,
+    and does not survive a reboot. No other rule is touched. A rule that exists keeps its place, and
+    a missing chain is made.
 
-    + rules: as iptables takes them: ``-A CHAIN …`` goes to the end, ``-I CHAIN …`` to the top
+    + rules: as iptables takes them: ``-A CHAIN …`` at the end, ``-I CHAIN …`` at the top
     + table: ``filter``, ``nat``, ``mangle``, ``raw`` or ``security``
     + owner: one word; the comment of the rules, and the name of the unit that sets them at boot
-    + present: whether the rules shall be there; with an owner ``False`` removes all of its rules
+    + present: whether the rules must exist; with an owner, ``False`` removes all of its rules
     + persist: whether the unit ``OWNER.service`` sets the rules again at every boot
+    + runtime: container runtime, which starts after them
 
     **Example:**
 
@@ -66,18 +64,18 @@ def rules(
 
     wishes = _wishes(rules, table, owner)
     wanted = {rule for _, rule in wishes}
-    found = [rule for rule in _ruleset().rules if rule.table == table]
+    found = [rule for rule in ruleset().rules if rule.table == table]
     if present:
         adding = [wish for wish in wishes if not _satisfied(wish, found, owner)]
-        removing = _unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
+        removing = unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
         removing += _doubled(wishes, found)
     else:
         adding = []
-        removing = _unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
+        removing = unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
 
-    unit = plan_unit(_unit(wishes, owner, present and persist), _description(owner))
+    unit = plan_unit(_unit(wishes, owner, present and persist, runtime), _description(owner))
     yield from run_or_noop(
-        join([_live(adding, removing), unit]),
+        join([live(adding, removing), unit]),
         f"iptables rules are {'as wanted' if present else 'absent'}",
     )
 
@@ -88,14 +86,16 @@ def masquerade(
     present: bool = True,
     persist: bool = True,
     owner: str = "kube-masquerade",
+    runtime: str = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
-    Masquerade packets that leave the cluster (N5), so that pods reach any host.
+    Masquerade what leaves the cluster, so that pods reach hosts without a route to them.
 
-    + cluster_cidr: CIDR of all pods; what goes there keeps its source
-    + present: whether the rule shall be there
+    + cluster_cidr: CIDR of all pods; packets to it keep their source
+    + present: whether the rule must exist
     + persist: whether the unit ``OWNER.service`` sets it again at every boot
     + owner: the comment that marks the rule as ours, and the name of its unit
+    + runtime: container runtime, which starts after it
 
     **Example:**
 
@@ -111,7 +111,7 @@ def masquerade(
 
     subnet = _network(cluster_cidr)
     rule = f"-A POSTROUTING ! -d {subnet} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
-    yield from rules._inner([rule], table="nat", owner=owner, present=present, persist=persist)
+    yield from rules._inner([rule], "nat", owner, present, persist, runtime)
 
 
 @operation()
@@ -120,16 +120,18 @@ def forward(
     present: bool = True,
     persist: bool = True,
     owner: str = "kube-forward",
+    runtime: str = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
-    Let the packets of pods through, where docker or a firewall forbids forwarding (N6).
+    Forward the packets of pods even if docker or a firewall forbids forwarding.
 
-    The rules go to the top of ``FORWARD``, before what rejects the rest.
+    The rules stand at the top of ``FORWARD``, before those that reject the rest.
 
     + cluster_cidr: CIDR of all pods
-    + present: whether the rules shall be there
+    + present: whether the rules must exist
     + persist: whether the unit ``OWNER.service`` sets them again at every boot
     + owner: the comment that marks the rules as ours, and the name of their unit
+    + runtime: container runtime, which starts after them
 
     **Example:**
 
@@ -143,57 +145,18 @@ def forward(
         )
     """
 
-    wanted = forward_rules(cluster_cidr)
-    yield from rules._inner(wanted, owner=owner, present=present, persist=persist)
+    yield from rules._inner(forward_rules(cluster_cidr), "filter", owner, present, persist, runtime)
 
 
 def forward_rules(cluster_cidr: str) -> list[str]:
     """
-    The rules that :func:`forward` sets.
+    Return the rules that :func:`forward` sets.
 
     + cluster_cidr: CIDR of all pods
     """
 
     subnet = _network(cluster_cidr)
     return [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
-
-
-@operation()
-def remove_docker_rules(
-    bridges: Sequence[str] = ("docker0", "docker_gwbridge"),
-) -> Generator[StringCommand, None, None]:
-    """
-    Remove the rules and chains that docker made (H5), and nobody else's.
-
-    For a docker that runs with ``--iptables=false``, or not at all; one that manages iptables
-    would set them again. A rule is docker's that is one of those it writes, word by word. A chain
-    of docker's that holds somebody else's rules stays, with the way that leads there, and so does
-    one that somebody else's rules lead to.
-
-    + bridges: bridges of docker's networks; those that it names ``br-`` and twelve digits are
-      known, and those that its own rules name
-
-    **Example:**
-
-    .. code:: python
-
-        from pyinfra_kube.operations import iptables
-
-        iptables.remove_docker_rules(name="Remove docker's own rules")
-    """
-
-    found, chains = Docker(_ruleset(), read(Links), bridges).going
-    removing = _unwanted(found)
-    for table, chain in chains:
-        changes.show(f"iptables {table}: chain {chain} → absent")
-    clearing = [f"iptables -w -t {table} -X {chain}" for table, chain in chains]
-    script = join(
-        [
-            _live([], removing),
-            Script("\n".join(clearing), summary="remove docker's chains") if clearing else None,
-        ]
-    )
-    yield from run_or_noop(script, "docker has no iptables rules")
 
 
 # -- What is wanted ------------------------------------------------------------------------------
@@ -237,11 +200,13 @@ def _mark(rule: Rule, owner: str | None) -> Rule:
 # -- What is there -------------------------------------------------------------------------------
 
 
-def _ruleset() -> Ruleset:
-    ruleset = read(Rules) or _EMPTY
-    if ruleset.error:
-        raise OperationError(f"iptables-save cannot read the rules: {ruleset.error}")
-    return ruleset
+def ruleset() -> Ruleset:
+    """Return the host's rules. Raises ``OperationError`` where iptables cannot read them."""
+
+    found = read(Rules) or Ruleset({}, ())
+    if found.error:
+        raise OperationError(f"iptables-save cannot read the rules: {found.error}")
+    return found
 
 
 def _owned(rule: Rule, owner: str | None) -> bool:
@@ -254,7 +219,7 @@ def _satisfied(wish: Wish, found: Iterable[Rule], owner: str | None) -> bool:
     if wanted in chain:
         return True
     same = [i for i, r in enumerate(chain) if not r.comments and r.effect == wanted.effect]
-    # Where the rule goes to the top, one that stands below others does not do the same.
+    # A rule that must stand at the top does not do the same below others.
     before = chain[: same[0]] if same and action == "-I" else []
     return bool(owner and same) and all(rule.target == "ACCEPT" for rule in before)
 
@@ -267,21 +232,27 @@ def _doubled(wishes: Iterable[Wish], found: Iterable[Rule]) -> list[Rule]:
     return [rule for rule in doubled for _ in range(times[rule] - 1)]
 
 
-def _unwanted(found: Iterable[Rule]) -> list[Rule]:
-    unwanted = list(found)
-    for rule in unwanted:
+def unwanted(found: Iterable[Rule]) -> list[Rule]:
+    """Return rules as a list, and show that they go."""
+
+    rules = list(found)
+    for rule in rules:
         changes.show(f"iptables {rule.table}: {rule} → absent")
-    return unwanted
+    return rules
 
 
 # -- How it gets there ---------------------------------------------------------------------------
 
 
-def _live(adding: Sequence[Wish], removing: Sequence[Rule]) -> Script | None:
-    """Add first: no packet finds neither the old rule nor the new."""
+def live(adding: Sequence[Wish], removing: Sequence[Rule]) -> Script | None:
+    """
+    Return the script that adds and removes rules, or ``None``.
+
+    It adds first, so that each packet finds the old rule or the new one.
+    """
 
     for action, rule in adding:
-        # Whether it goes to the end or to the top decides what it does.
+        # What a rule does depends on whether it stands at the end or at the top.
         changes.show(f"iptables {rule.table}: absent → {action}{str(rule).removeprefix('-A')}")
     lines = _ensure(adding) + [rule.command("-D") for rule in removing]
     return Script("\n".join(lines), summary=_summary(adding, removing)) if lines else None
@@ -293,7 +264,7 @@ def _summary(adding: Sequence[Wish], removing: Sequence[Rule]) -> str:
 
 
 def _ensure(wishes: Iterable[Wish]) -> list[str]:
-    """Commands that may run again and again."""
+    """Commands that may run more than once."""
 
     wishes = list(wishes)
     chains = {(rule.table, rule.chain): None for _, rule in wishes}
@@ -308,14 +279,14 @@ def _description(owner: str | None) -> str:
     return f"iptables rules of {owner}"
 
 
-def _unit(wishes: Sequence[Wish], owner: str | None, present: bool) -> list[File]:
+def _unit(wishes: Sequence[Wish], owner: str | None, present: bool, runtime: str) -> list[File]:
     if owner is None:
         return []
     return boot_unit(
         owner,
         _description(owner),
         _ensure(wishes),
-        before=_BEFORE,
+        before=[runtime_named(runtime).unit, "kubelet.service"],
         after=_AFTER,
         present=present and bool(wishes),
     )

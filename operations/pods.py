@@ -1,5 +1,5 @@
 """
-Manage what kubelet leaves on a host that is no node any more.
+Manage what kubelet leaves on a host that is no longer a node.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.runtimes import runtime_named
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
@@ -17,9 +18,11 @@ from pyinfra_kube.facts.pods import PodContainers
 
 
 @operation()
-def pods_absent() -> Generator[StringCommand, None, None]:
+def pods_absent(runtime: str = "docker") -> Generator[StringCommand, None, None]:
     """
-    Remove every container of a pod; other containers stay. For a host whose kubelet is stopped.
+    Remove every container of a pod; other containers stay. Stop kubelet first.
+
+    + runtime: name of the container runtime
 
     **Example:**
 
@@ -30,12 +33,12 @@ def pods_absent() -> Generator[StringCommand, None, None]:
         pods.pods_absent(name="Remove the pods that kubelet left")
     """
 
-    containers = read(PodContainers)
+    containers = read(PodContainers, runtime=runtime)
     if not containers:
         ctx_host.get().noop("no container of a pod is left")
         return
     changes.show(f"{len(containers)} containers of pods: present → absent")
     yield Script(
-        f"docker rm --force {' '.join(containers)} >/dev/null",
+        runtime_named(runtime).remove_pods.format(ids=" ".join(containers)),
         summary=f"remove {len(containers)} containers of pods",
     )

@@ -1,5 +1,5 @@
 """
-See that packets go where a cluster sends them: from pods to pods, to services, to ports (A6, M5).
+Check that packets arrive where a cluster sends them: from pods to pods, to services, to ports.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pyinfra_kube.facts.reach import PORT, Place, PlaceOfPods, Reached, Target, 
 
 __all__ = ["Target", "Visit", "arrived", "pairs", "send", "take_place"]
 
-# Up to so many hosts each reaches each other; of more, the next in a ring and some by chance.
+# Up to FULL hosts, each reaches all others; of more, the next in a ring and SAMPLE random ones.
 FULL = 10
 SAMPLE = 2
-# Seconds after which a place that was taken with other questions is taken anew.
+# Seconds after which a place that was read together with other facts is made again.
 _FRESH = 20
 
 
 def pairs(hosts: Sequence[str]) -> dict[str, list[str]]:
     """
-    Return whom each host tries to reach: all others, or of many a sample, the same in each run.
+    Return the hosts that each host tries to reach: all others, or a sample of many.
 
-    Each host is in it as one that sends and as one that is reached.
+    Each host sends, and each is reached. The sample is the same in each run.
 
     + hosts: their names
     """
@@ -51,15 +51,15 @@ def take_place(
     places: MutableMapping[str, Place], bridge: str, pod_cidr: str = "", visitors: int = 0
 ) -> Generator[StringCommand, None, None]:
     """
-    Have a place on the host's network of pods for a moment, as a pod has one, and note it.
+    Make a place on the host's pod network for a moment, and note it.
 
-    No container and no image is needed for it: it is a network namespace whose link is a member
-    of the bridge. It comes and goes within a run, and so counts as no change; what became of the
-    run, it ends after two minutes.
+    A place is a network namespace whose link is a member of the bridge, like that of a pod. It
+    needs no container and no image. It comes and goes within a run, and does not count as a change.
+    It ends after two minutes even if the run dies.
 
     + places: where it is noted, by host
     + bridge: of the pods
-    + pod_cidr: of the node, for a bridge that may not be there yet
+    + pod_cidr: of the node, for a bridge that may not exist yet
     + visitors: how many others will reach it
 
     **Example:**
@@ -76,7 +76,7 @@ def take_place(
     question = {"bridge": bridge, "pod_cidr": pod_cidr, "visitors": visitors}
     if ctx_state.get().is_executing:
         place = read(PlaceOfPods, **question)
-        # One that was noted has ended by now: somebody looks a second time.
+        # A place that was noted before has ended by now.
         if host.name in places or time.monotonic() - place.since > _FRESH:
             place = ask_now(PlaceOfPods, **question)
         places[host.name] = place
@@ -95,23 +95,17 @@ def send(
     look: Callable[[], object] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
-    Send packets from this host's place to those of others, and to other ports; note what does not
-    arrive, which ``arrived`` then says.
+    Send packets from this host's place to those of others, and to other ports. Note what does not
+    arrive; ``arrived`` then reports it.
 
-    A packet is a whole connection over TCP, on which what was sent must come back: a firewall may
-    let ICMP pass, and refuse a connection in the other's name.
+    Each target gets a whole TCP connection, on which what was sent must come back: a firewall may
+    let ICMP pass, or refuse a connection in the name of its target.
 
-    + places: as ``take_place`` noted them
-    + visits: where it is noted what became of them, by host
-    + to: hosts whose places to reach; those that have none in this run are left out
-    + targets: further ports
-    + look: what is called where something did not arrive
-
-    **Example:**
-
-    .. code:: python
-
-        reach.send(name="Send packets", places=places, to=["kube-node-2"], visits=visits)
+    + places: from ``take_place``
+    + visits: where it is noted what was reached, by host
+    + to: hosts whose places to reach; those without a place in this run are left out
+    + targets: more ports
+    + look: called if something did not arrive
     """
 
     host = ctx_host.get()
@@ -144,18 +138,12 @@ def arrived(
     causes: Callable[[Visit], Sequence[str]] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
-    Fail on a host whose packets did not arrive, and name where they should have; end its place
-    where somebody is still to come there.
+    Fail on a host whose packets did not arrive, and name the targets. End its place if some visitor
+    has not come.
 
-    + places: as ``take_place`` noted them
-    + visits: as ``send`` noted them
-    + causes: gives what may have stopped them
-
-    **Example:**
-
-    .. code:: python
-
-        reach.arrived(name="See that all packets arrived", places=places, visits=visits)
+    + places: from ``take_place``
+    + visits: from ``send``
+    + causes: returns what may have stopped the packets
     """
 
     host = ctx_host.get()

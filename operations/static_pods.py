@@ -15,6 +15,7 @@ import yaml
 from pyinfra.api import StringCommand
 
 from pyinfra_kube.cluster.components import PODS
+from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import pending
@@ -27,32 +28,8 @@ from pyinfra_kube.operations.files import File, plan_files
 
 __all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
 
-# kubelet starts what has ended; starting it ourselves could make two of it. It takes an end for a
-# crash and lets the next one wait, up to five minutes, but not for what has been removed.
-_FUNCTIONS = {
-    "docker": """\
-containers() {
-  pod=$1 container=$2
-  shift 2
-  docker ps --quiet --no-trunc --filter "label=io.kubernetes.pod.name=$pod" \\
-    --filter "label=io.kubernetes.container.name=$container" "$@"
-}
-end() { docker stop -t "$@" >/dev/null; }
-forget() { containers "$1" "$2" --all --filter status=exited | xargs -r docker rm >/dev/null || :; }
-logs() { docker logs --tail 20 "$1"; }
-""",
-    "cri": """\
-containers() {
-  pod=$1 container=$2
-  shift 2
-  crictl ps --quiet --no-trunc --label "io.kubernetes.pod.name=$pod" \\
-    --label "io.kubernetes.container.name=$container" "$@"
-}
-end() { crictl stop --timeout "$@" >/dev/null; }
-forget() { containers "$1" "$2" --all --state Exited | xargs -r crictl rm >/dev/null || :; }
-logs() { crictl logs --tail 20 "$1"; }
-""",
-}
+# kubelet starts an ended container again; if we started it, there could be two. kubelet takes the
+# end for a crash and waits, up to five minutes, unless the ended container has been removed.
 _AGAIN = """\
 replaced() {
   waited=0
@@ -83,7 +60,7 @@ class StaticPod:
     + name: the manifest's file name without its ending
     + manifest: the whole text
     + config: files that its containers read when they start (certificates, kubeconfigs, tokens)
-    + restart: end its containers whatever the ages say
+    + restart: restart its containers in any case
     """
 
     name: str
@@ -95,13 +72,13 @@ class StaticPod:
 @dataclass(frozen=True)
 class Probe:
     """
-    How kubelet sees that a container lives.
+    How kubelet checks that a container is alive.
 
     + port: where it answers
-    + path: of the HTTP request; empty for a mere TCP connection
-    + scheme: ``HTTP`` or ``HTTPS`` (whose certificate is not checked)
-    + host: address, of an HTTP request only
-    + delay: seconds before the first look
+    + path: of the HTTP request; empty for a TCP connection only
+    + scheme: ``HTTP``, or ``HTTPS`` without a check of the certificate
+    + host: address of an HTTP request
+    + delay: seconds before the first check
     """
 
     port: int
@@ -147,13 +124,13 @@ def manifest(
     + command: the words before the flags; the component's name by default, ``["/hyperkube",
       "apiserver"]`` in a hyperkube image
     + probe: its liveness; by default none
-    + mounts: paths of the host beside those that the component always has (/etc/ssl)
+    + mounts: paths of the host, beside those that the component always has (/etc/ssl)
     + credentials_dir: mounted read-only; empty for none
     + data_dir: where etcd keeps its data
-    + log_file: redirect what it prints to this file below /var/log; the image must have a shell
-    + log_dir: mount /var/log, for a component that writes there by itself
-    + cpu: CPU request; by default what the component takes in a small cluster
-    + priority_class: from Kubernetes 1.11 ``system-node-critical`` keeps it from being evicted
+    + log_file: file below /var/log for its output; the image must have a shell
+    + log_dir: mount /var/log, for a component that writes there itself
+    + cpu: CPU request; by default what the component uses in a small cluster
+    + priority_class: from Kubernetes 1.11, ``system-node-critical`` keeps it from being evicted
 
     **Example:**
 
@@ -194,20 +171,20 @@ def static_pods(
     pods: Sequence[StaticPod],
     directory: str = "/etc/kubernetes/manifests",
     absent: Sequence[str] = (),
-    runtime: Literal["docker", "cri"] = "docker",
+    runtime: str = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set static pods, each as fresh as what it reads.
+    Set static pods, and restart those that are older than what they read.
 
-    kubelet runs a pod anew when its manifest changes; that is waited for, so that whoever asks
-    the pod next asks the new one. A container that started before one of the pod's files last
-    changed is ended, and kubelet starts it again; so a restart that an earlier run did not live to
-    make is made by the next one.
+    kubelet replaces a pod when its manifest changes; the operation waits for that, so that later
+    ones reach the new pod. A container that started before one of the pod's files last changed is
+    stopped, and kubelet starts it again. So a restart that a killed run left out is made by the
+    next run.
 
     + pods: list of ``StaticPod``
     + directory: kubelet's manifest directory
-    + absent: names of pods that shall not be, whatever their file's ending
-    + runtime: ``docker``, or ``cri`` for crictl
+    + absent: names of pods to remove, whatever the ending of their file
+    + runtime: name of the container runtime
 
     **Example:**
 
@@ -248,19 +225,20 @@ def static_pods(
         item = one.container
         changes.show(f"pod {item.pod}: {item.container} restarted: {one.why}")
     yield from run_or_noop(
-        join([files, _script(restarts, states, mtimes)]), f"{len(pods)} static pods are as wanted"
+        join([files, _script(restarts, states, mtimes, runtime_named(runtime))]),
+        f"{len(pods)} static pods are as wanted",
     )
 
 
 @dataclass(frozen=True)
 class _Restart:
     """
-    A container that is older than its manifest or what it reads; it may have ended already.
+    A container that is older than its manifest or than what it reads. It may have ended already.
 
-    + grace: seconds that it has to end
-    + rewritten: whether its manifest changes, which kubelet sees by itself
+    + grace: seconds that it has to stop
+    + rewritten: whether its manifest changes, which kubelet notices
     + stale: whether what it reads changes
-    + newer: what of that changed already
+    + newer: the files of that which have changed already
     """
 
     container: PodContainer
@@ -300,17 +278,21 @@ def _restarts(
 
 
 def _script(
-    restarts: Sequence[_Restart], states: StaticPodStates, mtimes: Mapping[str, float]
+    restarts: Sequence[_Restart],
+    states: StaticPodStates,
+    mtimes: Mapping[str, float],
+    runtime: Runtime,
 ) -> Script | None:
-    """The script that sees containers replaced; after it none is older than it may be."""
+    """The script that has containers replaced, and waits for the new ones."""
 
-    if not restarts or states.runtime not in _FUNCTIONS:
+    if not restarts or states.runtime != runtime.name:
         return None
-    # Files dated after now would make containers look stale for ever.
+    # A file with a date in the future would make its containers look stale for ever.
     future = [path for one in restarts for path in one.newer if mtimes[path] > states.now]
     settled = [one for one in restarts if not one.rewritten]
     ended = [one for one in settled if one.container.running]
-    lines = [_FUNCTIONS[states.runtime] + _AGAIN.rstrip("\n")]
+    logs = runtime.logs.format(lines=20, id='"$1"')
+    lines = [f"{runtime.pod_functions}logs() {{ {logs}; }}", _AGAIN.rstrip("\n")]
     lines += [f"touch -c -- {shlex.join(dict.fromkeys(future))}"] if future else []
     lines += [_replaced(one) for one in restarts if one.rewritten]
     if ended:
@@ -321,12 +303,12 @@ def _script(
     return Script("\n".join(lines), summary=f"restart {', '.join(what)}")
 
 
-# Seconds in which kubelet sees that a manifest changed, even where nothing tells it.
+# Seconds in which kubelet notices a changed manifest, even without a notification.
 _SEEN = 30
 
 
 def _replaced(restart: _Restart) -> str:
-    """Wait for kubelet, which does nothing where it never saw the old manifest."""
+    """Wait for kubelet, which does nothing if it never saw the old manifest."""
 
     otherwise = ":"
     if restart.stale:
@@ -338,9 +320,9 @@ def _containers(
     pod: StaticPod, names: Sequence[str], states: StaticPodStates
 ) -> list[PodContainer]:
     """
-    The pod's containers; kubelet adds the node's name to the pod's. While one of an earlier
-    manifest still ends, the newest counts; where none runs, as while docker starts anew, the one
-    that kubelet will start again.
+    The pod's containers; kubelet adds the node's name to the pod's. While a container of an earlier
+    manifest still stops, the newest counts. If none runs, such as while the container runtime
+    restarts, the one that kubelet will start again counts.
     """
 
     metadata = _parsed(pod.manifest)["metadata"]
@@ -365,7 +347,7 @@ def _containers(
 
 
 def _grace(manifest: str) -> int:
-    """How many seconds the pod has to end."""
+    """Seconds that the pod has to stop."""
 
     # 30 is Kubernetes' own default.
     return int(_parsed(manifest)["spec"].get("terminationGracePeriodSeconds", 30))

@@ -1,5 +1,5 @@
 """
-See that a host does what it was set up for (A6, D2, M4, M5).
+Check that a host does what it was set up for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pyinfra_kube.facts.checks import Checks
 
 __all__ = ["Check", "agreed", "barrier", "say", "verified"]
 
-# Seconds between two looks, and between two lines of progress.
+# Seconds between two tries, and between two lines of progress.
 _PAUSE = 2
 _PROGRESS = 10
 
@@ -30,14 +30,14 @@ _PROGRESS = 10
 @dataclass(frozen=True)
 class Check:
     """
-    One thing to see.
+    One thing to check.
 
-    + name: what holds when the command succeeds, as ``kube-apiserver answers /healthz``
-    + command: shell; it may be run again and again and changes nothing
-    + log: shell that prints what the component last said
-    + hint: what to try when it does not hold
-    + host: whose doing it is, by its name in the inventory: when that host has failed in this run,
-      nobody waits for it
+    + name: what holds if the command succeeds, such as ``kube-apiserver answers /healthz``
+    + command: shell; it is run until it succeeds, and changes nothing
+    + log: shell that prints the component's recent log lines
+    + hint: what to try if the check fails
+    + host: the host that it depends on, by its name in the inventory; if that host has failed in
+      this run, the check is left out
     """
 
     name: str
@@ -55,18 +55,18 @@ def verified(
     seen: Callable[[], Collection[str]] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
-    Wait until every check holds; fail when one does not in time (A6).
+    Wait until every check holds.
 
-    It changes nothing and so never counts as a change. It looks only in a real run: a dry run
-    would look at hosts that nothing was done to.
+    It changes nothing and never counts as a change. It checks only during a run: in a plan nothing
+    has been done to the hosts yet.
 
     + checks: list of ``Check``
     + timeout: seconds to wait for all of them together
-    + given: shell variables for all commands, name → command that prints its value, so that many
-      checks may look at one answer
-    + seen: gives the names of checks that facts show to hold, which need no look of their own
+    + given: shell variables for all commands, by name the command that prints the value, so that
+      many checks share one answer
+    + seen: returns the names of checks that facts already show to hold
 
-    Fails with the checks that do not hold, the last lines of their logs, and what to try.
+    Fails with the checks that do not hold in time, their recent log lines, and what to try.
 
     **Example:**
 
@@ -75,13 +75,13 @@ def verified(
         from pyinfra_kube.operations import verify
 
         verify.verified(
-            name="Check that docker works",
+            name="Wait for kubelet to answer",
             checks=[
                 verify.Check(
-                    "docker answers",
-                    command="docker info",
-                    log="journalctl --no-pager --lines=20 --unit=docker.service",
-                    hint="systemctl status docker",
+                    "kubelet answers",
+                    command="curl --silent --fail http://127.0.0.1:10248/healthz",
+                    log="journalctl --no-pager --lines=20 --unit=kubelet.service",
+                    hint="systemctl status kubelet",
                 ),
             ],
             timeout=60,
@@ -107,9 +107,9 @@ def verified(
 @operation()
 def say(text: Callable[[], str]) -> Generator[StringCommand, None, None]:
     """
-    Print something at this point of a real run; it changes nothing.
+    Print something at this point of a run; it changes nothing.
 
-    + text: gives what to print, when its turn has come
+    + text: returns what to print
 
     **Example:**
 
@@ -128,9 +128,9 @@ def say(text: Callable[[], str]) -> Generator[StringCommand, None, None]:
 @operation()
 def barrier(at: Callable[[], object] | None) -> Generator[StringCommand, None, None]:
     """
-    Look at something when its turn has come in a real run; it changes nothing.
+    Call a function once every host has come to this point of a run; it changes nothing.
 
-    + at: what looks, with ``ask_now``, and notes what it saw; ``None`` looks at nothing
+    + at: reads facts with ``ask_now``, and notes them; ``None`` only waits
 
     **Example:**
 
@@ -149,9 +149,9 @@ def barrier(at: Callable[[], object] | None) -> Generator[StringCommand, None, N
 @operation()
 def agreed(findings: Callable[[], tuple[str, bool]]) -> Generator[StringCommand, None, None]:
     """
-    Print a comparison in a real run, and fail when not all of it agrees (M4).
+    Print a comparison during a run, and fail unless all of it agrees.
 
-    + findings: gives the comparison as text, and whether all agrees
+    + findings: returns the comparison as text, and whether all agrees
 
     **Example:**
 
@@ -172,7 +172,7 @@ def agreed(findings: Callable[[], tuple[str, bool]]) -> Generator[StringCommand,
 
 
 def _possible(checks: Sequence[Check]) -> list[Check]:
-    """The checks that can hold; those of hosts that have failed are named."""
+    """The checks that can hold; those of failed hosts are logged and left out."""
 
     state = ctx_state.get()
     failed = {host.name for host in state.failed_hosts}
@@ -184,7 +184,7 @@ def _possible(checks: Sequence[Check]) -> list[Check]:
 
 
 def _wait(checks: Sequence[Check], timeout: int, questions: Mapping[str, Any]) -> list[Check]:
-    """Look until every check holds or time is up; return those that do not hold."""
+    """Try until every check holds or time is up; return those that do not hold."""
 
     host = ctx_host.get()
     start = said = time.monotonic()
@@ -203,7 +203,7 @@ def _wait(checks: Sequence[Check], timeout: int, questions: Mapping[str, Any]) -
 
 
 def _report(failing: Sequence[Check], timeout: int) -> Script:
-    """A command that fails on the host, and says there what a person needs."""
+    """The script that fails on the host and prints what a person needs to know."""
 
     lines = []
     for check in failing:

@@ -1,11 +1,13 @@
 """
-docker, configured for a cluster before it starts for the first time.
+The container runtime: docker, configured for a cluster before it starts for the first time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages, prepare_host
 from pyinfra_kube.deploys.phases.pod_network import needs_bridge, set_up_pod_network
@@ -15,15 +17,21 @@ from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.docker import DATA_ROOT
 from pyinfra_kube.operations import docker, packages, services
 
-# Without its proxy docker lets a pod reach itself through a service.
+# Without its userland proxy, docker lets a pod reach itself through a service.
 HAIRPIN = {"userland-proxy": False}
 
 
 @phase("Container runtime")
-def run_docker() -> None:
-    """Configure docker, install it where there is none, run it, and remove its own network."""
+def run_container_runtime() -> None:
+    """Configure, install and run the container runtime that the release needs."""
 
     cluster = current_cluster()
+    _RUN[cluster.runtime.name](cluster)
+
+
+def _run_docker(cluster: Cluster) -> None:
+    """Configure docker before it is installed, run it, and remove its own network."""
+
     docker.docker(
         name="Configure docker",
         options=options(),
@@ -37,19 +45,23 @@ def run_docker() -> None:
     ):
         packages.packages(
             name="Install docker",
-            packages=distribution_packages(["docker"]),
+            packages=distribution_packages([cluster.runtime.packages]),
             removable=cluster.spec.removable_packages,
         )
     services.services(
         name="Run docker",
-        units=[services.Unit("docker.service", config=docker.CONFIG)],
+        units=[services.Unit(cluster.runtime.unit, config=docker.CONFIG)],
     )
     docker.docker0_absent(name="Remove docker's own network")
     docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
 
+# How each runtime is set up, by its name.
+_RUN: dict[str, Callable[[Cluster], None]] = {DOCKER.name: _run_docker}
+
+
 def options() -> dict[str, Any]:
-    """What docker is told on the current host, as keys of its daemon.json."""
+    """Docker's options on the current host, by their keys in daemon.json."""
 
     cluster = current_cluster()
     wanted: dict[str, Any] = {
@@ -65,25 +77,25 @@ def options() -> dict[str, Any]:
 
 
 def asked(cluster: Cluster) -> dict[str, Any]:
-    """What the inventory asks of docker on every path, whatever network it has."""
+    """Docker's options that the inventory sets, on every path."""
 
     return {"data-root": cluster.spec.docker_root} if cluster.spec.docker_root else {}
 
 
 def defaults(cluster: Cluster) -> dict[str, Any]:
-    """What docker is told on every path, where the host tells it nothing else."""
+    """Docker's options on every path, unless the host has its own."""
 
     return {
-        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "exec-opts": [f"native.cgroupdriver={cluster.runtime.cgroup_driver}"],
         "data-root": DATA_ROOT,
-        # Containers of a pod share the memory segments of its first one.
+        # Containers of a pod share the memory of its first one.
         "default-ipc-mode": "shareable",
         "insecure-registries": [cluster.plan.cluster_cidr],
     }
 
 
 def added(cluster: Cluster) -> dict[str, Any]:
-    """What docker's lists must have beside what the host has."""
+    """What docker's lists must have beside what the host has there."""
 
     registries = cluster.spec.insecure_registries
     return {"insecure-registries": registries} if registries else {}
@@ -91,4 +103,4 @@ def added(cluster: Cluster) -> dict[str, Any]:
 
 # Alone, it brings what it needs.
 if "__name__" not in globals():
-    run_phases([prepare_host, record_allocations, set_up_pod_network, run_docker])
+    run_phases([prepare_host, record_allocations, set_up_pod_network, run_container_runtime])

@@ -12,7 +12,7 @@ from pyinfra_kube.cluster.components.rendering import named_files, probe
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases.allocations import record_allocations
-from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.credentials import (
     control_plane_files,
     give_credentials,
@@ -75,7 +75,11 @@ def run_scheduler() -> None:
 
 def _run(cluster: Cluster, component: str) -> None:
     _refuse_others(cluster, component)
-    images.images(name=f"Load or pull the image of {component}", files=cluster.image(component))
+    images.images(
+        name=f"Load or pull the image of {component}",
+        files=cluster.image(component),
+        runtime=cluster.runtime.name,
+    )
     own = [file.path for file in control_plane_files(cluster) if file.kind == "file"]
     flags = cluster.command_line(component)
     pod = static_pods.StaticPod(
@@ -84,7 +88,10 @@ def _run(cluster: Cluster, component: str) -> None:
         config=[*named_files(flags, own), *_files(cluster, component)],
     )
     static_pods.static_pods(
-        name=f"Run {component} as a static pod", pods=[pod], directory=cluster.spec.manifest_dir
+        name=f"Run {component} as a static pod",
+        pods=[pod],
+        directory=cluster.spec.manifest_dir,
+        runtime=cluster.runtime.name,
     )
 
 
@@ -93,7 +100,7 @@ def _refuse_others(cluster: Cluster, component: str) -> None:
 
     port = int(probe(component, cluster.release, cluster.settings()).port)
     listening = read(Listeners, ports=[port]).get(port, [])
-    pods = read(StaticPods, directory=cluster.spec.manifest_dir)
+    pods = read(StaticPods, directory=cluster.spec.manifest_dir, runtime=cluster.runtime.name)
     others = [
         one for one in listening if not any(item.id in one.groups for item in pods.containers)
     ]
@@ -148,7 +155,7 @@ if "__name__" not in globals():
             prepare_host,
             record_allocations,
             set_up_pod_network,
-            run_docker,
+            run_container_runtime,
             keep_credentials,
             give_credentials,
             run_kubelet,

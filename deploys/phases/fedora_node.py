@@ -49,7 +49,11 @@ def configure_fedora_docker() -> None:
         added=added(cluster),
         nofile=cluster.spec.docker_nofile,
     )
-    iptables.forward(name="Forward the packets of pods", cluster_cidr=cluster.plan.cluster_cidr)
+    iptables.forward(
+        name="Forward the packets of pods",
+        cluster_cidr=cluster.plan.cluster_cidr,
+        runtime=cluster.runtime.name,
+    )
 
 
 @phase("docker")
@@ -60,7 +64,7 @@ def run_fedora_docker() -> None:
     if cluster.is_a("node"):
         services.services(
             name="Run docker",
-            units=[services.Unit("docker.service", config=docker.CONFIG)],
+            units=[services.Unit(cluster.runtime.unit, config=docker.CONFIG)],
         )
         docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
@@ -75,6 +79,7 @@ def run_fedora_node() -> None:
     images.images(
         name="Load or pull the pause image",
         files=cluster.image("pause"),
+        runtime=cluster.runtime.name,
     )
     settings = component_files(cluster, NODE_COMPONENTS)
     kubeconfigs = {

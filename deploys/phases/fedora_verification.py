@@ -35,7 +35,7 @@ def verify_fedora_cluster() -> None:
         *(obeys(cluster, part) for part in parts if part != "etcd"),
     ]
     wait_until(cluster, "Wait for every component to answer", checks)
-    of_nodes = ["docker", *(["flanneld"] if cluster.spec.network == "flannel" else [])]
+    of_nodes = [cluster.runtime.name, *(["flanneld"] if cluster.spec.network == "flannel" else [])]
     verify_nodes(
         cluster,
         lambda host: [*(of_nodes if "node" in host.roles else []), *components_on(host.roles)],

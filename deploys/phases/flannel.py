@@ -13,7 +13,7 @@ from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import binaries, flannel, services, verify
+from pyinfra_kube.operations import binaries, docker_on_flannel, flannel, services, verify
 
 BINARY = "/usr/local/bin/flanneld"
 
@@ -80,9 +80,12 @@ def run_flannel() -> None:
         backend=cluster.spec.flannel_backend,
         vni=cluster.spec.flannel_vni,
         port=cluster.spec.flannel_port,
+        runtime=cluster.runtime.name,
         **reach,
     )
-    flannel.docker_options(name="Have docker use flannel's subnet", predict=leased.will_change)
+    docker_on_flannel.docker_options(
+        name="Have docker use flannel's subnet", predict=leased.will_change
+    )
 
 
 def _program(source: str) -> str:

@@ -40,6 +40,7 @@ def prepare_host() -> None:
             name="Open the apiserver's port",
             rules=[api_rule(cluster)],
             owner="kube-apiserver-ports",
+            runtime=cluster.runtime.name,
         )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on
 from pyinfra_kube.deploys.phases.allocations import record_allocations
-from pyinfra_kube.deploys.phases.container_runtime import run_docker
+from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.credentials import (
     ca_file,
     cloud_files,
@@ -32,7 +32,11 @@ def run_kubelet() -> None:
     cluster = current_cluster()
     source, digest = cluster.artifacts.binary("kubelet")
     binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
-    images.images(name="Load or pull the pause image", files=cluster.image("pause"))
+    images.images(
+        name="Load or pull the pause image",
+        files=cluster.image("pause"),
+        runtime=cluster.runtime.name,
+    )
     read_files = kubelet_files(cluster)
     files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(cluster), *read_files])
     _say_other_pods(cluster)
@@ -41,11 +45,11 @@ def run_kubelet() -> None:
         component="kubelet",
         flags=cluster.command_line("kubelet"),
         binary=BINARY,
-        after=["docker.service"],
+        after=[cluster.runtime.unit],
     )
-    # docker never limits the log of a container.
-    containers = f"{cluster.settings()['docker_root']}/containers/*/*-json.log"
-    log_rotation.log_rotation(name="Rotate the logs", paths=[*log_rotation.LOGS, containers])
+    logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
+    paths = [*log_rotation.LOGS, *([logs] if logs else [])]
+    log_rotation.log_rotation(name="Rotate the logs", paths=paths)
     services.services(
         name="Run kubelet",
         units=[
@@ -75,7 +79,8 @@ def _say_other_pods(cluster: Cluster) -> None:
     directory = cluster.spec.manifest_dir
     own = [name for name in components_on(cluster.host_spec.roles) if name in PODS]
     ours = {f"{directory}/{name}.yaml" for name in own}
-    for path in sorted({*read(StaticPods, directory=directory).manifests} - ours):
+    found = read(StaticPods, directory=directory, runtime=cluster.runtime.name).manifests
+    for path in sorted({*found} - ours):
         changes.say(f"{path} is not ours and stays; kubelet runs its pod. Check whether it should")
 
 
@@ -98,7 +103,7 @@ if "__name__" not in globals():
             prepare_host,
             record_allocations,
             set_up_pod_network,
-            run_docker,
+            run_container_runtime,
             keep_credentials,
             give_credentials,
             run_kubelet,

@@ -31,14 +31,20 @@ def set_up_pod_network() -> None:
                 bridge=BRIDGE,
                 address=cluster.plan.nodes[cluster.host_spec.name].bridge_address,
                 mtu=cluster.spec.bridge_mtu,
+                runtime=cluster.runtime.name,
             )
         iptables.masquerade(
             name="Masquerade packets that leave the cluster",
             cluster_cidr=cluster.plan.cluster_cidr,
             # A kubelet that sets up the bridge sets this rule itself.
             present=cluster.spec.bridge_approach == "manual",
+            runtime=cluster.runtime.name,
         )
-        iptables.forward(name="Forward the packets of pods", cluster_cidr=cluster.plan.cluster_cidr)
+        iptables.forward(
+            name="Forward the packets of pods",
+            cluster_cidr=cluster.plan.cluster_cidr,
+            runtime=cluster.runtime.name,
+        )
     routes.routes(
         name="Route to the pods of the other nodes",
         routes=[

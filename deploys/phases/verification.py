@@ -183,7 +183,7 @@ def runs(host: HostSpec) -> list[str]:
     """What runs on a host of the scratch path."""
 
     return [
-        "docker",
+        current_cluster().runtime.name,
         "kubelet",
         *(["kube-proxy"] if "node" in host.roles else []),
         *(["etcd"] if "etcd" in host.roles else []),
@@ -256,14 +256,16 @@ def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
     if asked.scheme == "TCP":
         command = f"timeout 5 bash -c '</dev/tcp/{asked.host}/{asked.port}'"
     unit = f"{component}.service"
-    found = f"docker ps --all --quiet --filter label=io.kubernetes.container.name={component}"
+    runtime = cluster.runtime
+    found = runtime.find_container.format(container=component)
+    shown = runtime.logs.format(lines=2000, id=f"$({found} | head -n 1)")
     logs = {
         "unit": f"journalctl --no-pager --quiet --output=cat --lines=2000 --unit={unit} | {WORDS}",
-        "pod": f"docker logs --tail 2000 $({found} | head -n 1) 2>&1 | {WORDS}",
+        "pod": f"{shown} 2>&1 | {WORDS}",
     }
     hints = {
         "unit": f"systemctl status {unit}",
-        "pod": f"docker ps --all | grep {component}; journalctl --unit=kubelet.service",
+        "pod": f"{runtime.list_containers} | grep {component}; journalctl --unit=kubelet.service",
     }
     return verify.Check(f"{component} answers at {url}", command, logs[kind], hints[kind])
 

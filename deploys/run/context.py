@@ -30,6 +30,7 @@ from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import Release, flags_setting
+from pyinfra_kube.cluster.runtimes import RUNTIMES, Runtime, runtime_named
 from pyinfra_kube.cluster.spec import (
     ClusterSpec,
     HostSpec,
@@ -85,6 +86,11 @@ class Cluster:
         """The current host."""
         return self.spec.host(ctx_host.get().name)
 
+    @property
+    def runtime(self) -> Runtime:
+        """The container runtime that the release needs."""
+        return runtime_named(self.release.container_runtime)
+
     def is_a(self, role: str) -> bool:
         """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""
         return role in self.host_spec.roles
@@ -93,7 +99,11 @@ class Cluster:
         """The settings of the command lines of a host, by default of the current one."""
         name = host or self.host_spec.name
         host_facts = self.host_facts[name].settings if name in self.host_facts else {}
-        return settings(self.spec, self.plan, name, {**host_facts, **facts})
+        runtime = {
+            "cgroup_driver": self.runtime.cgroup_driver,
+            "container_runtime_endpoint": self.runtime.endpoint,
+        }
+        return settings(self.spec, self.plan, name, {**runtime, **host_facts, **facts})
 
     def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
         """The flags of a component of a host, by default of the current one."""
@@ -201,7 +211,7 @@ def read_spec(state: State) -> ClusterSpec:
     groups |= {name: [host.name for host in hosts] for name, hosts in inventory.groups.items()}
     data: dict[str, dict[str, Any]] = {host.name: host.data.dict() for host in inventory}
     spec = ClusterSpec.from_inventory(groups, data)
-    if Release.of(spec.kubernetes_version).container_runtime != "docker":
+    if Release.of(spec.kubernetes_version).container_runtime not in RUNTIMES:
         allowed = "a release whose kubelet runs containers with docker: up to 1.23"
         raise InputError([Problem("kubernetes_version", spec.kubernetes_version, None, allowed)])
     return spec

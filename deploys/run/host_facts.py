@@ -12,12 +12,13 @@ from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
+from pyinfra_kube.cluster.runtimes.docker_options import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
-from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState, texts
+from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.packages import Packages
 from pyinfra_kube.facts.processes import Flags, ProcessState

@@ -25,7 +25,7 @@ from pyinfra_kube.facts.bridge import Bridges, Links
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules
 from pyinfra_kube.facts.routes import Routes
-from pyinfra_kube.operations import bridge, hosts, iptables, routes, sysctl
+from pyinfra_kube.operations import bridge, docker_rules, hosts, iptables, routes, sysctl
 from tests.lab.machine import require_tools
 from tests.unit.harness import answers, fake_host
 from tests.unit.test_iptables_rules import rule_texts
@@ -294,11 +294,11 @@ COMMIT
 
 @both_backends
 def test_docker_rules(kernel: Kernel) -> None:
-    assert kernel.once(iptables.remove_docker_rules) == []
+    assert kernel.once(docker_rules.docker_rules_absent) == []
     kernel.run("iptables-restore --noflush", OTHERS)
     others = kernel.fact(Rules)
     kernel.run("iptables-restore --noflush", DOCKER)
-    assert kernel.settle(iptables.remove_docker_rules)
+    assert kernel.settle(docker_rules.docker_rules_absent)
     left = kernel.fact(Rules)
     assert (left.rules, left.chains) == (others.rules, others.chains)
 
@@ -307,7 +307,7 @@ def test_docker_rules(kernel: Kernel) -> None:
 def test_docker_user_rules_stay(kernel: Kernel) -> None:
     kernel.run("iptables-restore", DOCKER)
     kernel.run("iptables -w -I DOCKER-USER -s 203.0.113.1 -j DROP")
-    assert kernel.settle(iptables.remove_docker_rules)
+    assert kernel.settle(docker_rules.docker_rules_absent)
     assert [str(rule) for rule in rules_of(kernel, "filter")] == [
         "-A FORWARD -j DOCKER-USER",
         "-A DOCKER-USER -s 203.0.113.1/32 -j DROP",
@@ -512,7 +512,7 @@ def test_rules_of_others_around_ours_and_dockers(
     # One that docker writes itself is docker's, whoever wrote it.
     others = [rule for rule in there.rules if rule in before and rule not in alone.rules]
 
-    shown = kernel.settle(iptables.remove_docker_rules)
+    shown = kernel.settle(docker_rules.docker_rules_absent)
     left = kernel.fact(Rules)
     assert [rule for rule in left.rules if rule in others] == others
     gone = Counter(there.rules) - Counter(left.rules)

@@ -25,6 +25,7 @@ from pyinfra_kube.facts.bridge import Bridges, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
+from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
 from pyinfra_kube.facts.files import FileContents, Files, Obstacles
@@ -235,7 +236,6 @@ def _files(folder: Path) -> dict[str, str]:
         "certificate": pki.make_ca("ca").cert,
         "manifests/etcd.yaml": "kind: Pod\n",
         "subnet": 'FLANNEL_SUBNET="10.16.1.1/24"\nFLANNEL_MTU=1450',
-        "docker": 'DOCKER_OPT_BIP="--bip=10.16.1.1/24"',
         "environment": "KUBE_ARGS='a'\nOWN=b",
         "users.csv": "token,alice,alice-uid\n",
         "root/etc/systemd/system/one.service.d/10.conf": "[Service]\nExecStart=/bin/true\n",
@@ -268,7 +268,8 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Files, {"paths": paths}),
         Subject(FileContents, {"paths": paths}),
         Subject(Obstacles, {"paths": [*paths, files["loop"]]}),
-        Subject(Flannel, {"subnet_file": files["subnet"], "docker_file": files["docker"]}),
+        Subject(DockerOnFlannel),
+        Subject(Flannel, {"subnet_file": files["subnet"]}),
         Subject(Hosts, {"names": ["one", "two"], "marker": "own"}),
         Subject(Reachable, {"addresses": ["192.0.2.1"]}),
         Subject(Images),
@@ -284,7 +285,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Removals, {"names": ["docker.io"]}),
         Subject(UserTables, {"paths": [files["users.csv"]]}),
         Subject(StaticPods, {"directory": manifests}),
-        Subject(StaticPods, {"directory": manifests, "runtime": "cri"}),
+        Subject(StaticPods, {"directory": manifests, "runtime": "crio"}),
         Subject(Sysctls, {"keys": ["net.ipv4.ip_forward", "kernel.pid_max"]}),
         Subject(SysctlSettings),
         Subject(Modules, {"modules": ["br_netfilter"]}),

@@ -100,9 +100,9 @@ CASES: dict[str, tuple[type[FactBase[Any]], Asked, Any, Printed, str]] = {
     ),
     "containers of crictl": (
         StaticPods,
-        {"runtime": "cri"},
+        {"runtime": "crio"},
         {"containers": [_CRICTL]},
-        lambda t: ["runtime cri", *(f"crictl {line}" for line in t.split("\n")), _NOW],
+        lambda t: ["runtime crio", *t.split("\n"), _NOW],
         "crictl",
     ),
     "labels of containers": (

@@ -11,6 +11,7 @@ import pytest
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.subject import Failure, Subject
 from pyinfra_kube.facts.certificates import Certificates
+from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.flannel import Flannel
 from tests.unit.sandbox import Sandbox, sandbox
 
@@ -42,15 +43,13 @@ def _ask(box: Sandbox, subject: Subject) -> Any:
 )
 def test_subnet_env(box: Sandbox, tmp_path: Path, text: str) -> None:
     (tmp_path / "subnet.env").write_text(text, newline="")
-    (tmp_path / "docker").write_text('DOCKER_OPT_BIP="--bip=10.16.1.1/24"')
-    files = {"subnet_file": str(tmp_path / "subnet.env"), "docker_file": str(tmp_path / "docker")}
-    state = _ask(box, Subject(Flannel, files))
+    state = _ask(box, Subject(Flannel, {"subnet_file": str(tmp_path / "subnet.env")}))
     assert (state.subnet.subnet, state.subnet.mtu) == ("10.16.1.1/24", 1450)
     assert state.subnet.ip_masq
     assert state.running
-    assert state.docker == {"DOCKER_OPT_BIP": "--bip=10.16.1.1/24"}
-    assert state.docker_words == ("600",) or state.docker_words[-1] == "600"
-    assert not state.docker_follows
+    docker = _ask(box, Subject(DockerOnFlannel))
+    assert docker.words[-1] == "600"
+    assert not docker.follows
 
 
 def test_a_key_behind_a_cut_off_certificate_is_not_read(box: Sandbox, tmp_path: Path) -> None:

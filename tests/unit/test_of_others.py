@@ -13,6 +13,7 @@ from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.control_plane import _refuse_others
 from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
@@ -130,6 +131,7 @@ def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None
 def cluster(role: str) -> Any:
     settings = {"etcd_client_port": 2379, "etcd_version": "3.4.13-0", "apiserver_port": 6443}
     return SimpleNamespace(
+        runtime=DOCKER,
         spec=SPEC,
         release=Release.of("1.20.2"),
         settings=lambda: settings,
