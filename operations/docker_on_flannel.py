@@ -14,7 +14,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.bridge import Link, Links
@@ -73,11 +73,7 @@ def docker_options(
     if reason:
         changes.show(f"docker.service: restarted: {reason}")
         scripts.append(_restart(bridge))
-    script = join(scripts)
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("docker uses flannel's subnet")
+    yield from run_or_noop(join(scripts), "docker uses flannel's subnet")
 
 
 def _start(line: str) -> str:

@@ -11,11 +11,10 @@ from functools import cached_property
 
 from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, join
+from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.iptables import Rule, Ruleset
@@ -140,10 +139,7 @@ def docker_rules_absent(
             Script("\n".join(clearing), summary="remove docker's chains") if clearing else None,
         ]
     )
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("docker has no iptables rules")
+    yield from run_or_noop(script, "docker has no iptables rules")
 
 
 @dataclass(frozen=True)

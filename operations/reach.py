@@ -106,6 +106,12 @@ def send(
     + to: hosts whose places to reach; those without a place in this run are left out
     + targets: more ports
     + look: called if something did not arrive
+
+    **Example:**
+
+    .. code:: python
+
+        reach.send(name="Send packets", places=places, to=["kube-node-2"], visits=visits)
     """
 
     host = ctx_host.get()
@@ -144,6 +150,12 @@ def arrived(
     + places: from ``take_place``
     + visits: from ``send``
     + causes: returns what may have stopped the packets
+
+    **Example:**
+
+    .. code:: python
+
+        reach.arrived(name="See that all packets arrived", places=places, visits=visits)
     """
 
     host = ctx_host.get()

@@ -224,10 +224,8 @@ def static_pods(
     for one in restarts:
         item = one.container
         changes.show(f"pod {item.pod}: {item.container} restarted: {one.why}")
-    yield from run_or_noop(
-        join([files, _script(restarts, states, mtimes, runtime_named(runtime))]),
-        f"{len(pods)} static pods are as wanted",
-    )
+    script = join([files, _script(restarts, states, mtimes, runtime_named(runtime))])
+    yield from run_or_noop(script, f"{len(pods)} static pods are as wanted")
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,9 @@ def run_kubelet() -> None:
         after=[cluster.runtime.unit],
     )
     logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
-    paths = [*log_rotation.LOGS, *([logs] if logs else [])]
-    log_rotation.log_rotation(name="Rotate the logs", paths=paths)
+    log_rotation.log_rotation(
+        name="Rotate the logs", paths=[*log_rotation.LOGS, *([logs] if logs else [])]
+    )
     services.services(
         name="Run kubelet",
         units=[
