@@ -8,9 +8,9 @@ from collections.abc import Generator, Sequence
 from typing import Literal
 
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations.files import File, plan_files
 
@@ -63,8 +63,4 @@ def component_unit(
         flags=list(flags),
         after=list(after),
     )
-    script = plan_files([File(path, text)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop(f"{component}'s unit is as wanted")
+    yield from run_or_noop(plan_files([File(path, text)]), f"{component}'s unit is as wanted")

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations.files import File, plan_files
 
@@ -45,8 +45,4 @@ def log_rotation(
     """
 
     text = render(f"{PATH[1:]}.j2", paths=list(paths), size=size, keep=keep)
-    script = plan_files([File(PATH, text)])
-    if script:
-        yield script
-    else:
-        ctx_host.get().noop("log rotation is as wanted")
+    yield from run_or_noop(plan_files([File(PATH, text)]), "log rotation is as wanted")

@@ -84,7 +84,7 @@ def test_a_static_pod_is_restarted() -> None:
             *json.dumps({"containers": [ETCD]}, indent=1).split("\n"),
             NOW,
         ],
-        "file_states.Files": {},
+        "files.Files": {},
     }
     done = commands(static_pods.static_pods, facts, pods=[pod])
     assert "end() { crictl stop" in done
