@@ -102,6 +102,22 @@ def packages_for(
     return list(dict.fromkeys(name for names in found.values() for name in names))
 
 
+def packages_of(part: str) -> list[str]:
+    """
+    Return the packages that bring a part, of every distribution and release.
+
+    + part: as in ``packages_for``
+
+    ```
+    >>> packages_of("docker")
+    ['docker', 'docker.io', 'moby-engine']
+    ```
+    """
+
+    spans = (table.get(part, {}) for table in _data().values())
+    return sorted({name for span in spans for names in span.values() for name in names})
+
+
 @cache
 def _data() -> dict[str, dict[str, Spans]]:
     path = files("pyinfra_kube.cluster.data") / "packages.json"

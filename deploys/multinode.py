@@ -11,6 +11,7 @@ from pyinfra_kube.deploys.phases.fedora_control_plane import (
     run_fedora_control_plane,
     run_fedora_etcd,
 )
+from pyinfra_kube.deploys.phases.fedora_flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.fedora_node import (
     configure_fedora_docker,
@@ -18,7 +19,6 @@ from pyinfra_kube.deploys.phases.fedora_node import (
     run_fedora_node,
 )
 from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster, verify_flannel
-from pyinfra_kube.deploys.phases.flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 

@@ -17,7 +17,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.deploys.run.allocations import Allocations
+from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.context import folder_of, read_spec
 from pyinfra_kube.engine.internals import inventory_state
 from pyinfra_kube.engine.phase import explain

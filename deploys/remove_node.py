@@ -17,8 +17,8 @@ from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.deploys.phases import kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
-from pyinfra_kube.deploys.phases.flannel import BINARY as FLANNELD
-from pyinfra_kube.deploys.phases.flannel import api
+from pyinfra_kube.deploys.phases.fedora_flannel import BINARY as FLANNELD
+from pyinfra_kube.deploys.phases.fedora_flannel import api
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase
@@ -29,7 +29,7 @@ from pyinfra_kube.facts.flannel import lease_states
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.operations import (
     bridge,
-    control,
+    control_machine,
     docker,
     docker_on_flannel,
     etcd,
@@ -91,7 +91,7 @@ def remove_nodes() -> None:
         )
 
     known = cluster.book.read()
-    control.save(
+    control_machine.save(
         name="Release their pod CIDRs",
         pending=lambda: [
             f"addresses.yaml: {name} has {known[name]} no more"

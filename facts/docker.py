@@ -16,7 +16,7 @@ from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.cluster.runtimes.docker_options import (
+from pyinfra_kube.cluster.runtimes.docker_spelling import (
     Flag,
     flag_name,
     members,

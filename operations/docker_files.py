@@ -10,7 +10,7 @@ from typing import Any
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.runtimes.docker_options import flag_name, members, split_flags, texts
+from pyinfra_kube.cluster.runtimes.docker_spelling import flag_name, members, split_flags, texts
 from pyinfra_kube.facts.docker import DAEMON_JSON, OPTION_FILES, DockerState
 from pyinfra_kube.facts.systemd import join_words, set_variable, split_words
 from pyinfra_kube.operations.docker_options import Choice

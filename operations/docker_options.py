@@ -11,7 +11,7 @@ from typing import Any
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.runtimes.docker_options import Flag, flag_name, texts
+from pyinfra_kube.cluster.runtimes.docker_spelling import Flag, flag_name, texts
 from pyinfra_kube.engine import changes
 from pyinfra_kube.facts.docker import DAEMON_JSON, DockerState
 

@@ -86,7 +86,7 @@ def environment_files(files: Sequence[EnvironmentFile]) -> Generator[StringComma
 
     .. code:: python
 
-        from pyinfra_kube.cluster.environment import environment
+        from pyinfra_kube.cluster.fedora_variables import environment
         from pyinfra_kube.operations.environment import EnvironmentFile, environment_files
 
         environment_files(

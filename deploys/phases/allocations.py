@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import control
+from pyinfra_kube.operations import control_machine
 
 
 @phase("Allocations")
@@ -15,7 +15,7 @@ def record_allocations() -> None:
 
     cluster = current_cluster()
     # An operation of all hosts: none goes on before one of them has written.
-    control.save(
+    control_machine.save(
         name="Record the pod CIDRs on the control machine",
         pending=lambda: cluster.new_addresses if cluster.runs_once else [],
         write=cluster.record,

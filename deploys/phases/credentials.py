@@ -11,7 +11,7 @@ from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
 from pyinfra_kube.cluster.identities import ON_CONTROL_PLANE, is_own_user
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import control, files, users
+from pyinfra_kube.operations import control_machine, files, users
 
 ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 # Where kubectl looks by itself.
@@ -26,7 +26,7 @@ def keep_credentials() -> None:
 
     cluster = current_cluster()
     # An operation of all hosts: none goes on before one of them has written.
-    control.save(
+    control_machine.save(
         name="Keep the credentials on the control machine",
         pending=lambda: cluster.credentials.changes if cluster.runs_once else (),
         write=cluster.store.save,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
-from pyinfra_kube.cluster.environment import CONFIG, environment, etcd_environment, own_file
+from pyinfra_kube.cluster.fedora_variables import CONFIG, environment, etcd_environment, own_file
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.operations.environment import EnvironmentFile
 

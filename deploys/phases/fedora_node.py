@@ -17,8 +17,8 @@ from pyinfra_kube.deploys.phases.credentials import (
 )
 from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_environment import component_files
+from pyinfra_kube.deploys.phases.fedora_flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.phases.flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services

@@ -9,7 +9,7 @@ from typing import Any
 from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import components_on
-from pyinfra_kube.deploys.phases.flannel import api
+from pyinfra_kube.deploys.phases.fedora_flannel import api
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes, wait_until
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster

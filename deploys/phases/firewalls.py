@@ -1,5 +1,5 @@
 """
-Which of the cluster's packets a host's firewalls stop.
+Which ports of a host are opened, and what its firewalls do with the packets of a cluster.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.engine.snapshot import ask_now
-from pyinfra_kube.operations import firewall, iptables
+from pyinfra_kube.operations import firewall_report, iptables
 
 
 def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
@@ -21,7 +21,7 @@ def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
     + opened: whether the run opens the apiserver's port
     """
 
-    firewall.seen(
+    firewall_report.seen(
         name="Check which firewall rules stop the cluster's packets",
         packets=packets(cluster, pods),
         network=cluster.plan.cluster_cidr,
@@ -38,11 +38,11 @@ def look_at_firewalls(cluster: Cluster, pods: str) -> None:
     + pods: the pod bridge
     """
 
-    found = firewall.lines(packets(cluster, pods), cluster.plan.cluster_cidr, ask=ask_now)
+    found = firewall_report.lines(packets(cluster, pods), cluster.plan.cluster_cidr, ask=ask_now)
     cluster.notes("firewalls")[cluster.host_spec.name] = found
 
 
-def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
+def packets(cluster: Cluster, pods: str) -> list[firewall_report.Packet]:
     """
     The packets that must pass the current host: those of pods, and those to its open ports.
 
@@ -59,8 +59,8 @@ def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
             else all_pods
         )
         found += [
-            firewall.Packet("forward", pods, way, own, all_pods),
-            firewall.Packet("forward", way, pods, all_pods, own),
+            firewall_report.Packet("forward", pods, way, own, all_pods),
+            firewall_report.Packet("forward", way, pods, all_pods, own),
         ]
         if cluster.spec.network == "flannel" and cluster.spec.flannel_backend in FLANNEL_PORTS:
             port = cluster.spec.flannel_port or FLANNEL_PORTS[cluster.spec.flannel_backend]
@@ -72,9 +72,11 @@ def packets(cluster: Cluster, pods: str) -> list[firewall.Packet]:
     return found
 
 
-def _arriving(cluster: Cluster, protocol: str, port: int, source: str = "") -> firewall.Packet:
+def _arriving(
+    cluster: Cluster, protocol: str, port: int, source: str = ""
+) -> firewall_report.Packet:
     own = cluster.plan.addresses[cluster.host_spec.name] or ""
-    return firewall.Packet("input", _link(cluster), "", source, own, protocol, port)
+    return firewall_report.Packet("input", _link(cluster), "", source, own, protocol, port)
 
 
 def kubelet_port(cluster: Cluster) -> int:
@@ -87,11 +89,26 @@ def kubelet_port(cluster: Cluster) -> int:
 
 def _pending(cluster: Cluster, opened: bool) -> list[str]:
     found = iptables.forward_rules(cluster.plan.cluster_cidr) if cluster.is_a("node") else []
-    return [*found, *([api_rule(cluster)] if opened and cluster.is_a("control_plane") else [])]
+    return [*found, *([_api_rule(cluster)] if opened and cluster.is_a("control_plane") else [])]
 
 
-def api_rule(cluster: Cluster) -> str:
-    """The rule that opens the apiserver's port."""
+def open_ports(cluster: Cluster) -> None:
+    """
+    Open the ports that others reach on the current host.
+
+    + cluster: the cluster
+    """
+
+    if cluster.spec.open_ports and cluster.is_a("control_plane"):
+        iptables.rules(
+            name="Open the apiserver's port",
+            rules=[_api_rule(cluster)],
+            owner="kube-apiserver-ports",
+            runtime=cluster.runtime.name,
+        )
+
+
+def _api_rule(cluster: Cluster) -> str:
 
     return f"-I INPUT -p tcp --dport {cluster.spec.apiserver_port} -j ACCEPT"
 

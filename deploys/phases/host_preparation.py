@@ -7,11 +7,11 @@ from __future__ import annotations
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.packages import packages_for
-from pyinfra_kube.deploys.phases.firewalls import api_rule, kubelet_port
+from pyinfra_kube.deploys.phases.firewalls import kubelet_port, open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.hosts import SSH
-from pyinfra_kube.operations import hosts, iptables, packages, sysctl
+from pyinfra_kube.operations import hosts, packages, sysctl
 
 MODULES = ["br_netfilter"]
 # What a kubelet that sets up cbr0 itself calls.
@@ -35,13 +35,7 @@ def prepare_host() -> None:
             removable=cluster.spec.removable_packages,
         )
     connect_host()
-    if cluster.spec.open_ports and cluster.is_a("control_plane"):
-        iptables.rules(
-            name="Open the apiserver's port",
-            rules=[api_rule(cluster)],
-            owner="kube-apiserver-ports",
-            runtime=cluster.runtime.name,
-        )
+    open_ports(cluster)
 
 
 def connect_host() -> None:

@@ -38,7 +38,7 @@ from pyinfra_kube.cluster.spec import (
     says_address,
     unknown_endpoint,
 )
-from pyinfra_kube.deploys.run.allocations import Allocations
+from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals

@@ -12,7 +12,8 @@ from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
-from pyinfra_kube.cluster.runtimes.docker_options import texts
+from pyinfra_kube.cluster.packages import packages_of
+from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
@@ -40,7 +41,7 @@ _OF_PODS = {
 _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
 
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
-_DOCKER_PACKAGES = ["docker.io", "moby-engine", "docker"]
+_DOCKER_PACKAGES = packages_of("docker")
 _COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
 # What a host of ours has before etcd runs there.

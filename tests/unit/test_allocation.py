@@ -26,7 +26,7 @@ from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.range_checks import check_mtu
 from pyinfra_kube.cluster.spec.ranges import node_capacity
 from pyinfra_kube.deploys.phases.pod_network import check_mtus
-from pyinfra_kube.deploys.run.allocations import Allocations
+from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.context import Cluster, _current
 from pyinfra_kube.deploys.run.host_facts import HostFacts
 from pyinfra_kube.facts.bridge import Link

@@ -51,7 +51,7 @@ def test_each_list_of_objects_is_known() -> None:
         "environment.environment_files": ["EnvironmentFile"],
         "etcd.keys": ["Key"],
         "files.files": ["File"],
-        "firewall.seen": ["Packet"],
+        "firewall_report.seen": ["Packet"],
         "nodes.node_objects": ["NodeObject"],
         # Places and visits are noted in them.
         "reach.take_place": ["Place"],

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyinfra.api import OperationError
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.runtimes.docker_options import flag_name, members, texts
+from pyinfra_kube.cluster.runtimes.docker_spelling import flag_name, members, texts
 from pyinfra_kube.facts.docker import DAEMON_JSON, OPTION_FILES, Docker, DockerState
 from pyinfra_kube.operations import docker
 from pyinfra_kube.operations.files import File

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster.components import COMPONENTS
-from pyinfra_kube.cluster.environment import SHARED, environment, etcd_environment, own_file
 from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.fedora_variables import SHARED, environment, etcd_environment, own_file
 from pyinfra_kube.operations.environment import EnvironmentFile, environment_files
 from tests.unit.harness import answers, fake_host
 

@@ -139,7 +139,10 @@ ALONE = {
     "fedora_control_plane": ["package kubernetes-master: absent", "etcd.service: not installed"],
     "fedora_hosts": ["package kubernetes-node: absent → installed"],
     "fedora_node": ["package kubernetes-node: absent", '"bip": "10.10.0.1/24"'],
-    "flannel": ["package flannel: absent → installed", "etcd /coreos.com/network/config: absent"],
+    "fedora_flannel": [
+        "package flannel: absent → installed",
+        "etcd /coreos.com/network/config: absent",
+    ],
     "host_preparation": ["package conntrack: absent → installed"],
     "kube_proxy": [
         "package conntrack: absent → installed",
@@ -161,8 +164,8 @@ def test_every_phase_is_tried_alone() -> None:
 @pytest.mark.parametrize("name", ALONE)
 def test_a_phase_alone_brings_what_it_needs(name: str, tmp_path: Path) -> None:
     file = FOLDER / f"{name}.py"
-    fedora = name.startswith("fedora") or name == "flannel"
-    data = FLANNEL if name == "flannel" else {}
+    fedora = name.startswith("fedora")
+    data = FLANNEL if name == "fedora_flannel" else {}
     source = tmp_path / "release"
     source.mkdir()
     for program in ("kubelet", "kube-proxy", "kubectl"):

@@ -593,12 +593,12 @@ _EXEMPT = {
         "verify.verified",
     ),
     "what they start is gone when the run ends": (
-        "firewall.seen",
+        "firewall_report.seen",
         "reach.arrived",
         "reach.send",
         "reach.take_place",
     ),
-    "it is about the control machine, which has a test of its own": ("control.save",),
+    "it is about the control machine, which has a test of its own": ("control_machine.save",),
 }
 
 

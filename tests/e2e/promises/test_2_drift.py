@@ -57,7 +57,9 @@ def test_old_certificates_are_issued_anew(settled: Settled, figures: list[str]) 
     old = drift.aged(kept)
     held = drift.exchanged(catalogue, kept, old)
     # Who kept them first is the one whose turn it is.
-    (keeper,) = settled.run.made & {pair(record) for record in catalogue.calls("control.save")}
+    (keeper,) = settled.run.made & {
+        pair(record) for record in catalogue.calls("control_machine.save")
+    }
     stored = Spoil(keeper[1], "of old certificates", "store", ":", frozenset({keeper}))
     paths = tuple(f"file {spoil.what} " for spoil in held)
 

@@ -48,9 +48,11 @@ def seen(
 
     .. code:: python
 
-        firewall.seen(
+        firewall_report.seen(
             name="See what stops the packets of pods",
-            packets=[firewall.Packet("forward", "cbr0", "eth0", "10.10.0.0/24", "10.10.0.0/16")],
+            packets=[
+                firewall_report.Packet("forward", "cbr0", "eth0", "10.10.0.0/24", "10.10.0.0/16")
+            ],
             network="10.10.0.0/16",
         )
     """

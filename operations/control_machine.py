@@ -28,10 +28,10 @@ def save(
 
     .. code:: python
 
-        from pyinfra_kube.operations import control
+        from pyinfra_kube.operations import control_machine
 
         credentials = store.plan(spec, plan)
-        control.save(
+        control_machine.save(
             name="Keep the credentials on the control machine",
             pending=lambda: credentials.changes,
             write=store.save,
