@@ -1,5 +1,5 @@
 """
-Hosts and groups of an Ansible inventory in INI form: ranges, children, variables (L1).
+Hosts and groups of an Ansible inventory in INI form: ranges, children, variables.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem, Wrong
+from pyinfra_kube.cluster.errors import HIDDEN, Problem, Wrong, refuse
 
 SECTION = re.compile(r"\[(?P<group>[^:\]\s]+)(:(?P<kind>children|vars))?\]\s*([#;].*)?")
 HOST = re.compile(r"(?P<pattern>([^:\[\]]|\[[^\]]*\])+)(:(?P<port>\d+))?")
@@ -57,17 +57,13 @@ class Hosts:
 
     def groups_of(self, host: str) -> list[str]:
         """The groups that a host is in, without ``all``: the outer ones first, then by name."""
-        names = [
-            name for name in self.groups if name not in IMPLICIT and host in self.members(name)
-        ]
+        explicit = [name for name in self.groups if name not in IMPLICIT]
+        names = [name for name in explicit if host in self.members(name)]
         return sorted(names, key=lambda name: (self._depth(name), name)) or ["ungrouped"]
 
     def _depth(self, group: str) -> int:
-        return 1 + max(map(self._depth, self.parents(group)), default=0)
-
-    def parents(self, group: str) -> list[str]:
-        """The groups that name this one as their child."""
-        return [name for name, other in self.groups.items() if group in other.children]
+        parents = [name for name, other in self.groups.items() if group in other.children]
+        return 1 + max(map(self._depth, parents), default=0)
 
 
 IMPLICIT = ("all", "ungrouped")
@@ -109,9 +105,7 @@ def parse_hosts(files: Mapping[str, str]) -> Hosts:
     for group in mentioned.keys() - declared:
         allowed = "a group that stands in the inventory"
         problems.append(Problem(mentioned[group], group, None, allowed, f"add [{group}]"))
-    problems = problems or _cycles(hosts)
-    if problems:
-        raise InputError(problems)
+    refuse(problems or _cycles(hosts))
     return hosts
 
 
@@ -220,7 +214,6 @@ def _cycles(hosts: Hosts) -> list[Problem]:
             new = {child for name in new for child in hosts.groups[name].children} - inside
             inside |= new
         if group in inside:
-            return [
-                Problem(f"[{group}:children]", HIDDEN, None, "groups that are not in themselves")
-            ]
+            allowed = "groups that are not in themselves"
+            return [Problem(f"[{group}:children]", HIDDEN, None, allowed)]
     return []

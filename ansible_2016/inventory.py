@@ -1,5 +1,5 @@
 """
-The inventories of the era's Ansible playbooks, read as ours (L1).
+The inventories of the era's Ansible playbooks, read as ours.
 
 In: an inventory in INI form with the groups ``masters``, ``etcd`` and ``nodes``, and the
 ``group_vars`` and ``host_vars`` beside it or beside the playbook. Out: groups and data as
@@ -24,9 +24,11 @@ from pyinfra_kube.ansible_2016.variables import (
     referenced,
     settings,
 )
-from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem, Wrong
+from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem, Wrong, refuse
 from pyinfra_kube.cluster.networks import first_address
-from pyinfra_kube.cluster.spec import KEYS, node_name, our_name
+from pyinfra_kube.cluster.spec.aliases import our_name
+from pyinfra_kube.cluster.spec.inventory import KEYS
+from pyinfra_kube.cluster.spec.values import node_name
 
 # How a value becomes of the type that our key has; what cannot is left for the spec to refuse.
 
@@ -117,11 +119,7 @@ ROWS = (
     Row("flannel_etcd_prefix", "/{{ cluster_name }}/network"),
     Row("flannel_iface", "{{ flannel_options }}", _interface),
     Row("apiserver_flags", "{{ kube_apiserver_additional_options }}", _flags),
-    Row(
-        "controller_manager_flags",
-        "{{ kube_controller_manager_additional_options }}",
-        _flags,
-    ),
+    Row("controller_manager_flags", "{{ kube_controller_manager_additional_options }}", _flags),
     Row("scheduler_flags", "{{ kube_scheduler_additional_options }}", _flags),
     Row("kubelet_flags", "{{ kubelet_options }}", _flags),
     Row("kubelet_flags", "{{ kubelet_additional_options }}", _flags),
@@ -224,25 +222,21 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
     beside = [Path(playbooks).expanduser()] if playbooks else [above, above / "playbooks"]
     hosts = parse_hosts(dict(_inventory_files(path)))
     variables = _variables(hosts, str(path), [home, *beside])
-    found, problems = _translate(variables)
+    ours, problems = _translate(variables)
     names, more = _pyinfra_names(variables)
-    if problems or more:
-        raise InputError([*problems, *more])
+    refuse([*problems, *more])
+    members = {group: hosts.members(group) for group in hosts.groups if group != "all"}
     groups = {
-        group: [names[host] for host in hosts.members(group)]
-        for group in hosts.groups
-        if group != "all" and (group != "ungrouped" or hosts.members(group))
+        group: [names[host] for host in found]
+        for group, found in members.items()
+        if found or group != "ungrouped"
     }
     order = [*groups.get("masters", ()), *groups.get("etcd", ()), *groups.get("nodes", ())]
-    by_name = {names[host]: data for host, data in found.items()}
+    by_name = {names[host]: data for host, data in ours.items()}
     data = {name: by_name[name] for name in dict.fromkeys([*order, *by_name])}
     in_use = {name for members in groups.values() for name in members}
-    renamed = [
-        line
-        for host, name in names.items()
-        if name in in_use
-        for line in _set_node_name(host, data[name], name)
-    ]
+    used = [(host, name) for host, name in names.items() if name in in_use]
+    renamed = [line for host, name in used for line in _set_node_name(host, data[name], name)]
     missing = _set_endpoint(groups.get("masters", []), data, {n: h for h, n in names.items()})
     return AnsibleInventory(groups, data, (*renamed, *missing, *_unused(variables)))
 
@@ -288,8 +282,7 @@ def _variables(hosts: Hosts, inventory: str, folders: list[Path]) -> dict[str, V
             settings(magic, ""),
         ]
         every[host] = Variables({k: setting for layer in layers for k, setting in layer.items()})
-    if files.problems:
-        raise InputError(files.problems)
+    refuse(files.problems)
     return every
 
 
@@ -445,8 +438,8 @@ def _unused(variables: Mapping[str, Variables]) -> list[str]:
     for known in variables.values():
         for name in known:
             setting = known.setting(name)
-            why = next((why for what, why in NOT_USED.items() if re.fullmatch(what, name)), None)
-            if setting.place and (why or name not in used):
-                reason = why or "nothing here is like it"
+            other = "" if name in used else "nothing here is like it"
+            reason = next((w for what, w in NOT_USED.items() if re.fullmatch(what, name)), other)
+            if setting.place and reason:
                 lines.setdefault(name, f"{setting.place}: {setting.spelling} is not used: {reason}")
     return list(lines.values())

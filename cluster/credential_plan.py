@@ -26,7 +26,7 @@ from pyinfra_kube.cluster.credential_set import (
     client_files,
     words_in,
 )
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.identities import users
 from pyinfra_kube.cluster.spec import ClusterSpec
 
@@ -34,6 +34,8 @@ TOKEN_LETTERS = string.ascii_letters + string.digits
 TOKEN_LENGTH = 32
 # The longest common name that X.509 allows.
 LONGEST_NAME = 64
+
+_KEY = "an RSA key, whole"
 
 
 class CredentialPlan:
@@ -52,30 +54,29 @@ class CredentialPlan:
         self.changes: dict[str, str] = {}
         self.warnings: list[str] = []
 
-    def make(self, server_names: list[str], *, basic_auth: bool) -> None:
+    def make(self, server_names: list[str]) -> None:
         """
         Make what is to be made, in ``files``; ``changes`` says why, ``warnings`` what is near.
 
         + server_names: everything that a client may call the apiserver
-        + basic_auth: whether the administrator may come with a password too
         """
         self._ca()
         self._pair("server", "server", SERVER, server_names)
         self._pair("kubelet-client", "client", KUBELET_CLIENT)
         self._service_account()
         if self.spec.apiserver_approach == "https":
-            self._tokens() if self.spec.credential_kind == "token" else self._clients()
-            if basic_auth:
+            if self.spec.credential_kind == "token":
+                self._keep_words(TOKENS, users(self.spec))
+            else:
+                self._clients()
+            if self.spec.basic_auth:
                 self._keep_words(BASIC_AUTH, [ADMIN])
 
     def _ca(self) -> None:
         cert, key = self.files.get(CA_CERT), self.files.get(CA_KEY)
         if cert and not pki.readable(cert):
             again = ", or delete it: it is then made again from ca.key" if key else ""
-            allowed = "a certificate, whole"
-            raise InputError(
-                [Problem("credentials_dir", CA_CERT, None, allowed, f"restore it{again}")]
-            )
+            raise InputError([_damaged(CA_CERT, "a certificate, whole", f"restore it{again}")])
         if cert and key and pki.fits(cert, key):
             self._look_at_end(cert)
         elif not cert:
@@ -84,11 +85,11 @@ class CredentialPlan:
             try:
                 pair = pki.make_ca(name, key=key, now=self.now)
             except (ValueError, TypeError):
-                raise InputError([_damaged(CA_KEY, "restore it")]) from None
+                raise InputError([_damaged(CA_KEY, _KEY, "restore it")]) from None
             self._set(why, **{CA_CERT: pair.cert, CA_KEY: pair.key})
         elif key:
             allowed = f"the CA's own key, that of {CA_CERT}"
-            raise InputError([Problem("credentials_dir", CA_KEY, None, allowed, "restore it")])
+            raise InputError([_damaged(CA_KEY, allowed, "restore it")])
 
     def _look_at_end(self, cert: str) -> None:
         end = pki.read(cert).not_after
@@ -108,16 +109,9 @@ class CredentialPlan:
         if not ca.key:
             fix = "restore ca.key from a copy, or start with an empty credentials_dir"
             allowed = f"a folder with {CA_KEY}, for {cert} is to be {why}"
-            raise InputError([Problem("credentials_dir", f"no {CA_KEY}", None, allowed, fix)])
-        pair = pki.issue(
-            ca,
-            kind,
-            who.user,
-            organizations=who.groups,
-            names=names,
-            days=self.spec.certificate_days,
-            now=self.now,
-        )
+            raise InputError([_damaged(f"no {CA_KEY}", allowed, fix)])
+        days = self.spec.certificate_days
+        pair = pki.issue(ca, kind, who.user, who.groups, names, days=days, now=self.now)
         self._set(why, **{cert: pair.cert, key: pair.key})
 
     def _why(self, cert: str | None, key: str | None, who: User, names: frozenset[str]) -> str:
@@ -131,7 +125,8 @@ class CredentialPlan:
         old = pki.read(cert)
         if (old.common_name, set(old.organizations)) != (who.user, set(who.groups)):
             return f"re-issued, it names {old.common_name} and not {who.user}"
-        reasons = _new_names(names - old.names) + _gone_names(old.names - names)
+        reasons = [f"{name} is a new name" for name in sorted(names - old.names)]
+        reasons += [f"{name} is no name of it any more" for name in sorted(old.names - names)]
         if reasons:
             return f"re-issued, {', '.join(reasons)}"
         return self._near_end(old.not_after)
@@ -155,12 +150,9 @@ class CredentialPlan:
             public = pki.public_key(key)
         except (ValueError, TypeError):
             fix = "restore it, or delete it: service accounts' tokens then end"
-            raise InputError([_damaged(SERVICE_ACCOUNT_KEY, fix)]) from None
+            raise InputError([_damaged(SERVICE_ACCOUNT_KEY, _KEY, fix)]) from None
         if self.files.get(SERVICE_ACCOUNT_PUB) != public:
             self._set(f"made from {SERVICE_ACCOUNT_KEY}", **{SERVICE_ACCOUNT_PUB: public})
-
-    def _tokens(self) -> None:
-        self._keep_words(TOKENS, users(self.spec))
 
     def _keep_words(self, file: str, whose: Iterable[User]) -> None:
         """Keep one secret word for each user, and none for whoever is gone."""
@@ -174,13 +166,10 @@ class CredentialPlan:
             self._set(why or "in another order", **{file: json.dumps(new, indent=1) + "\n"})
 
     def _clients(self) -> None:
-        long = [who for who in users(self.spec) if len(who.user) > LONGEST_NAME]
-        if long:
-            allowed = f"at most {LONGEST_NAME} characters in a certificate"
-            fix = 'a shorter hostname_override, or credential_kind = "token"'
-            raise InputError(
-                Problem("hostname_override", who.user, None, allowed, fix) for who in long
-            )
+        long = [who.user for who in users(self.spec) if len(who.user) > LONGEST_NAME]
+        allowed = f"at most {LONGEST_NAME} characters in a certificate"
+        fix = 'a shorter hostname_override, or credential_kind = "token"'
+        refuse(Problem("hostname_override", user, None, allowed, fix) for user in long)
         for who in users(self.spec):
             self._pair(client_files(who)[0].removesuffix(".crt"), "client", who)
 
@@ -196,7 +185,7 @@ def server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
     + spec: the cluster
     + plan: its addresses
     """
-    masters = [name for host in spec.control_plane for name in (host.name, host.hostname_override)]
+    hosts = [name for host in spec.control_plane for name in (host.name, host.hostname_override)]
     addresses = [plan.addresses.get(host.name) for host in spec.control_plane]
     service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     names = [
@@ -205,7 +194,7 @@ def server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
         "127.0.0.1",
         *service,
         f"{service[-1]}.{spec.cluster_domain}",
-        *masters,
+        *hosts,
     ]
     return list(dict.fromkeys(names))
 
@@ -214,13 +203,5 @@ def _token() -> str:
     return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(TOKEN_LENGTH))
 
 
-def _damaged(file: str, fix: str) -> Problem:
-    return Problem("credentials_dir", file, None, "an RSA key, whole", fix)
-
-
-def _new_names(names: Iterable[str]) -> list[str]:
-    return [f"{name} is a new name" for name in sorted(names)]
-
-
-def _gone_names(names: Iterable[str]) -> list[str]:
-    return [f"{name} is no name of it any more" for name in sorted(names)]
+def _damaged(file: str, allowed: str, fix: str) -> Problem:
+    return Problem("credentials_dir", file, None, allowed, fix)

@@ -22,13 +22,8 @@ SERVICE_ACCOUNT_KEY, SERVICE_ACCOUNT_PUB = "service-account.key", "service-accou
 TOKENS, BASIC_AUTH = "tokens.json", "basic_auth.json"
 
 ON_CONTROL_PLANE_HOSTS = (
-    CA_CERT,
-    "server.crt",
-    "server.key",
-    "kubelet-client.crt",
-    "kubelet-client.key",
-    SERVICE_ACCOUNT_PUB,
-    SERVICE_ACCOUNT_KEY,
+    *(CA_CERT, "server.crt", "server.key", "kubelet-client.crt", "kubelet-client.key"),
+    *(SERVICE_ACCOUNT_PUB, SERVICE_ACCOUNT_KEY),
 )
 """The store's files that a control-plane host holds too."""
 
@@ -49,7 +44,6 @@ class Credentials:
     warnings: tuple[str, ...]
     new: bool
     _files: Mapping[str, str] = field(repr=False)
-    _basic_auth: bool = field(default=False, repr=False)
 
     @property
     def ca_cert(self) -> str:
@@ -66,18 +60,14 @@ class Credentials:
         """The apiserver's file of tokens; ``None`` where users have certificates."""
         if self.spec.credential_kind != "token":
             return None
-        tokens = self._tokens
-        return _csv(
-            [tokens[who.name], who.user, who.name, ",".join(who.groups)] for who in users(self.spec)
-        )
+        return _csv(self._tokens, users(self.spec))
 
     @property
     def basic_auth_csv(self) -> str | None:
         """The apiserver's file of passwords, where it was asked for."""
-        if not self._basic_auth:
+        if not self.spec.basic_auth:
             return None
-        password = words_in(self._files, BASIC_AUTH)[ADMIN.name]
-        return _csv([[password, ADMIN.user, ADMIN.name, ",".join(ADMIN.groups)]])
+        return _csv(words_in(self._files, BASIC_AUTH), [ADMIN])
 
     def kubeconfig(self, component: str, host: str | None = None) -> str:
         """
@@ -168,8 +158,10 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _csv(rows: Iterable[list[str]]) -> str:
+def _csv(words: Mapping[str, str], whose: Iterable[User]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(row if row[-1] else row[:-1] for row in rows)
+    for who in whose:
+        groups = [",".join(who.groups)] if who.groups else []
+        writer.writerow([words[who.name], who.user, who.name, *groups])
     return text.getvalue()

@@ -31,6 +31,8 @@ class CredentialStore:
 
     + folder: where it is; it need not be there yet
 
+    Raises ``InputError`` when a file of it cannot be read.
+
     ```
     store = CredentialStore("inventories/kubernetes-credentials")
     credentials = store.plan(spec, plan)
@@ -41,42 +43,25 @@ class CredentialStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser().absolute()
-        self._stored: dict[str, str] = {}
-        self._planned: dict[str, str] = {}
-        self._changes: dict[str, str] = {}
-        self.load()
-
-    def load(self) -> None:
-        """
-        Read the folder, and forget what was planned and not saved.
-
-        Raises ``InputError`` when a file cannot be read.
-        """
         self._stored = _read_folder(self.folder)
         self._planned = dict(self._stored)
-        self._changes = {}
+        self._changes: dict[str, str] = {}
 
     def plan(
-        self,
-        spec: ClusterSpec,
-        plan: AddressPlan,
-        *,
-        basic_auth: bool = False,
-        now: datetime | None = None,
+        self, spec: ClusterSpec, plan: AddressPlan, now: datetime | None = None
     ) -> Credentials:
         """
         Give every credential of a cluster; what the store lacks is made, in memory only.
 
         + spec: the cluster
         + plan: its addresses
-        + basic_auth: whether administrators may come with a password too (up to 1.18)
         + now: the time; by default the present
 
         A second call gives the same. Raises ``InputError`` when something is to be issued and the
         store holds a CA without its key, and for a node name too long for a certificate.
         """
         maker = CredentialPlan(spec, self._planned, now or datetime.now(timezone.utc))
-        maker.make(server_names(spec, plan), basic_auth=basic_auth)
+        maker.make(server_names(spec, plan))
         self._planned = maker.files
         self._changes.update(maker.changes)
         return Credentials(
@@ -85,7 +70,6 @@ class CredentialStore:
             warnings=tuple(maker.warnings),
             new=not self._stored,
             _files=maker.files,
-            _basic_auth=basic_auth,
         )
 
     def save(self) -> list[str]:
@@ -99,9 +83,12 @@ class CredentialStore:
         if new:
             with _locked(self.folder):
                 if _read_folder(self.folder) != self._stored:
-                    raise InputError([_changed_meanwhile(self.folder)])
+                    allowed = "a folder that only one run writes; another one wrote it meanwhile"
+                    folder = str(self.folder)
+                    problem = Problem("credentials_dir", folder, None, allowed, "run again")
+                    raise InputError([problem])
                 for name in sorted(new, key=_save_order):
-                    _write(self.folder / name, new[name])
+                    write_whole(self.folder / name, new[name])
         else:
             _close_to_others(self.folder)
         self._stored, self._changes = dict(self._planned), {}
@@ -109,11 +96,7 @@ class CredentialStore:
 
 
 def compare_with_hosts(
-    credentials: Credentials,
-    folder: str | Path,
-    fingerprints: Mapping[str, str],
-    *,
-    replace: bool = False,
+    credentials: Credentials, folder: str | Path, fingerprints: Mapping[str, str]
 ) -> list[Problem]:
     """
     Name the hosts that hold a CA which the store does not know: it was lost, or is another's.
@@ -121,7 +104,6 @@ def compare_with_hosts(
     + credentials: what the store gives
     + folder: where the store is
     + fingerprints: host → SHA-256 of the CA certificate that it holds, for those that hold one
-    + replace: whether these hosts are to get the store's credentials all the same
 
     ```
     compare_with_hosts(credentials, store.folder, {"master": "ab12…"})
@@ -137,11 +119,10 @@ def compare_with_hosts(
         "replace_credentials = True: every host then gets new credentials and service accounts' "
         "tokens end"
     )
-    problems = [
+    return [
         Problem("credentials_dir", str(folder), ", ".join(hosts), allowed.format(ca[:16]), fix)
         for ca, hosts in strange.items()
     ]
-    return [] if replace else problems
 
 
 def _read_folder(folder: Path) -> dict[str, str]:
@@ -175,7 +156,7 @@ def _locked(folder: Path) -> Iterator[None]:
         for rest in folder.rglob(f"{UNFINISHED}*"):
             rest.unlink()
         if not (folder / ".gitignore").exists():
-            _write(folder / ".gitignore", "*\n")
+            write_whole(folder / ".gitignore", "*\n")
         yield
 
 
@@ -184,8 +165,13 @@ def _save_order(name: str) -> tuple[bool, bool, str]:
     return name != CA_KEY, not name.endswith(".key"), name
 
 
-def _write(path: Path, text: str) -> None:
-    """Put a file in its place whole, closed to others from its first byte."""
+def write_whole(path: Path, text: str) -> None:
+    """
+    Put a file in its place whole, closed to others from its first byte.
+
+    + path: in a folder that is there
+    + text: ASCII
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with open(handle, "w", encoding="ascii") as file:
@@ -203,8 +189,3 @@ def _close_to_others(folder: Path) -> None:
         mode = 0o700 if path.is_dir() else 0o600
         if path.exists() and path.stat().st_mode & 0o777 != mode:
             path.chmod(mode)
-
-
-def _changed_meanwhile(folder: Path) -> Problem:
-    allowed = "a folder that only one run writes; another one wrote it meanwhile"
-    return Problem("credentials_dir", str(folder), None, allowed, "run again")

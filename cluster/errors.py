@@ -57,6 +57,16 @@ class InputError(ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def refuse(problems: Iterable[Problem]) -> None:
+    """
+    Raise ``InputError`` where there are problems.
+
+    + problems: every one of them; none is fine
+    """
+    if found := list(problems):
+        raise InputError(found)
+
+
 class Wrong(ValueError):
     """
     A value is wrong, said by who does not know whose value it is.

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.rows import Component
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.releases import flags_setting
 
 Variables = dict[str, str]
@@ -107,27 +107,18 @@ def _shared(variable: str, flags: Mapping[str, Mapping[str, str]]) -> str:
 def _own(component: Component, flags: Mapping[str, str]) -> Variables:
     left = dict(flags)
     variables = {}
-    for variable in component.variables:
-        name = next((flag for flag in variable.flags if flag in left), None)
-        variables[variable.name] = left.pop(name) if name else ""
+    for variable, held in component.variables.items():
+        flag = next((flag for flag in held if flag in left), "")
+        variables[variable] = left.pop(flag, "")
     return {**variables, component.other_flags: " ".join(left.values())}
 
 
 def _by_name(component: str, line: Sequence[str]) -> dict[str, str]:
-    for word in line:
-        _checked(component, word)
-    return {_name(word): word for word in line}
-
-
-def _name(word: str) -> str:
-    return word.lstrip("-").partition("=")[0]
+    allowed = "a flag without spaces, quotes, backslashes and dollar signs"
+    wrong = [word for word in line if not _PLAIN.fullmatch(word)]
+    refuse(Problem(flags_setting(component), word, None, allowed) for word in wrong)
+    return {word.lstrip("-").partition("=")[0]: word for word in line}
 
 
 # What systemd and a shell read alike between double quotes, split at spaces.
 _PLAIN = re.compile(r"""[^\s"'\\$`]+""")
-
-
-def _checked(component: str, word: str) -> None:
-    if not _PLAIN.fullmatch(word):
-        allowed = "a flag without spaces, quotes, backslashes and dollar signs"
-        raise InputError([Problem(flags_setting(component), word, None, allowed)])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.components import COMPONENTS, CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.components.common import ADMIN
-from pyinfra_kube.cluster.components.rows import Role, User
+from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.spec import ClusterSpec
 
-
-def _asking(role: Role) -> tuple[str, ...]:
-    return tuple(name for name, one in COMPONENTS.items() if one.role == role and one.users)
-
-
-ON_CONTROL_PLANE = _asking("control_plane")
-ON_NODES = _asking("node")
+_ASKING = [name for name, one in COMPONENTS.items() if one.users]
+ON_CONTROL_PLANE = [name for name in _ASKING if name in CONTROL_PLANE_COMPONENTS]
+ON_NODES = [name for name in _ASKING if name in NODE_COMPONENTS]
 """The components that ask the apiserver."""
 
 

@@ -49,14 +49,12 @@ def image(
     Image('gcr.io/…/hyperkube:v1.3.10', archive='hyperkube', command=['/hyperkube', 'apiserver'])
     ```
     """
+    archive, command = part, [f"/usr/local/bin/{part}"]
     # Only what Kubernetes itself brings is in it.
-    all_in_one = release.fact("hyperkube") if hyperkube and part.startswith("kube") else None
-    if all_in_one:
-        tag = f"{all_in_one}:v{release.version}"
+    if hyperkube and part.startswith("kube") and True in release.fact("hyperkube"):
+        archive = "hyperkube"
         command = ["/hyperkube", part.removeprefix(release.fact("hyperkube_strips"))]
-    else:
-        etcd = f"etcd:{etcd_version or release.etcd_version}"
-        others = {"etcd": etcd, "pause": release.fact("pause")}
-        tag = others.get(part, f"{part}:v{release.version}")
-        command = [f"/usr/local/bin/{part}"]
-    return Image(f"{release.fact('registry')}/{tag}", all_in_one or part, command)
+    etcd = f"etcd:{etcd_version or release.etcd_version}"
+    others = {"etcd": etcd, "pause": release.fact("pause")}
+    tag = others.get(archive, f"{archive}:v{release.version}")
+    return Image(f"{release.fact('registry')}/{tag}", archive, command)

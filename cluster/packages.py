@@ -14,21 +14,19 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.releases import covers, minor_of
 
 Spans = dict[str, list[str]]
 
 # What can be set where a distribution does not ship a part: (setting, what to do).
 _RPMS = 'give RPM files or URLs, with package_source = "rpm"'
+_FLANNELD = "give the URL of a flanneld, or a folder with it, or a flannel RPM in rpm_files"
 CHOICES = {
     "control-plane": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "node": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "client": ("kubernetes_source", "give a release's folder or URL"),
-    "flannel": (
-        "flannel_source",
-        "give the URL of a flanneld, or a folder with it, or a flannel RPM in rpm_files",
-    ),
+    "flannel": ("flannel_source", _FLANNELD),
 }
 OTHERWISE = ("rpm_files", _RPMS)
 
@@ -97,8 +95,7 @@ def packages_for(
         allowed = f"{LINES}: what {system} {release} has packages of"
         fix = CHOICES.get(named[0], OTHERWISE)[1]
         problems.append(Problem("kubernetes_version", kubernetes_version, None, allowed, fix))
-    if problems:
-        raise InputError(problems)
+    refuse(problems)
     return list(dict.fromkeys(name for names in found.values() for name in names))
 
 

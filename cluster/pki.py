@@ -7,7 +7,7 @@ RSA 2048 with SHA-256, and keys in PKCS #1, because the releases of 2016 read no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 
@@ -21,10 +21,7 @@ CA_DAYS = 3650
 # Hosts' clocks may lag behind; Go refuses a certificate that is not valid yet.
 BACKDATED = timedelta(hours=1)
 
-USAGES = {
-    "server": ExtendedKeyUsageOID.SERVER_AUTH,
-    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
-}
+USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,7 @@ class KeyPair:
     """
 
     cert: str
-    key: str
-
-    def __repr__(self) -> str:
-        return f"KeyPair(cert={self.cert!r}, key=(not shown))"
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -90,19 +84,16 @@ def make_ca(name: str, *, key: str | None = None, now: datetime | None = None) -
     """
     key = key or make_key()
     own = _read_key(key)
-    builder = _builder(_name(name, ()), _name(name, ()), own, now or _now(), None, CA_DAYS)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(ca=True), critical=True)
-    return KeyPair(_cert_text(builder.sign(own, hashes.SHA256())), key)
+    return KeyPair(_sign(_builder(_name(name, ()), own, None, CA_DAYS, now), own), key)
 
 
 def issue(
     ca: KeyPair,
     kind: str,
     common_name: str,
-    *,
     organizations: Iterable[str] = (),
     names: Iterable[str] = (),
+    *,
     days: int = 365,
     now: datetime | None = None,
 ) -> KeyPair:
@@ -124,19 +115,14 @@ def issue(
     signer, ca_cert = _read_key(ca.key), _read_cert(ca.cert)
     key = make_key()
     subject = _name(common_name, organizations)
-    end = ca_cert.not_valid_after_utc
-    builder = _builder(subject, ca_cert.subject, _read_key(key), now or _now(), end, days)
-    builder = builder.add_extension(
-        x509.BasicConstraints(ca=False, path_length=None), critical=True
-    )
-    builder = builder.add_extension(_key_usage(ca=False), critical=True)
+    builder = _builder(subject, _read_key(key), ca_cert, days, now)
     builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[kind]]), critical=False)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     builder = builder.add_extension(authority, critical=False)
     sans = [_general_name(name) for name in dict.fromkeys(names)]
     if sans:
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
-    return KeyPair(_cert_text(builder.sign(signer, hashes.SHA256())), key)
+    return KeyPair(_sign(builder, signer), key)
 
 
 def read(cert: str) -> Certificate:
@@ -204,25 +190,28 @@ def fits(cert: str, key: str) -> bool:
         return False
 
 
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
 def _builder(
     subject: x509.Name,
-    issuer: x509.Name,
     key: rsa.RSAPrivateKey,
-    now: datetime,
-    latest: datetime | None,
+    ca: x509.Certificate | None,
     days: int,
+    now: datetime | None,
 ) -> x509.CertificateBuilder:
+    """What a CA is to sign; without one it is a CA's own certificate."""
+    now = now or datetime.now(timezone.utc)
     end = now + timedelta(days=days)
-    builder = x509.CertificateBuilder(subject_name=subject, issuer_name=issuer)
-    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - BACKDATED)
-    builder = builder.not_valid_after(min(end, latest) if latest else end)
+    builder = x509.CertificateBuilder(ca.subject if ca else subject, subject, key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - BACKDATED)
+    builder = builder.not_valid_after(min(end, ca.not_valid_after_utc) if ca else end)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    return builder.add_extension(identifier, critical=False)
+    constraints = x509.BasicConstraints(ca=not ca, path_length=None)
+    builder = builder.add_extension(identifier, critical=False)
+    builder = builder.add_extension(constraints, critical=True)
+    return builder.add_extension(_key_usage(ca=not ca), critical=True)
+
+
+def _sign(builder: x509.CertificateBuilder, key: rsa.RSAPrivateKey) -> str:
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:
@@ -294,13 +283,6 @@ def _read_key(text: str, primes: bool = True) -> rsa.RSAPrivateKey:
     return key
 
 
-def _cert_text(cert: x509.Certificate) -> str:
-    return cert.public_bytes(serialization.Encoding.PEM).decode()
-
-
 def _key_text(key: rsa.RSAPrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    ).decode()
+    form, encryption = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, encryption).decode()

@@ -25,16 +25,6 @@ Minor = tuple[int, int]
 Value = TypeVar("Value")
 
 CHOICES = {
-    "apiserver_approach": "apiserver_approaches",
-    "basic_auth": "basic_auth_choices",
-    "bridge_approach": "bridge_approaches",
-    "cloud_provider": "cloud_providers",
-    "hyperkube": "hyperkube_choices",
-    "log_to_host": "log_to_host",
-}
-"""Settings of which a release takes only some values, and the fact that lists these."""
-
-FIXES = {
     "apiserver_approach": 'use "https": from 1.20 on an apiserver has no port without TLS',
     "basic_auth": "leave it unset: from 1.19 on an apiserver takes no passwords",
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
@@ -42,6 +32,7 @@ FIXES = {
     "hyperkube": "leave it unset: each component has an image of its own",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
 }
+"""Settings of which a release takes only the values that its data lists, and the way out."""
 
 
 @cache
@@ -166,9 +157,7 @@ class Release:
 
         + name: such as ``"registry"``
         """
-        return next(
-            value for span, value in _data("releases")[name].items() if covers(span, self.minor)
-        )
+        return value_at(_data("releases")[name], self.minor)
 
     # Software
 
@@ -220,7 +209,7 @@ class Release:
         + flag: without leading dashes
         + etcd_version: for the component "etcd"; by default the one that the release names
         """
-        row = _flags(component).get(flag)
+        row = _data("flags")[component].get(flag)
         return row is not None and covers(row["in"], self.line_of(component, etcd_version))
 
     def check_flags(
@@ -260,9 +249,9 @@ class Release:
         ```
         """
         problems = [
-            _not_allowed(key, settings[key], self.fact(fact), self, FIXES[key])
-            for key, fact in CHOICES.items()
-            if settings.get(key) is not None and settings[key] not in self.fact(fact)
+            _not_allowed(key, settings[key], self.fact(key), self, fix)
+            for key, fix in CHOICES.items()
+            if settings.get(key) is not None and settings[key] not in self.fact(key)
         ]
         problems += self._check_modes(settings)
         etcd = settings.get("etcd_version")
@@ -295,13 +284,8 @@ class Release:
         return minor_of(etcd_version or self.etcd_version) if component == "etcd" else self.minor
 
 
-def _flags(component: str) -> dict[str, dict[str, Any]]:
-    flags: dict[str, dict[str, Any]] = _data("flags")[component]
-    return flags
-
-
 def _check_flag(component: str, flag: str, value: object, line: Minor) -> Problem | None:
-    row = _flags(component).get(flag)
+    row = _data("flags")[component].get(flag)
     if row is None:
         return _unknown_flag(component, flag, line)
     key, release = flags_setting(component), f"{component} {_dotted(line)}"
@@ -309,10 +293,9 @@ def _check_flag(component: str, flag: str, value: object, line: Minor) -> Proble
         return Problem(key, flag, None, f"a flag of {release}", _instead(row))
     takes = value_at(row.get("values", {}), line)
     if value is not None and takes is not None and str(value) not in takes:
-        allowed = ", ".join(word or '""' for word in takes)
-        return Problem(
-            key, f"{flag}={value}", None, f"{flag}: {allowed} ({release})", _instead(row)
-        )
+        words = ", ".join(word or '""' for word in takes)
+        allowed = f"{flag}: {words} ({release})"
+        return Problem(key, f"{flag}={value}", None, allowed, _instead(row))
     return None
 
 
@@ -330,7 +313,7 @@ def _unknown_flag(component: str, flag: str, line: Minor) -> Problem | None:
     known = [name for spans, names in rows if covers(spans, line) for name in names.split()]
     if flag in known:
         return None
-    known += [name for name, row in _flags(component).items() if covers(row["in"], line)]
+    known += [name for name, row in _data("flags")[component].items() if covers(row["in"], line)]
     near = difflib.get_close_matches(flag, known, 1)
     fix = f"did you mean {near[0]}?" if near else "leave it out"
     allowed = f"a flag of {component} {_dotted(line)}"
@@ -352,11 +335,9 @@ def _unknown_release(version: object, match: re.Match[str] | None, known: list[s
     allowed = f'a release of {known[0]} … {known[-1]} with all three numbers, such as "1.20.2"'
     if match and match[1] in known:
         return Problem("kubernetes_version", version, None, allowed, f'write "{match[1]}.0"')
-    wanted = minor_of(match[1]) if match else None
-    near = sorted(known, key=lambda line: _distance(minor_of(line), wanted))[:2] if wanted else []
-    fix = f"nearest known: {', '.join(sorted(near, key=minor_of))}" if near else None
+    fix = None
+    if match:
+        _, minor = minor_of(match[1])
+        near = sorted(known, key=lambda line: abs(minor_of(line)[1] - minor))[:2]
+        fix = f"nearest known: {', '.join(sorted(near, key=minor_of))}"
     return Problem("kubernetes_version", version, None, allowed, fix)
-
-
-def _distance(one: Minor, other: Minor | None) -> tuple[int, int]:
-    return (abs(one[0] - other[0]), abs(one[1] - other[1])) if other else (0, 0)

@@ -15,11 +15,11 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.deploys.phases import kube_proxy, kubelet
-from pyinfra_kube.deploys.phases.container_runtime import options
+from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
 from pyinfra_kube.deploys.phases.fedora_flannel import BINARY as FLANNELD
-from pyinfra_kube.deploys.phases.fedora_flannel import api
-from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.phases.pod_network import set_routes
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import read
@@ -61,33 +61,24 @@ def remove_nodes() -> None:
         _warn_of_absent(cluster)
     if cluster.host_spec.name in cluster.spec.remove_nodes:
         leave(cluster)
-    elif cluster.spec.network == "routes":
-        gone = {cluster.plan.nodes[name].pod_cidr for name in cluster.spec.remove_nodes}
-        routes.routes(
-            name="Route to the pods of the other nodes",
-            routes=[
-                routes.Route(pods_, via=via)
-                for pods_, via in cluster.plan.routes(cluster.host_spec.name)
-                if pods_ not in gone
-            ],
-        )
+    elif not cluster.on_flannel:
+        set_routes(cluster, gone=cluster.spec.remove_nodes)
     # An operation of all hosts: a kubelet or flanneld that still runs would register again.
     verify.barrier(name="Wait until the nodes have stopped", at=None)
     if cluster.is_first_control_plane:
+        gone = [cluster.spec.host(name).hostname_override for name in cluster.spec.remove_nodes]
         nodes.node_objects(
             name="Delete the nodes' objects",
-            absent=[
-                cluster.spec.host(name).hostname_override for name in cluster.spec.remove_nodes
-            ],
+            absent=gone,
             kubectl=_kubectl(),
             kubeconfig=ADMIN,
         )
-    if cluster.spec.network == "flannel" and cluster.host_spec.name == _lease_host(cluster):
+    if _deletes_leases(cluster):
         etcd.keys(
             name="Delete the nodes' leases",
             keys=[etcd.Key(path, "", present=False) for path in leases],
-            endpoints=[_endpoint(cluster)],
-            api=api(cluster),
+            endpoints=[cluster.local_etcd],
+            api=cluster.flannel_api,
         )
 
     known = cluster.book.read()
@@ -105,13 +96,12 @@ def remove_nodes() -> None:
 def leave(cluster: Cluster) -> None:
     """Stop and remove what makes the current host a node. docker stays, with its own network."""
 
-    on_flannel = cluster.spec.network == "flannel"
-    units = [*UNITS, *(["flanneld.service"] if on_flannel else [])]
+    units = [*UNITS, *(["flanneld.service"] if cluster.on_flannel else [])]
     services.services(
         name="Stop the node's services",
         units=[services.Unit(name, running=False, enabled=False) for name in units],
     )
-    if on_flannel:
+    if cluster.on_flannel:
         docker_on_flannel.flannel_absent(
             name="Remove flannel's network", network=cluster.spec.flannel_network
         )
@@ -130,7 +120,7 @@ def leave(cluster: Cluster) -> None:
         present=False,
         runtime=cluster.runtime.name,
     )
-    if not on_flannel:
+    if not cluster.on_flannel:
         leave_bridge(cluster)
 
 
@@ -139,7 +129,7 @@ def leave_bridge(cluster: Cluster) -> None:
 
     iptables.masquerade(
         name="Remove the masquerade of the pods' network",
-        cluster_cidr=cluster.plan.cluster_cidr,
+        cluster_cidr=cluster.spec.cluster_cidr,
         present=False,
         runtime=cluster.runtime.name,
     )
@@ -151,11 +141,8 @@ def leave_bridge(cluster: Cluster) -> None:
     )
     bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
     # A host that was installed anew has no docker.
-    if cluster.host_facts[cluster.host_spec.name].docker:
-        services.services(
-            name="Run docker",
-            units=[services.Unit(cluster.runtime.unit, config=docker.CONFIG)],
-        )
+    if cluster.own_facts.docker:
+        run_docker(cluster)
 
 
 def _check(cluster: Cluster) -> None:
@@ -177,8 +164,7 @@ def _recorded(cluster: Cluster) -> list[str]:
     Raises ``DeployError`` for all hosts where they cannot be read.
     """
 
-    absent = _needed(cluster) - {host.name for host in ctx_state.get().active_hosts}
-    if absent:
+    if absent := _needed(cluster) - _active():
         reasons = [f"{name} takes no part in this run" for name in sorted(absent)]
         raise _refusal(", ".join(reasons))
     try:
@@ -186,25 +172,23 @@ def _recorded(cluster: Cluster) -> list[str]:
             states = read(Nodes, kubectl=_kubectl(), kubeconfig=ADMIN, server="")
             if states.status != "ok":
                 raise FactError(states.reason or "kubectl is not installed")
-        on_flannel = cluster.spec.network == "flannel"
-        return (
-            _leases(cluster)
-            if on_flannel and cluster.host_spec.name == _lease_host(cluster)
-            else []
-        )
+        return _leases(cluster) if _deletes_leases(cluster) else []
     except FactError as error:
         raise _refusal(f"{cluster.host_spec.name}: {error}") from error
 
 
 def _warn_of_absent(cluster: Cluster) -> None:
-    active = {host.name for host in ctx_state.get().active_hosts}
-    for name in cluster.spec.remove_nodes:
-        if name not in active:
-            logger.warning(
-                f"{name} takes no part in this run: nothing is stopped there, and its pod CIDR may "
-                "be given to another node. Run this again when it can be reached, or never start "
-                "it again as it is"
-            )
+    active = _active()
+    for name in (name for name in cluster.spec.remove_nodes if name not in active):
+        logger.warning(
+            f"{name} takes no part in this run: nothing is stopped there, and its pod CIDR may be "
+            "given to another node. Run this again when it can be reached, or never start it again "
+            "as it is"
+        )
+
+
+def _active() -> set[str]:
+    return {host.name for host in ctx_state.get().active_hosts}
 
 
 def _refusal(why: str) -> DeployError:
@@ -216,12 +200,14 @@ def _refusal(why: str) -> DeployError:
 def _needed(cluster: Cluster) -> set[str]:
     """The hosts that delete nodes' objects and leases."""
 
-    of_leases = {_lease_host(cluster)} if cluster.spec.network == "flannel" else set()
+    of_leases = {cluster.spec.etcd_members[0].name} if cluster.on_flannel else set()
     return {cluster.spec.control_plane[0].name} | of_leases
 
 
-def _lease_host(cluster: Cluster) -> str:
-    return cluster.spec.etcd_members[0].name
+def _deletes_leases(cluster: Cluster) -> bool:
+    """Whether the current host is the one that deletes leases."""
+
+    return cluster.on_flannel and cluster.host_spec == cluster.spec.etcd_members[0]
 
 
 def _failed(cluster: Cluster) -> bool:
@@ -239,22 +225,16 @@ def _kubectl() -> str:
 def _leases(cluster: Cluster) -> list[str]:
     """The keys of the leases that the nodes hold."""
 
-    prefix, endpoints = cluster.spec.flannel_etcd_prefix, [_endpoint(cluster)]
-    found = read(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(cluster))
+    prefix, endpoints = cluster.spec.flannel_etcd_prefix, [cluster.local_etcd]
+    found = read(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=cluster.flannel_api)
     if found.status != "ok":
-        raise FactError(trouble(found.status, found.said, endpoints, api(cluster)))
-    addresses = {cluster.plan.addresses[name] for name in cluster.spec.remove_nodes}
+        raise FactError(trouble(found.status, found.said, endpoints, cluster.flannel_api))
+    hosts = [cluster.spec.host(name) for name in cluster.spec.remove_nodes]
+    addresses = {cluster.plan.addresses[host.name] for host in hosts}
     # flanneld may use another interface than the one that we reach the host by.
-    seen = [
-        cluster.host_facts[name] for name in cluster.spec.remove_nodes if name in cluster.host_facts
-    ]
-    addresses |= {address for host in seen for address in host.addresses}
+    addresses |= {one for _, seen in told(hosts, cluster.host_facts) for one in seen.addresses}
     leases = lease_states(found, prefix).leases
     return [lease.key for lease in leases if lease.public_ip in addresses]
-
-
-def _endpoint(cluster: Cluster) -> str:
-    return f"http://127.0.0.1:{cluster.spec.etcd_client_port}"
 
 
 if "__name__" not in globals():

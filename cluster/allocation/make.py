@@ -8,11 +8,12 @@ from netaddr import IPAddress, IPNetwork
 
 from pyinfra_kube.cluster.allocation.plan import AddressPlan, NodeAddresses
 from pyinfra_kube.cluster.allocation.shares import Shares
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.networks import DOCKER_DEFAULT, overlap, usable_pods
-from pyinfra_kube.cluster.spec import ClusterSpec, hosts_with_endpoint
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.cluster.spec.checks import hosts_with_endpoint
 from pyinfra_kube.cluster.spec.range_checks import address_warnings
-from pyinfra_kube.cluster.spec.ranges import hosts_within, in_the_way, node_capacity, ranges_of
+from pyinfra_kube.cluster.spec.ranges import in_the_way, node_capacity, ranges_of
 
 
 def make_plan(
@@ -20,7 +21,6 @@ def make_plan(
     current: Mapping[str, str] | None = None,
     recorded: Mapping[str, str] | None = None,
     networks: Mapping[str, list[str]] | None = None,
-    addresses: Mapping[str, str] | None = None,
     services: Mapping[str, str] | None = None,
     held: Mapping[str, Sequence[str]] | None = None,
 ) -> AddressPlan:
@@ -35,7 +35,6 @@ def make_plan(
     + current: host → the pod CIDR (or the bridge's address with its length) that it has now
     + recorded: host → the pod CIDR of an earlier plan
     + networks: host → the networks it is on, without the cluster's own (docker0, flannel.1 …)
-    + addresses: host → its address, for those whose inventory data does not tell
     + services: host → the range that its apiserver gives to services now
     + held: host → every address that it has, where hosts told
 
@@ -48,19 +47,13 @@ def make_plan(
     ```
     """
     current, recorded, networks = current or {}, recorded or {}, networks or {}
-    known = {host.name: (addresses or {}).get(host.name) or host.address for host in spec.hosts}
+    known = {host.name: host.address for host in spec.hosts}
     shares = _share_out(spec, current, recorded)
     problems, warnings = _check_networks(spec, networks, current)
-    problems += hosts_within(spec, addresses or {}) + shares.problems
     moved = _moved_services(spec, services or {})
-    problems += [] if spec.allow_network_change else moved
-    if problems:
-        raise InputError(problems)
-    nodes = {
-        name: _node_addresses(name, known[name], shares.network(name))
-        for name in shares.names
-        if name in shares.given
-    }
+    refuse([*problems, *shares.problems, *([] if spec.allow_network_change else moved)])
+    given = [name for name in shares.names if name in shares.given]
+    nodes = {name: _node_addresses(name, known[name], shares.network(name)) for name in given}
     return AddressPlan(
         spec=spec,
         nodes=nodes,
@@ -96,27 +89,20 @@ def _share_out(
 
 
 def _node_addresses(name: str, address: str | None, network: IPNetwork) -> NodeAddresses:
-    bridge = str(network[1])
-    return NodeAddresses(
-        name=name,
-        address=address,
-        pod_cidr=str(network),
-        bridge_address=f"{bridge}/{network.prefixlen}",
-        bridge_ip=bridge,
-        pods=usable_pods(network.prefixlen),
-    )
+    bridge, pods = f"{network[1]}/{network.prefixlen}", usable_pods(network.prefixlen)
+    return NodeAddresses(name, address, str(network), bridge, pods)
 
 
 def _check_networks(
     spec: ClusterSpec, networks: Mapping[str, list[str]], current: Mapping[str, str]
 ) -> tuple[list[Problem], list[str]]:
     """A host's own network in a range of the cluster, but for what the cluster put there."""
-    ours = {IPNetwork(text).cidr for text in current.values()}
+    # A network of no length is every address.
+    ignored = {IPNetwork("0.0.0.0/0"), *(IPNetwork(text).cidr for text in current.values())}
     hosts: dict[IPNetwork, list[str]] = {}
     for host, texts in networks.items():
-        for network in {IPNetwork(text).cidr for text in texts} - ours:
-            if network.prefixlen:
-                hosts.setdefault(network, []).append(host)
+        for network in {IPNetwork(text).cidr for text in texts} - ignored:
+            hosts.setdefault(network, []).append(host)
     problems, warnings = [], []
     for network in sorted(hosts):
         names = ", ".join(hosts[network])

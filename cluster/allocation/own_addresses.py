@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from netaddr import IPAddress, IPNetwork
 
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.networks import special
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.ranges import ranges_of
@@ -58,7 +58,9 @@ def choose_addresses(
         candidates = [
             text
             for text in one.links
-            if everywhere.count(_ip(text)) == 1 and _ip(text) not in others and _is_of_host(text)
+            if everywhere.count(_ip(text)) == 1
+            and _ip(text) not in others
+            and not special(IPNetwork(_ip(text)))
         ]
         endpoint = spec.endpoint_address if spec.control_plane == (host,) else None
         if endpoint and endpoint in [_ip(text) for text in candidates]:
@@ -66,26 +68,22 @@ def choose_addresses(
         elif known.get(host.name) in own:
             continue
         else:
-            best = _best(spec, one, candidates, _center(spec, chosen))
+            center = spec.endpoint_address or next(iter(chosen.values()), None)
+            best = _best(spec, one, candidates, center)
         if best:
             chosen[host.name] = best
         else:
             problems.append(_no_choice(host.name, one, candidates))
-    if problems:
-        raise InputError(problems)
+    refuse(problems)
     return chosen
-
-
-def _center(spec: ClusterSpec, chosen: Mapping[str, str]) -> str | None:
-    """An address that is in the network of the hosts."""
-    return spec.endpoint_address or next(iter(chosen.values()), None)
 
 
 def _best(
     spec: ClusterSpec, one: SeenAddresses, candidates: list[str], center: str | None
 ) -> str | None:
     """The address that a host is best reached at; ``None`` where nothing tells."""
-    outside = [text for text in candidates if not _in_ranges(spec, text)]
+    ranges = ranges_of(spec).values()
+    outside = [text for text in candidates if not any(_ip(text) in one for one in ranges)]
     candidates = outside or candidates
     addresses = [_ip(text) for text in candidates]
     near = [_ip(text) for text in candidates if center and IPAddress(center) in IPNetwork(text)]
@@ -109,11 +107,3 @@ def _no_choice(name: str, one: SeenAddresses, candidates: list[str]) -> Problem:
 
 def _ip(text: str) -> str:
     return text.partition("/")[0]
-
-
-def _is_of_host(text: str) -> bool:
-    return not special(IPNetwork(_ip(text)))
-
-
-def _in_ranges(spec: ClusterSpec, text: str) -> bool:
-    return any(IPAddress(_ip(text)) in network for network in ranges_of(spec).values())

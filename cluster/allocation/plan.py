@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from netaddr import IPNetwork
 
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.networks import usable_pods
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.ranges import pod_range
@@ -29,7 +29,6 @@ class NodeAddresses:
     + address: its own address, where it is known
     + pod_cidr: the network of its pods, such as ``10.10.1.0/24``
     + bridge_address: the first address of it, with its length: ``10.10.1.1/24``
-    + bridge_ip: the same without the length
     + pods: how many pods have an address there: all but the network's, the bridge's and the
       broadcast address, so 253 of a /24, 61 of a /26, 29 of a /27
     """
@@ -38,7 +37,6 @@ class NodeAddresses:
     address: str | None
     pod_cidr: str
     bridge_address: str
-    bridge_ip: str
     pods: int
 
 
@@ -64,29 +62,14 @@ class AddressPlan:
     warnings: tuple[str, ...]
 
     @property
-    def cluster_cidr(self) -> str:
-        """The range of all pods."""
-        return self.spec.cluster_cidr
-
-    @property
-    def service_cidr(self) -> str:
-        """The range of all services."""
-        return self.spec.service_cidr
-
-    @property
     def service_ip(self) -> str:
         """The service ``kubernetes``: the first address of the services."""
-        return str(IPNetwork(self.service_cidr)[1])
-
-    @property
-    def dns_ip(self) -> str:
-        """The DNS service."""
-        return self.spec.cluster_dns
+        return str(IPNetwork(self.spec.service_cidr)[1])
 
     @property
     def services(self) -> int:
         """How many services the range has room for, ``kubernetes`` and DNS among them."""
-        return int(IPNetwork(self.service_cidr).size) - 2
+        return int(IPNetwork(self.spec.service_cidr).size) - 2
 
     @property
     def capacity_left(self) -> int:
@@ -110,9 +93,7 @@ class AddressPlan:
         if self.spec.network != "routes" or not self.spec.route_pods:
             return []
         others = [node for node in self.nodes.values() if node.name != host]
-        unknown = [node.name for node in others if not node.address]
-        if unknown:
-            raise _unknown(unknown)
+        refuse(_unknown(node.name) for node in others if not node.address)
         return [(node.pod_cidr, node.address) for node in others if node.address]
 
     def own_address(self, host: str) -> str:
@@ -129,37 +110,30 @@ class AddressPlan:
         if not address and self.spec.control_plane == (self.spec.host(host),):
             address = self.spec.endpoint_address
         if not address:
-            raise _unknown([host])
+            raise InputError([_unknown(host)])
         return address
 
     def table(self) -> str:
         """The plan as text for people: ranges and what is left of them, then each host."""
-        return "\n".join([*self._ranges(), "", *self._hosts(), *self._notes()])
+        notes = ["", *(f"warning: {text}" for text in self.warnings)] if self.warnings else []
+        return "\n".join([*self._ranges(), "", *self._hosts(), *notes])
 
     def _ranges(self) -> list[str]:
-        network, prefix = pod_range(self.spec)
+        spec, (network, prefix) = self.spec, pod_range(self.spec)
         held = f", {self.reserved} held by other hosts" if self.reserved else ""
-        limit = f"{DEFAULT_MAX_PODS} unless max_pods is set"
-        if self.spec.max_pods:
-            limit = f"max_pods {self.spec.max_pods}"
+        used = f"{len(spec.nodes)} in use{held}, {self.capacity_left} left"
+        max_pods = f"max_pods {spec.max_pods}" if spec.max_pods else ""
+        limit = max_pods or f"{DEFAULT_MAX_PODS} unless max_pods is set"
+        endpoint = spec.control_plane_endpoint or spec.endpoint_host or NOT_KNOWN
         rows = [
-            ("cluster", self.spec.cluster_name, f"Kubernetes {self.spec.kubernetes_version}"),
-            (
-                "control plane",
-                self.spec.control_plane_endpoint or self.spec.endpoint_host or NOT_KNOWN,
-                ", ".join(h.name for h in self.spec.control_plane),
-            ),
-            (
-                "pods",
-                str(network),
-                f"{self.capacity} nodes of a /{prefix}: {len(self.spec.nodes)} in use{held}, "
-                f"{self.capacity_left} left",
-            ),
+            ("cluster", spec.cluster_name, f"Kubernetes {spec.kubernetes_version}"),
+            ("control plane", endpoint, ", ".join(host.name for host in spec.control_plane)),
+            ("pods", str(network), f"{self.capacity} nodes of a /{prefix}: {used}"),
             ("", "", f"{usable_pods(prefix)} pods a node ({limit})"),
             (
                 "services",
-                self.service_cidr,
-                f"{self.services} services; kubernetes {self.service_ip}, DNS {self.dns_ip}",
+                spec.service_cidr,
+                f"{self.services} services; kubernetes {self.service_ip}, DNS {spec.cluster_dns}",
             ),
         ]
         return lines_of(rows)
@@ -182,12 +156,6 @@ class AddressPlan:
             )
         return lines_of(rows)
 
-    def _notes(self) -> list[str]:
-        return ["", *(f"warning: {text}" for text in self.warnings)] if self.warnings else []
 
-
-def _unknown(hosts: Iterable[str]) -> InputError:
-    return InputError(
-        Problem("address", None, name, "the host's IPv4 address", "set it in its data")
-        for name in hosts
-    )
+def _unknown(host: str) -> Problem:
+    return Problem("address", None, host, "the host's IPv4 address", "set it in its data")

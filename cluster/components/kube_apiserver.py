@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR, HTTPS, LOGGING
-from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User, Variable
+from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
 
 SERVER = User("server", "kube-apiserver")
 """Who the apiserver is to its clients."""
@@ -62,14 +62,14 @@ COMPONENT = Component(
         # It finds nodes by name, and docker's own copy of the file is as old as the pod.
         files={"1.2-1.4": "/etc/hosts"},
     ),
-    variables=(
-        Variable("KUBE_API_ADDRESS", ("insecure-bind-address", "address", "bind-address")),
-        Variable("KUBE_API_PORT", ("insecure-port", "port", "secure-port")),
-        Variable("KUBELET_PORT", ("kubelet-port",)),
-        Variable("KUBE_ETCD_SERVERS", ("etcd-servers",)),
-        Variable("KUBE_SERVICE_ADDRESSES", ("service-cluster-ip-range",)),
-        Variable("KUBE_ADMISSION_CONTROL", ("admission-control", "enable-admission-plugins")),
-    ),
+    variables={
+        "KUBE_API_ADDRESS": ("insecure-bind-address", "address", "bind-address"),
+        "KUBE_API_PORT": ("insecure-port", "port", "secure-port"),
+        "KUBELET_PORT": ("kubelet-port",),
+        "KUBE_ETCD_SERVERS": ("etcd-servers",),
+        "KUBE_SERVICE_ADDRESSES": ("service-cluster-ip-range",),
+        "KUBE_ADMISSION_CONTROL": ("admission-control", "enable-admission-plugins"),
+    },
     shared_variables=("KUBE_LOGTOSTDERR", "KUBE_LOG_LEVEL", "KUBE_ALLOW_PRIV"),
     other_flags="KUBE_API_ARGS",
 )

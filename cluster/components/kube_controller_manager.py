@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, LOGGING
+from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, LOGGING, beside_apiserver
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
 
 USER = User("kube-controller-manager", "system:kube-controller-manager")
@@ -12,13 +12,7 @@ COMPONENT = Component(
     name="kube-controller-manager",
     role="control_plane",
     rows=(
-        Flag("master", "http://{insecure_address}:{insecure_port}", "1.2-1.19"),
-        Flag("kubeconfig", KUBECONFIG, "1.20-"),
-        Flag("authentication-kubeconfig", KUBECONFIG, "1.20-"),
-        Flag("authorization-kubeconfig", KUBECONFIG, "1.20-"),
-        Flag("address", "127.0.0.1", "1.2-1.19"),
-        Flag("port", "0", "1.20-1.23"),
-        Flag("bind-address", "127.0.0.1", "1.20-"),
+        *beside_apiserver(KUBECONFIG),
         Flag("cluster-name", "{cluster_name}"),
         Flag("cluster-cidr", "{cluster_cidr}"),
         # The plan gives each node its pod CIDR; a second hand would renumber nodes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, LOGGING
+from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, LOGGING, beside_apiserver
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
 
 USER = User("kube-scheduler", "system:kube-scheduler")
@@ -12,13 +12,7 @@ COMPONENT = Component(
     name="kube-scheduler",
     role="control_plane",
     rows=(
-        Flag("master", "http://{insecure_address}:{insecure_port}", "1.2-1.19"),
-        Flag("kubeconfig", KUBECONFIG, "1.20-"),
-        Flag("authentication-kubeconfig", KUBECONFIG, "1.20-"),
-        Flag("authorization-kubeconfig", KUBECONFIG, "1.20-"),
-        Flag("address", "127.0.0.1", "1.2-1.19"),
-        Flag("port", "0", "1.20-1.23"),
-        Flag("bind-address", "127.0.0.1", "1.20-"),
+        *beside_apiserver(KUBECONFIG),
         Flag("leader-elect", "{leader_elect}"),
         *LOGGING,
     ),

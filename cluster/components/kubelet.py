@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, HTTPS
-from pyinfra_kube.cluster.components.rows import Component, Flag, Probe, User, Variable
+from pyinfra_kube.cluster.components.rows import Component, Flag, Probe, User
 
 KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 NODE = {"standalone": False}
@@ -80,12 +80,12 @@ COMPONENT = Component(
         "per_node": User("kubelet-{node}", "system:node:{node}", ("system:nodes",)),
     },
     kubeconfig=KUBECONFIG,
-    variables=(
-        Variable("KUBELET_ADDRESS", ("address",)),
-        Variable("KUBELET_PORT", ("port",)),
-        Variable("KUBELET_HOSTNAME", ("hostname-override",)),
-        Variable("KUBELET_API_SERVER", ("api-servers",)),
-    ),
+    variables={
+        "KUBELET_ADDRESS": ("address",),
+        "KUBELET_PORT": ("port",),
+        "KUBELET_HOSTNAME": ("hostname-override",),
+        "KUBELET_API_SERVER": ("api-servers",),
+    },
     shared_variables=("KUBE_LOGTOSTDERR", "KUBE_LOG_LEVEL", "KUBE_ALLOW_PRIV"),
     other_flags="KUBELET_ARGS",
 )

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.rows import ALWAYS, Field, Flag, Probe
-from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.errors import refuse
 from pyinfra_kube.cluster.releases import Release, covers, value_at
 
 AnyRow = TypeVar("AnyRow", Flag, Field, Probe)
@@ -49,9 +49,7 @@ def command_line(
         if _is_set(row.value, context)
     }
     flags = {**own, **{flag: _text(extra[flag]) for flag in sorted(extra)}}
-    problems = release.check_flags(component, flags, str(context["etcd_version"]))
-    if problems:
-        raise InputError(problems)
+    refuse(release.check_flags(component, flags, str(context["etcd_version"])))
     return [f"--{flag}={value}" for flag, value in flags.items()]
 
 

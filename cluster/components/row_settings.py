@@ -13,27 +13,6 @@ from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 
-# Fields of the spec that rows name as they are.
-FROM_SPEC = (
-    "allow_privileged",
-    "apiserver_approach",
-    "cloud_provider",
-    "cluster_dns",
-    "cluster_domain",
-    "cluster_name",
-    "cluster_cidr",
-    "etcd_client_port",
-    "etcd_data_dir",
-    "insecure_port",
-    "kubelet_root",
-    "log_level",
-    "log_to_host",
-    "manifest_dir",
-    "max_pods",
-    "secure_port",
-    "service_cidr",
-)
-
 # What a host's context tells besides the spec, when nobody says otherwise.
 HOST_FACTS: Mapping[str, object] = MappingProxyType(
     {
@@ -69,7 +48,7 @@ def settings(
     release = Release.of(spec.kubernetes_version)
     host_spec = spec.host(host)
     return {
-        **{name: getattr(spec, name) for name in FROM_SPEC},
+        **dict(spec),
         **_release_settings(spec, release),
         **_apiserver_settings(spec, plan, host_spec),
         **_kubelet_settings(spec, plan, host_spec, release),
@@ -119,13 +98,10 @@ def _kubelet_settings(
 ) -> dict[str, object]:
     node = plan.nodes.get(host_spec.name)
     wanted = spec.network == "routes" and spec.bridge_approach == "kubelet"
+    labels, reserved = host_spec.node_labels, host_spec.reserved_labels
     return {
         "kubelet_bridge": bool(wanted and node and release.kubelet_bridge),
-        "node_labels": [
-            f"{key}={host_spec.node_labels[key]}"
-            for key in sorted(host_spec.node_labels.keys() - host_spec.reserved_labels.keys())
-        ]
-        or None,
+        "node_labels": [f"{key}={labels[key]}" for key in sorted(labels.keys() - reserved)] or None,
         "node_name": host_spec.hostname_override,
         "pod_cidr": node.pod_cidr if node else None,
         "register_node": spec.nodes_register,

@@ -93,18 +93,6 @@ class User(NamedTuple):
     groups: tuple[str, ...] = ()
 
 
-class Variable(NamedTuple):
-    """
-    One variable of a component's own file in Fedora's /etc/kubernetes.
-
-    + name: its name
-    + flags: what it can hold: the first of these that the component's command line has
-    """
-
-    name: str
-    flags: tuple[str, ...]
-
-
 class Pod(NamedTuple):
     """
     What a component's static pod needs.
@@ -135,7 +123,8 @@ class Component:
     + users: ``credential_policy`` → who it is to the apiserver; empty for what asks no apiserver
     + kubeconfig: the path of its kubeconfig on its host
     + pod: of its static pod; ``None`` for what runs as a unit
-    + variables: of its own file in Fedora's /etc/kubernetes, in the order of that file
+    + variables: of its own file in Fedora's /etc/kubernetes, in the order of that file; each holds
+      the first of these flags that the component's command line has
     + shared_variables: those of Fedora's /etc/kubernetes/config that its unit reads
     + other_flags: Fedora's variable for all other flags
     """
@@ -148,6 +137,6 @@ class Component:
     users: Mapping[str, User] = field(default_factory=dict)
     kubeconfig: str = ""
     pod: Pod | None = None
-    variables: tuple[Variable, ...] = ()
+    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shared_variables: tuple[str, ...] = ()
     other_flags: str = ""

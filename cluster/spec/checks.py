@@ -45,29 +45,31 @@ def check_release(spec: BaseSpec) -> list[Problem]:
     return release.check_settings(dict(spec))
 
 
+_PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
+
+
 def check_names(spec: BaseSpec) -> list[Problem]:
     """Two hosts of one name, in whatever case, or at one address."""
     problems = []
-    for key, fix in _OWN_KEYS.items():
+    for attribute, (key, fix) in _OWN_KEYS.items():
         seen: dict[str, str] = {}
         for host in spec.hosts:
-            value = getattr(host, key, None)
+            value = getattr(host, attribute, None)
             same = value.lower() if isinstance(value, str) else ""
             if same in seen:
                 allowed = f"its own: {seen[same]} has it too"
-                problems.append(Problem(_KEYS_OF.get(key, key), value, host.name, allowed, fix))
+                problems.append(Problem(key, value, host.name, allowed, fix))
             elif same:
                 seen[same] = host.name
     return problems
 
 
-# What each host has for itself, and the way out where two have the same.
+# What each host has for itself: its key, and the way out where two have the same.
 _OWN_KEYS = {
-    "hostname_override": "set hostname_override for one of the two",
-    "address": 'set address = "…" for each, where it is not the one that SSH finds',
-    "known_as": "rename one of the two in the inventory: names have no case",
+    "hostname_override": ("hostname_override", "set hostname_override for one of the two"),
+    "address": ("address", 'set address = "…" for each, where it is not the one that SSH finds'),
+    "known_as": ("name", "rename one of the two in the inventory: names have no case"),
 }
-_KEYS_OF = {"known_as": "name"}
 
 
 def check_etcd_size(spec: BaseSpec) -> list[Problem]:
@@ -131,7 +133,7 @@ def check_ports(spec: BaseSpec) -> list[Problem]:
     """Two servers of a host on one port."""
     problems = []
     seen: dict[int, str] = {}
-    for key in ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port"):
+    for key in _PORTS:
         port = getattr(spec, key)
         if port in seen:
             problems.append(Problem(key, port, None, f"a port apart from {seen[port]}"))
@@ -164,7 +166,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     ((), check_etcd_size),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     ((), check_endpoint_known),
-    (("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port"), check_ports),
+    (_PORTS, check_ports),
     (("package_source", "rpm_files", "flannel_source", "flannel_version"), check_sources),
     ((*_RANGES, "allow_public_ranges"), check_ranges),
     (_RANGES, check_overlaps),

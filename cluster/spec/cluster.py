@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.errors import refuse
 from pyinfra_kube.cluster.spec.base import BaseSpec
 from pyinfra_kube.cluster.spec.checks import problems_between
 from pyinfra_kube.cluster.spec.host import HostSpec
@@ -35,9 +35,7 @@ class ClusterSpec(BaseSpec):
         ```
         """
         spec, wrong, problems = read(cls, groups, data)
-        problems += problems_between(spec, wrong)
-        if problems:
-            raise InputError(problems)
+        refuse([*problems, *problems_between(spec, wrong)])
         return spec
 
     def with_addresses(
@@ -57,8 +55,6 @@ class ClusterSpec(BaseSpec):
             iface = host.flannel_iface or (address if host.name in through else None)
             return host.model_copy(update={"address": address, "flannel_iface": iface})
 
-        hosts = tuple(map(told, self.hosts))
-        spec = self.model_copy(update={"hosts": hosts})
-        if problems := problems_between(spec):
-            raise InputError(problems)
+        spec = self.model_copy(update={"hosts": tuple(map(told, self.hosts))})
+        refuse(problems_between(spec))
         return spec

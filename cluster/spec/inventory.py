@@ -77,13 +77,10 @@ def _read_groups(groups: Groups) -> tuple[dict[str, list[str]], list[Problem]]:
         group: list(dict.fromkeys(host for name in _names(group) for host in groups.get(name, ())))
         for group in GROUPS
     }
-    problems = [
-        _missing_group(group, groups) for group in ("control_plane", "nodes") if not members[group]
-    ]
+    required = ("control_plane", "nodes")
+    problems = [_missing_group(group, groups) for group in required if not members[group]]
+    fix = "name hosts of the inventory, or leave the group out: the control plane has the members"
     if "etcd" in groups and not members["etcd"]:
-        fix = (
-            "name hosts of the inventory, or leave the group out: the control plane has the members"
-        )
         problems.append(Problem("etcd", [], None, "1, 3 or 5 hosts of the inventory", fix))
     members["etcd"] = members["etcd"] or members["control_plane"]
     return {group: members[group] for group in ("control_plane", "etcd", "nodes")}, problems
@@ -112,7 +109,7 @@ def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
         for raw, value in ((str(key), value) for key, value in values.items()):
             key = our_name(raw)
             if key not in KEYS:
-                if raw not in own and not _is_foreign(raw):
+                if raw not in own | FOREIGN_KEYS and not raw.startswith(FOREIGN_PREFIXES):
                     strange.setdefault(raw, []).append(name)
             elif key in ours[name] and not _same(ours[name][key], value):
                 allowed = f"one value: it also says {key} = {ours[name][key]!r}"
@@ -129,10 +126,7 @@ def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
 
 
 def _read_host(
-    name: str,
-    members: Mapping[str, list[str]],
-    ours: Mapping[str, Any],
-    data: Mapping[str, Any],
+    name: str, members: Mapping[str, list[str]], ours: Mapping[str, Any], data: Mapping[str, Any]
 ) -> tuple[HostSpec, list[Problem]]:
     given: dict[str, Any] = {key: value for key, value in ours.items() if key in HOST_KEYS}
     if given.get("hostname_override", ...) is None:
@@ -184,17 +178,10 @@ def _read_cluster(
         return kind.model_validate(given), set(), []
     except ValidationError as error:
         wrong = {str(detail["loc"][0]) for detail in error.errors()}
-        problems = [
-            problem
-            for problem in problems_of(error)
-            if problem.key.split(".")[0] in values or problem.value is None
-        ]
+        found = problems_of(error)
+        problems = [p for p in found if p.key.split(".")[0] in values or p.value is None]
         valid = {key: value for key, value in given.items() if key not in wrong}
         return cast(Spec, kind.model_construct(**valid)), wrong, problems
-
-
-def _is_foreign(key: str) -> bool:
-    return key.startswith(FOREIGN_PREFIXES) or key in FOREIGN_KEYS
 
 
 def _strings(value: object) -> list[str]:

@@ -34,9 +34,8 @@ def check_ranges(spec: BaseSpec) -> list[Problem]:
         if kind := special(network):
             problems.append(in_the_way(spec, key, f"a private range ({kind} is none)"))
         elif not private(network) and not spec.allow_public_ranges:
-            problems.append(
-                in_the_way(spec, key, "a private range, for allow_public_ranges is off")
-            )
+            allowed = "a private range, for allow_public_ranges is off"
+            problems.append(in_the_way(spec, key, allowed))
     return problems
 
 
@@ -147,9 +146,8 @@ def address_warnings(spec: BaseSpec) -> list[str]:
     warnings = []
     for key, network in ranges_of(spec).items():
         if not private(network):
-            warnings.append(
-                f"{key} {network} is public: hosts of the internet in it cannot be reached"
-            )
+            unreachable = "hosts of the internet in it cannot be reached"
+            warnings.append(f"{key} {network} is public: {unreachable}")
         if overlap(network, DOCKER_DEFAULT):
             warnings.append(f"{key} {network} overlaps docker's own default {DOCKER_DEFAULT}")
     return warnings
@@ -160,8 +158,6 @@ def _too_many_nodes(spec: BaseSpec, key: str, longest: int) -> Problem:
     nodes, shares = len(spec.nodes), len(spec.nodes) + (spec.network == "flannel")
     enough = network.prefixlen + (shares - 1).bit_length()
     fix = f"{key} = {enough}, with {usable_pods(enough)} pods a node"
+    fix = fix if enough <= longest else "a larger range"
     allowed = f"a range for {nodes} nodes; this one has room for {node_capacity(spec)}"
-    larger = "a larger range"
-    return Problem(
-        pod_range_key(spec), str(network), None, allowed, fix if enough <= longest else larger
-    )
+    return Problem(pod_range_key(spec), str(network), None, allowed, fix)

@@ -58,9 +58,8 @@ def in_the_way(spec: BaseSpec, key: str, allowed: str, avoid: Iterable[IPNetwork
     network = others.pop(key)
     known = {host.address for host in spec.hosts} | {spec.endpoint_address}
     around_hosts = [IPNetwork(f"{address}/24").cidr for address in known if address]
-    free = free_private(
-        network.prefixlen, [DOCKER_DEFAULT, *others.values(), *around_hosts, *avoid]
-    )
+    taken = [DOCKER_DEFAULT, *others.values(), *around_hosts, *avoid]
+    free = free_private(network.prefixlen, taken)
     return Problem(key, str(network), None, allowed, f'for example "{free}"' if free else None)
 
 
@@ -73,10 +72,8 @@ def hosts_within(spec: BaseSpec, addresses: Mapping[str, str]) -> list[Problem]:
     """
     problems = []
     for key, network in ranges_of(spec).items():
-        inside = [
-            f"{host} {text}" for host, text in addresses.items() if IPAddress(text) in network
-        ]
-        if inside:
+        found = [host for host, text in addresses.items() if IPAddress(text) in network]
+        if inside := [f"{host} {addresses[host]}" for host in found]:
             more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
             allowed = f"a range without the hosts' addresses: {', '.join(inside[:3])}{more}"
             problems.append(in_the_way(spec, key, allowed))

@@ -50,15 +50,11 @@ class Checked:
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        validator = (
-            core_schema.no_info_before_validator_function
-            if self.any_type
-            else core_schema.no_info_after_validator_function
-        )
-        return validator(self._checked, handler(source))
+        return core_schema.no_info_before_validator_function(self._checked, handler(source))
 
     def _checked(self, value: object) -> object:
-        self.check(value)
+        if self.any_type or isinstance(value, str):
+            self.check(value)
         return value
 
 
@@ -113,8 +109,7 @@ def _version(value: object) -> None:
 
 
 def _modes(value: str) -> None:
-    wrong = [mode for mode in value.split(",") if mode not in AUTHORIZATION_MODES]
-    if wrong:
+    if wrong := [mode for mode in value.split(",") if mode not in AUTHORIZATION_MODES]:
         raise Wrong(_MODES, did_you_mean(wrong[0], AUTHORIZATION_MODES))
 
 

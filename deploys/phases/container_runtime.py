@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.deploys.phases.allocations import record_allocations
-from pyinfra_kube.deploys.phases.host_preparation import distribution_packages, prepare_host
-from pyinfra_kube.deploys.phases.pod_network import needs_bridge, set_up_pod_network
+from pyinfra_kube.deploys.phases import pod_network
+from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -32,28 +31,23 @@ def run_container_runtime() -> None:
 def _run_docker(cluster: Cluster) -> None:
     """Configure docker before it is installed, run it, and remove its own network."""
 
-    docker.docker(
-        name="Configure docker",
-        options=options(),
-        defaults=defaults(cluster),
-        added=added(cluster),
-        nofile=cluster.spec.docker_nofile,
-    )
-    if (
-        cluster.spec.install_packages
-        and not cluster.host_facts[cluster.host_spec.name].foreign_docker
-    ):
+    configure_docker(cluster, options())
+    if cluster.spec.install_packages and not cluster.own_facts.foreign_docker:
         packages.packages(
             name="Install docker",
             packages=distribution_packages([cluster.runtime.packages]),
             removable=cluster.spec.removable_packages,
         )
-    services.services(
-        name="Run docker",
-        units=[services.Unit(cluster.runtime.unit, config=docker.CONFIG)],
-    )
+    run_docker(cluster)
     docker.docker0_absent(name="Remove docker's own network")
     docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
+
+
+def run_docker(cluster: Cluster) -> None:
+    """Run docker with its current configuration."""
+
+    docker_unit = services.Unit(cluster.runtime.unit, config=docker.CONFIG)
+    services.services(name="Run docker", units=[docker_unit])
 
 
 # How each runtime is set up, by its name.
@@ -65,7 +59,7 @@ def options() -> dict[str, Any]:
 
     cluster = current_cluster()
     wanted: dict[str, Any] = {
-        "bridge": BRIDGE if needs_bridge() else "none",
+        "bridge": BRIDGE if pod_network.needs_bridge() else "none",
         "iptables": False,
         "ip-masq": False,
         **asked(cluster),
@@ -82,25 +76,33 @@ def asked(cluster: Cluster) -> dict[str, Any]:
     return {"data-root": cluster.spec.docker_root} if cluster.spec.docker_root else {}
 
 
-def defaults(cluster: Cluster) -> dict[str, Any]:
-    """Docker's options on every path, unless the host has its own."""
+def configure_docker(cluster: Cluster, options: dict[str, Any]) -> None:
+    """
+    Configure docker.
 
-    return {
-        "exec-opts": [f"native.cgroupdriver={cluster.runtime.cgroup_driver}"],
-        "data-root": DATA_ROOT,
-        # Containers of a pod share the memory of its first one.
-        "default-ipc-mode": "shareable",
-        "insecure-registries": [cluster.plan.cluster_cidr],
-    }
-
-
-def added(cluster: Cluster) -> dict[str, Any]:
-    """What docker's lists must have beside what the host has there."""
+    + cluster: the cluster
+    + options: of daemon.json, by key, beside those that every path sets
+    """
 
     registries = cluster.spec.insecure_registries
-    return {"insecure-registries": registries} if registries else {}
+    docker.docker(
+        name="Configure docker",
+        options=options,
+        # Unless the host has its own.
+        defaults={
+            "exec-opts": [f"native.cgroupdriver={cluster.runtime.cgroup_driver}"],
+            "data-root": DATA_ROOT,
+            # Containers of a pod share the memory of its first one.
+            "default-ipc-mode": "shareable",
+            "insecure-registries": [cluster.spec.cluster_cidr],
+        },
+        added={"insecure-registries": registries} if registries else {},
+        nofile=cluster.spec.docker_nofile,
+    )
 
 
 # Alone, it brings what it needs.
+PHASES = (*pod_network.PHASES, run_container_runtime)
+
 if "__name__" not in globals():
-    run_phases([prepare_host, record_allocations, set_up_pod_network, run_container_runtime])
+    run_phases(PHASES)

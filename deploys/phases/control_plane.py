@@ -4,23 +4,17 @@ The control plane as static pods, one phase a pod.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.components import PODS
+from pyinfra_kube.cluster.components import COMPONENTS, PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rendering import named_files, probe
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
-from pyinfra_kube.deploys.phases.allocations import record_allocations
-from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
-from pyinfra_kube.deploys.phases.credentials import (
-    control_plane_files,
-    give_credentials,
-    keep_credentials,
-)
-from pyinfra_kube.deploys.phases.host_preparation import prepare_host
-from pyinfra_kube.deploys.phases.kubelet import run_kubelet
-from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
+from pyinfra_kube.deploys.phases import kubelet
+from pyinfra_kube.deploys.phases.credentials import control_plane_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
@@ -39,7 +33,7 @@ def run_etcd() -> None:
     if cluster.is_a("etcd"):
         data = files.File(cluster.spec.etcd_data_dir, kind="directory", mode="700")
         files.files(name="Make etcd's data folder", files=[data])
-        _run(cluster, "etcd")
+    _run(cluster, "etcd")
 
 
 @phase("apiserver pod")
@@ -49,31 +43,28 @@ def run_apiserver() -> None:
     cluster = current_cluster()
     if cluster.is_a("control_plane"):
         source, digest = cluster.artifacts.binary("kubectl")
-        binaries.binaries(
-            name="Install kubectl", binaries=[binaries.Binary(KUBECTL, source, digest)]
-        )
-        _run(cluster, "kube-apiserver")
+        kubectl = binaries.Binary(KUBECTL, source, digest)
+        binaries.binaries(name="Install kubectl", binaries=[kubectl])
+    _run(cluster, "kube-apiserver")
 
 
 @phase("controller-manager pod")
 def run_controller_manager() -> None:
     """Run the controller manager."""
 
-    cluster = current_cluster()
-    if cluster.is_a("control_plane"):
-        _run(cluster, "kube-controller-manager")
+    _run(current_cluster(), "kube-controller-manager")
 
 
 @phase("scheduler pod")
 def run_scheduler() -> None:
     """Run the scheduler."""
 
-    cluster = current_cluster()
-    if cluster.is_a("control_plane"):
-        _run(cluster, "kube-scheduler")
+    _run(current_cluster(), "kube-scheduler")
 
 
 def _run(cluster: Cluster, component: str) -> None:
+    if not cluster.is_a(COMPONENTS[component].role):
+        return
     _refuse_others(cluster, component)
     images.images(
         name=f"Load or pull the image of {component}",
@@ -101,14 +92,13 @@ def _refuse_others(cluster: Cluster, component: str) -> None:
     port = int(probe(component, cluster.release, cluster.settings()).port)
     listening = read(Listeners, ports=[port]).get(port, [])
     pods = read(StaticPods, directory=cluster.spec.manifest_dir, runtime=cluster.runtime.name)
-    others = [
-        one for one in listening if not any(item.id in one.groups for item in pods.containers)
-    ]
+    ours = [container.id for container in pods.containers]
+    others = [one for one in listening if not any(id_ in one.groups for id_ in ours)]
     if others and pods.runtime != "down":
+        program, pid = others[0].program or "the kernel", others[0].pid
         raise OperationError(
-            f"port {port}: {others[0].program or 'the kernel'} (pid {others[0].pid}) listens "
-            f"there, and {component} of the cluster needs it; see systemctl status "
-            f"{others[0].pid}, stop it, and keep it from starting at boot"
+            f"port {port}: {program} (pid {pid}) listens there, and {component} of the cluster "
+            f"needs it; see systemctl status {pid}, stop it, and keep it from starting at boot"
         )
 
 
@@ -123,17 +113,13 @@ def manifest(cluster: Cluster, component: str) -> str:
     asked = probe(component, cluster.release, cluster.settings())
     volumes = PODS[component].volumes
     image = image_of(component, cluster.spec)
+    scheme: Literal["HTTP", "HTTPS"] = "HTTPS" if asked.scheme == "HTTPS" else "HTTP"
     return static_pods.manifest(
         component,
         image=image.name,
         command=image.command,
         flags=cluster.command_line(component),
-        probe=static_pods.Probe(
-            port=int(asked.port),
-            path=asked.path,
-            scheme="HTTPS" if asked.scheme == "HTTPS" else "HTTP",
-            host=asked.host,
-        ),
+        probe=static_pods.Probe(int(asked.port), asked.path, scheme, asked.host),
         credentials_dir=CONFIG_DIR if "credentials" in volumes else "",
         mounts=[static_pods.Mount(path) for path in _files(cluster, component)],
         data_dir=cluster.spec.etcd_data_dir,
@@ -149,19 +135,7 @@ def _files(cluster: Cluster, component: str) -> list[str]:
 
 
 # Alone, it brings what it needs.
+PHASES = (*kubelet.PHASES, run_etcd, run_apiserver, run_controller_manager, run_scheduler)
+
 if "__name__" not in globals():
-    run_phases(
-        [
-            prepare_host,
-            record_allocations,
-            set_up_pod_network,
-            run_container_runtime,
-            keep_credentials,
-            give_credentials,
-            run_kubelet,
-            run_etcd,
-            run_apiserver,
-            run_controller_manager,
-            run_scheduler,
-        ]
-    )
+    run_phases(PHASES)

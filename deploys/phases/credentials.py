@@ -58,10 +58,8 @@ def _give(group: str) -> None:
 def _give_control_plane(cluster: Cluster, group: str) -> None:
     held = control_plane_files(cluster, group)
     tables = {f.path: str(f.content) for f in held if f.path.endswith(".csv")}
-    files.files(
-        name="Give the control plane its credentials",
-        files=[f for f in held if f.path not in tables],
-    )
+    others = [file for file in held if file.path not in tables]
+    files.files(name="Give the control plane its credentials", files=others)
     if tables:
         users.user_tables(
             name="Set the users of the apiserver",
@@ -71,9 +69,8 @@ def _give_control_plane(cluster: Cluster, group: str) -> None:
             group=group,
         )
     link = files.File(KUBECTL_CONFIG, kind="link", target=ADMIN, if_absent=True)
-    folder = files.File(
-        str(Path(KUBECTL_CONFIG).parent), kind="directory", mode="700", if_absent=True
-    )
+    parent = str(Path(KUBECTL_CONFIG).parent)
+    folder = files.File(parent, kind="directory", mode="700", if_absent=True)
     files.files(name="Let root use kubectl", files=[folder, link])
 
 
@@ -93,6 +90,13 @@ def control_plane_files(cluster: Cluster, group: str = "root") -> list[files.Fil
         ),
         *cloud_files(cluster, group),
     ]
+
+
+def kubeconfig_file(cluster: Cluster, component: str) -> files.File:
+    """The kubeconfig of a component of the current node."""
+
+    text = cluster.credentials.kubeconfig(component, cluster.host_spec.name)
+    return files.File(COMPONENTS[component].kubeconfig, text, mode="600", secret=True)
 
 
 def ca_file(cluster: Cluster) -> files.File:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.components.rendering import named_files
+from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
 from pyinfra_kube.deploys.phases.credentials import (
     FEDORA_GROUP,
     control_plane_files,
@@ -30,14 +31,7 @@ def run_fedora_etcd() -> None:
     cluster = current_cluster()
     if cluster.is_a("etcd"):
         environment.environment_files(name="Configure etcd", files=[etcd_file(cluster)])
-        services.services(
-            name="Run etcd",
-            units=[
-                services.Unit(
-                    "etcd.service", config=[ETCD], own=True, take_over=cluster.spec.take_over_units
-                )
-            ],
-        )
+        services.services(name="Run etcd", units=[cluster.unit("etcd", [ETCD])])
 
 
 @phase("Control plane")
@@ -49,19 +43,8 @@ def run_fedora_control_plane() -> None:
         return
     settings = component_files(cluster, CONTROL_PLANE_COMPONENTS)
     held = [file.path for file in control_plane_files(cluster, FEDORA_GROUP) if file.kind == "file"]
-    units = {
-        component: services.Unit(
-            f"{component}.service",
-            config=[
-                settings[0].path,
-                own.path,
-                *named_files(cluster.command_line(component), held),
-            ],
-            own=True,
-            take_over=cluster.spec.take_over_units,
-        )
-        for component, own in zip(CONTROL_PLANE_COMPONENTS, settings[1:], strict=True)
-    }
+    named = {one: named_files(cluster.command_line(one), held) for one in CONTROL_PLANE_COMPONENTS}
+    units = {one: cluster.unit(one, [CONFIG, own_file(one), *named[one]]) for one in named}
     environment.environment_files(name="Configure the control plane", files=settings)
     in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
     files.files(name="Limit how long the apiserver takes to stop", files=[in_time])
@@ -75,13 +58,8 @@ def run_fedora_control_plane() -> None:
 
 
 # Alone, it brings what it needs.
+ETCD_PHASES = (prepare_fedora_host, keep_credentials, give_fedora_credentials, run_fedora_etcd)
+PHASES = (*ETCD_PHASES, run_fedora_control_plane)
+
 if "__name__" not in globals():
-    run_phases(
-        [
-            prepare_fedora_host,
-            keep_credentials,
-            give_fedora_credentials,
-            run_fedora_etcd,
-            run_fedora_control_plane,
-        ]
-    )
+    run_phases(PHASES)

@@ -38,11 +38,11 @@ def etcd_file(cluster: Cluster) -> EnvironmentFile:
     + cluster: the cluster
     """
 
-    port, address = cluster.spec.etcd_client_port, cluster.plan.addresses[cluster.host_spec.name]
+    port = cluster.spec.etcd_client_port
     flags = cluster.command_line(
         "etcd",
         etcd_listen_client_urls=cluster.spec.etcd_listen_client_urls or f"http://0.0.0.0:{port}",
-        etcd_advertise_client_urls=f"http://{address}:{port}",
+        etcd_advertise_client_urls=f"http://{cluster.own_address}:{port}",
     )
     return EnvironmentFile(ETCD, etcd_environment(flags))
 

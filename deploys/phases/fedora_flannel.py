@@ -5,13 +5,10 @@ flannel: the network in etcd, flanneld on the nodes, docker on the subnet that i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pyinfra_kube.cluster.components.flanneld import etcd_api
-from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
-from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
-from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.phases.fedora_control_plane import ETCD_PHASES
+from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import binaries, docker_on_flannel, flannel, services, verify
 
@@ -32,9 +29,9 @@ def set_flannel_network() -> None:
             backend=spec.flannel_backend,
             vni=spec.flannel_vni,
             port=spec.flannel_port,
-            endpoints=[f"http://127.0.0.1:{spec.etcd_client_port}"],
+            endpoints=[cluster.local_etcd],
             prefix=spec.flannel_etcd_prefix,
-            api=api(cluster),
+            api=cluster.flannel_api,
             allow_network_change=spec.allow_network_change,
         )
     # An operation of all hosts: no flanneld asks before the network is there.
@@ -48,14 +45,15 @@ def run_flannel() -> None:
     cluster = current_cluster()
     if not cluster.is_a("node"):
         return
-    source, own = cluster.spec.flannel_source, [BINARY] if cluster.spec.flannel_source else []
-    if source:
+    own = [BINARY] if cluster.spec.flannel_source else []
+    if source := cluster.spec.flannel_source:
         program = binaries.Binary(BINARY, _program(source), cluster.spec.flannel_sha256 or "")
         binaries.binaries(name="Install flanneld", binaries=[program])
+    members = [cluster.plan.addresses[member.name] for member in cluster.spec.etcd_members]
     reach: dict[str, Any] = {
-        "endpoints": endpoints(cluster),
+        "endpoints": [f"http://{address}:{cluster.spec.etcd_client_port}" for address in members],
         "prefix": cluster.spec.flannel_etcd_prefix,
-        "api": api(cluster),
+        "api": cluster.flannel_api,
     }
     flannel.flanneld(
         name="Configure flanneld",
@@ -63,17 +61,8 @@ def run_flannel() -> None:
         binary=BINARY if own else None,
         **reach,
     )
-    services.services(
-        name="Run flanneld",
-        units=[
-            services.Unit(
-                "flanneld.service",
-                config=[*flannel.CONFIG, *own],
-                own=True,
-                take_over=cluster.spec.take_over_units,
-            )
-        ],
-    )
+    unit = cluster.unit("flanneld", [*flannel.CONFIG, *own])
+    services.services(name="Run flanneld", units=[unit])
     leased = flannel.lease(
         name="Get a lease of flannel's network",
         network=cluster.spec.flannel_network,
@@ -95,31 +84,8 @@ def _program(source: str) -> str:
     return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
 
 
-def api(cluster: Cluster) -> Literal["v2", "v3"]:
-    """The version of etcd's API that the cluster's flannel uses."""
-
-    return etcd_api(cluster.spec.flannel_version or "")
-
-
-def endpoints(cluster: Cluster) -> list[str]:
-    """The URLs by which nodes reach etcd."""
-
-    port = cluster.spec.etcd_client_port
-    return [
-        f"http://{cluster.plan.addresses[member.name]}:{port}"
-        for member in cluster.spec.etcd_members
-    ]
-
-
 # Alone, it brings what it needs.
+PHASES = (*ETCD_PHASES, set_flannel_network, run_flannel)
+
 if "__name__" not in globals():
-    run_phases(
-        [
-            prepare_fedora_host,
-            keep_credentials,
-            give_fedora_credentials,
-            run_fedora_etcd,
-            set_flannel_network,
-            run_flannel,
-        ]
-    )
+    run_phases(PHASES)

@@ -62,16 +62,14 @@ def prepare_fedora_host() -> None:
 def parts(cluster: Cluster) -> list[str]:
     """The parts that the current host needs packages for."""
 
+    node = cluster.is_a("node")
     wanted = {
         "etcd": cluster.is_a("etcd"),
         "control-plane": cluster.is_a("control_plane"),
-        "node": cluster.is_a("node"),
-        "docker": cluster.is_a("node")
-        and not cluster.host_facts[cluster.host_spec.name].foreign_docker,
-        "flannel": cluster.is_a("node")
-        and cluster.spec.network == "flannel"
-        and not cluster.spec.flannel_source,
-        "network-tools": cluster.is_a("node"),
+        "node": node,
+        "docker": node and not cluster.own_facts.foreign_docker,
+        "flannel": node and cluster.on_flannel and not cluster.spec.flannel_source,
+        "network-tools": node,
     }
     return [part for part, needed in wanted.items() if needed]
 

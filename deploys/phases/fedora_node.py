@@ -5,15 +5,21 @@ docker, kubelet and kube-proxy as Fedora's units.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
+from pyinfra_kube.cluster.components import NODE_COMPONENTS
+from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
 from pyinfra_kube.deploys.phases.allocations import record_allocations
-from pyinfra_kube.deploys.phases.container_runtime import HAIRPIN, added, asked, defaults
+from pyinfra_kube.deploys.phases.container_runtime import (
+    HAIRPIN,
+    asked,
+    configure_docker,
+    run_docker,
+)
 from pyinfra_kube.deploys.phases.credentials import (
     ca_file,
     give_fedora_credentials,
     keep_credentials,
+    kubeconfig_file,
 )
 from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_environment import component_files
@@ -36,22 +42,16 @@ def configure_fedora_docker() -> None:
     cluster = current_cluster()
     if not cluster.is_a("node"):
         return
-    options: dict[str, Any] = {**asked(cluster), **HAIRPIN}
-    if cluster.spec.network == "flannel":
+    options = {**asked(cluster), **HAIRPIN}
+    if cluster.on_flannel:
         options |= dict.fromkeys(FLANNEL_GIVES)
     else:
-        options["bip"] = cluster.plan.nodes[cluster.host_spec.name].bridge_address
+        options["bip"] = cluster.node.bridge_address
         options |= {"mtu": cluster.spec.docker_mtu} if cluster.spec.docker_mtu else {}
-    docker.docker(
-        name="Configure docker",
-        options={**options, **cluster.spec.docker_options},
-        defaults=defaults(cluster),
-        added=added(cluster),
-        nofile=cluster.spec.docker_nofile,
-    )
+    configure_docker(cluster, {**options, **cluster.spec.docker_options})
     iptables.forward(
         name="Forward the packets of pods",
-        cluster_cidr=cluster.plan.cluster_cidr,
+        cluster_cidr=cluster.spec.cluster_cidr,
         runtime=cluster.runtime.name,
     )
 
@@ -62,10 +62,7 @@ def run_fedora_docker() -> None:
 
     cluster = current_cluster()
     if cluster.is_a("node"):
-        services.services(
-            name="Run docker",
-            units=[services.Unit(cluster.runtime.unit, config=docker.CONFIG)],
-        )
+        run_docker(cluster)
         docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
 
@@ -82,41 +79,17 @@ def run_fedora_node() -> None:
         runtime=cluster.runtime.name,
     )
     settings = component_files(cluster, NODE_COMPONENTS)
-    kubeconfigs = {
-        component: files.File(
-            COMPONENTS[component].kubeconfig,
-            cluster.credentials.kubeconfig(component, cluster.host_spec.name),
-            mode="600",
-            secret=True,
-        )
-        for component in NODE_COMPONENTS
-    }
-    needs = {
-        "kubelet": [kubeconfigs["kubelet"], ca_file(cluster)],
-        "kube-proxy": [kubeconfigs["kube-proxy"]],
-    }
+    kubeconfigs = {name: kubeconfig_file(cluster, name) for name in NODE_COMPONENTS}
     folders = [
         files.File(file.path.rpartition("/")[0], kind="directory", mode="755")
         for file in kubeconfigs.values()
     ]
     files.files(name="Set the kubeconfigs of the node", files=[*folders, *kubeconfigs.values()])
     environment.environment_files(name="Configure the node", files=settings)
-    services.services(
-        name="Run the node",
-        units=[
-            services.Unit(
-                f"{component}.service",
-                config=[
-                    settings[0].path,
-                    own.path,
-                    *(file.path for file in needs[component]),
-                ],
-                own=True,
-                take_over=cluster.spec.take_over_units,
-            )
-            for component, own in zip(NODE_COMPONENTS, settings[1:], strict=True)
-        ],
-    )
+    needs = {name: [CONFIG, own_file(name), file.path] for name, file in kubeconfigs.items()}
+    needs["kubelet"].append(ca_file(cluster).path)
+    units = [cluster.unit(component, config) for component, config in needs.items()]
+    services.services(name="Run the node", units=units)
 
 
 @phase("Node")
@@ -124,7 +97,7 @@ def bring_fedora_node() -> None:
     """Run nodes, with all the phases before."""
 
     network: Sequence[Callable[[], None]] = [record_allocations]
-    if current_cluster().spec.network == "flannel":
+    if current_cluster().on_flannel:
         network = [run_fedora_etcd, set_flannel_network, run_flannel]
     run_phases(
         [

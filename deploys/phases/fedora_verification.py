@@ -9,7 +9,6 @@ from typing import Any
 from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import components_on
-from pyinfra_kube.deploys.phases.fedora_flannel import api
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes, wait_until
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
@@ -35,7 +34,7 @@ def verify_fedora_cluster() -> None:
         *(obeys(cluster, part) for part in parts if part != "etcd"),
     ]
     wait_until(cluster, "Wait for every component to answer", checks)
-    of_nodes = [cluster.runtime.name, *(["flanneld"] if cluster.spec.network == "flannel" else [])]
+    of_nodes = [cluster.runtime.name, *(["flanneld"] if cluster.on_flannel else [])]
     verify_nodes(
         cluster,
         lambda host: [*(of_nodes if "node" in host.roles else []), *components_on(host.roles)],
@@ -50,24 +49,17 @@ def verify_flannel() -> None:
 
     cluster = current_cluster()
     networks = cluster.notes("networks")
-    verify.barrier(
-        name="Read the network of each node",
-        at=(lambda: networks.update({cluster.host_spec.name: _network(cluster)}))
-        if cluster.is_a("node")
-        else None,
-    )
-    if cluster.host_spec.name == cluster.spec.etcd_members[0].name:
+    name = cluster.host_spec.name
+
+    def note() -> None:
+        links = ask_now(Links)
+        networks[name] = HostNetwork(name, links, ask_now(Flannel).subnet)
+
+    verify.barrier(name="Read the network of each node", at=note if cluster.is_a("node") else None)
+    if name == cluster.spec.etcd_members[0].name:
         verify.agreed(
-            name="Check that leases and hosts agree",
-            findings=lambda: _findings(cluster, networks),
+            name="Check that leases and hosts agree", findings=lambda: _findings(cluster, networks)
         )
-
-
-def _network(cluster: Cluster) -> HostNetwork:
-    """The current host's network now."""
-
-    links = ask_now(Links)
-    return HostNetwork(host=cluster.host_spec.name, links=links, subnet=ask_now(Flannel).subnet)
 
 
 def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
@@ -75,10 +67,10 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
 
     spec = cluster.spec
     prefix = spec.flannel_etcd_prefix
-    endpoints = [f"http://127.0.0.1:{spec.etcd_client_port}"]
-    keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api(cluster))
+    endpoints, api = [cluster.local_etcd], cluster.flannel_api
+    keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api)
     if keys.status != "ok":
-        raise OperationError(trouble(keys.status, keys.said, endpoints, api(cluster)))
+        raise OperationError(trouble(keys.status, keys.said, endpoints, api))
     # This run did not read the networks of other nodes.
     others = {cluster.plan.addresses[node.name] for node in spec.nodes if node.name not in networks}
     findings = compare(

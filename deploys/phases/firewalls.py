@@ -24,7 +24,7 @@ def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
     firewall_report.seen(
         name="Check which firewall rules stop the cluster's packets",
         packets=packets(cluster, pods),
-        network=cluster.plan.cluster_cidr,
+        network=cluster.spec.cluster_cidr,
         pending=_pending(cluster, opened),
         note=lambda lines: cluster.notes("firewalls").update({cluster.host_spec.name: lines}),
     )
@@ -38,7 +38,7 @@ def look_at_firewalls(cluster: Cluster, pods: str) -> None:
     + pods: the pod bridge
     """
 
-    found = firewall_report.lines(packets(cluster, pods), cluster.plan.cluster_cidr, ask=ask_now)
+    found = firewall_report.lines(packets(cluster, pods), cluster.spec.cluster_cidr, ask=ask_now)
     cluster.notes("firewalls")[cluster.host_spec.name] = found
 
 
@@ -52,17 +52,13 @@ def packets(cluster: Cluster, pods: str) -> list[firewall_report.Packet]:
 
     found = []
     if cluster.is_a("node"):
-        way, all_pods = _way(cluster), cluster.plan.cluster_cidr
-        own = (
-            cluster.plan.nodes[cluster.host_spec.name].pod_cidr
-            if cluster.spec.network == "routes"
-            else all_pods
-        )
+        way, all_pods = _way(cluster), cluster.spec.cluster_cidr
+        own = all_pods if cluster.on_flannel else cluster.node.pod_cidr
         found += [
             firewall_report.Packet("forward", pods, way, own, all_pods),
             firewall_report.Packet("forward", way, pods, all_pods, own),
         ]
-        if cluster.spec.network == "flannel" and cluster.spec.flannel_backend in FLANNEL_PORTS:
+        if cluster.on_flannel and cluster.spec.flannel_backend in FLANNEL_PORTS:
             port = cluster.spec.flannel_port or FLANNEL_PORTS[cluster.spec.flannel_backend]
             found.append(_arriving(cluster, "udp", port))
         first = cluster.plan.addresses[cluster.spec.control_plane[0].name] or ""
@@ -75,20 +71,19 @@ def packets(cluster: Cluster, pods: str) -> list[firewall_report.Packet]:
 def _arriving(
     cluster: Cluster, protocol: str, port: int, source: str = ""
 ) -> firewall_report.Packet:
-    own = cluster.plan.addresses[cluster.host_spec.name] or ""
+    own = cluster.own_address
     return firewall_report.Packet("input", _link(cluster), "", source, own, protocol, port)
 
 
 def kubelet_port(cluster: Cluster) -> int:
     """The port on which the apiserver reaches kubelets."""
 
-    return int(
-        str(cluster.spec.kubelet_flags.get("port", ports("kubelet", cluster.release)["port"]))
-    )
+    default = ports("kubelet", cluster.release)["port"]
+    return int(str(cluster.spec.kubelet_flags.get("port", default)))
 
 
 def _pending(cluster: Cluster, opened: bool) -> list[str]:
-    found = iptables.forward_rules(cluster.plan.cluster_cidr) if cluster.is_a("node") else []
+    found = iptables.forward_rules(cluster.spec.cluster_cidr) if cluster.is_a("node") else []
     return [*found, *([_api_rule(cluster)] if opened and cluster.is_a("control_plane") else [])]
 
 
@@ -116,16 +111,12 @@ def _api_rule(cluster: Cluster) -> str:
 def _link(cluster: Cluster) -> str:
     """The device by which other hosts reach the current one; empty where it is not known."""
 
-    link = cluster.host_facts[cluster.host_spec.name].link_of(
-        cluster.plan.addresses[cluster.host_spec.name]
-    )
+    link = cluster.own_facts.link_of(cluster.own_address)
     return link.name if link else ""
 
 
 def _way(cluster: Cluster) -> str:
     """The device that leads to the pods of other nodes."""
 
-    if cluster.spec.network == "flannel":
-        device = flanneld.device_of(cluster.spec.flannel_backend, cluster.spec.flannel_vni)
-        return device or _link(cluster)
-    return _link(cluster)
+    backend = cluster.spec.flannel_backend if cluster.on_flannel else ""
+    return flanneld.device_of(backend, cluster.spec.flannel_vni) or _link(cluster)

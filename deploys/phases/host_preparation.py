@@ -43,9 +43,7 @@ def connect_host() -> None:
 
     cluster = current_cluster()
     sysctl.sysctls(
-        name="Forward packets, and pass bridged ones to iptables",
-        settings=SYSCTLS,
-        modules=MODULES,
+        name="Forward packets, and pass bridged ones to iptables", settings=SYSCTLS, modules=MODULES
     )
     if cluster.spec.manage_hosts:
         addresses = {name: address for name, address in cluster.plan.addresses.items() if address}
@@ -54,9 +52,7 @@ def connect_host() -> None:
         hosts.hosts(
             name="Set the hosts' names in /etc/hosts", entries=entries, unless_resolved=True
         )
-        reached = {
-            name: address for name, address in addresses.items() if _must_answer(cluster, name)
-        }
+        reached = {name: addresses[name] for name in addresses if _must_answer(cluster, name)}
         hosts.reachable(
             name="Check that the hosts reach each other",
             addresses=reached,
@@ -71,11 +67,9 @@ def _must_answer(cluster: Cluster, name: str) -> bool:
     """
 
     state = ctx_state.get()
-    if name in {host.name for host in state.failed_hosts}:
-        return False
-    return "control_plane" in cluster.spec.host(name).roles or name in {
-        h.name for h in state.active_hosts
-    }
+    failed, active = ({h.name for h in hosts} for hosts in (state.failed_hosts, state.active_hosts))
+    control_plane = "control_plane" in cluster.spec.host(name).roles
+    return name not in failed and (control_plane or name in active)
 
 
 def _needed(cluster: Cluster, name: str) -> list[int]:
@@ -86,7 +80,7 @@ def _needed(cluster: Cluster, name: str) -> list[int]:
         spec.apiserver_port: "control_plane" in roles,
         kubelet_port(cluster): "node" in roles and cluster.is_a("control_plane"),
         spec.etcd_client_port: "etcd" in roles
-        and (cluster.is_a("control_plane") or spec.network == "flannel"),
+        and (cluster.is_a("control_plane") or cluster.on_flannel),
         spec.etcd_peer_port: "etcd" in roles and cluster.is_a("etcd"),
     }
     return [port for port, is_needed in needed.items() if is_needed]
@@ -113,7 +107,7 @@ def distribution_packages(parts: list[str]) -> list[str]:
     """The names of the packages of parts, in the current host's distribution."""
 
     cluster = current_cluster()
-    here, spec = cluster.host_facts[cluster.host_spec.name], cluster.spec
+    here, spec = cluster.own_facts, cluster.spec
     return packages_for(parts, here.system, here.release, spec.kubernetes_version, spec.rpm_files)
 
 

@@ -4,8 +4,11 @@ kube-proxy on every node.
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import COMPONENTS
-from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
+from pyinfra_kube.deploys.phases.credentials import (
+    give_credentials,
+    keep_credentials,
+    kubeconfig_file,
+)
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -23,9 +26,8 @@ def run_kube_proxy() -> None:
         return
     source, digest = cluster.artifacts.binary("kube-proxy")
     binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
-    path = COMPONENTS["kube-proxy"].kubeconfig
-    text = cluster.credentials.kubeconfig("kube-proxy", cluster.host_spec.name)
-    kubeconfig = files.File(path, text, mode="600", secret=True)
+    kubeconfig = kubeconfig_file(cluster, "kube-proxy")
+    path = kubeconfig.path
     folder = files.File(path.rpartition("/")[0], kind="directory", mode="700")
     files.files(name="Set kube-proxy's kubeconfig", files=[folder, kubeconfig])
     component_unit.component_unit(
@@ -34,17 +36,7 @@ def run_kube_proxy() -> None:
         flags=cluster.command_line("kube-proxy"),
         binary=BINARY,
     )
-    services.services(
-        name="Run kube-proxy",
-        units=[
-            services.Unit(
-                "kube-proxy.service",
-                config=[BINARY, path],
-                own=True,
-                take_over=cluster.spec.take_over_units,
-            )
-        ],
-    )
+    services.services(name="Run kube-proxy", units=[cluster.unit("kube-proxy", [BINARY, path])])
 
 
 # Alone, it brings what it needs.

@@ -4,17 +4,15 @@ kubelet on every host: as a node, or alone for the control plane's static pods.
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on
-from pyinfra_kube.deploys.phases.allocations import record_allocations
-from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
+from pyinfra_kube.cluster.components import PODS, components_on
+from pyinfra_kube.deploys.phases import container_runtime
 from pyinfra_kube.deploys.phases.credentials import (
     ca_file,
     cloud_files,
     give_credentials,
     keep_credentials,
+    kubeconfig_file,
 )
-from pyinfra_kube.deploys.phases.host_preparation import prepare_host
-from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -48,20 +46,10 @@ def run_kubelet() -> None:
         after=[cluster.runtime.unit],
     )
     logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
-    log_rotation.log_rotation(
-        name="Rotate the logs", paths=[*log_rotation.LOGS, *([logs] if logs else [])]
-    )
-    services.services(
-        name="Run kubelet",
-        units=[
-            services.Unit(
-                "kubelet.service",
-                config=[BINARY, *(file.path for file in read_files), ca_file(cluster).path],
-                own=True,
-                take_over=cluster.spec.take_over_units,
-            )
-        ],
-    )
+    paths = [*log_rotation.LOGS, *([logs] if logs else [])]
+    log_rotation.log_rotation(name="Rotate the logs", paths=paths)
+    config = [BINARY, *(file.path for file in read_files), ca_file(cluster).path]
+    services.services(name="Run kubelet", units=[cluster.unit("kubelet", config)])
 
 
 def folders(cluster: Cluster) -> list[files.File]:
@@ -77,9 +65,8 @@ def folders(cluster: Cluster) -> list[files.File]:
 def _say_other_pods(cluster: Cluster) -> None:
     """Name the pods of others in the manifest folder, which kubelet runs beside ours."""
 
-    directory = cluster.spec.manifest_dir
-    own = [name for name in components_on(cluster.host_spec.roles) if name in PODS]
-    ours = {f"{directory}/{name}.yaml" for name in own}
+    directory, own = cluster.spec.manifest_dir, components_on(cluster.host_spec.roles)
+    ours = {f"{directory}/{name}.yaml" for name in own if name in PODS}
     found = read(StaticPods, directory=directory, runtime=cluster.runtime.name).manifests
     for path in sorted({*found} - ours):
         changes.say(f"{path} is not ours and stays; kubelet runs its pod. Check whether it should")
@@ -90,23 +77,11 @@ def kubelet_files(cluster: Cluster) -> list[files.File]:
 
     if not cluster.is_a("node"):
         return []
-    text = cluster.credentials.kubeconfig("kubelet", cluster.host_spec.name)
-    return [
-        files.File(COMPONENTS["kubelet"].kubeconfig, text, mode="600", secret=True),
-        *cloud_files(cluster),
-    ]
+    return [kubeconfig_file(cluster, "kubelet"), *cloud_files(cluster)]
 
 
 # Alone, it brings what it needs.
+PHASES = (*container_runtime.PHASES, keep_credentials, give_credentials, run_kubelet)
+
 if "__name__" not in globals():
-    run_phases(
-        [
-            prepare_host,
-            record_allocations,
-            set_up_pod_network,
-            run_container_runtime,
-            keep_credentials,
-            give_credentials,
-            run_kubelet,
-        ]
-    )
+    run_phases(PHASES)

@@ -4,15 +4,15 @@ The pod network: the bridge cbr0, masquerading, forwarding, routes to other host
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.errors import refuse
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.range_checks import check_mtu
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
-from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, HostFacts
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import bridge, iptables, routes
@@ -29,30 +29,40 @@ def set_up_pod_network() -> None:
             bridge.bridge(
                 name=f"Make the bridge {BRIDGE} of the pods",
                 bridge=BRIDGE,
-                address=cluster.plan.nodes[cluster.host_spec.name].bridge_address,
+                address=cluster.node.bridge_address,
                 mtu=cluster.spec.bridge_mtu,
                 runtime=cluster.runtime.name,
             )
         iptables.masquerade(
             name="Masquerade packets that leave the cluster",
-            cluster_cidr=cluster.plan.cluster_cidr,
+            cluster_cidr=cluster.spec.cluster_cidr,
             # A kubelet that sets up the bridge sets this rule itself.
             present=cluster.spec.bridge_approach == "manual",
             runtime=cluster.runtime.name,
         )
         iptables.forward(
             name="Forward the packets of pods",
-            cluster_cidr=cluster.plan.cluster_cidr,
+            cluster_cidr=cluster.spec.cluster_cidr,
             runtime=cluster.runtime.name,
         )
+    set_routes(cluster)
+    see_firewalls(cluster, BRIDGE, opened=cluster.spec.open_ports)
+
+
+def set_routes(cluster: Cluster, gone: Collection[str] = ()) -> None:
+    """
+    Set the current host's routes to the pods of the other nodes.
+
+    + cluster: the cluster
+    + gone: nodes that are removed
+    """
+
+    cidrs = {cluster.plan.nodes[name].pod_cidr for name in gone}
+    ways = cluster.plan.routes(cluster.host_spec.name)
     routes.routes(
         name="Route to the pods of the other nodes",
-        routes=[
-            routes.Route(pods, via=host)
-            for pods, host in cluster.plan.routes(cluster.host_spec.name)
-        ],
+        routes=[routes.Route(pods, via=host) for pods, host in ways if pods not in cidrs],
     )
-    see_firewalls(cluster, BRIDGE, opened=cluster.spec.open_ports)
 
 
 def bridge_of_pods(cluster: Cluster) -> str:
@@ -71,25 +81,21 @@ def check_mtus(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
     Raises ``InputError``.
     """
 
-    mtus = {
-        host.name: link.mtu
-        for host in spec.nodes
-        if host.name in host_facts and (link := host_facts[host.name].link_of(host.address))
-    }
-    if problems := check_mtu(spec, mtus):
-        raise InputError(problems)
+    nodes = told(spec.nodes, host_facts)
+    links = {host.name: seen.link_of(host.address) for host, seen in nodes}
+    refuse(check_mtu(spec, {name: link.mtu for name, link in links.items() if link}))
 
 
 def needs_bridge() -> bool:
     """Whether the current host's docker uses our bridge."""
 
     cluster = current_cluster()
-    kubenet = (
-        cluster.spec.bridge_approach == "kubelet" and cluster.release.kubelet_bridge == "kubenet"
-    )
-    return cluster.is_a("node") and not kubenet
+    approach = cluster.spec.bridge_approach, cluster.release.kubelet_bridge
+    return cluster.is_a("node") and approach != ("kubelet", "kubenet")
 
 
 # Alone, it brings what it needs.
+PHASES = (prepare_host, record_allocations, set_up_pod_network)
+
 if "__name__" not in globals():
-    run_phases([prepare_host, record_allocations, set_up_pod_network])
+    run_phases(PHASES)

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
+from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.rendering import probe
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
@@ -65,7 +65,7 @@ def verify_nodes(
             wait_until(
                 cluster,
                 "Wait for nodes to register",
-                [_registered(ask, node) for node in _nodes(cluster)],
+                [_of_node(node, "registered", "", f"{ask} get nodes") for node in _nodes(cluster)],
                 given=shown,
                 seen=lambda: [_holds(node, "registered") for node in known().nodes],
             )
@@ -82,7 +82,7 @@ def verify_nodes(
             [_ready(ask, node) for node in _nodes(cluster)],
             given=shown,
             seen=lambda: [
-                _holds(node.name, "Ready") for node in known().nodes.values() if node.ready
+                _holds(name, "Ready") for name, one in known().nodes.items() if one.ready
             ],
         )
     verify_packets(cluster, bridge)
@@ -120,7 +120,7 @@ def verify_packets(cluster: Cluster, bridge: str) -> None:
             name="Join the pod network for a test",
             places=places,
             bridge=bridge,
-            pod_cidr=cluster.plan.nodes[me].pod_cidr if cluster.spec.network == "routes" else "",
+            pod_cidr="" if cluster.on_flannel else cluster.node.pod_cidr,
             visitors=sum(me in others for others in ways.values()),
         )
     reach.send(
@@ -142,7 +142,7 @@ def verify_packets(cluster: Cluster, bridge: str) -> None:
 def _targets(cluster: Cluster) -> list[reach.Target]:
     """The ports that the current host and its pods must reach."""
 
-    spec, me = cluster.spec, cluster.host_spec.name
+    spec = cluster.spec
     found = []
     if cluster.is_a("node"):
         api = "the API's service from its pods"
@@ -151,14 +151,12 @@ def _targets(cluster: Cluster) -> list[reach.Target]:
         if endpoint := spec.endpoint:
             found.append(reach.Target(f"the API at {endpoint}", endpoint.host, endpoint.port))
     elif "address" not in spec.kubelet_flags:
-        found += [
-            _target(cluster, "kubelet", node, kubelet_port(cluster)) for node in _nodes(cluster)
-        ]
+        port = kubelet_port(cluster)
+        found += [_target(cluster, "kubelet", node, port) for node in _nodes(cluster)]
     if cluster.is_a("etcd"):
-        active = {host.name for host in ctx_state.get().active_hosts}
-        members = [one for one in spec.etcd_members if one.name in active]
+        members = _active(spec.etcd_members)
         found += [_target(cluster, "etcd", member, spec.etcd_peer_port) for member in members]
-    return [target for target in found if target.address != cluster.plan.addresses[me]]
+    return [target for target in found if target.address != cluster.own_address]
 
 
 def _target(cluster: Cluster, part: str, host: HostSpec, port: int) -> reach.Target:
@@ -182,13 +180,17 @@ def _causes(cluster: Cluster, visit: reach.Visit) -> list[str]:
 def runs(host: HostSpec) -> list[str]:
     """What runs on a host of the scratch path."""
 
-    return [
-        current_cluster().runtime.name,
-        "kubelet",
-        *(["kube-proxy"] if "node" in host.roles else []),
-        *(["etcd"] if "etcd" in host.roles else []),
-        *(CONTROL_PLANE_COMPONENTS if "control_plane" in host.roles else []),
-    ]
+    return [current_cluster().runtime.name, *_units(host), *_pods(host)]
+
+
+def _units(host: HostSpec) -> list[str]:
+    """The components that run as units on a host of the scratch path."""
+
+    return ["kubelet", *(["kube-proxy"] if "node" in host.roles else [])]
+
+
+def _pods(host: HostSpec) -> list[str]:
+    return [component for component in components_on(host.roles) if component in PODS]
 
 
 def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
@@ -202,9 +204,7 @@ def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
             host.hostname_override,
             # flannel's leases say who has which subnet.
             host=host.name,
-            pod_cidr=cluster.plan.nodes[host.name].pod_cidr
-            if cluster.spec.network == "routes"
-            else "",
+            pod_cidr="" if cluster.on_flannel else cluster.plan.nodes[host.name].pod_cidr,
             labels=host.node_labels if manual else host.reserved_labels,
             registered_with={} if manual else host.node_labels,
             create=manual,
@@ -220,24 +220,13 @@ def checks(cluster: Cluster) -> list[verify.Check]:
     + cluster: the cluster
     """
 
-    pods = [
-        *(["etcd"] if cluster.is_a("etcd") else []),
-        *(CONTROL_PLANE_COMPONENTS if cluster.is_a("control_plane") else []),
-    ]
-    units = ["kubelet", *(["kube-proxy"] if cluster.is_a("node") else [])]
-    found = [
-        check for unit in units for check in (answers(cluster, unit, "unit"), obeys(cluster, unit))
-    ]
-    found += [answers(cluster, pod, "pod") for pod in pods]
+    found = []
+    for unit in _units(cluster.host_spec):
+        found += [answers(cluster, unit, "unit"), obeys(cluster, unit)]
+    found += [answers(cluster, pod, "pod") for pod in _pods(cluster.host_spec)]
     if cluster.is_a("control_plane"):
-        found.append(
-            verify.Check(
-                "the API answers its administrator",
-                command=f"{_ASK} api-versions",
-                log=f"{_ASK} api-versions",
-                hint=f"{KUBECTL} --kubeconfig={ADMIN} get nodes",
-            )
-        )
+        ask, hint = f"{_ASK} api-versions", f"{KUBECTL} --kubeconfig={ADMIN} get nodes"
+        found.append(verify.Check("the API answers its administrator", ask, ask, hint))
     return found
 
 
@@ -255,19 +244,15 @@ def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
     command = f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}"
     if asked.scheme == "TCP":
         command = f"timeout 5 bash -c '</dev/tcp/{asked.host}/{asked.port}'"
-    unit = f"{component}.service"
-    runtime = cluster.runtime
-    found = runtime.find_container.format(container=component)
-    shown = runtime.logs.format(lines=2000, id=f"$({found} | head -n 1)")
-    logs = {
-        "unit": f"journalctl --no-pager --quiet --output=cat --lines=2000 --unit={unit} | {WORDS}",
-        "pod": f"{shown} 2>&1 | {WORDS}",
-    }
-    hints = {
-        "unit": f"systemctl status {unit}",
-        "pod": f"{runtime.list_containers} | grep {component}; journalctl --unit=kubelet.service",
-    }
-    return verify.Check(f"{component} answers at {url}", command, logs[kind], hints[kind])
+    unit, runtime = f"{component}.service", cluster.runtime
+    if kind == "unit":
+        log = f"journalctl --no-pager --quiet --output=cat --lines=2000 --unit={unit}"
+        hint = f"systemctl status {unit}"
+    else:
+        found = runtime.find_container.format(container=component)
+        log = f"{runtime.logs.format(lines=2000, id=f'$({found} | head -n 1)')} 2>&1"
+        hint = f"{runtime.list_containers} | grep {component}; journalctl --unit=kubelet.service"
+    return verify.Check(f"{component} answers at {url}", command, f"{log} | {WORDS}", hint)
 
 
 def obeys(cluster: Cluster, component: str) -> verify.Check:
@@ -294,10 +279,6 @@ def obeys(cluster: Cluster, component: str) -> verify.Check:
     )
 
 
-def _registered(ask: str, host: HostSpec) -> verify.Check:
-    return _of_node(host, "registered", "", f"{ask} get nodes")
-
-
 def _ready(ask: str, host: HostSpec) -> verify.Check:
     node = shlex.quote(host.hostname_override)
     return _of_node(host, "Ready", "Ready", f"{ask} describe node {node} | grep -A 8 Conditions")
@@ -305,13 +286,8 @@ def _ready(ask: str, host: HostSpec) -> verify.Check:
 
 def _of_node(host: HostSpec, word: str, status: str, log: str) -> verify.Check:
     node = host.hostname_override
-    return verify.Check(
-        _holds(node, word),
-        command=_line_of(node, status),
-        log=log,
-        hint=f"on {node}: journalctl --unit=kubelet.service",
-        host=host.name,
-    )
+    hint = f"on {node}: journalctl --unit=kubelet.service"
+    return verify.Check(_holds(node, word), _line_of(node, status), log, hint, host=host.name)
 
 
 def _holds(node: str, word: str) -> str:
@@ -328,8 +304,12 @@ def _line_of(node: str, status: str) -> str:
 def _nodes(cluster: Cluster) -> list[HostSpec]:
     """The nodes that this run sets up."""
 
+    return _active(cluster.spec.nodes)
+
+
+def _active(hosts: Iterable[HostSpec]) -> list[HostSpec]:
     active = {host.name for host in ctx_state.get().active_hosts}
-    return [host for host in cluster.spec.nodes if host.name in active]
+    return [host for host in hosts if host.name in active]
 
 
 def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:

@@ -4,12 +4,12 @@ Which node was given which pod CIDR, recorded on the control machine beside the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
+from pyinfra_kube.cluster.credential_store import write_whole
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.networks import parse_network
 
@@ -43,7 +43,4 @@ class Allocations:
         """
 
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path.with_name(".addresses.yaml")
-        temporary.touch(mode=0o600)
-        temporary.write_text(yaml.safe_dump(dict(addresses)))
-        os.replace(temporary, self.path)
+        write_whole(self.path, yaml.safe_dump(dict(addresses)))

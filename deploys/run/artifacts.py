@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.digest import published_sha256, sha256_of
@@ -18,11 +18,6 @@ RELEASE_SITE = "https://dl.k8s.io"
 
 # Where a folder may have its files: flat, or as a release's own archive.
 _PLACES = ("", "server/bin", "kubernetes/server/bin")
-
-_FOLDERS = {
-    "kubernetes_source": "a URL, or a folder that is there",
-    "image_source": "a folder that is there",
-}
 
 
 @dataclass(frozen=True)
@@ -50,17 +45,15 @@ class Artifacts:
 
         source = spec.kubernetes_source or RELEASE_SITE
         remote = "://" in source
-        folders = {
-            "kubernetes_source": None if remote else source,
-            "image_source": spec.image_source,
-        }
-        problems = [
-            Problem(key, folder, None, _FOLDERS[key])
-            for key, folder in folders.items()
+        folders = (
+            ("kubernetes_source", None if remote else source, "a URL, or a folder that is there"),
+            ("image_source", spec.image_source, "a folder that is there"),
+        )
+        refuse(
+            Problem(key, folder, None, allowed)
+            for key, folder, allowed in folders
             if folder and not Path(folder).expanduser().is_dir()
-        ]
-        if problems:
-            raise InputError(problems)
+        )
         if remote:
             source = f"{source.rstrip('/')}/v{release.version}/bin/linux/amd64"
         images = spec.image_source or ("" if remote else source)
@@ -81,9 +74,8 @@ class Artifacts:
             return url, self.digests.get(name) or _published(name, url)
         path = _find(self.source, name)
         if not path:
-            raise InputError(
-                [Problem("kubernetes_source", self.source, None, f"a folder with {name} in it")]
-            )
+            allowed = f"a folder with {name} in it"
+            raise InputError([Problem("kubernetes_source", self.source, None, allowed)])
         digest = sha256_of(str(path))
         vouched = self.digests.get(name, digest)
         if vouched != digest:

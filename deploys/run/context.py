@@ -5,44 +5,44 @@ The cluster that a run is about: read from the inventory once, planned once, sha
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from pyinfra import logger
-from pyinfra.api import Host, State
+from pyinfra.api import State
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.cluster.allocation import (
     AddressPlan,
+    NodeAddresses,
     SeenAddresses,
     choose_addresses,
     make_plan,
 )
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.cluster.components.rendering import command_line
 from pyinfra_kube.cluster.components.row_settings import settings
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
-from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import Release, flags_setting
 from pyinfra_kube.cluster.runtimes import RUNTIMES, Runtime, runtime_named
-from pyinfra_kube.cluster.spec import (
-    ClusterSpec,
-    HostSpec,
-    check_endpoint,
-    says_address,
-    unknown_endpoint,
-)
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
+from pyinfra_kube.cluster.spec.base import unknown_endpoint
+from pyinfra_kube.cluster.spec.checks import check_endpoint
+from pyinfra_kube.cluster.spec.inventory import says_address
 from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals
 from pyinfra_kube.operations.flannel_agreement import check_iface
+from pyinfra_kube.operations.services import Unit
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
 
@@ -91,9 +91,44 @@ class Cluster:
         """The container runtime that the release needs."""
         return runtime_named(self.release.container_runtime)
 
+    @property
+    def own_facts(self) -> HostFacts:
+        """What the current host told."""
+        return self.host_facts[self.host_spec.name]
+
+    @property
+    def own_address(self) -> str:
+        """The address of the current host; empty where it is not known."""
+        return self.plan.addresses[self.host_spec.name] or ""
+
+    @property
+    def node(self) -> NodeAddresses:
+        """The addresses of the current host's pods."""
+        return self.plan.nodes[self.host_spec.name]
+
+    @property
+    def on_flannel(self) -> bool:
+        """Whether flannel carries the packets of pods."""
+        return self.spec.network == "flannel"
+
+    @property
+    def local_etcd(self) -> str:
+        """Where a member of etcd asks itself."""
+        return f"http://127.0.0.1:{self.spec.etcd_client_port}"
+
+    @property
+    def flannel_api(self) -> Literal["v2", "v3"]:
+        """The version of etcd's API that the cluster's flannel uses."""
+        return etcd_api(self.spec.flannel_version or "")
+
     def is_a(self, role: str) -> bool:
         """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""
         return role in self.host_spec.roles
+
+    def unit(self, component: str, config: Sequence[str]) -> Unit:
+        """The running unit of a component, with the files that it reads when it starts."""
+        take_over = self.spec.take_over_units
+        return Unit(f"{component}.service", config=config, own=True, take_over=take_over)
 
     def settings(self, host: str = "", **facts: object) -> dict[str, object]:
         """The settings of the command lines of a host, by default of the current one."""
@@ -123,7 +158,7 @@ class Cluster:
     @property
     def new_addresses(self) -> list[str]:
         """One line for each node whose pod CIDR is not written down yet; leases say flannel's."""
-        if self.spec.network == "flannel":
+        if self.on_flannel:
             return []
         known = self.book.read()
         return [
@@ -191,10 +226,8 @@ def cluster_on(network: str, instead: str) -> Cluster:
     """
 
     cluster = current_cluster()
-    if cluster.spec.network != network:
-        raise InputError(
-            [Problem("network", cluster.spec.network, None, network, f"use {instead}")]
-        )
+    if (given := cluster.spec.network) != network:
+        raise InputError([Problem("network", given, None, network, f"use {instead}")])
     return cluster
 
 
@@ -249,7 +282,7 @@ def _make(state: State) -> Cluster:
         held={name: seen.addresses for name, seen in host_facts.items()},
     )
     _say(plan.table())
-    credentials = store.plan(spec, plan, basic_auth=spec.basic_auth)
+    credentials = store.plan(spec, plan)
     _check_store(spec, credentials, host_facts)
     _check_etcd(spec, host_facts)
     for line in credentials.warnings:
@@ -276,10 +309,8 @@ def _service_ranges(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> d
 
     if "service-cluster-ip-range" in spec.apiserver_flags:
         return {}
-    masters = (host.name for host in spec.control_plane if host.name in host_facts)
-    return {
-        name: host_facts[name].service_range for name in masters if host_facts[name].service_range
-    }
+    apiservers = told(spec.control_plane, host_facts)
+    return {host.name: seen.service_range for host, seen in apiservers if seen.service_range}
 
 
 def _check_store(
@@ -292,37 +323,28 @@ def _check_store(
         n: one.ca_fingerprint for n, one in host_facts.items() if one.ca_fingerprint not in nothing
     }
     # A host that differs from others which hold our CA has drifted, and is mended.
-    if credentials.ca_fingerprint not in held.values():
-        problems = compare_with_hosts(
-            credentials, folder_of(spec), held, replace=spec.replace_credentials
-        )
-        if problems:
-            raise InputError(problems)
+    if credentials.ca_fingerprint not in held.values() and not spec.replace_credentials:
+        refuse(compare_with_hosts(credentials, folder_of(spec), held))
 
 
 def _check_etcd(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
     """Refuse to go on with what another cluster left: its objects, and whom they let in."""
 
+    data = str(spec.etcd_data_dir)
     allowed = "a folder without data of another cluster's etcd, which ours would go on with"
-    problems = [
-        Problem(
-            "etcd_data_dir",
-            str(spec.etcd_data_dir),
-            host.name,
-            f"{allowed}; {host_facts[host.name].other_etcd} is there",
-            f"move that away, or, where it is this cluster's, put its ca.crt to {CA_CERTIFICATE}",
-        )
-        for host in spec.etcd_members
-        if host.name in host_facts and host_facts[host.name].other_etcd
-    ]
-    if problems:
-        raise InputError(problems)
+    fix = f"move that away, or, where it is this cluster's, put its ca.crt to {CA_CERTIFICATE}"
+    refuse(
+        Problem("etcd_data_dir", data, host.name, f"{allowed}; {seen.other_etcd} is there", fix)
+        for host, seen in told(spec.etcd_members, host_facts)
+        if seen.other_etcd
+    )
 
 
 def _gather(state: State, spec: ClusterSpec) -> tuple[dict[str, HostFacts], dict[str, FactError]]:
     """What every connected host tells, asked at once, and why some tell nothing."""
 
-    hosts = [host for host in state.inventory.get_active_hosts() if _has_role(spec, host)]
+    names = {host.name for host in spec.hosts}
+    hosts = [host for host in state.inventory.get_active_hosts() if host.name in names]
     arguments = internals.deploy_arguments()
 
     def ask() -> HostFacts | FactError:
@@ -332,13 +354,17 @@ def _gather(state: State, spec: ClusterSpec) -> tuple[dict[str, HostFacts], dict
             except FactError as error:
                 return error
 
-    told = internals.on_each(hosts, ask)
-    host_facts = {name: one for name, one in told.items() if isinstance(one, HostFacts)}
-    return host_facts, {name: one for name, one in told.items() if isinstance(one, FactError)}
+    answers = internals.on_each(hosts, ask)
+    host_facts = {name: one for name, one in answers.items() if isinstance(one, HostFacts)}
+    return host_facts, {name: one for name, one in answers.items() if isinstance(one, FactError)}
 
 
-def _has_role(spec: ClusterSpec, host: Host) -> bool:
-    return any(host.name == one.name for one in spec.hosts)
+def told(
+    hosts: Iterable[HostSpec], host_facts: Mapping[str, HostFacts]
+) -> list[tuple[HostSpec, HostFacts]]:
+    """Return those of some hosts that told something, with what they told."""
+
+    return [(host, host_facts[host.name]) for host in hosts if host.name in host_facts]
 
 
 def _with_addresses(
@@ -364,22 +390,19 @@ def _check_endpoint(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> N
     if not spec.endpoint:
         raise InputError([unknown_endpoint(spec)])
     if all(host.name in host_facts for host in spec.control_plane):
-        known = {host.name: filter(None, [host.address]) for host in spec.hosts}
-        told = {name: seen.addresses for name, seen in host_facts.items()}
-        held = {name: [*dict.fromkeys([*told.get(name, ()), *known[name]])] for name in known}
-        if problems := check_endpoint(spec, held):
-            raise InputError(problems)
+        held = {host.name: [host.address] if host.address else [] for host in spec.hosts}
+        for name, seen in host_facts.items():
+            held[name] = list(dict.fromkeys([*seen.addresses, *held[name]]))
+        refuse(check_endpoint(spec, held))
 
 
 def _check_ifaces(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
-    seen = [(host, host_facts[host.name]) for host in spec.nodes if host.name in host_facts]
-    problems = [
-        problem
-        for host, found in seen
-        for problem in check_iface(host.name, host.flannel_iface, found.links)
-    ]
-    if spec.network == "flannel" and problems:
-        raise InputError(problems)
+    if spec.network == "flannel":
+        refuse(
+            problem
+            for host, seen in told(spec.nodes, host_facts)
+            for problem in check_iface(host.name, host.flannel_iface, seen.links)
+        )
 
 
 def _inventory_folder() -> Path:

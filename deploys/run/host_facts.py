@@ -101,12 +101,8 @@ class HostFacts:
         """
 
         start = f"{address or self.address}/"
-        found = (
-            link
-            for link in self.links.values()
-            for a in link.addresses
-            if a.startswith(start) and link.name != "lo"
-        )
+        ways = [link for link in self.links.values() if link.name != "lo"]
+        found = (link for link in ways if any(one.startswith(start) for one in link.addresses))
         return next(found, None)
 
 
@@ -216,17 +212,14 @@ def _docker_bridge() -> str:
     except FactError:
         # Docker matters where it is set up; it may be broken until then.
         found = ()
-    return next(
-        (one.bridge for one in found or () if one.name == "bridge" and one.bridge), DOCKER_BRIDGE
-    )
+    bridges = [one.bridge for one in found or () if one.name == "bridge" and one.bridge]
+    return bridges[0] if bridges else DOCKER_BRIDGE
 
 
 def _default_address(links: dict[str, Link]) -> str:
     """The first address of the link of the best default route."""
 
-    routes = [
-        route for route in read(Routes) or () if route.destination == "0.0.0.0/0" and route.dev
-    ]
+    routes = [one for one in read(Routes) or () if one.destination == "0.0.0.0/0" and one.dev]
     best = min(routes, key=lambda route: route.metric, default=None)
     found = _addresses(links, best.dev or "") if best else []
     return str(IPNetwork(found[0]).ip) if found else ""

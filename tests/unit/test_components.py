@@ -498,12 +498,12 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
     groups = {"control_plane": hosts, "nodes": nodes}
     if draw(st.booleans()):
         groups["etcd"] = ["n2"]
-    cloud = draw(st.sampled_from([None, *release.fact("cloud_providers")]))
+    cloud = draw(st.sampled_from([None, *release.fact("cloud_provider")]))
     return spec_of(
         release.version,
         groups,
-        apiserver_approach=draw(st.sampled_from(release.fact("apiserver_approaches"))),
-        bridge_approach=draw(st.sampled_from(release.fact("bridge_approaches"))),
+        apiserver_approach=draw(st.sampled_from(release.fact("apiserver_approach"))),
+        bridge_approach=draw(st.sampled_from(release.fact("bridge_approach"))),
         network=draw(st.sampled_from(["routes", "flannel"])),
         cloud_provider=cloud,
         cloud_config=draw(st.sampled_from([None, "cloud.conf"])) if cloud else None,

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pyinfra_kube.cluster import credential_set, credential_store, pki
 from pyinfra_kube.cluster.allocation import make_plan
+from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.errors import InputError
@@ -112,9 +113,9 @@ def test_a_plan_writes_nothing_and_a_second_one_gives_the_same(tmp_path: Path) -
 
 def test_what_is_saved_is_what_was_planned(tmp_path: Path) -> None:
     store = CredentialStore(tmp_path / "store")
-    planned = plan_of(store, spec_of(), basic_auth=True)
+    planned = plan_of(store, spec_of(basic_auth=True))
     store.save()
-    again = plan_of(CredentialStore(tmp_path / "store"), spec_of(), basic_auth=True)
+    again = plan_of(CredentialStore(tmp_path / "store"), spec_of(basic_auth=True))
     assert again.changes == ()
     assert not again.new
     assert again.control_plane_files() == planned.control_plane_files()
@@ -181,9 +182,8 @@ def test_tokens(tmp_path: Path, policy: str) -> None:
 
 
 def test_several_groups_share_one_column() -> None:
-    assert (
-        credential_set._csv([["t", "u", "i", "a,b"], ["t", "u", "i", ""]]) == 't,u,i,"a,b"\nt,u,i\n'
-    )
+    users = [User("i", "u", ("a", "b")), User("i", "u")]
+    assert credential_set._csv({"i": "t"}, users) == 't,u,i,"a,b"\nt,u,i\n'
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -272,7 +272,7 @@ def test_basic_auth_only_when_asked_for(tmp_path: Path) -> None:
     store = CredentialStore(tmp_path)
     assert plan_of(store, spec_of()).basic_auth_csv is None
     password, user, uid, group = (
-        (plan_of(store, spec_of(), basic_auth=True).basic_auth_csv or "").strip().split(",")
+        (plan_of(store, spec_of(basic_auth=True)).basic_auth_csv or "").strip().split(",")
     )
     assert (len(password), user, uid, group) == (32, "admin", "admin", "system:masters")
 
@@ -291,7 +291,7 @@ def test_a_long_cluster_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["token", "certificate"])
 def test_secrets_are_listed_and_not_shown(tmp_path: Path, kind: str) -> None:
-    found = plan_of(CredentialStore(tmp_path), spec_of(credential_kind=kind), basic_auth=True)
+    found = plan_of(CredentialStore(tmp_path), spec_of(credential_kind=kind, basic_auth=True))
     listed = found.secrets()
     assert all(listed)
     shown = "\n".join(
@@ -562,7 +562,7 @@ def test_of_two_runs_at_once_only_one_makes_a_ca(tmp_path: Path) -> None:
     one.save()
     with pytest.raises(InputError, match="run again"):
         two.save()
-    two.load()
+    two = CredentialStore(tmp_path)
     assert plan_of(two, spec_of()).ca_cert == first.ca_cert
 
 
@@ -621,7 +621,6 @@ def test_a_lost_store_is_noticed_and_said(tmp_path: Path, folder: Path) -> None:
     assert old[:16] in str(problem)
     assert "restore that folder" in str(problem)
     assert "replace_credentials = True" in str(problem)
-    assert compare_with_hosts(found, tmp_path / "new", {"m1": old}, replace=True) == []
 
 
 def test_tokens_are_json_that_a_person_can_edit(folder: Path) -> None:

@@ -261,9 +261,9 @@ def _quick_keys() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("store")
-    spec = spec_of()
+    spec = spec_of(basic_auth=True)
     store = CredentialStore(folder)
-    store.plan(spec, make_plan(spec), basic_auth=True, now=NOW)
+    store.plan(spec, make_plan(spec), now=NOW)
     store.save()
     return {
         p.name: p.read_text() for p in folder.iterdir() if p.suffix in (".crt", ".key", ".json")

@@ -108,7 +108,7 @@ def test_etcd() -> None:
 
 _FLAGS = sorted(
     set(SHARED.values())
-    | {flag for c in COMPONENTS.values() for variable in c.variables for flag in variable.flags}
+    | {flag for c in COMPONENTS.values() for flags in c.variables.values() for flag in flags}
     | {"kubeconfig", "cluster-cidr"}
 )
 _LINES = st.dictionaries(

@@ -65,16 +65,16 @@ def test_what_goes_with_a_release(version: str, expected: tuple[str, str, str, s
 
 def test_settings_of_a_release() -> None:
     old, new = Release.of("1.2.0"), Release.of("1.20.2")
-    assert old.fact("apiserver_approaches") == ["https", "http"]
-    assert new.fact("apiserver_approaches") == ["https"]
+    assert old.fact("apiserver_approach") == ["https", "http"]
+    assert new.fact("apiserver_approach") == ["https"]
     assert (old.authorization_mode, new.authorization_mode) == ("AlwaysAllow", "Node,RBAC")
-    assert (old.fact("basic_auth_choices"), new.fact("basic_auth_choices")) == (
+    assert (old.fact("basic_auth"), new.fact("basic_auth")) == (
         [False, True],
         [False],
     )
     assert (old.container_runtime, Release.of("1.24.0").container_runtime) == ("docker", "cri")
     assert "1.9.1" in old.docker_versions
-    assert "mesos" in old.fact("cloud_providers")
+    assert "mesos" in old.fact("cloud_provider")
     assert old.admission_control[0] == "NamespaceLifecycle"
     assert new.admission_control == ["NodeRestriction"]
 

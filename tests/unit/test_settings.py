@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.spec import CLUSTER_KEYS, HOST_KEYS
+from pyinfra_kube.cluster.spec.inventory import CLUSTER_KEYS, HOST_KEYS
 from tests.settings import PAGE, page
 
 

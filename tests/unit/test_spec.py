@@ -10,7 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem
-from pyinfra_kube.cluster.spec import CLUSTER_KEYS, KEYS, ClusterSpec, check_endpoint
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.cluster.spec.checks import check_endpoint
+from pyinfra_kube.cluster.spec.inventory import CLUSTER_KEYS, KEYS
 
 GROUPS = {"control_plane": ["m1"], "nodes": ["n1", "n2"]}
 CLUSTER = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.168.10.4"}
