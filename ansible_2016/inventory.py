@@ -416,16 +416,16 @@ def _set_node_name(host: str, data: dict[str, Any], name: str) -> list[str]:
 
 
 def _set_endpoint(
-    masters: list[str], data: Mapping[str, dict[str, Any]], names: Mapping[str, str]
+    control_plane: list[str], data: Mapping[str, dict[str, Any]], names: Mapping[str, str]
 ) -> list[str]:
     """Make the first master's address the endpoint, or say that it is to be set."""
-    if not masters or any("control_plane_endpoint" in values for values in data.values()):
+    if not control_plane or any("control_plane_endpoint" in values for values in data.values()):
         return []
-    first = data[masters[0]]
-    address = first_address(first.get("address"), first.get("ssh_hostname"), masters[0])
+    name = control_plane[0]
+    address = first_address(data[name].get("address"), data[name].get("ssh_hostname"), name)
     if not address:
         fix = "set its ansible_host to it, or control_plane_endpoint"
-        return [f"{names[masters[0]]}: its address is not known: {fix}"]
+        return [f"{names[name]}: its address is not known: {fix}"]
     for values in data.values():
         values["control_plane_endpoint"] = address
     return []

@@ -164,7 +164,7 @@ def _recorded(cluster: Cluster) -> list[str]:
     Raises ``DeployError`` for all hosts where they cannot be read.
     """
 
-    if absent := _needed(cluster) - _active():
+    if absent := _needed(cluster) - cluster.active:
         reasons = [f"{name} takes no part in this run" for name in sorted(absent)]
         raise _refusal(", ".join(reasons))
     try:
@@ -178,17 +178,12 @@ def _recorded(cluster: Cluster) -> list[str]:
 
 
 def _warn_of_absent(cluster: Cluster) -> None:
-    active = _active()
-    for name in (name for name in cluster.spec.remove_nodes if name not in active):
+    for name in (name for name in cluster.spec.remove_nodes if name not in cluster.active):
         logger.warning(
             f"{name} takes no part in this run: nothing is stopped there, and its pod CIDR may be "
             "given to another node. Run this again when it can be reached, or never start it again "
             "as it is"
         )
-
-
-def _active() -> set[str]:
-    return {host.name for host in ctx_state.get().active_hosts}
 
 
 def _refusal(why: str) -> DeployError:

@@ -66,10 +66,9 @@ def _must_answer(cluster: Cluster, name: str) -> bool:
     other host, and no node outside of this run.
     """
 
-    state = ctx_state.get()
-    failed, active = ({h.name for h in hosts} for hosts in (state.failed_hosts, state.active_hosts))
+    failed = {host.name for host in ctx_state.get().failed_hosts}
     control_plane = "control_plane" in cluster.spec.host(name).roles
-    return name not in failed and (control_plane or name in active)
+    return name not in failed and (control_plane or name in cluster.active)
 
 
 def _needed(cluster: Cluster, name: str) -> list[int]:

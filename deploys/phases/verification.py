@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -154,7 +154,7 @@ def _targets(cluster: Cluster) -> list[reach.Target]:
         port = kubelet_port(cluster)
         found += [_target(cluster, "kubelet", node, port) for node in _nodes(cluster)]
     if cluster.is_a("etcd"):
-        members = _active(spec.etcd_members)
+        members = [member for member in spec.etcd_members if member.name in cluster.active]
         found += [_target(cluster, "etcd", member, spec.etcd_peer_port) for member in members]
     return [target for target in found if target.address != cluster.own_address]
 
@@ -304,12 +304,7 @@ def _line_of(node: str, status: str) -> str:
 def _nodes(cluster: Cluster) -> list[HostSpec]:
     """The nodes that this run sets up."""
 
-    return _active(cluster.spec.nodes)
-
-
-def _active(hosts: Iterable[HostSpec]) -> list[HostSpec]:
-    active = {host.name for host in ctx_state.get().active_hosts}
-    return [host for host in hosts if host.name in active]
+    return [host for host in cluster.spec.nodes if host.name in cluster.active]
 
 
 def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:

@@ -125,6 +125,11 @@ class Cluster:
         """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""
         return role in self.host_spec.roles
 
+    @property
+    def active(self) -> set[str]:
+        """The hosts that still take part in the run."""
+        return {host.name for host in ctx_state.get().active_hosts}
+
     def unit(self, component: str, config: Sequence[str]) -> Unit:
         """The running unit of a component, with the files that it reads when it starts."""
         take_over = self.spec.take_over_units
@@ -184,8 +189,7 @@ class Cluster:
         Whether the current host is the one whose turn it is to do what is done once. When it fails
         another takes its place, so ask when the turn has come.
         """
-        active = {host.name for host in ctx_state.get().active_hosts}
-        return next(h.name for h in self.spec.hosts if h.name in active) == self.host_spec.name
+        return next(h for h in self.spec.hosts if h.name in self.active) == self.host_spec
 
 
 _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
