@@ -178,7 +178,8 @@ def _recorded(cluster: Cluster) -> list[str]:
 
 
 def _warn_of_absent(cluster: Cluster) -> None:
-    for name in (name for name in cluster.spec.remove_nodes if name not in cluster.active):
+    active = cluster.active
+    for name in (name for name in cluster.spec.remove_nodes if name not in active):
         logger.warning(
             f"{name} takes no part in this run: nothing is stopped there, and its pod CIDR may be "
             "given to another node. Run this again when it can be reached, or never start it again "

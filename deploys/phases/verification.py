@@ -154,7 +154,8 @@ def _targets(cluster: Cluster) -> list[reach.Target]:
         port = kubelet_port(cluster)
         found += [_target(cluster, "kubelet", node, port) for node in _nodes(cluster)]
     if cluster.is_a("etcd"):
-        members = [member for member in spec.etcd_members if member.name in cluster.active]
+        active = cluster.active
+        members = [member for member in spec.etcd_members if member.name in active]
         found += [_target(cluster, "etcd", member, spec.etcd_peer_port) for member in members]
     return [target for target in found if target.address != cluster.own_address]
 
@@ -304,7 +305,8 @@ def _line_of(node: str, status: str) -> str:
 def _nodes(cluster: Cluster) -> list[HostSpec]:
     """The nodes that this run sets up."""
 
-    return [host for host in cluster.spec.nodes if host.name in cluster.active]
+    active = cluster.active
+    return [host for host in cluster.spec.nodes if host.name in active]
 
 
 def table(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> str:

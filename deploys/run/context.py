@@ -189,7 +189,8 @@ class Cluster:
         Whether the current host is the one whose turn it is to do what is done once. When it fails
         another takes its place, so ask when the turn has come.
         """
-        return next(h for h in self.spec.hosts if h.name in self.active) == self.host_spec
+        active = self.active
+        return next(h.name for h in self.spec.hosts if h.name in active) == self.host_spec.name
 
 
 _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
