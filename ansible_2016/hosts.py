@@ -1,5 +1,5 @@
 """
-Hosts and groups of an Ansible inventory in INI form: ranges, children, variables (L1).
+Hosts and groups of an Ansible inventory in INI form: ranges, children, variables.
 """
 
 from __future__ import annotations

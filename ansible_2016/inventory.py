@@ -1,5 +1,5 @@
 """
-The inventories of the era's Ansible playbooks, read as ours (L1).
+The inventories of the era's Ansible playbooks, read as ours.
 
 In: an inventory in INI form with the groups ``masters``, ``etcd`` and ``nodes``, and the
 ``group_vars`` and ``host_vars`` beside it or beside the playbook. Out: groups and data as
@@ -200,7 +200,7 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
     win. Templates over known variables are resolved. A release such as ``1.10`` is read as it is
     written. Keys of ours may stand among the variables (``kubernetes_version``,
     ``control_plane_endpoint`` …) and win over what is made from theirs. The endpoint is the address
-    of the first master, where one is known.
+    of the first of ``masters``, where one is known.
 
     + path: the inventory in INI form, or a folder of such files
     + playbooks: the folder of the playbook; by default the one above the inventory's, and
@@ -214,7 +214,7 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
     from pyinfra_kube.ansible_2016.inventory import read_inventory
 
     inventory = read_inventory("~/contrib/ansible/inventory/hosts")
-    masters, etcd, nodes = (inventory.groups[name] for name in ("masters", "etcd", "nodes"))
+    control_plane, etcd, nodes = map(inventory.groups.get, ("masters", "etcd", "nodes"))
     all = inventory.as_pyinfra()["all"]
     ```
     """
@@ -423,16 +423,16 @@ def _set_node_name(host: str, data: dict[str, Any], name: str) -> list[str]:
 
 
 def _set_endpoint(
-    masters: list[str], data: Mapping[str, dict[str, Any]], names: Mapping[str, str]
+    control_plane: list[str], data: Mapping[str, dict[str, Any]], names: Mapping[str, str]
 ) -> list[str]:
-    """Make the first master's address the endpoint, or say that it is to be set."""
-    if not masters or any("control_plane_endpoint" in values for values in data.values()):
+    """Make the first control-plane host's address the endpoint, or say that it is to be set."""
+    if not control_plane or any("control_plane_endpoint" in values for values in data.values()):
         return []
-    first = data[masters[0]]
-    address = first_address(first.get("address"), first.get("ssh_hostname"), masters[0])
+    first = data[control_plane[0]]
+    address = first_address(first.get("address"), first.get("ssh_hostname"), control_plane[0])
     if not address:
         fix = "set its ansible_host to it, or control_plane_endpoint"
-        return [f"{names[masters[0]]}: its address is not known: {fix}"]
+        return [f"{names[control_plane[0]]}: its address is not known: {fix}"]
     for values in data.values():
         values["control_plane_endpoint"] = address
     return []

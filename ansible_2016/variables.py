@@ -1,5 +1,5 @@
 """
-Variables as Ansible's files hold them: YAML that keeps what is written, templates over it (L1).
+Variables as Ansible's files hold them: YAML that keeps what is written, templates over it.
 """
 
 from __future__ import annotations

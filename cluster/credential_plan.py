@@ -196,7 +196,7 @@ def server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
     + spec: the cluster
     + plan: its addresses
     """
-    masters = [name for host in spec.control_plane for name in (host.name, host.hostname_override)]
+    hosts = [name for host in spec.control_plane for name in (host.name, host.hostname_override)]
     addresses = [plan.addresses.get(host.name) for host in spec.control_plane]
     service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     names = [
@@ -205,7 +205,7 @@ def server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
         "127.0.0.1",
         *service,
         f"{service[-1]}.{spec.cluster_domain}",
-        *masters,
+        *hosts,
     ]
     return list(dict.fromkeys(names))
 

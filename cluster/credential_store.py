@@ -124,7 +124,7 @@ def compare_with_hosts(
     + replace: whether these hosts are to get the store's credentials all the same
 
     ```
-    compare_with_hosts(credentials, store.folder, {"master": "ab12…"})
+    compare_with_hosts(credentials, store.folder, {"m1": "ab12…"})
     ```
     """
     strange: dict[str, list[str]] = {}

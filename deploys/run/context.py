@@ -276,9 +276,9 @@ def _service_ranges(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> d
 
     if "service-cluster-ip-range" in spec.apiserver_flags:
         return {}
-    masters = (host.name for host in spec.control_plane if host.name in host_facts)
+    names = (host.name for host in spec.control_plane if host.name in host_facts)
     return {
-        name: host_facts[name].service_range for name in masters if host_facts[name].service_range
+        name: host_facts[name].service_range for name in names if host_facts[name].service_range
     }
 
 

@@ -29,7 +29,13 @@ from pyinfra_kube.cluster.spec import ClusterSpec
 ADDRESSES = {"m1": "192.0.2.10", "n1": "192.0.2.11", "n2": "192.0.2.12", "m2": "192.0.2.13"}
 ADDRESSES["m3"] = "192.0.2.14"
 GROUPS = {"control_plane": ["m1"], "nodes": ["n1", "n2"]}
-ON_MASTER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+CONTROL_PLANE = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+)
 
 
 def spec_of(version: str, groups: dict[str, list[str]] = GROUPS, **data: Any) -> ClusterSpec:
@@ -397,7 +403,7 @@ def test_cloud_provider() -> None:
             "/srv/kubernetes/cloud.conf",
         )
     unset = spec_of("1.20.2")
-    assert all("cloud-provider" not in named(one, unset, "m1") for one in ON_MASTER)
+    assert all("cloud-provider" not in named(one, unset, "m1") for one in CONTROL_PLANE)
 
 
 def test_logs_on_the_host() -> None:
