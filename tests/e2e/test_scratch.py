@@ -412,14 +412,16 @@ def test_a_new_node_changes_of_others_what_must(
         for host in HOSTS
     }
     # The apiserver reads its tokens when it starts.
-    on_master = {
+    on_control_plane = {
         ("Allocations | Record the pod CIDRs on the control machine", CONTROL_PLANE),
         ("Credentials | Keep the credentials on the control machine", CONTROL_PLANE),
         ("Credentials | Set the users of the apiserver", CONTROL_PLANE),
         ("apiserver pod | Run kube-apiserver as a static pod", CONTROL_PLANE),
         ("Verification | Set the nodes' pod CIDRs and labels", CONTROL_PLANE),
     }
-    assert {(what, host) for what, host in run.changed if host != NEW} == everywhere | on_master
+    assert {
+        (what, host) for what, host in run.changed if host != NEW
+    } == everywhere | on_control_plane
 
 
 def test_a_new_node_restarts_the_apiserver_only(

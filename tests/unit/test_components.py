@@ -337,7 +337,7 @@ def test_no_admission_plugins_at_all() -> None:
     assert "admission-control" not in apiserver
 
 
-def test_a_master_that_is_a_node_too() -> None:
+def test_a_control_plane_host_that_is_a_node_too() -> None:
     spec = spec_of("1.20.2", {"control_plane": ["m1"], "nodes": ["m1", "n1"]})
     kubelet = named("kubelet", spec, "m1")
     assert kubelet["register-node"] == "true"
