@@ -114,7 +114,7 @@ def _api_rule(cluster: Cluster) -> str:
 
 
 def _link(cluster: Cluster) -> str:
-    """The device by which other hosts reach the current one; empty where it is not known."""
+    """The device by which other hosts reach the current one; empty when unknown."""
 
     link = cluster.host_facts[cluster.host_spec.name].link_of(
         cluster.plan.addresses[cluster.host_spec.name]
