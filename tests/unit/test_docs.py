@@ -13,9 +13,11 @@ PACKAGES = ["cluster", "ansible_2016", "engine", "facts", "operations", "templat
 FOLDERS = [*PACKAGES, "docs", "inventories", "tests", "package"]
 GUIDE = (REPOSITORY / "docs/guide.md").read_text()
 PAGES = [
-    *REPOSITORY.glob("*.md"),
+    *(
+        REPOSITORY / name
+        for name in ("README.md", "CONTRIBUTING.md", "examples/rendered/README.md")
+    ),
     *REPOSITORY.glob("docs/*.md"),
-    REPOSITORY / "examples/rendered/README.md",
 ]
 
 _CODE = r"[A-Z][1-9]"
