@@ -31,7 +31,7 @@ all = (
         "flannel_backend": "vxlan",
         "flannel_vni": 1,
         "flannel_etcd_prefix": "/coreos.com/network",
-        # Fedora has flannel up to release 34. For a later one, name an RPM of flannel here, file or URL,
+        # Fedora has flannel up to release 34. For a later one, name an RPM of flannel, file or URL,
         # or set flannel_source to a flanneld, with its flannel_version and flannel_sha256.
         "rpm_files": [],
     },
