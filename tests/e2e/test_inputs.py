@@ -183,7 +183,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     # The last release that has it. What is installed does not matter to the plan.
     "http": {"settings": {"apiserver_approach": "http", "kubernetes_version": "1.19.16"}},
     "kubenet": {"settings": {"bridge_approach": "kubelet", "kubernetes_version": "1.20.2"}},
-    # The seed's own time.
+    # The guide's own time.
     "1.3": {
         "settings": {
             "apiserver_approach": "http",

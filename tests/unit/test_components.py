@@ -277,7 +277,7 @@ def test_exact_lines(version: str, component: str, host: str, expected: list[str
     assert flags(component, spec_of(version, bridge_approach="kubelet"), host) == expected
 
 
-def test_plain_http_as_the_seed_has_it() -> None:
+def test_plain_http_as_the_guide_has_it() -> None:
     spec = spec_of("1.3.10", apiserver_approach="http")
     apiserver = named("kube-apiserver", spec, "m1")
     assert apiserver["insecure-bind-address"] == apiserver["advertise-address"] == "192.0.2.10"
