@@ -225,9 +225,9 @@ def _apt(names: Sequence[str], removable: Sequence[str]) -> Script:
         f"""\
 {_IN_TURN}\
 export DEBIAN_FRONTEND=noninteractive
-# Waits for other installations; dpkg does not.
+# Waits for whoever else installs packages; dpkg does not.
 apt-get -qq -o DPkg::Lock::Timeout=600 check >/dev/null 2>&1 || :
-# Finishes an interrupted installation.
+# Ends what was begun and cut off.
 dpkg --force-confold --configure -a
 apt-get -qq update
 {_refusal("apt-get", (), names, removable)}\
