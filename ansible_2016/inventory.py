@@ -198,7 +198,7 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
     win. Templates over known variables are resolved. A release such as ``1.10`` is read as it is
     written. Keys of ours may stand among the variables (``kubernetes_version``,
     ``control_plane_endpoint`` …) and win over what is made from theirs. The endpoint is the address
-    of the first master, where one is known.
+    of the first of ``masters``, where one is known.
 
     + path: the inventory in INI form, or a folder of such files
     + playbooks: the folder of the playbook; by default the one above the inventory's, and
@@ -212,7 +212,7 @@ def read_inventory(path: str | Path, playbooks: str | Path | None = None) -> Ans
     from pyinfra_kube.ansible_2016.inventory import read_inventory
 
     inventory = read_inventory("~/contrib/ansible/inventory/hosts")
-    masters, etcd, nodes = (inventory.groups[name] for name in ("masters", "etcd", "nodes"))
+    control_plane, etcd, nodes = map(inventory.groups.get, ("masters", "etcd", "nodes"))
     all = inventory.as_pyinfra()["all"]
     ```
     """
@@ -418,7 +418,7 @@ def _set_node_name(host: str, data: dict[str, Any], name: str) -> list[str]:
 def _set_endpoint(
     control_plane: list[str], data: Mapping[str, dict[str, Any]], names: Mapping[str, str]
 ) -> list[str]:
-    """Make the first master's address the endpoint, or say that it is to be set."""
+    """Make the first control-plane host's address the endpoint, or say that it is to be set."""
     if not control_plane or any("control_plane_endpoint" in values for values in data.values()):
         return []
     name = control_plane[0]

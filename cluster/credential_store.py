@@ -106,7 +106,7 @@ def compare_with_hosts(
     + fingerprints: host → SHA-256 of the CA certificate that it holds, for those that hold one
 
     ```
-    compare_with_hosts(credentials, store.folder, {"master": "ab12…"})
+    compare_with_hosts(credentials, store.folder, {"m1": "ab12…"})
     ```
     """
     strange: dict[str, list[str]] = {}

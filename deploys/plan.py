@@ -29,7 +29,7 @@ def plan(inventory: str) -> str:
 
     + inventory: path of its file
 
-    What hosts already carry is not known here; a run asks them, and lets them keep it.
+    Pod CIDRs that hosts already have are not known here: only a run asks the hosts.
     Raises ``InputError``.
     """
 
@@ -40,9 +40,9 @@ def plan(inventory: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    The command; gives its exit status.
+    Run the command, and return its exit status.
 
-    + arguments: its words; by default those that the program was called with
+    + arguments: its arguments; by default the program's own
     """
 
     parser = ArgumentParser(
@@ -75,7 +75,7 @@ def _file(path: str) -> str:
 
 
 def _where(error: Exception, inventory: str) -> str:
-    """What is wrong in the inventory's own lines, without the way that led there."""
+    """The part of a traceback that is in the inventory's own file."""
 
     # pyinfra wraps what an inventory raises.
     cause = error if isinstance(error, SyntaxError) else error.__context__ or error

@@ -58,19 +58,19 @@ def picture() -> str:
     """The drawing, as SVG."""
 
     inventory = run_path(str(FOLDER.parent / "inventories/scratch.py"))
-    (master, master_data), *_ = inventory["control_plane"]
+    (host, host_data), *_ = inventory["control_plane"]
     nodes = [(name, data["ssh_hostname"]) for name, data in inventory["nodes"]]
     settings = inventory["all"][1]
     pods = IPNetwork(settings["cluster_cidr"])
     cidrs = list(islice(pods.subnet(settings["node_cidr_mask_size"]), len(nodes)))
-    address = master_data["ssh_hostname"]
+    address = host_data["ssh_hostname"]
     parts = [
         *_control(f"{settings['cluster_name']}-credentials/"),
         _rect("hosts", MARGIN, 128, WIDTH - 2 * MARGIN, 636, 10),
         *_arrow(WIDTH / 2, 100, WIDTH / 2, 146, "line"),
         _text("ssh", WIDTH / 2 + 10, 122, "quiet"),
-        *_master(
-            master, address, [f"route {c} via {a}" for c, (_, a) in zip(cidrs, nodes, strict=True)]
+        *_control_plane(
+            host, address, [f"route {c} via {a}" for c, (_, a) in zip(cidrs, nodes, strict=True)]
         ),
     ]
     for index, (name, own) in enumerate(nodes):
@@ -91,7 +91,7 @@ def _control(folder: str) -> list[str]:
     ]
 
 
-def _master(name: str, address: str, routes: Sequence[str]) -> list[str]:
+def _control_plane(name: str, address: str, routes: Sequence[str]) -> list[str]:
     left, top = MARGIN + PAD, 146
     within = left + PAD
     pods = [["etcd :2379", "kube-apiserver :6443"], ["kube-controller-manager", "kube-scheduler"]]

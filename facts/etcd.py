@@ -300,8 +300,8 @@ class EtcdMembers(FactBase[Members]):
         Members(
             status="ok",
             members={
-                "master1": Member(
-                    id="8e9e05c52164694d", name="master1",
+                "m1": Member(
+                    id="8e9e05c52164694d", name="m1",
                     peer_urls=("http://192.0.2.11:2380",),
                     client_urls=("http://192.0.2.11:2379",),
                 ),

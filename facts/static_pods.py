@@ -68,7 +68,7 @@ class StaticPods(FactBase[StaticPodStates]):
             manifests={"/etc/kubernetes/manifests/etcd.yaml": "9f86d0…"},
             containers=[
                 PodContainer(
-                    id="3e8a…", pod="etcd-master1", namespace="kube-system", container="etcd",
+                    id="3e8a…", pod="etcd-m1", namespace="kube-system", container="etcd",
                     image="k8s.gcr.io/etcd:3.4.13-0", running=True, started=1700000000.25,
                     restarts=0,
                 ),

@@ -1,10 +1,10 @@
 """
-Kubernetes on Fedora, one node. Copy this file, put your hosts in it, and look first:
+Kubernetes on Fedora, one node. Copy this file, put your hosts in it, and see the plan first:
 
     pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py --dry --diff
     pyinfra inventories/fedora_single_node.py deploys/fedora_single_node.py
 
-Packages come from the distribution; the release must be the one that they bring.
+Packages come from the distribution; kubernetes_version must be the one that they contain.
 """
 
 control_plane = [("fed-master", {"ssh_hostname": "192.168.10.10"})]

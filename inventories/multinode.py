@@ -1,14 +1,14 @@
 """
 Kubernetes on Fedora, several nodes with flannel between them. Copy this file, put your hosts in
-it, and look first:
+it, and see the plan first:
 
     pyinfra inventories/multinode.py deploys/multinode.py --dry --diff
     pyinfra inventories/multinode.py deploys/multinode.py
 
-Packages come from the distribution; the release must be the one that they bring.
+Packages come from the distribution; kubernetes_version must be the one that they contain.
 """
 
-# Names differ, for nodes are known by them.
+# Each name is a node's name too.
 control_plane = [("fed-master", {"ssh_hostname": "192.168.122.10"})]
 nodes = [
     ("fed-node-1", {"ssh_hostname": "192.168.122.77", "node_labels": {"name": "fed-node-1"}}),
@@ -31,7 +31,7 @@ all = (
         "flannel_backend": "vxlan",
         "flannel_vni": 1,
         "flannel_etcd_prefix": "/coreos.com/network",
-        # Fedora brings flannel up to release 34. Later on name a flannel RPM here, a file or a URL,
+        # Fedora has flannel up to release 34. For a later one, name an RPM of flannel, file or URL,
         # or set flannel_source to a flanneld, with its flannel_version and flannel_sha256.
         "rpm_files": [],
     },

@@ -1,14 +1,14 @@
 """
-Kubernetes from scratch: copy this file, put your hosts in it, and look before you leap:
+Kubernetes from scratch: copy this file, put your hosts in it, and see the plan first:
 
     pyinfra inventories/scratch.py deploys/scratch.py --dry --diff
     pyinfra inventories/scratch.py deploys/scratch.py
 
-Every setting below stands with its default, but for those that only you can know. An unknown key
-or a wrong value is refused before any host is touched.
+Each setting below has its default value, except those that only you can know. An unknown key or a
+wrong value is refused before any host is touched.
 """
 
-# Hosts by the names that they shall know each other by. A host may be in both groups.
+# Hosts, by the names that they know each other by. A host may be in both groups.
 control_plane = [
     ("kube-master", {"ssh_hostname": "192.168.10.10"}),
 ]
@@ -25,21 +25,21 @@ all = (
     _all_hosts,
     {
         "ssh_user": "root",
-        # What you must say.
+        # What you must set.
         "cluster_name": "kubernetes",
         "kubernetes_version": "1.20.2",
         # Where clients reach the control plane: "host" or "host:port". It may be a load balancer or
         # a DNS name that leads to the apiserver.
         "control_plane_endpoint": "192.168.10.10",
-        # Who gets which address. Nodes keep what they were once given.
+        # Who gets which address. A node keeps the pod CIDR that it has.
         "cluster_cidr": "10.10.0.0/16",
         "node_cidr_mask_size": 24,
         "service_cidr": "10.0.0.0/16",
         "cluster_dns": "10.0.0.10",
         "cluster_domain": "cluster.local",
-        # How the apiserver is reached: "https", or up to 1.19 "http".
+        # How the apiserver is reached: "https", or "http" up to 1.19.
         "apiserver_approach": "https",
-        # Who makes the bridge cbr0: "manual" is this deploy, "kubelet" is kubelet (up to 1.23).
+        # Who makes the bridge cbr0: "manual" for this deploy, "kubelet" for kubelet (up to 1.23).
         "bridge_approach": "manual",
         # Whether hosts get routes to each other's pods; False where your router has them.
         "route_pods": True,

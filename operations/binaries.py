@@ -47,10 +47,10 @@ class Binary:
     """
     One program.
 
-    + path: where it stands on the host
+    + path: where it is on the host
     + source: a path on this machine, or an ``http(s)://`` URL that the host fetches
     + sha256: the digest it must have; by default that of the local file, or the one published at
-      the URL with ``.sha256`` at its end
+      the URL with ``.sha256`` appended
     + mode: octal digits
     """
 
@@ -69,8 +69,8 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     """
     Have programs in their places, each checked by digest.
 
-    A program is replaced whole, after its digest was found right; what uses the old one keeps it
-    until it is restarted.
+    A program is replaced as a whole, after its digest was checked. A process that runs the old one
+    keeps it until it is restarted.
 
     + binaries: list of ``Binary``
 
@@ -132,13 +132,13 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
 
 
 def _has(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
-    """Whether the right program stands there, whatever its mode and owner."""
+    """Whether the path has the right program, whatever its mode and owner."""
 
     return bool(state and state.points_at == "file" and state.sha256 == digests[binary.path])
 
 
 def _is(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
-    """Whether the program stands there as wanted."""
+    """Whether the path has the right program, mode and owner."""
 
     if state is None or not _has(binary, digests, state):
         return False
@@ -153,7 +153,7 @@ def _change(binary: Binary, digests: dict[str, str], state: FileState | None) ->
 
 
 def _place(path: str, state: FileState | None) -> str:
-    """Where the program itself is: a link to it stays."""
+    """The path of the program itself, which may be behind a link."""
 
     return state.real if state and state.kind == "link" and state.points_at == "file" else path
 

@@ -37,7 +37,7 @@ def boot_unit(
     + before: units that start after it
     + after: units that start before it; it also wants ``network-online.target`` if that is named
     + retry: try again every five seconds until every command succeeds
-    + present: whether the unit shall exist
+    + present: whether the unit must exist
 
     **Example:**
 

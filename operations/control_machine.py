@@ -18,10 +18,10 @@ def save(
     pending: Callable[[], Sequence[str]], write: Callable[[], object]
 ) -> Generator[FunctionCommand, None, None]:
     """
-    Write something on the control machine, in a real run only, and as an operation that shows.
+    Write something on the control machine, as an operation of its own, and in a real run only.
 
-    + pending: gives one line for each thing that is yet to be written, when the turn has come;
-      nothing is done for none
+    + pending: returns one line for each thing to write, and is called just before; nothing is done
+      without any
     + write: what writes it; it must not fail half-way
 
     **Example:**

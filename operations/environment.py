@@ -41,7 +41,7 @@ environment() {{
 @dataclass(frozen=True)
 class EnvironmentFile:
     """
-    How an environment file is wanted.
+    A wanted environment file.
 
     + path: absolute path
     + variables: value by name; exactly those that its template names, or any for etcd
@@ -137,7 +137,7 @@ class _Plan:
 
     @property
     def anew(self) -> bool:
-        """Whether the file is written anew; otherwise only its mode or owner changes."""
+        """Whether the file is rewritten; otherwise only its mode or owner changes."""
         return not all(reason.startswith(("mode ", "owner ")) for reason in self.reasons)
 
     def shown(self) -> str:

@@ -27,13 +27,13 @@ __all__ = ["Key", "keys"]
 @dataclass(frozen=True)
 class Key:
     """
-    How one key is wanted.
+    One wanted key.
 
-    + path: as ``/coreos.com/network/config``
+    + path: such as ``/coreos.com/network/config``
     + value: its text
-    + present: whether it shall be there
-    + previous: the only value that may be replaced or removed; ``None`` for any, and the empty
-      text for a key that is not there yet
+    + present: whether it must exist
+    + previous: the only value that may be replaced or removed; ``None`` for any, empty text for a
+      key that does not exist yet
     + json: compare as JSON, so that only a different meaning is a change
     """
 
@@ -70,13 +70,12 @@ def keys(
     key: str = "",
 ) -> Generator[StringCommand, None, None]:
     """
-    Set or remove keys of etcd. Every write holds only for the value that was read before:
-    what somebody else set in between is not lost, the operation fails instead. Only a removal
-    through v2 that gives no ``previous`` holds for any value.
+    Set or remove keys of etcd. A key is written only if it still has the value that was read,
+    otherwise the operation fails. Only a removal through v2 without ``previous`` ignores the value.
 
-    An etcd that is not there yet may be there when the keys are set. One that refuses this host, or
-    answers what is not understood, is an error in the plan; so is one that does not answer, where a
-    key shall not be.
+    An etcd that does not answer yet may do so when the keys are set, so the plan goes on, unless a
+    key must be absent. An etcd that refuses this host, or whose answer is not understood, is an
+    error in the plan.
 
     Values are not for secrets: ``--diff`` shows them.
 
@@ -140,7 +139,7 @@ def _differs(item: Key, found: KeyState | None) -> bool:
 
 
 def _conflicts(item: Key, state: Keys) -> bool:
-    """Whether somebody else set the key to what this run may not replace."""
+    """Whether somebody else set the key to a value that this run may not replace."""
 
     if item.previous is None or state.status != "ok":
         return False
@@ -170,7 +169,7 @@ def _script(items: Sequence[Key], state: Keys, api: Api, words: str) -> Script:
 def _v2(item: Key, state: Keys, words: str) -> str:
     found = state.keys.get(item.path)
     condition = f"?prevIndex={found.revision}" if found else "?prevExist=false"
-    # flanneld, which watches its leases, does not know a removal with a condition, and stops there.
+    # flanneld watches its leases, and stops at a removal with a condition, which it does not know.
     condition = condition if item.present or item.previous is not None else ""
     url = shlex.quote(f"{state.base}/keys{quote(item.path)}{condition}")
     request = "--request PUT --data-urlencode value@-" if item.present else "--request DELETE"
@@ -190,7 +189,7 @@ def _v3(item: Key, state: Keys, words: str) -> str:
 
 
 def _send(command: str, item: Key, text: str, success: str) -> str:
-    """Send text through standard input, and look whether the answer has the sign of success."""
+    """Send text through standard input, and look for the sign of success in the answer."""
 
     return (
         f"answer=$(printf %s {shlex.quote(text)} | {command})\n"

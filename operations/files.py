@@ -69,21 +69,21 @@ directory() {
 @dataclass(frozen=True)
 class File:
     """
-    How one path is wanted.
+    One wanted path.
 
-    Where a link to a file stands, the file that it leads to is meant. Its mode and owner stay,
-    unless it is a secret.
+    If the path is a link to a file, that file is set. Its mode and owner stay, unless it is a
+    secret.
 
     + path: absolute path
     + content: text or bytes of a ``file``
     + mode: octal digits
     + user, group: owners
-    + keep: leave the mode and owner of a file that is there already
+    + keep: leave the mode and owner of a file that exists
     + secret: never show the content, only that it changes
     + shown: what ``--diff`` shows before and after, where the content may hold secrets of others
     + kind: ``file``, ``directory``, ``link`` or ``absent`` (an empty directory goes too)
     + target: where a ``link`` points
-    + if_absent: leave whatever is there already
+    + if_absent: leave whatever exists already
     """
 
     path: str
@@ -153,8 +153,8 @@ def plan_files(files: Sequence[File]) -> Script | None:
     """
     Return the script that sets all paths, or ``None`` where they are as wanted.
 
-    ``--diff`` shows the difference of each: of a secret only that it changes, of a certificate what
-    it says.
+    ``--diff`` shows the difference of each: of a secret only that it changes, of a certificate its
+    fields.
 
     + files: how each path is wanted, directories before what is in them
 
@@ -214,7 +214,7 @@ def _refuse(file: File, state: FileState | None) -> None:
 
 
 def _differences(file: File, state: FileState | None) -> list[str]:
-    """Name what differs between the wanted file and the one that is there."""
+    """Name what differs between the wanted file and the existing one."""
 
     if file.kind == "absent":
         return ["present → absent"] if state else []
@@ -321,7 +321,7 @@ def _diff(file: File, state: FileState | None, before: bytes) -> str:
 
 
 def _readable(text: str) -> str:
-    """What a certificate says, in place of its base64; any other text as it is."""
+    """The fields of a certificate in place of its base64; any other text as it is."""
 
     if not text.startswith("-----BEGIN CERTIFICATE-----"):
         return text

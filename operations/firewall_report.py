@@ -1,5 +1,5 @@
 """
-See what stops a cluster's packets, in whatever flavour of firewall.
+Report what stops a cluster's packets, in any flavour of firewall.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pyinfra_kube.facts.iptables import Rule, Rules, Ruleset
 
 __all__ = ["Packet", "lines", "seen"]
 
-# So many obstacles are said one by one.
+# Up to this many obstacles are reported one by one.
 _SAID = 10
 
 
@@ -36,13 +36,13 @@ def seen(
     note: Callable[[list[str]], object] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
-    Say what would stop packets: rules and policies of either flavour of iptables and of nftables'
-    own tables. It changes nothing: what somebody forbids stays forbidden until he allows it.
+    Report what would stop packets: rules and policies of both flavours of iptables, and of
+    nftables' own tables. It changes nothing: their owner has to allow the packets.
 
     + packets: what must pass
-    + network: of the pods, for what to do about it
-    + pending: rules that the run puts to the top of their chains in the default flavour
-    + note: takes the lines that are said
+    + network: of the pods, for the suggested fix
+    + pending: rules that the run puts at the top of their chains in the default flavour
+    + note: is called with the reported lines
 
     **Example:**
 
@@ -90,7 +90,7 @@ def lines(
 
 
 def _with(ruleset: Ruleset, pending: Iterable[str]) -> Ruleset:
-    """The rules as they are when those to come have come."""
+    """The rules with the pending ones in place."""
 
     wanted = [Rule.parse(text) for text in pending]
     missing = [r for r in wanted if not any(r.effect == found.effect for found in ruleset.rules)]

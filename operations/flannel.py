@@ -270,7 +270,7 @@ def lease(
 
 def stale_leases(leases: Iterable[Lease], network: str) -> list[Lease]:
     """
-    Give the leases that lie outside a range.
+    Return the leases outside a range.
 
     + leases: those in etcd
     + network: the range

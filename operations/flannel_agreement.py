@@ -20,11 +20,11 @@ from pyinfra_kube.facts.flannel import Lease, SubnetEnv
 @dataclass(frozen=True)
 class HostNetwork:
     """
-    What one host has.
+    The network of one host.
 
     + host: its name in the inventory
     + links: by name
-    + subnet: what its subnet.env says; ``None`` where there is none
+    + subnet: what its subnet.env says; ``None`` without one
     """
 
     host: str
@@ -40,10 +40,10 @@ class HostNetwork:
 @dataclass(frozen=True)
 class Finding:
     """
-    One thing that agrees, or does not.
+    One comparison, and whether it agrees.
 
     + host: whose; ``-`` for a lease that belongs to no host
-    + what: the two that are compared
+    + what: the two things compared
     + agrees: whether they do; ``None`` where there is nothing to compare with
     + detail: their values
     """
@@ -63,9 +63,9 @@ def compare(
     bridge: str = "docker0",
 ) -> list[Finding]:
     """
-    Match the leases to the hosts, and compare what lease, subnet.env, flannel's device and
-    docker's bridge say of network and MTU. A lease of a host that is none of these is named:
-    it ends by itself a day after its host did.
+    Match the leases to the hosts, and compare the network and MTU of lease, subnet.env, flannel's
+    device and docker's bridge. A lease of any other host is named: it ends by itself, a day after
+    its host was removed.
 
     + leases: all those in etcd
     + hosts: what each node has
@@ -97,9 +97,9 @@ _AGREES = {True: "yes", False: "NO", None: "?"}
 
 def table(findings: Iterable[Finding]) -> str:
     """
-    Give findings as a table.
+    Return findings as a table.
 
-    + findings: as ``compare`` gives them
+    + findings: from ``compare``
     """
 
     rows = [("host", "what", "agrees", "values")]
@@ -165,7 +165,7 @@ def _of_bridge(host: HostNetwork, env: SubnetEnv, bridge: str) -> Iterator[Findi
 
 def check_iface(host: str, iface: str | None, links: Mapping[str, Link]) -> list[Problem]:
     """
-    Say when a host has not the interface that flannel is told to use.
+    Report a host without the interface that flannel is told to use.
 
     + host: its name in the inventory
     + iface: the interface, or its address; ``None`` for that of the default route

@@ -57,7 +57,7 @@ def hosts(
     has another address.
 
     + entries: IPv4 address by host name; a name that is an address needs no line
-    + present: whether the block shall exist
+    + present: whether the block must exist
     + unless_resolved: leave out a name for which DNS gives the right address, unless the block has
       it already
     + marker: text of the block's first and last line
@@ -160,7 +160,7 @@ def _check(entries: Mapping[str, str]) -> None:
 
 
 def _parts(text: str, marker: str) -> tuple[str, str, str]:
-    """What stands before the block, in it, and after it."""
+    """The lines before the block, in it, and after it."""
 
     begin, end = (rf"^# {word} {re.escape(marker)}\r*$" for word in ("BEGIN", "END"))
     # A block without its end is no block: the lines after it may be somebody else's.

@@ -34,7 +34,7 @@ def rules(
     runtime: str = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
-    Manage iptables rules; each is there exactly once.
+    Manage iptables rules; each exists exactly once.
 
     With an owner the rules are a set: each has the owner as its comment, and a rule of the table
     that has that comment and is no longer in the list is removed. A rule without a comment that

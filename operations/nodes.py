@@ -38,15 +38,15 @@ registered() {
 @dataclass(frozen=True)
 class NodeObject:
     """
-    How one node is wanted.
+    One wanted node.
 
-    + name: as the node registers
+    + name: the one that the node registers with
     + pod_cidr: set when it has none; empty leaves it
-    + labels: those to set; ``None`` as a value removes one; others stay
-    + registered_with: labels that its kubelet registers it with: they are for a node that is there
-    + create: make the object where it is missing, for nodes that do not register by themselves
-    + host: whose kubelet registers it, by its name in the inventory: when that host has failed in
-      this run, nobody waits for it
+    + labels: labels to set; the value ``None`` removes one; others stay
+    + registered_with: labels that its kubelet registers it with; set only on a node that exists
+    + create: make a missing object, for nodes that do not register themselves
+    + host: the host whose kubelet registers it, by its name in the inventory; if that host has
+      failed in this run, nothing waits for it
     """
 
     name: str
@@ -67,16 +67,16 @@ def node_objects(
     wait: int = 60,
 ) -> Generator[StringCommand, None, None]:
     """
-    Set pod CIDRs and labels of nodes, make or delete their objects.
+    Set pod CIDRs and labels of nodes; make or delete their objects.
 
-    The API server never lets a node's pod CIDR change: another one is refused.
+    The API server never changes a node's pod CIDR, so another one is refused.
 
     + nodes: list of ``NodeObject``
-    + absent: names of nodes whose objects shall not be
+    + absent: names of nodes whose objects must not exist
     + kubectl: the program
     + kubeconfig: path on the host
     + server: URL of the API server
-    + wait: seconds to wait for a node that is yet to register
+    + wait: seconds to wait for a node that has not registered yet
 
     **Example:**
 
@@ -123,9 +123,8 @@ def node_objects(
 
 def _require(states: NodeStates, absent: Sequence[str]) -> None:
     """
-    Fail where no answer is not enough. A kubectl that is missing, an API server that does not
-    answer or knows us no more, may be there when the run has come here. Where there is a kubectl,
-    what shall not be must be known of before.
+    Fail if the plan needs an answer that is missing. kubectl and the API server may only work later
+    in this run. But if there is a kubectl, the nodes to delete must be known now.
     """
 
     early = not ctx_state.get().is_executing
@@ -163,11 +162,11 @@ def _set(wanted: NodeObject, found: Node | None, wait: int) -> list[str]:
 
 def _create(wanted: NodeObject) -> list[str]:
     changes.show(f"node {wanted.name}: absent → present")
-    # externalID is what releases before 1.3 refuse to be without; later ones ignore it.
+    # Releases before 1.3 require externalID; later ones ignore it.
     manifest = {
         "apiVersion": "v1",
         "kind": "Node",
-        # As kubelet labels a node that it registers itself.
+        # kubelet gives a node that it registers the same label.
         "metadata": {"name": wanted.name, "labels": {"kubernetes.io/hostname": wanted.name}},
         "spec": {"externalID": wanted.name},
     }

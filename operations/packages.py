@@ -1,7 +1,7 @@
 """
-Manage software packages, with apt or dnf as the host has it.
+Manage software packages, with the host's package manager: apt or dnf.
 
-pyinfra's own operations for them take one manager each, and refresh its lists in every run.
+pyinfra's own operations support one package manager each, and refresh its lists in every run.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from pyinfra_kube.facts.packages import (
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 
-# What a killed run began goes on; dnf takes for missing what that installs meanwhile.
+# A killed run may still install packages, which dnf would take for missing.
 _IN_TURN = """\
 exec 9>/run/pyinfra-kube-packages.lock
 flock --timeout 600 9 || :
 """
 
-# What is not known before the lists are fresh is looked at again.
+# Removals are checked again when the lists are fresh.
 _FUNCTIONS = f"""\
 {REMOVALS}\
 refuse_removals() {{
@@ -53,7 +53,7 @@ refuse_removals() {{
 }}
 """
 
-# Begins the path where an RPM file of the control machine waits until it is installed.
+# The beginning of the path where an uploaded RPM file waits until it is installed.
 _WAITING = "/var/cache/pyinfra-kube-"
 
 
@@ -65,23 +65,24 @@ def packages(
     removable: Sequence[str] = (),
 ) -> Generator[PyinfraCommand, None, None]:
     """
-    Install packages that are missing, all in one command. What is installed stays as it is,
-    in its version too; only a package that is given as an RPM file gets that file's version.
+    Install missing packages, all in one command. Installed packages keep their version; only a
+    package that is given as an RPM file gets that file's version.
 
-    The lists of apt are refreshed only when something is missing; dnf refreshes its own. What a
-    killed run still installs is waited for, up to ten minutes.
+    apt's lists are refreshed only if a package is missing; dnf refreshes its own. If a killed run
+    still installs packages, this one waits for it, up to ten minutes.
 
     + packages: names of packages, or of what a package provides
-    + enablerepo: repositories of dnf to enable for this, as ``updates-testing``; none
-    + rpm_files: URLs (``file:`` is the host's own), or paths on the control machine, of RPM files
-      that are called as rpmbuild calls them: ``NAME-VERSION-RELEASE.ARCH.rpm``; none
-    + removable: packages that may go where what is installed takes their place; none
+    + enablerepo: dnf repositories to enable, such as ``updates-testing``; by default none
+    + rpm_files: URLs (``file:`` for a file on the host) or paths on the control machine of RPM
+      files, with rpmbuild's names: ``NAME-VERSION-RELEASE.ARCH.rpm``; by default none
+    + removable: packages that an installation may remove; by default none
 
-    What it would remove is in the plan, and refused unless it is in ``removable``. A host whose
-    package manager has no lists yet can only tell when the run has fetched them.
+    The plan names what an installation would remove, and refuses it unless it is in ``removable``.
+    On a host whose package manager has no lists yet, this is known only after the run has fetched
+    them.
 
-    Fails for a name or a file that cannot be one, for a file that does not exist here, on a host
-    without a package manager, and for RPM files or ``enablerepo`` on a host with apt.
+    Fails for invalid names, for a file that does not exist, on a host without a package manager,
+    and for RPM files or ``enablerepo`` on a host with apt.
 
     **Examples:**
 
@@ -135,7 +136,7 @@ def packages(
 
 @dataclass(frozen=True)
 class _RpmFile:
-    """One RPM file, and what its name says that it brings."""
+    """One RPM file, and the package that its name tells."""
 
     source: str
     name: str
@@ -173,7 +174,7 @@ def _checked(packages: Sequence[str], rpm_files: Sequence[str]) -> list[_RpmFile
 def _lacking(
     packages: Sequence[str], files: Sequence[_RpmFile], states: PackageStates
 ) -> list[str]:
-    """Names that no installed package has, and that no given file brings."""
+    """The names that no installed package and no given file provides."""
 
     brought = {file.name for file in files}
     wanted = dict.fromkeys(packages)

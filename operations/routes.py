@@ -25,7 +25,7 @@ _DESCRIPTION = "Routes to the pods of other hosts"
 @dataclass(frozen=True)
 class Route:
     """
-    One route that is wanted.
+    One wanted route.
 
     + destination: network in CIDR form
     + via: address of the host that has it
@@ -59,15 +59,14 @@ def routes(
     """
     Manage the routes to other hosts' pods as a whole.
 
-    Ours are known by their protocol number: one that is no longer in the list goes, as when a
-    node was removed. Another's route is touched only where it leads to a destination of ours
-    with the same metric: it is then replaced. A destination that is a network of the host itself
-    is an error when the routes are set.
+    A protocol number marks our routes. One that is no longer in the list is removed. Another's
+    route is replaced only if it has a wanted destination and the same metric. A destination that
+    is a network of the host itself is an error when the routes are set.
 
     + routes: list of ``Route``
     + present: ``False`` removes every route of ours
-    + persist: whether the unit sets the routes again at every boot, as soon as links are there
-    + protocol: the number that marks the routes, ``ip route show proto 76``
+    + persist: whether the unit sets the routes again at every boot, as soon as the links exist
+    + protocol: the number that marks the routes; ``ip route show proto 76`` lists them
     + unit: name of the unit
 
     **Example:**
@@ -117,7 +116,7 @@ def _is(wanted: Route, found: facts.Route, protocol: int) -> bool:
 
 
 def _same_place(wanted: Route, found: facts.Route) -> bool:
-    """Whether the kernel would put the one where the other is."""
+    """Whether one route would replace the other in the kernel."""
 
     return found.destination == facts.network(wanted.destination) and found.metric == 0
 
@@ -139,7 +138,7 @@ def _remove(
     found: Sequence[facts.Route],
     protocol: int,
 ) -> list[str]:
-    """Delete what carries our number and is neither wanted nor just replaced."""
+    """Delete routes with our number that are neither wanted nor just replaced."""
 
     wanted = list(wanted)
     replaced = [next((f for f in found if _same_place(a, f)), None) for a in adding]

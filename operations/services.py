@@ -1,5 +1,5 @@
 """
-Manage systemd units that are fresh: never older than what they were configured with.
+Manage systemd units, and restart those that are older than their configuration.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitSt
 
 __all__ = ["Unit", "services"]
 
-# A unit that systemd starts again and again is "active" at most moments, but never with the
-# process that it had before: both are asked for at once, for in between it may end.
+# A unit that systemd restarts again and again is "active" at most moments, but with a new process
+# each time. State and process are read at once, because it may end in between.
 _FUNCTIONS = f"""\
 life() {{ systemctl show --property=ActiveState --property=MainPID -- "$1"; }}
 last_words() {{
@@ -49,18 +49,18 @@ stays() {{
 @dataclass(frozen=True)
 class Unit:
     """
-    How one unit is wanted.
+    One wanted unit.
 
-    + name: full name, as ``docker.service``
+    + name: full name, such as ``docker.service``
     + running: whether it runs; ``None`` leaves it
     + enabled: whether it starts at boot; ``None`` leaves it
     + masked: whether it can be started at all; ``None`` leaves it
-    + config: files that it reads when it starts (options, kubeconfig, its binary), or
-      directories, whose age tells of a removed file; its unit file and drop-ins count anyway
-    + restart: restart it whatever the ages say
-    + own: whether its command line is for its unit file alone to say: a drop-in of somebody that
-      gives it another is named, and refused
-    + take_over: put such drop-ins aside instead, as ``NAME.conf.before-pyinfra-kube``
+    + config: files that it reads when it starts (options, kubeconfig, its binary), or directories,
+      whose age shows a removed file; its unit file and drop-ins always count
+    + restart: restart it in any case
+    + own: whether only its unit file may set its command line; a drop-in of others that sets
+      another one is named and refused
+    + take_over: rename such drop-ins to ``NAME.conf.before-pyinfra-kube`` instead
     """
 
     name: str
@@ -84,11 +84,10 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
     """
     Set the state of any number of units, stops first, then starts in the order given.
 
-    A unit is restarted when an operation of this run gives one of its files another content, or
-    when it started before one of them last changed, so that a restart that an earlier run did not
-    live to make is made by the next one. What is already fresh is not touched. A unit that is not
-    installed is as good as stopped, disabled and unmasked. A masked unit that one requires is
-    unmasked with it.
+    A unit is restarted if an operation of this run gives one of its files another content, or if it
+    started before one of them last changed. So a restart that a killed run left out is made by the
+    next run. A unit that is not installed counts as stopped, disabled and unmasked. A masked unit
+    that another one requires is unmasked with it.
 
     Fails with the last lines of its journal when a unit does not stay up.
 
@@ -129,8 +128,8 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
 @dataclass(frozen=True)
 class _Plan:
     """
-    What to do about one unit: the verbs, why, the files to give today's date, the masked units
-    that it requires, and the drop-ins to put aside.
+    What to do about one unit: the verbs, the reasons, the files that get today's date, the masked
+    units that it requires, and the drop-ins to put aside.
     """
 
     unit: Unit
@@ -181,7 +180,7 @@ def _shadowed(unit: Unit, drop_ins: Sequence[str]) -> str:
 
 
 def _installation(unit: Unit, state: UnitState) -> Generator[tuple[str, str], None, None]:
-    """The steps about the unit file's state: masked, enabled."""
+    """The steps that mask, unmask, enable or disable the unit."""
 
     masked = _masked(state)
     if unit.masked is False and masked and (unit.running or unit.enabled):
@@ -203,11 +202,11 @@ _DISABLED = ("disabled", "enabled-runtime", "linked", "linked-runtime", "bad")
 
 
 def _staleness(unit: Unit, state: UnitState, mtimes: dict[str, float]) -> str:
-    """Why a running unit must be restarted; empty when it need not."""
+    """Why a running unit must be restarted; empty if it need not be."""
 
     if unit.restart or any(_is_read(path, unit, state) for path in pending()):
         return "its configuration changes"
-    # A mask hides the unit file that it started with, which is there again without the mask.
+    # A mask hides the unit file that it started with; without the mask the file counts again.
     if state.reload_needed and not _masked(state):
         return "its unit file changed"
     if state.started is None:
@@ -226,7 +225,7 @@ def _reads(unit: Unit, state: UnitState) -> list[str]:
 
 
 def _future(unit: Unit, state: UnitState, states: UnitStates) -> tuple[str, ...]:
-    """Files dated after now: they would make the unit look stale for ever."""
+    """Files dated after now: they would make the unit look stale forever."""
 
     return tuple(path for path in _reads(unit, state) if states.mtimes.get(path, 0.0) > states.now)
 
@@ -238,13 +237,13 @@ def _script(plans: Sequence[_Plan]) -> Script:
     lines += _touches(touch)
     lines += [line for plan in plans for path in plan.aside for line in _put_aside(plan.unit, path)]
     lines += _systemctl(plans, "stop")
-    # A mask for this boot only has a place of its own.
+    # A mask until the next reboot has a place of its own.
     unmask = [plan.unit.name for plan in plans if "unmask" in plan.steps]
     unmask += [other for plan in plans for other in plan.unmask]
     lines += [f"systemctl unmask --quiet{r} -- {shlex.join(unmask)}" for r in _BOTH if unmask]
     lines += _systemctl(plans, "mask")
-    # Once for all: systemctl would reload for each unit, and one that was just written is not
-    # known before.
+    # Once for all units: systemctl would reload for each, and does not know a unit that was just
+    # written.
     lines += ["systemctl daemon-reload"]
     for verb in ("disable", "enable"):
         lines += _systemctl(plans, verb)
@@ -263,8 +262,8 @@ _DISTRIBUTION = ("/usr/", "/lib/")
 
 def _touches(paths: Iterable[str]) -> list[str]:
     """
-    Date files today. What the distribution brings may stand on a disk that is read-only; it changes
-    only with the system then, and with a reboot.
+    Give files today's date. The distribution's own may be on a read-only disk; those change only
+    with the system, and with a reboot.
     """
 
     own = [path for path in paths if not path.startswith(_DISTRIBUTION)]
@@ -275,8 +274,8 @@ def _touches(paths: Iterable[str]) -> list[str]:
 
 def _put_aside(unit: Unit, path: str) -> list[str]:
     """
-    Have systemd read a drop-in no more; one of the distribution, or of other units too, stays, and
-    is hidden.
+    Have systemd ignore a drop-in. One of the distribution's, or of several units, stays and is
+    hidden.
     """
 
     shared = path.endswith(".conf") and f"/{unit.name}.d/" not in path

@@ -285,7 +285,7 @@ def _script(
 
     if not restarts or states.runtime != runtime.name:
         return None
-    # A file with a date in the future would make its containers look stale for ever.
+    # A file with a date in the future would make its containers look stale forever.
     future = [path for one in restarts for path in one.newer if mtimes[path] > states.now]
     settled = [one for one in restarts if not one.rewritten]
     ended = [one for one in settled if one.container.running]

@@ -39,7 +39,7 @@ def sysctls(
       built in is loaded
     + file: file of the settings; all of it is ours
     + modules_file: file of the modules; all of it is ours
-    + present: whether the files shall exist
+    + present: whether the files must exist
 
     **Example:**
 

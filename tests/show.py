@@ -40,15 +40,15 @@ SERVICE = {
 
 
 class Cluster:
-    """The lab's cluster, through kubectl on its master."""
+    """The lab's cluster, through kubectl on its control plane."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.master = next(name for name in lab.hosts if "master" in name)
-        self.nodes = [name for name in lab.hosts if name != self.master]
+        self.control_plane = next(name for name in lab.hosts if "master" in name)
+        self.nodes = [name for name in lab.hosts if name != self.control_plane]
 
     def kubectl(self, words: str, stdin: str = "") -> str:
-        return ssh(self.lab, self.master, f"kubectl {words}", stdin.encode())
+        return ssh(self.lab, self.control_plane, f"kubectl {words}", stdin.encode())
 
     def start(self) -> None:
         """Run a web server on each node, and a service in front of them."""

@@ -86,7 +86,7 @@ class AddressPlan:
         the address of another node is not known.
 
         ```
-        >>> plan.routes("master")
+        >>> plan.routes("m1")
         [("10.10.0.0/24", "192.168.10.5"), ("10.10.1.0/24", "192.168.10.6")]
         ```
         """

@@ -30,7 +30,7 @@ class ClusterSpec(BaseSpec):
         ```
         ClusterSpec.from_inventory(
             {"control_plane": ["m1"], "nodes": ["n1", "n2"]},
-            {"m1": {"kubernetes_version": "1.20.2", "MASTER_IP": "192.168.10.4"}},
+            {"m1": {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.168.10.4"}},
         )
         ```
         """

@@ -87,7 +87,7 @@ def _run(cluster: Cluster, component: str) -> None:
 
 
 def _refuse_others(cluster: Cluster, component: str) -> None:
-    """Refuse a port that another program listens on, which would be taken for our pod."""
+    """Refuse a port that another program uses: it would be mistaken for our pod."""
 
     port = int(probe(component, cluster.release, cluster.settings()).port)
     listening = read(Listeners, ports=[port]).get(port, [])
@@ -128,7 +128,7 @@ def manifest(cluster: Cluster, component: str) -> str:
 
 
 def _files(cluster: Cluster, component: str) -> list[str]:
-    """The files of the host that a pod reads beside those of the cluster."""
+    """The host's own files that a pod reads."""
 
     path = value_at(PODS[component].files, cluster.release.minor)
     return [path] if path else []

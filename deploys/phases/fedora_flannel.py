@@ -1,5 +1,5 @@
 """
-flannel: the network in etcd, flanneld on the nodes, docker on the subnet that it got.
+flannel: its network in etcd, flanneld on the nodes, docker on the subnet of its lease.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def set_flannel_network() -> None:
             api=cluster.flannel_api,
             allow_network_change=spec.allow_network_change,
         )
-    # An operation of all hosts: no flanneld asks before the network is there.
+    # An operation of all hosts: no flanneld starts before the network is set.
     verify.barrier(name="Wait until flannel's network is set", at=None)
 
 
 @phase("flannel")
 def run_flannel() -> None:
-    """Run flanneld on nodes, and have docker use the subnet that it got."""
+    """Run flanneld on nodes, and have docker use the subnet of its lease."""
 
     cluster = current_cluster()
     if not cluster.is_a("node"):

@@ -14,12 +14,12 @@ from pyinfra_kube.operations import files, packages, services, verify
 
 # The guide's "iptables-services" is a package; its unit has another name.
 FIREWALLS = ("firewalld.service", "iptables.service", "ip6tables.service", "nftables.service")
-# The folder of what the control plane's services make as they run, which /var/run leads to.
+# The folder of the control plane's runtime files; /var/run is a link to /run.
 RUNTIME = "/run/kubernetes"
 # Of this name, so that it replaces the package's own.
 TMPFILES = "/etc/tmpfiles.d/kubernetes.conf"
 TESTING = "updates-testing"
-# The program that tells the release of a role's packages.
+# The program whose package has the release of a role.
 PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
 
 
@@ -75,7 +75,7 @@ def parts(cluster: Cluster) -> list[str]:
 
 
 def _brings(cluster: Cluster, program: str) -> verify.Check:
-    """Flags are written for one minor release, and another one refuses some of them."""
+    """Refuse packages of another minor release, which would not know some of the flags."""
 
     major, minor = cluster.release.minor
     return verify.Check(

@@ -109,7 +109,7 @@ def _api_rule(cluster: Cluster) -> str:
 
 
 def _link(cluster: Cluster) -> str:
-    """The device by which other hosts reach the current one; empty where it is not known."""
+    """The device by which other hosts reach the current one; empty when unknown."""
 
     link = cluster.own_facts.link_of(cluster.own_address)
     return link.name if link else ""

@@ -39,7 +39,7 @@ def prepare_host() -> None:
 
 
 def connect_host() -> None:
-    """Have the current host forward packets, know the others' names, and reach them."""
+    """Have the current host forward packets, know the other hosts' names, and reach them."""
 
     cluster = current_cluster()
     sysctl.sysctls(
@@ -62,8 +62,8 @@ def connect_host() -> None:
 
 def _must_answer(cluster: Cluster, name: str) -> bool:
     """
-    Whether the current host needs another one. It needs none that has failed, for that stops no
-    other host, and no node outside of this run.
+    Whether the current host must reach another one. A host that failed is not needed, nor is a
+    node outside of this run.
     """
 
     failed = {host.name for host in ctx_state.get().failed_hosts}

@@ -1,5 +1,5 @@
 """
-Which node was given which pod CIDR, recorded on the control machine beside the credentials.
+Which node has which pod CIDR, recorded on the control machine beside the credentials.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Allocations:
         self.path = folder / "addresses.yaml"
 
     def read(self) -> dict[str, str]:
-        """Give the pod CIDR of each host that was given one. Raises ``InputError``."""
+        """Return the recorded pod CIDR of each host. Raises ``InputError``."""
 
         try:
             text = self.path.read_text() if self.path.exists() else ""
@@ -37,7 +37,7 @@ class Allocations:
 
     def write(self, addresses: Mapping[str, str]) -> None:
         """
-        Replace the file whole.
+        Replace the file.
 
         + addresses: host → pod CIDR
         """

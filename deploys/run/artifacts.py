@@ -16,7 +16,7 @@ from pyinfra_kube.engine.digest import published_sha256, sha256_of
 
 RELEASE_SITE = "https://dl.k8s.io"
 
-# Where a folder may have its files: flat, or as a release's own archive.
+# Where a folder may have its files: at its top, or as in a release's own archive.
 _PLACES = ("", "server/bin", "kubernetes/server/bin")
 
 
@@ -27,7 +27,7 @@ class Artifacts:
 
     + source: a folder, or the URL of one
     + images: a folder of image archives; empty when images are pulled
-    + digests: file name → SHA-256, as somebody vouches for them
+    + digests: file name → SHA-256, from the inventory
     """
 
     source: str
@@ -37,7 +37,7 @@ class Artifacts:
     @classmethod
     def of(cls, spec: ClusterSpec, release: Release) -> Artifacts:
         """
-        Give the artifacts of a spec. Raises ``InputError`` for a folder that is not there.
+        Return the artifacts of a spec. Raises ``InputError`` for a folder that does not exist.
 
         + spec: the cluster
         + release: its release
@@ -62,11 +62,11 @@ class Artifacts:
 
     def binary(self, name: str) -> tuple[str, str]:
         """
-        Give a binary's place and SHA-256.
+        Return where a binary is, and its SHA-256.
 
-        + name: as ``kubelet``
+        + name: such as ``kubelet``
 
-        Raises ``InputError`` when it is not there, or is not what its digest says.
+        Raises ``InputError`` when it does not exist, or has another digest.
         """
 
         if "://" in self.source:
@@ -86,9 +86,9 @@ class Artifacts:
 
     def image(self, component: str) -> str:
         """
-        Give the path of an image's archive, or nothing when the image is to be pulled.
+        Return the path of an image's archive, or nothing when the image is to be pulled.
 
-        + component: as ``kube-apiserver``, ``etcd``, ``pause``
+        + component: such as ``kube-apiserver``, ``etcd`` or ``pause``
         """
 
         path = _find(self.images, f"{component}.tar") if self.images else None
@@ -101,7 +101,7 @@ def _find(folder: str, name: str) -> Path | None:
 
 
 def _listed(folder: str) -> dict[str, str]:
-    """What a folder's SHA256SUMS says."""
+    """The digests that a folder's SHA256SUMS lists."""
 
     sums = _find(folder, "SHA256SUMS")
     found = re.findall(r"^([0-9a-f]{64})[ *]+(\S+)$", sums.read_text() if sums else "", re.M)

@@ -50,7 +50,7 @@ CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
 @dataclass
 class Cluster:
     """
-    What a run knows: the spec, the release, the plan, the credentials, what the hosts told.
+    What a run knows: the spec, the release, the plan, the credentials and gathered host facts.
 
     + spec: the inventory, read
     + release: of Kubernetes
@@ -58,8 +58,8 @@ class Cluster:
     + store, book: what is kept in a folder of the control machine
     + credentials: keys, certificates, tokens and kubeconfigs
     + artifacts: where binaries and images come from
-    + host_facts: what each connected host told at the start
-    + unanswered: why a connected host told nothing
+    + host_facts: gathered facts of each connected host
+    + unanswered: why a connected host has none
     """
 
     spec: ClusterSpec
@@ -75,7 +75,7 @@ class Cluster:
 
     def notes(self, about: str) -> dict[str, Any]:
         """
-        What hosts of this run note for each other, by host.
+        Notes of this run's hosts for each other, by host.
 
         + about: what the notes are about
         """
@@ -136,7 +136,7 @@ class Cluster:
         return Unit(f"{component}.service", config=config, own=True, take_over=take_over)
 
     def settings(self, host: str = "", **facts: object) -> dict[str, object]:
-        """The settings of the command lines of a host, by default of the current one."""
+        """The settings of a host's command lines; by default the current host's."""
         name = host or self.host_spec.name
         host_facts = self.host_facts[name].settings if name in self.host_facts else {}
         runtime = {
@@ -146,23 +146,23 @@ class Cluster:
         return settings(self.spec, self.plan, name, {**runtime, **host_facts, **facts})
 
     def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
-        """The flags of a component of a host, by default of the current one."""
+        """The flags of a component on a host; by default the current host."""
         extra = getattr(self.spec, flags_setting(component))
         return command_line(component, self.release, self.settings(host, **facts), extra)
 
     def image(self, part: str) -> dict[str, str | None]:
-        """The image of a part, and its archive where there is one."""
+        """The image of a part, and its archive if there is one."""
         image = image_of(part, self.spec)
         return {image.name: self.artifacts.image(image.archive) or None}
 
     @property
     def is_first_control_plane(self) -> bool:
-        """Whether the current host is the one that others' objects are asked for."""
+        """Whether the current host is the one that is asked for the cluster's objects."""
         return self.host_spec.name == self.spec.control_plane[0].name
 
     @property
     def new_addresses(self) -> list[str]:
-        """One line for each node whose pod CIDR is not written down yet; leases say flannel's."""
+        """One line for each node whose pod CIDR is not recorded yet; leases have flannel's."""
         if self.on_flannel:
             return []
         known = self.book.read()
@@ -174,20 +174,20 @@ class Cluster:
 
     def record(self) -> None:
         """Record the nodes' pod CIDRs on the control machine."""
-        # Nodes that the inventory leaves out may still run with theirs.
+        # Nodes that are no longer in the inventory may still run with theirs.
         now = {node.name: node.pod_cidr for node in self.plan.nodes.values()}
         self.book.write({**self.book.read(), **now})
 
     def forget(self) -> None:
-        """Let the pod CIDRs of the nodes that are removed be given to others."""
+        """Release the pod CIDRs of removed nodes."""
         gone = self.spec.remove_nodes
         self.book.write({n: cidr for n, cidr in self.book.read().items() if n not in gone})
 
     @property
     def runs_once(self) -> bool:
         """
-        Whether the current host is the one whose turn it is to do what is done once. When it fails
-        another takes its place, so ask when the turn has come.
+        Whether a step that runs once runs on the current host. When that host fails, another takes
+        its place, so ask just before the step.
         """
         active = self.active
         return next(h.name for h in self.spec.hosts if h.name in active) == self.host_spec.name
@@ -299,8 +299,8 @@ def _current(
     spec: ClusterSpec, host_facts: Mapping[str, HostFacts], recorded: Mapping[str, str]
 ) -> dict[str, str]:
     """
-    The pod CIDR that each host carries. A bridge whose address is not what was written down when
-    it was made has drifted; flannel alone gives others later.
+    The pod CIDR that each host has. A bridge with another address than the recorded one has
+    drifted; only flannel gives other ones later.
     """
 
     current = {name: seen.pod_cidr for name, seen in host_facts.items() if seen.pod_cidr}
@@ -310,7 +310,7 @@ def _current(
 
 
 def _service_ranges(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> dict[str, str]:
-    """The services' range of each apiserver, unless the inventory's own flag says which."""
+    """The service CIDR of each apiserver, unless a flag in the inventory sets it."""
 
     if "service-cluster-ip-range" in spec.apiserver_flags:
         return {}
@@ -321,19 +321,19 @@ def _service_ranges(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> d
 def _check_store(
     spec: ClusterSpec, credentials: Credentials, host_facts: Mapping[str, HostFacts]
 ) -> None:
-    """Notice that the folder was lost, before what hosts hold is overwritten."""
+    """Refuse to overwrite the hosts' credentials when the folder is lost."""
 
     nothing = {"", *(() if credentials.new else (DAMAGED,))}
     held = {
         n: one.ca_fingerprint for n, one in host_facts.items() if one.ca_fingerprint not in nothing
     }
-    # A host that differs from others which hold our CA has drifted, and is mended.
+    # Where other hosts hold our CA, a host with another one has drifted and is mended.
     if credentials.ca_fingerprint not in held.values() and not spec.replace_credentials:
         refuse(compare_with_hosts(credentials, folder_of(spec), held))
 
 
 def _check_etcd(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
-    """Refuse to go on with what another cluster left: its objects, and whom they let in."""
+    """Refuse the data that another cluster's etcd left."""
 
     data = str(spec.etcd_data_dir)
     allowed = "a folder without data of another cluster's etcd, which ours would go on with"
@@ -346,7 +346,7 @@ def _check_etcd(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
 
 
 def _gather(state: State, spec: ClusterSpec) -> tuple[dict[str, HostFacts], dict[str, FactError]]:
-    """What every connected host tells, asked at once, and why some tell nothing."""
+    """The facts of every connected host, gathered at once, and why some have none."""
 
     names = {host.name for host in spec.hosts}
     hosts = [host for host in state.inventory.get_active_hosts() if host.name in names]
@@ -375,7 +375,7 @@ def told(
 def _with_addresses(
     state: State, spec: ClusterSpec, host_facts: Mapping[str, HostFacts]
 ) -> ClusterSpec:
-    """The spec with addresses that only the hosts themselves could tell."""
+    """The spec with addresses that only the hosts themselves know."""
 
     hosts = {host.name: host for host in state.inventory}
     seen = {
@@ -383,14 +383,14 @@ def _with_addresses(
         for name, one in host_facts.items()
     }
     written = [name for name, host in hosts.items() if says_address(host.data.dict())]
-    # flanneld takes the address of the default route, which may be one that others have too.
+    # flanneld takes the address of the default route, which several hosts may share.
     defaults = [one.default for one in seen.values() if one.default]
     shared = {name for name, one in seen.items() if defaults.count(one.default) > 1}
     return spec.with_addresses(choose_addresses(spec, seen, written), through=shared)
 
 
 def _check_endpoint(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> None:
-    """Refuse an endpoint that is not known, or on a host outside the control plane."""
+    """Refuse an endpoint that is unknown, or on a host outside the control plane."""
 
     if not spec.endpoint:
         raise InputError([unknown_endpoint(spec)])
@@ -411,7 +411,7 @@ def _check_ifaces(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> Non
 
 
 def _inventory_folder() -> Path:
-    """Beside the inventory file that the command line names, else here."""
+    """The folder of the inventory file on the command line, or else the working directory."""
 
     named = next((arg for arg in sys.argv[1:] if arg.endswith(".py") and Path(arg).is_file()), "")
     return Path(named).resolve().parent if named else Path.cwd()

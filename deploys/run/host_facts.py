@@ -44,7 +44,7 @@ _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/doc
 _DOCKER_PACKAGES = packages_of("docker")
 _COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
-# What a host of ours has before etcd runs there.
+# What one of our hosts has before etcd runs there.
 _OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
 # Of the shell that reads it.
 _STATUS = "/proc/self/status"
@@ -53,18 +53,18 @@ _STATUS = "/proc/self/status"
 @dataclass(frozen=True)
 class HostFacts:
     """
-    + addresses: every IPv4 address that the host has, but those of pods
-    + address: the one that its default route leaves by
-    + networks: the networks that it is on
+    + addresses: every IPv4 address of the host, except those of pods
+    + address: the one that its default route uses
+    + networks: the networks that it is in
     + pod_cidr: of its pods now; empty on a new node
-    + ca_fingerprint: of the CA certificate that it holds; empty without one, ``DAMAGED`` for one
-      that cannot be read
-    + system, release: the distribution's name and number, as ``debian`` and ``12``
-    + service_range: that its apiserver gives to services now; empty without one
-    + docker: whether it is there
-    + foreign_docker: whether it is, and not from the distribution's package
-    + other_etcd: the folder with data that an etcd of somebody else left; empty for none
-    + settings: what components' command lines must know of it
+    + ca_fingerprint: of its CA certificate; empty without one, ``DAMAGED`` for one that cannot be
+      read
+    + system, release: the distribution's name and number, such as ``debian`` and ``12``
+    + service_range: the service CIDR of its apiserver now; empty without one
+    + docker: whether it is installed
+    + foreign_docker: whether it is, but not from the distribution's package
+    + other_etcd: the folder with data of an etcd that is not ours; empty for none
+    + settings: what the components' command lines must know of it
     + links: its network devices, by name
     """
 
@@ -95,9 +95,9 @@ class HostFacts:
 
     def link_of(self, address: str | None) -> Link | None:
         """
-        The link that an address of the host is on; none for the loopback, by which nothing leaves.
+        The link that has an address of the host; none for the loopback, which leads nowhere.
 
-        + address: without its length; by default the one that the default route leaves by
+        + address: without its length; by default the one that the default route uses
         """
 
         start = f"{address or self.address}/"
@@ -108,12 +108,12 @@ class HostFacts:
 
 def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     """
-    Ask the current host.
+    Gather the facts of the current host.
 
     + spec: the cluster
     + ca_certificate: path of the CA certificate
 
-    Raises ``FactError``, also where commands are not run as root.
+    Raises ``FactError``, also when commands do not run as root.
     """
 
     data = f"{spec.etcd_data_dir}/member"
@@ -156,7 +156,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
-            # From 1.8 on no kubelet starts on a host that swaps, unless it is told to.
+            # From 1.8 on kubelet does not start on a host with swap, unless a flag tells it to.
             "fail_swap_on": False if swaps else None,
             **_docker_settings(spec, read(Docker)),
         },
@@ -171,7 +171,7 @@ def _fingerprint(path: str) -> str:
     try:
         certificates = read(Certificates, paths=[path]).get(path, [])
     except FactError:
-        # It is written anew, where the folder of credentials knows the cluster.
+        # It is written again if the credentials folder knows the cluster.
         return DAMAGED
     return certificates[0].sha256 if certificates else ""
 
@@ -184,7 +184,7 @@ def _check_user(status: bytes) -> None:
 
 
 def _docker_settings(spec: ClusterSpec, docker: DockerState) -> dict[str, object]:
-    """What kubelet must know of a docker that the host's owner has configured."""
+    """What kubelet must know of a docker that the host's owner configured."""
 
     asked = spec.docker_options.get("exec-opts")
     words = texts(asked) if asked else docker.said("exec-opt")
@@ -197,7 +197,7 @@ _DRIVER = "native.cgroupdriver="
 
 
 def _is_of_pods(link: Link, bridges: set[str]) -> bool:
-    """A link that carries pods, by what it is: a bridge of a host's may have any name."""
+    """Whether a link is one of pods, by its kind: a host's own bridge may have any name."""
 
     if link.name in bridges or (link.kind == "veth" and link.master):
         return True
@@ -205,12 +205,12 @@ def _is_of_pods(link: Link, bridges: set[str]) -> bool:
 
 
 def _docker_bridge() -> str:
-    """The bridge of docker's own network, which it may have been given by somebody."""
+    """The bridge of docker's own network; its owner may have chosen another one."""
 
     try:
         found = read(DockerNetworks)
     except FactError:
-        # Docker matters where it is set up; it may be broken until then.
+        # docker is checked when it is set up; until then it may be broken.
         found = ()
     bridges = [one.bridge for one in found or () if one.name == "bridge" and one.bridge]
     return bridges[0] if bridges else DOCKER_BRIDGE
@@ -226,17 +226,18 @@ def _default_address(links: dict[str, Link]) -> str:
 
 
 def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]) -> str:
-    """What the node's pods have now: the bridge says, or else kubelet's own flag."""
+    """The pod CIDR that the node has now, from the bridge or else from kubelet's own flag."""
 
     pods = IPNetwork(spec.flannel_network if spec.network == "flannel" else spec.cluster_cidr)
     current = [*_addresses(links, BRIDGE), kubelet.get("pod-cidr", "")]
-    # Before a cluster docker0 has docker's own network, which says nothing of pods.
+    # Before there is a cluster, docker0 has docker's own network, not that of pods.
     current += [a for a in _addresses(links, DOCKER_BRIDGE) if IPNetwork(a).cidr in pods]
     return next((str(IPNetwork(cidr).cidr) for cidr in current if cidr), "")
 
 
 def _service_range(apiserver: ProcessState) -> str:
-    """What the apiserver runs with: a package's own settings say nothing. Empty for two ranges."""
+    """The range that the apiserver runs with; a package's own settings do not count. Empty for two
+    ranges."""
 
     try:
         return str(parse_network((apiserver.running or {}).get("service-cluster-ip-range", "")))

@@ -19,11 +19,11 @@ a host.
 
 ## The scratch path beside a playbook
 
-Three hosts, a master and two nodes. The playbook (`tests/bench/playbook.yml`) sets the same
-resources with Ansible's own modules; its files, rules, units, images and checks are taken from our
-deploy itself. No-op and dry runs were made by turns on the hosts that the playbook had built, and
-found nothing to change; the middle one of {runs} counts, first runs were made once. Round trip time
-is added by a relay that holds each packet back, for both sides alike.
+Three hosts, a control-plane host and two nodes. The playbook (`tests/bench/playbook.yml`) sets the
+same resources with Ansible's own modules; its files, rules, units, images and checks are taken
+from our deploy itself. No-op and dry runs were made by turns on the hosts that the playbook had
+built, and found nothing to change; the middle one of {runs} counts, first runs were made once.
+Round trip time is added by a relay that holds each packet back, for both sides alike.
 
 | run | added round trip time | ours | playbook | ratio |
 |---|---|---|---|---|
@@ -60,11 +60,11 @@ The same on one host. A quarter as many rules, and as many routes.
 """
 
 _PARTS = """\
-A deploy of ours is rehearsed, so that what a host has is read by one command
-(`engine/prefetch.py`), after one that looks before anything is planned; a run that begins at
-once goes on with what its plan has read (`engine/snapshot.py`). Then each part of the cluster is
-asked whether it works. What remains is Python's start with pyinfra and paramiko, and on the hosts
-the digests of the Kubernetes binaries and docker's answers.
+One command gathers what the plan must know of a host, and one reads all that the deploy asks:
+a discovery pass has listed it before (`engine/prefetch.py`). A run that begins at once uses what
+its plan has read (`engine/snapshot.py`). Then each part of the cluster is asked whether it works.
+The rest is Python's start with pyinfra and paramiko, and on the hosts the digests of the
+Kubernetes binaries and docker's answers.
 """
 
 

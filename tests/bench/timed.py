@@ -29,7 +29,7 @@ class Door:
 class Timed:
     """
     + seconds: from the command's start to its end
-    + changed: how many changes it made, or foresees
+    + changed: how many changes it made, or plans to make
     + trips: commands and transfers sent, by host
     + said: what it printed
     """

@@ -61,7 +61,7 @@ class Run:
 
     @cached_property
     def planned(self) -> set[tuple[str, str]]:
-        """Each change that a dry run announces: operation and host."""
+        """Each change that a dry run lists: operation and host."""
         return self._pairs(self._document["plan"], "hosts_with_change")
 
     @cached_property

@@ -45,14 +45,14 @@ def _web(node: str) -> dict[str, Any]:
 
 
 class Kubectl:
-    """kubectl on a master, as root."""
+    """kubectl on a control-plane host, as root."""
 
-    def __init__(self, lab: Lab, master: str) -> None:
+    def __init__(self, lab: Lab, host: str) -> None:
         self.lab = lab
-        self.master = master
+        self.host = host
 
     def __call__(self, words: str, stdin: str = "") -> str:
-        return ssh(self.lab, self.master, f"kubectl {words}", stdin.encode())
+        return ssh(self.lab, self.host, f"kubectl {words}", stdin.encode())
 
     def get(self, what: str) -> Any:
         found = json.loads(self(f"get {what} --output=json"))

@@ -13,12 +13,12 @@ from tests.lab.lab import HOSTS
 
 pytestmark = pytest.mark.lab
 
-MASTER, *NODES = HOSTS
+CONTROL_PLANE, *NODES = HOSTS
 
 # Where a host has its address: on a bridge of any name, on the loopback, beside one that all have.
 VAGRANTS = "ip link add eth9 type veth peer name eth9p; ip address add 10.0.2.15/24 dev eth9"
 PLACES = {
-    MASTER: VAGRANTS,
+    CONTROL_PLANE: VAGRANTS,
     NODES[0]: f"""{VAGRANTS}; ip link add br-mgmt type bridge; ip link set br-mgmt up
         address=$(ip -o -4 address show dev eth0 | awk '{{print $4}}')
         ip address flush dev eth0; ip link set eth0 master br-mgmt

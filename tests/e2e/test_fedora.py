@@ -20,7 +20,7 @@ from tests.unit.harness import fake_host
 
 pytestmark = pytest.mark.lab
 
-MASTER, *NODES = "fed-master", "fed-node-1", "fed-node-2"
+CONTROL_PLANE, *NODES = "fed-master", "fed-node-1", "fed-node-2"
 NEW = "fed-node-3"
 # The guide's own numbers.
 GUIDE = {"network": "flannel", "cluster_cidr": "18.16.0.0/16", "flannel_subnet_len": 24}
@@ -36,7 +36,7 @@ def succeeded(run: Run) -> Run:
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     with held():
         down()
-        yield Lab.up([MASTER, *NODES], family="fedora")
+        yield Lab.up([CONTROL_PLANE, *NODES], family="fedora")
         if not request.config.getoption("--keep"):
             down()
 
@@ -48,7 +48,7 @@ def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, MASTER)
+    return Kubectl(lab, CONTROL_PLANE)
 
 
 def deploy(site: Site, *options: str, name: str = "multinode") -> Run:
@@ -62,7 +62,7 @@ def all_starts(lab: Lab, names: list[str]) -> dict[str, dict[str, str]]:
 def stands(lab: Lab) -> dict[str, tuple[list[str], dict[str, str]]]:
     """The files of each host's settings with their dates, and when what runs was started."""
     find = "find /etc /usr /run/flannel -xdev -printf '%p %m %T@ %l\\n' | sort"
-    names = [MASTER, *NODES]
+    names = [CONTROL_PLANE, *NODES]
     return {name: (execute(lab, name, find), starts(lab, name)) for name in names}
 
 
@@ -72,7 +72,7 @@ def restarted(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def leases(lab: Lab) -> dict[str, str]:
     """Public address → key of its lease."""
-    answer = json.loads("".join(execute(lab, MASTER, f"curl -s {PREFIX}/subnets")))
+    answer = json.loads("".join(execute(lab, CONTROL_PLANE, f"curl -s {PREFIX}/subnets")))
     found = answer["node"].get("nodes", [])
     return {json.loads(node["value"])["PublicIP"]: node["key"] for node in found}
 
@@ -101,14 +101,14 @@ def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
 
 
 def test_what_the_guide_says_stands_there(built: Run, lab: Lab) -> None:
-    config = json.loads("".join(execute(lab, MASTER, f"curl -s {PREFIX}/config")))
+    config = json.loads("".join(execute(lab, CONTROL_PLANE, f"curl -s {PREFIX}/config")))
     assert json.loads(config["node"]["value"]) == {
         "Network": "18.16.0.0/16",
         "SubnetLen": 24,
         "Backend": {"Type": "vxlan", "VNI": 1},
     }
     sysconfig = "\n".join(execute(lab, NODES[0], "cat /etc/sysconfig/flanneld"))
-    address = lab.hosts[MASTER].ip
+    address = lab.hosts[CONTROL_PLANE].ip
     assert f"FLANNEL_ETCD=http://{address}:2379" in sysconfig.replace('"', "")
     assert "FLANNEL_ETCD_KEY=/coreos.com/network" in sysconfig.replace('"', "")
     subnet = dict(line.split("=") for line in execute(lab, NODES[0], "cat /run/flannel/subnet.env"))
@@ -132,9 +132,9 @@ def _all_reach_all(kubectl: Kubectl, pods: dict[str, str]) -> None:
 
 
 def test_a_second_run_changes_nothing(built: Run, lab: Lab, site: Site) -> None:
-    before = all_starts(lab, [MASTER, *NODES])
+    before = all_starts(lab, [CONTROL_PLANE, *NODES])
     assert deploy(site, "-y", "--json").changed == set()
-    assert all_starts(lab, [MASTER, *NODES]) == before
+    assert all_starts(lab, [CONTROL_PLANE, *NODES]) == before
     again = deploy(site, "--dry", "--json")
     assert (again.planned, again.conditional) == (set(), set())
 
@@ -143,13 +143,13 @@ def test_a_new_subnet_restarts_docker_there_alone(
     built: Run, lab: Lab, site: Site, kubectl: Kubectl
 ) -> None:
     key = leases(lab)[lab.hosts[NODES[0]].ip]
-    before = all_starts(lab, [MASTER, *NODES])
+    before = all_starts(lab, [CONTROL_PLANE, *NODES])
     url = f"{PREFIX.partition('/coreos')[0]}{key}"
-    # flanneld would take the one that it remembers, or by chance the same one.
+    # flanneld would take the one that it recorded, or by chance the same one.
     execute(lab, NODES[0], "rm /run/flannel/subnet.env")
     other = """{"PublicIP": "192.0.2.99"}"""
     take = f"curl -s -X PUT -d ttl=600 --data-urlencode 'value={other}' {url}"
-    execute(lab, MASTER, f"curl -s -X DELETE {url} && {take}")
+    execute(lab, CONTROL_PLANE, f"curl -s -X DELETE {url} && {take}")
     eventually(lambda: leases(lab).get(lab.hosts[NODES[0]].ip, key) != key, patience=120)
     up = "test -e /run/flannel/subnet.env && systemctl is-active flanneld docker"
     eventually(lambda: execute(lab, NODES[0], up), patience=60)
@@ -157,14 +157,14 @@ def test_a_new_subnet_restarts_docker_there_alone(
     # another takes the new one as it runs, and leaves docker to us.
     anew = "unit flanneld.service" in restarted(before[NODES[0]], starts(lab, NODES[0]))
     assert _docker_follows(lab, NODES[0]) == anew
-    execute(lab, MASTER, f"curl -s -X DELETE {url}")
+    execute(lab, CONTROL_PLANE, f"curl -s -X DELETE {url}")
     dry = deploy(site, "--dry", "--json")
     run = deploy(site, "-y", "--json")
     assert (dry.planned, dry.conditional) == (run.changed, set())
-    after = all_starts(lab, [MASTER, *NODES])
+    after = all_starts(lab, [CONTROL_PLANE, *NODES])
     assert "unit docker.service" in restarted(before[NODES[0]], after[NODES[0]])
     assert _docker_follows(lab, NODES[0])
-    for name in (MASTER, NODES[1]):
+    for name in (CONTROL_PLANE, NODES[1]):
         assert restarted(before[name], after[name]) == set()
     eventually(lambda: kubectl.ready_nodes() == set(NODES))
     eventually(lambda: _all_reach_all(kubectl, kubectl.web(len(NODES))) or True)
@@ -187,13 +187,13 @@ def test_docker_off_its_subnet_is_restarted_once(
     execute(
         lab, NODES[1], "ip address flush dev docker0 && ip address add 10.99.0.1/24 dev docker0"
     )
-    before = all_starts(lab, [MASTER, *NODES])
+    before = all_starts(lab, [CONTROL_PLANE, *NODES])
     dry = deploy(site, "--dry", "--json")
     run = deploy(site, "-y", "--json")
     assert dry.planned == run.changed == {("flannel | Have docker use flannel's subnet", NODES[1])}
-    after = all_starts(lab, [MASTER, *NODES])
+    after = all_starts(lab, [CONTROL_PLANE, *NODES])
     assert "unit docker.service" in restarted(before[NODES[1]], after[NODES[1]])
-    for name in (MASTER, NODES[0]):
+    for name in (CONTROL_PLANE, NODES[0]):
         assert restarted(before[name], after[name]) == set()
     assert _docker_follows(lab, NODES[1])
     eventually(lambda: _all_reach_all(kubectl, kubectl.web(len(NODES))) or True)
@@ -285,22 +285,22 @@ def _way(lab: Lab, backend: str) -> bool:
 def test_etcd_out_of_a_nodes_reach_is_said_early(built: Run, lab: Lab, site: Site) -> None:
     before = site.contents()
     rule = f"INPUT -s {lab.hosts[NODES[0]].ip} -p tcp --dport 2379 -j REJECT"
-    execute(lab, MASTER, f"iptables -w -I {rule}")
+    execute(lab, CONTROL_PLANE, f"iptables -w -I {rule}")
     try:
         seen = stands(lab)
         run = site.run("-y", deploy="multinode")
         assert run.code != 0
-        url = f"http://{lab.hosts[MASTER].ip}:2379"
+        url = f"http://{lab.hosts[CONTROL_PLANE].ip}:2379"
         assert f"etcd at {url} does not answer this host" in run.said
         assert (stands(lab), site.contents()) == (seen, before)
     finally:
-        execute(lab, MASTER, f"iptables -w -D {rule}")
+        execute(lab, CONTROL_PLANE, f"iptables -w -D {rule}")
     assert deploy(site, "-y", "--json").changed == set()
 
 
 _ANSIBLE = """\
 [masters]
-{master}
+{control_plane}
 
 [etcd:children]
 masters
@@ -330,7 +330,9 @@ def test_an_ansible_inventory_that_says_the_same_plans_nothing(
     assert lab.kubernetes
     line = "{0} ansible_host={1.ip} ansible_ssh_private_key_file={1.ssh_key}"
     nodes = "\n".join(line.format(name, lab.hosts[name]) for name in NODES)
-    text = _ANSIBLE.format(master=line.format(MASTER, lab.hosts[MASTER]), nodes=nodes)
+    text = _ANSIBLE.format(
+        control_plane=line.format(CONTROL_PLANE, lab.hosts[CONTROL_PLANE]), nodes=nodes
+    )
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "hosts").write_text(text)
     version = (lab.kubernetes / "version").read_text().strip()
@@ -411,29 +413,32 @@ def _control_plane_is_back(lab: Lab) -> None:
     """What asks the apiserver ends again and again until that answers."""
 
     units = "kube-apiserver kube-controller-manager kube-scheduler"
-    eventually(lambda: execute(lab, MASTER, f"systemctl is-active {units}"), 60)
+    eventually(lambda: execute(lab, CONTROL_PLANE, f"systemctl is-active {units}"), 60)
 
 
 # Single node
 
 
 def test_what_a_killed_run_still_installs_is_waited_for(lab: Lab) -> None:
-    lab.reset([MASTER])
+    lab.reset([CONTROL_PLANE])
     with fake_host({"packages.Packages": ["system\tfedora\t34", "manager\tdnf"]}):
         (command,) = packages.packages._inner(packages=["kubernetes-master", "etcd"])
-    each(lambda _: execute(lab, MASTER, f"set -e\n{command.text}"), ["a killed run", "the next"])
-    assert execute(lab, MASTER, "rpm --query --queryformat '%{NAME}' etcd") == ["etcd"]
+    each(
+        lambda _: execute(lab, CONTROL_PLANE, f"set -e\n{command.text}"),
+        ["a killed run", "the next"],
+    )
+    assert execute(lab, CONTROL_PLANE, "rpm --query --queryformat '%{NAME}' etcd") == ["etcd"]
 
 
 def test_single_node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in (NEW, NODES[1]):
         if name in lab.hosts:
             lab.remove(name)
-    lab.reset([MASTER, NODES[0]])
+    lab.reset([CONTROL_PLANE, NODES[0]])
     # The guide's way: node.json by hand.
     settings = {"node_registration": "manual"}
     site = Site(tmp_path_factory.mktemp("single") / "cluster", settings)
-    kubectl = Kubectl(lab, MASTER)
+    kubectl = Kubectl(lab, CONTROL_PLANE)
 
     dry = deploy(site, "--dry", "--json", name="fedora_single_node")
     run = deploy(site, "-y", "--json", name="fedora_single_node")
@@ -441,9 +446,9 @@ def test_single_node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None
     assert kubectl.ready_nodes() == {NODES[0]}
     _all_reach_all(kubectl, kubectl.run_web([NODES[0]]))
 
-    before = all_starts(lab, [MASTER, NODES[0]])
+    before = all_starts(lab, [CONTROL_PLANE, NODES[0]])
     assert deploy(site, "-y", "--json", name="fedora_single_node").changed == set()
-    assert all_starts(lab, [MASTER, NODES[0]]) == before
+    assert all_starts(lab, [CONTROL_PLANE, NODES[0]]) == before
 
     each(lambda name: lab.host(name).reboot(), lab.hosts)
     eventually(lambda: kubectl.ready_nodes() == {NODES[0]}, patience=180)

@@ -31,7 +31,7 @@ ADDRESSES = st.sampled_from(
 )
 NAMES = st.sampled_from(
     [
-        *("kube-master", "KUBE-MASTER", "kube-master.example", "Kube-Node-1", "kube-node-1"),
+        *("kube-master", "KUBE-CONTROL_PLANE", "kube-master.example", "Kube-Node-1", "kube-node-1"),
         *("other", "localhost", "ünï", "#", "#kube-master", "kube-master#x", ""),
     ]
 )

@@ -17,7 +17,7 @@ from tests.lab.lab import HOSTS
 
 pytestmark = pytest.mark.lab
 
-MASTER, *NODES = HOSTS
+CONTROL_PLANE, *NODES = HOSTS
 MANIFESTS = "/etc/kubernetes/manifests"
 KUBELET = "/etc/systemd/system/kubelet.service"
 PROXY = "/etc/systemd/system/kube-proxy.service"
@@ -38,7 +38,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"settings": {"cluster_cidr": "{network}"}},
         [
             "cluster_cidr = '{network}'",
-            f"allowed: a range without the hosts' addresses: {MASTER}",
+            f"allowed: a range without the hosts' addresses: {CONTROL_PLANE}",
         ],
     ),
     "host bits": (
@@ -75,18 +75,21 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["cluster_cidrt", "allowed: a known key", "fix: did you mean cluster_cidr?"],
     ),
     "missing group": (
-        {"groups": {"control_plane": [MASTER], "node": NODES}},
+        {"groups": {"control_plane": [CONTROL_PLANE], "node": NODES}},
         ["nodes is not set", "allowed: a group with at least one host", "rename the group node"],
     ),
     "endpoint with a scheme": (
-        {"settings": {"control_plane_endpoint": "https://{master}:6443"}},
-        ["control_plane_endpoint = 'https://{master}:6443'", 'fix: write "{master}:6443"'],
+        {"settings": {"control_plane_endpoint": "https://{address}:6443"}},
+        [
+            "control_plane_endpoint = 'https://{address}:6443'",
+            'fix: write "{address}:6443"',
+        ],
     ),
     "endpoint on a node": (
         {"settings": {"control_plane_endpoint": "{node}"}},
         [
             "control_plane_endpoint = '{node}'",
-            f"allowed: an address of the control plane: {MASTER} ({{master}})",
+            f"allowed: an address of the control plane: {CONTROL_PLANE} ({{address}})",
             f"fix: {NODES[0]} has it: is it to be in the control plane?",
         ],
     ),
@@ -115,7 +118,7 @@ def names(lab: Lab) -> dict[str, str]:
     """What the lab's addresses are, for the texts above."""
     return {
         "network": str(lab.network.hosts),
-        "master": lab.hosts[MASTER].ip,
+        "address": lab.hosts[CONTROL_PLANE].ip,
         "node": lab.hosts[NODES[0]].ip,
     }
 
@@ -180,7 +183,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     # The last release that has it. What is installed does not matter to the plan.
     "http": {"settings": {"apiserver_approach": "http", "kubernetes_version": "1.19.16"}},
     "kubenet": {"settings": {"bridge_approach": "kubelet", "kubernetes_version": "1.20.2"}},
-    # The seed's own time.
+    # The guide's own time.
     "1.3": {
         "settings": {
             "apiserver_approach": "http",
@@ -189,8 +192,12 @@ CHOICES: dict[str, dict[str, Any]] = {
             "kubernetes_version": "1.3.10",
         }
     },
-    "three members": {"groups": {"control_plane": [MASTER], "nodes": NODES, "etcd": list(HOSTS)}},
-    "a master that is a node": {"groups": {"control_plane": [MASTER], "nodes": list(HOSTS)}},
+    "three members": {
+        "groups": {"control_plane": [CONTROL_PLANE], "nodes": NODES, "etcd": list(HOSTS)}
+    },
+    "a control-plane host that is a node": {
+        "groups": {"control_plane": [CONTROL_PLANE], "nodes": list(HOSTS)}
+    },
 }
 
 
@@ -210,22 +217,22 @@ def plans(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 def test_one_certificate_for_all(plans: dict[str, Run]) -> None:
     run = plans["one certificate"]
-    apiserver = run.new_files(MASTER)[f"{MANIFESTS}/kube-apiserver.yaml"]
+    apiserver = run.new_files(CONTROL_PLANE)[f"{MANIFESTS}/kube-apiserver.yaml"]
     assert "--client-ca-file=/srv/kubernetes/ca.crt" in apiserver
     assert "token-auth-file" not in apiserver
-    assert "/srv/kubernetes/known_tokens.csv" not in run.new_files(MASTER)
-    assert (MASTER, "clients/admin.crt: made, the store has none") in run.lines
+    assert "/srv/kubernetes/known_tokens.csv" not in run.new_files(CONTROL_PLANE)
+    assert (CONTROL_PLANE, "clients/admin.crt: made, the store has none") in run.lines
     assert not any("tokens.json" in text for _, text in run.lines)
 
 
 def test_one_token_a_component(plans: dict[str, Run]) -> None:
     parts = "admin, kube-controller-manager, kube-scheduler, kubelet, kube-proxy"
-    assert (MASTER, f"tokens.json: new for {parts}") in plans["a token a component"].lines
+    assert (CONTROL_PLANE, f"tokens.json: new for {parts}") in plans["a token a component"].lines
 
 
 def test_http(plans: dict[str, Run], lab: Lab) -> None:
-    run, address = plans["http"], lab.hosts[MASTER].ip
-    files = run.new_files(MASTER)
+    run, address = plans["http"], lab.hosts[CONTROL_PLANE].ip
+    files = run.new_files(CONTROL_PLANE)
     assert f"--insecure-bind-address={address}" in files[f"{MANIFESTS}/kube-apiserver.yaml"]
     assert "--insecure-port=8080" in files[f"{MANIFESTS}/kube-apiserver.yaml"]
     for component in ("kube-controller-manager", "kube-scheduler"):
@@ -247,13 +254,13 @@ def test_the_bridge_by_the_first_kubelets(plans: dict[str, Run], lab: Lab) -> No
     run = plans["1.3"]
     kubelet = run.new_files(NODES[0])[KUBELET]
     for flag in (
-        f"--api-servers=http://{lab.hosts[MASTER].ip}:8080",
+        f"--api-servers=http://{lab.hosts[CONTROL_PLANE].ip}:8080",
         "--config=/etc/kubernetes/manifests",
         "--configure-cbr0=true",
         "--pod-cidr=10.10.0.0/24",
     ):
         assert f"  {flag} \\" in kubelet.splitlines()
-    apiserver = run.new_files(MASTER)[f"{MANIFESTS}/kube-apiserver.yaml"]
+    apiserver = run.new_files(CONTROL_PLANE)[f"{MANIFESTS}/kube-apiserver.yaml"]
     assert "image: gcr.io/google_containers/hyperkube:v1.3.10" in apiserver
     assert "    - /hyperkube\n    - apiserver\n" in apiserver
     # That kubelet makes the bridge, but docker needs it to start.
@@ -268,13 +275,13 @@ def test_three_members_of_etcd(plans: dict[str, Run], lab: Lab) -> None:
         etcd = run.new_files(name)[f"{MANIFESTS}/etcd.yaml"]
         assert f"--initial-cluster={everybody}" in etcd
         assert f"--listen-peer-urls=http://{ip}:2380" in etcd
-    apiserver = run.new_files(MASTER)[f"{MANIFESTS}/kube-apiserver.yaml"]
+    apiserver = run.new_files(CONTROL_PLANE)[f"{MANIFESTS}/kube-apiserver.yaml"]
     servers = ",".join(f"http://{ip}:2379" for ip in ips.values())
     assert f"--etcd-servers={servers}" in apiserver
 
 
-def test_a_master_that_is_a_node(plans: dict[str, Run]) -> None:
-    run = plans["a master that is a node"]
-    assert "--register-node=true" in run.new_files(MASTER)[KUBELET]
-    assert PROXY in run.new_files(MASTER)
-    assert (MASTER, f"node {MASTER}: pod CIDR absent → 10.10.0.0/24") in run.lines
+def test_a_control_plane_host_that_is_a_node(plans: dict[str, Run]) -> None:
+    run = plans["a control-plane host that is a node"]
+    assert "--register-node=true" in run.new_files(CONTROL_PLANE)[KUBELET]
+    assert PROXY in run.new_files(CONTROL_PLANE)
+    assert (CONTROL_PLANE, f"node {CONTROL_PLANE}: pod CIDR absent → 10.10.0.0/24") in run.lines

@@ -21,14 +21,14 @@ PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
 
 pytestmark = pytest.mark.lab
 
-MASTER, NODE = "kube-master", "kube-node-1"
+CONTROL_PLANE, NODE = "kube-master", "kube-node-1"
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     settings = _settings()
     with held():
-        lab = Lab.up([MASTER, NODE])
+        lab = Lab.up([CONTROL_PLANE, NODE])
         yield lab
         marks = _marks(lab)
         assert _traces(marks)
@@ -55,7 +55,7 @@ def test_ssh_and_the_inventory_reach_every_host(lab: Lab) -> None:
 def test_hosts_see_their_own_network_only(lab: Lab) -> None:
     links = lab.exec(NODE, "ls /sys/class/net").stdout.split()
     assert links == ["eth0", "lo"]
-    assert lab.exec(NODE, f"ping -c 1 -W 2 {lab.hosts[MASTER].ip}").returncode == 0
+    assert lab.exec(NODE, f"ping -c 1 -W 2 {lab.hosts[CONTROL_PLANE].ip}").returncode == 0
 
 
 def test_outside_sees_the_hosts_address(lab: Lab) -> None:
@@ -121,9 +121,9 @@ def test_reboot_keeps_the_disk_and_the_address_and_nothing_else(lab: Lab) -> Non
 
 def test_a_host_can_reboot_itself(lab: Lab) -> None:
     boot = _boot(lab)
-    lab.exec(MASTER, "systemctl reboot")
+    lab.exec(CONTROL_PLANE, "systemctl reboot")
     _eventually(lambda: _boot(lab) not in ("", boot))
-    lab.host(MASTER).wait_until_ready()
+    lab.host(CONTROL_PLANE).wait_until_ready()
 
 
 def test_power_failure_keeps_what_was_written(lab: Lab) -> None:
@@ -138,10 +138,10 @@ def test_power_failure_keeps_what_was_written(lab: Lab) -> None:
 def test_cut_off_host_is_unreachable_until_mended(lab: Lab) -> None:
     ping = f"ping -c 1 -W 1 {lab.hosts[NODE].ip}"
     lab.cut(NODE)
-    assert lab.exec(MASTER, ping).returncode != 0
+    assert lab.exec(CONTROL_PLANE, ping).returncode != 0
     assert lab.exec(NODE, "true").returncode == 0
     lab.mend(NODE)
-    assert lab.exec(MASTER, ping.replace("-W 1", "-W 3")).returncode == 0
+    assert lab.exec(CONTROL_PLANE, ping.replace("-W 1", "-W 3")).returncode == 0
 
 
 def test_full_disk(lab: Lab) -> None:
@@ -286,9 +286,9 @@ def test_inventory_refuses_to_load_while_the_lab_is_down() -> None:
 
 
 def _boot(lab: Lab) -> str:
-    """Which of its lives the master is in; nothing between two of them."""
+    """The ID of the control-plane host's boot; empty while it reboots."""
     try:
-        return lab.exec(MASTER, "cat /proc/sys/kernel/random/boot_id").stdout
+        return lab.exec(CONTROL_PLANE, "cat /proc/sys/kernel/random/boot_id").stdout
     except LabError:
         return ""
 

@@ -53,7 +53,7 @@ class Part:
         return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
 
     def plan(self, text: str) -> set[str]:
-        """The operations that a dry run announces."""
+        """The operations that a dry run lists."""
 
         done = self.pyinfra(text, "--dry", "--json")
         assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ from tests.unit.harness import fake_host
 
 pytestmark = pytest.mark.lab
 
-MASTER, *NODES = HOSTS
+CONTROL_PLANE, *NODES = HOSTS
 NEW = "kube-node-3"
 # Where nobody but us puts files.
 OURS = re.compile(
@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, MASTER)
+    return Kubectl(lab, CONTROL_PLANE)
 
 
 # The steps
@@ -131,7 +131,7 @@ def at_rest(lab: Lab) -> dict[str, list[str]]:
 
 def test_dry_run_lists_changes(dry: Run) -> None:
     assert {host for _, host in dry.planned} == set(HOSTS)
-    assert ("kubelet | Install kubelet", MASTER) in dry.planned
+    assert ("kubelet | Install kubelet", CONTROL_PLANE) in dry.planned
     assert dry.conditional == set()
 
 
@@ -144,14 +144,14 @@ def test_dry_run_touches_nothing(
 def test_diff_shows_one_line_for_what_is_no_file(diff: Run, lab: Lab) -> None:
     apiserver = image("kube-apiserver", lab.release).name
     for host, line in {
-        (MASTER, "sysctl net.ipv4.ip_forward: 0 → 1"),
+        (CONTROL_PLANE, "sysctl net.ipv4.ip_forward: 0 → 1"),
         (NODES[0], "bridge cbr0: absent → present"),
         (NODES[0], "bridge cbr0: address none → 10.10.0.1/24"),
         (NODES[1], "bridge cbr0: address none → 10.10.1.1/24"),
         (NODES[0], "package docker.io: absent → installed"),
         (NODES[0], "kubelet.service: inactive → running"),
-        (MASTER, f"image {apiserver}: absent → loaded"),
-        (MASTER, f"node {NODES[0]}: pod CIDR absent → 10.10.0.0/24"),
+        (CONTROL_PLANE, f"image {apiserver}: absent → loaded"),
+        (CONTROL_PLANE, f"node {NODES[0]}: pod CIDR absent → 10.10.0.0/24"),
     }:
         assert diff.lines.count((host, line)) == 1, line
     for start, count in (("iptables nat: absent → -A POSTROUTING", 2), ("route 10.10.", 4)):
@@ -183,7 +183,7 @@ def test_diff_names_each_file_that_the_run_writes(
 def test_no_secret_is_shown(diff: Run, dry: Run, built: Run, site: Site) -> None:
     for path in ("server.key", "known_tokens.csv", "admin.kubeconfig"):
         line = f"/srv/kubernetes/{path}: absent → file (content hidden)"
-        assert (MASTER, line) in diff.lines
+        assert (CONTROL_PLANE, line) in diff.lines
     # What a dry run makes up is nowhere to be compared with.
     text = re.sub(r"-----BEGIN (CERTIFICATE|PUBLIC KEY)-.*?-----END \1-", "", diff.said, flags=re.S)
     assert "PRIVATE KEY" not in text
@@ -260,7 +260,7 @@ def test_the_api_takes_the_manifests(built: Run, kubectl: Kubectl) -> None:
     if kubectl.lab.release.minor < (1, 18):
         pytest.skip("the API tries objects without keeping them from 1.18 on")
     folder = "/etc/kubernetes/manifests"
-    names = execute(kubectl.lab, MASTER, f"ls {folder}")
+    names = execute(kubectl.lab, CONTROL_PLANE, f"ls {folder}")
     assert len(names) == 4
     for name in names:
         said = kubectl(f"create --dry-run=server --filename={folder}/{name}")
@@ -279,7 +279,7 @@ def test_the_second_run_changes_and_restarts_nothing(
 ) -> None:
     before = {name: starts(lab, name) for name in HOSTS}
     assert {"unit docker.service", "unit kubelet.service"} <= set(before[NODES[0]])
-    assert any("kube-apiserver" in key for key in before[MASTER])
+    assert any("kube-apiserver" in key for key in before[CONTROL_PLANE])
     contents = site.contents()
     run = succeeded(site.run("-y", "--json"))
     assert run.changed == set()
@@ -325,7 +325,7 @@ def meddled(web: object, lab: Lab, site: Site) -> tuple[Run, Run]:
     execute(lab, NODES[0], drop_in)
     execute(lab, NODES[1], "usermod --shell /usr/sbin/nologin root")
     tokens = "/srv/kubernetes/known_tokens.csv"
-    execute(lab, MASTER, f"printf '%s\\n' {shlex.quote(ALICE)} >> {tokens}")
+    execute(lab, CONTROL_PLANE, f"printf '%s\\n' {shlex.quote(ALICE)} >> {tokens}")
     return site.run("--dry", "--json", "-vvv"), site.run("-y", "--json", "-vvv", "--diff")
 
 
@@ -351,16 +351,16 @@ def test_a_host_that_cannot_be_planned_is_named_and_left(meddled: tuple[Run, Run
     assert (
         dry.planned
         == run.changed
-        == {("apiserver pod | Run kube-apiserver as a static pod", MASTER)}
+        == {("apiserver pod | Run kube-apiserver as a static pod", CONTROL_PLANE)}
     )
 
 
 def test_users_of_others_stay(meddled: tuple[Run, Run], lab: Lab) -> None:
-    lines = execute(lab, MASTER, "cat /srv/kubernetes/known_tokens.csv")
+    lines = execute(lab, CONTROL_PLANE, "cat /srv/kubernetes/known_tokens.csv")
     assert ALICE in lines
     assert all("a-token-of-alice" not in run.said + run.out for run in meddled)
     ask = "curl -sk -H 'Authorization: Bearer a-token-of-alice' https://127.0.0.1:6443/api/v1/nodes"
-    assert 'User \\"alice\\" cannot list' in "".join(execute(lab, MASTER, ask))
+    assert 'User \\"alice\\" cannot list' in "".join(execute(lab, CONTROL_PLANE, ask))
 
 
 def test_what_shadows_ours_is_put_aside_when_asked(
@@ -379,7 +379,7 @@ def test_a_node_that_has_failed_is_not_waited_for(meddled: object, lab: Lab, sit
     execute(lab, NODES[1], damage)
     execute(lab, NODES[1], "mount --bind /usr/local/bin /usr/local/bin")
     execute(lab, NODES[1], "mount -o remount,bind,ro /usr/local/bin")
-    execute(lab, MASTER, f"kubectl delete node {NODES[1]}")
+    execute(lab, CONTROL_PLANE, f"kubectl delete node {NODES[1]}")
     begun = time.monotonic()
     try:
         run = site.run("-y", "--json")
@@ -387,7 +387,9 @@ def test_a_node_that_has_failed_is_not_waited_for(meddled: object, lab: Lab, sit
         execute(lab, NODES[1], "systemctl stop kubelet; umount /usr/local/bin")
     assert run.code == 1
     assert "Traceback" not in run.said
-    waiting = [text for host, text in run.lines if host == MASTER and "not waited for" in text]
+    waiting = [
+        text for host, text in run.lines if host == CONTROL_PLANE and "not waited for" in text
+    ]
     assert any(f"node {NODES[1]} is registered ({NODES[1]} failed)" in text for text in waiting)
     assert time.monotonic() - begun < 120
 
@@ -410,14 +412,16 @@ def test_a_new_node_changes_of_others_what_must(
         for host in HOSTS
     }
     # The apiserver reads its tokens when it starts.
-    on_master = {
-        ("Allocations | Record the pod CIDRs on the control machine", MASTER),
-        ("Credentials | Keep the credentials on the control machine", MASTER),
-        ("Credentials | Set the users of the apiserver", MASTER),
-        ("apiserver pod | Run kube-apiserver as a static pod", MASTER),
-        ("Verification | Set the nodes' pod CIDRs and labels", MASTER),
+    on_control_plane = {
+        ("Allocations | Record the pod CIDRs on the control machine", CONTROL_PLANE),
+        ("Credentials | Keep the credentials on the control machine", CONTROL_PLANE),
+        ("Credentials | Set the users of the apiserver", CONTROL_PLANE),
+        ("apiserver pod | Run kube-apiserver as a static pod", CONTROL_PLANE),
+        ("Verification | Set the nodes' pod CIDRs and labels", CONTROL_PLANE),
     }
-    assert {(what, host) for what, host in run.changed if host != NEW} == everywhere | on_master
+    assert {
+        (what, host) for what, host in run.changed if host != NEW
+    } == everywhere | on_control_plane
 
 
 def test_a_new_node_restarts_the_apiserver_only(
@@ -428,7 +432,7 @@ def test_a_new_node_restarts_the_apiserver_only(
         name: {re.sub(r"/k8s_([^_.]+)[_.].*", r"\1", key) for key in keys}
         for name, keys in restarted.items()
     }
-    assert kinds == {MASTER: {"container kube-apiserver"}, NODES[0]: set(), NODES[1]: set()}
+    assert kinds == {CONTROL_PLANE: {"container kube-apiserver"}, NODES[0]: set(), NODES[1]: set()}
 
 
 def test_a_new_node_is_ready(grown: object, kubectl: Kubectl, lab: Lab) -> None:

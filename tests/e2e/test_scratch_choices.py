@@ -1,6 +1,6 @@
 """
-The scratch path with its other choices: one certificate for all, kubenet's bridge, a master that
-is a node too, and a member of etcd on each host.
+The scratch path with its other choices: one certificate for all, kubenet's bridge, a
+control-plane host that is a node too, and a member of etcd on each host.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from tests.lab.lab import HOSTS
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-MASTER = HOSTS[0]
+CONTROL_PLANE = HOSTS[0]
 SETTINGS = {
     "credential_kind": "certificate",
     "credential_policy": "shared",
     "bridge_approach": "kubelet",
     "log_to_host": True,
 }
-GROUPS = {"control_plane": [MASTER], "nodes": list(HOSTS), "etcd": list(HOSTS)}
+GROUPS = {"control_plane": [CONTROL_PLANE], "nodes": list(HOSTS), "etcd": list(HOSTS)}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, MASTER)
+    return Kubectl(lab, CONTROL_PLANE)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_no_token_is_anywhere(built: object, lab: Lab, site: Site) -> None:
 def test_logs_on_the_host_are_turned_over(built: object, lab: Lab) -> None:
     turn = "logrotate --force /etc/logrotate.d/kubernetes && ls /var/log"
     for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
-        log = f"{component}.{MASTER}.root.log.INFO"
-        names = [name for name in execute(lab, MASTER, turn) if name.startswith(log)]
+        log = f"{component}.{CONTROL_PLANE}.root.log.INFO"
+        names = [name for name in execute(lab, CONTROL_PLANE, turn) if name.startswith(log)]
         assert any(name.endswith(".1.gz") for name in names), names
         assert not any(".gz." in name for name in names), names
 

@@ -18,7 +18,7 @@ def groups(name: str) -> list[Path]:
 
 
 def make(name: str) -> None:
-    """In each hierarchy a group `host` for it, and one `keeper` for what boots it."""
+    """In each hierarchy a group `host` for it, and one `supervisor` for what boots it."""
     for hierarchy in _hierarchies():
         group = hierarchy
         for step in (CONTROL_GROUP, name):
@@ -26,7 +26,7 @@ def make(name: str) -> None:
             group = group / step
         # In the unified hierarchy a group with children holds no process itself.
         _add(group, "host")
-        _add(group, "keeper")
+        _add(group, "supervisor")
 
 
 def _add(parent: Path, name: str) -> None:

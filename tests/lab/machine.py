@@ -30,7 +30,7 @@ def run(
     folder: Path | None = None,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command quietly; when it fails, its last words are the error."""
+    """Run a command quietly; when it fails, the end of its output is the error."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words,

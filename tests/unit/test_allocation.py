@@ -35,7 +35,7 @@ from pyinfra_kube.facts.bridge import Link
 def spec_of(
     nodes: int | list[str] = 2, hosts: dict[str, dict[str, Any]] | None = None, **cluster: Any
 ) -> ClusterSpec:
-    """A master at 192.168.10.4 and nodes n1 … at 192.168.11.1 …"""
+    """A control-plane host at 192.168.10.4 and nodes n1 … at 192.168.11.1 …"""
     names = [f"n{i}" for i in range(1, nodes + 1)] if isinstance(nodes, int) else nodes
     data: dict[str, dict[str, Any]] = {
         "m1": {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.168.10.4"}
@@ -550,7 +550,7 @@ OWN: dict[str, tuple[dict[str, SeenAddresses], dict[str, str] | str]] = {
         {"n1": SeenAddresses({"10.1.0.5/24": "a", "10.2.0.5/24": "b"}, "10.2.0.5", "10.1.0.5")},
         {"n1": "10.2.0.5"},
     ),
-    "the one on the master's network": (
+    "the one on the control plane's network": (
         {"n1": SeenAddresses({"10.1.0.5/24": "a", N1: "b"}, "198.51.100.7", "10.1.0.5")},
         {"n1": "192.168.33.11"},
     ),
@@ -563,7 +563,7 @@ OWN: dict[str, tuple[dict[str, SeenAddresses], dict[str, str] | str]] = {
         "n1: address is not set; allowed: one of its addresses: 10.1.0.5 (eth0), 10.2.0.5 "
         '(br-mgmt); fix: set address = "10.1.0.5", or another of these, for it',
     ),
-    "announced on the loopback": (
+    "one on the loopback": (
         {"n1": SeenAddresses({"169.254.7.7/16": "eth0", "198.51.100.9/32": "lo"})},
         {"n1": "198.51.100.9"},
     ),

@@ -1,4 +1,4 @@
-"""The era's Ansible inventories say the same as their pyinfra twins (L1)."""
+"""The era's Ansible inventories say the same as their pyinfra twins."""
 
 from __future__ import annotations
 

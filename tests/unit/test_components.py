@@ -29,7 +29,13 @@ from pyinfra_kube.cluster.spec import ClusterSpec
 ADDRESSES = {"m1": "192.0.2.10", "n1": "192.0.2.11", "n2": "192.0.2.12", "m2": "192.0.2.13"}
 ADDRESSES["m3"] = "192.0.2.14"
 GROUPS = {"control_plane": ["m1"], "nodes": ["n1", "n2"]}
-ON_MASTER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+CONTROL_PLANE = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+)
 
 
 def spec_of(version: str, groups: dict[str, list[str]] = GROUPS, **data: Any) -> ClusterSpec:
@@ -271,7 +277,7 @@ def test_exact_lines(version: str, component: str, host: str, expected: list[str
     assert flags(component, spec_of(version, bridge_approach="kubelet"), host) == expected
 
 
-def test_plain_http_as_the_seed_has_it() -> None:
+def test_plain_http_as_the_guide_has_it() -> None:
     spec = spec_of("1.3.10", apiserver_approach="http")
     apiserver = named("kube-apiserver", spec, "m1")
     assert apiserver["insecure-bind-address"] == apiserver["advertise-address"] == "192.0.2.10"
@@ -331,7 +337,7 @@ def test_no_admission_plugins_at_all() -> None:
     assert "admission-control" not in apiserver
 
 
-def test_a_master_that_is_a_node_too() -> None:
+def test_a_control_plane_host_that_is_a_node_too() -> None:
     spec = spec_of("1.20.2", {"control_plane": ["m1"], "nodes": ["m1", "n1"]})
     kubelet = named("kubelet", spec, "m1")
     assert kubelet["register-node"] == "true"
@@ -397,7 +403,7 @@ def test_cloud_provider() -> None:
             "/srv/kubernetes/cloud.conf",
         )
     unset = spec_of("1.20.2")
-    assert all("cloud-provider" not in named(one, unset, "m1") for one in ON_MASTER)
+    assert all("cloud-provider" not in named(one, unset, "m1") for one in CONTROL_PLANE)
 
 
 def test_logs_on_the_host() -> None:

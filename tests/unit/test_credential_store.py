@@ -243,7 +243,7 @@ def test_a_kubeconfig_in_full(tmp_path: Path) -> None:
     )
 
 
-def test_who_runs_on_a_master_asks_the_apiserver_there(tmp_path: Path) -> None:
+def test_who_runs_on_the_control_plane_asks_the_apiserver_there(tmp_path: Path) -> None:
     found = plan_of(CredentialStore(tmp_path), spec_of(secure_port=443))
     servers = {
         component: yaml.safe_load(found.kubeconfig(component, host))["clusters"][0]["cluster"][

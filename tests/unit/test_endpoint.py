@@ -24,7 +24,7 @@ from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import HOSTS, TWO_NODES, prepared
 
 RELEASE = {"kubernetes_version": "1.20.2"}
-MASTERS = {"m1": "192.168.10.4", "m2": "192.168.10.5", "m3": "192.168.10.6"}
+CONTROL_PLANE = {"m1": "192.168.10.4", "m2": "192.168.10.5", "m3": "192.168.10.6"}
 BALANCER = "192.168.10.100:443"
 
 
@@ -32,7 +32,7 @@ def spec_of(
     endpoint: str | None = None, own: dict[str, str] | None = None, **data: Any
 ) -> ClusterSpec:
     """A cluster of control-plane hosts with or without addresses, and a node."""
-    addresses = {"m1": MASTERS["m1"]} if own is None else own
+    addresses = {"m1": CONTROL_PLANE["m1"]} if own is None else own
     groups = {"control_plane": list(addresses), "nodes": ["n1"]}
     known = {name: {"ssh_hostname": address} for name, address in addresses.items()}
     hosts = {**known, "n1": {"ssh_hostname": "192.168.10.9"}}
@@ -148,10 +148,10 @@ def test_an_address_that_is_written_is_the_own_one() -> None:
 
 
 def test_several_hosts_have_their_own_addresses() -> None:
-    spec = spec_of(MASTERS["m1"], MASTERS)
+    spec = spec_of(CONTROL_PLANE["m1"], CONTROL_PLANE)
     plan = make_plan(spec)
-    assert {name: plan.own_address(name) for name in MASTERS} == MASTERS
-    unknown = make_plan(spec_of(MASTERS["m1"], {**MASTERS, "m1": "m1.example.com"}))
+    assert {name: plan.own_address(name) for name in CONTROL_PLANE} == CONTROL_PLANE
+    unknown = make_plan(spec_of(CONTROL_PLANE["m1"], {**CONTROL_PLANE, "m1": "m1.example.com"}))
     with pytest.raises(InputError, match="m1: address is not set"):
         unknown.own_address("m1")
 
@@ -162,15 +162,15 @@ LEADS = "control_plane_endpoint {} must lead to port {} of {}: nothing here sets
 @pytest.mark.parametrize(
     ("endpoint", "own", "held", "warned"),
     [
-        (None, MASTERS, {}, ""),
-        ("192.168.10.5", MASTERS, {}, ""),
-        ("192.168.10.5:6443", MASTERS, {}, ""),
-        ("m2", MASTERS, {}, ""),
+        (None, CONTROL_PLANE, {}, ""),
+        ("192.168.10.5", CONTROL_PLANE, {}, ""),
+        ("192.168.10.5:6443", CONTROL_PLANE, {}, ""),
+        ("m2", CONTROL_PLANE, {}, ""),
         # An address that is on one of them now, as a virtual one is.
-        ("192.168.10.100", MASTERS, {"m2": ["192.168.10.100"]}, ""),
-        ("192.168.10.100", MASTERS, {}, "6443 of m1, m2, m3"),
-        ("192.168.10.5:443", MASTERS, {}, "6443 of m1, m2, m3"),
-        ("k8s.example.com", MASTERS, {}, "6443 of m1, m2, m3"),
+        ("192.168.10.100", CONTROL_PLANE, {"m2": ["192.168.10.100"]}, ""),
+        ("192.168.10.100", CONTROL_PLANE, {}, "6443 of m1, m2, m3"),
+        ("192.168.10.5:443", CONTROL_PLANE, {}, "6443 of m1, m2, m3"),
+        ("k8s.example.com", CONTROL_PLANE, {}, "6443 of m1, m2, m3"),
         # Nobody can tell yet.
         ("192.168.10.100", {"m1": "m1.example.com"}, {}, ""),
     ],
@@ -203,7 +203,7 @@ def test_a_run_refuses_an_endpoint_that_nobody_knows_or_that_a_node_has() -> Non
 
 
 def test_components_use_the_endpoint_as_clients_and_their_own_address_as_servers() -> None:
-    spec = spec_of(BALANCER, MASTERS)
+    spec = spec_of(BALANCER, CONTROL_PLANE)
     found = settings(spec, make_plan(spec), "m2")
     assert found["apiserver_url"] == "https://192.168.10.100:443"
     assert found["host_address"] == "192.168.10.5"
@@ -213,10 +213,10 @@ def test_components_use_the_endpoint_as_clients_and_their_own_address_as_servers
 
 @pytest.mark.parametrize("endpoint", [BALANCER, "k8s.example.com:443"])
 def test_the_certificate_names_the_endpoint_and_each_host(endpoint: str, tmp_path: Path) -> None:
-    spec = spec_of(endpoint, MASTERS)
+    spec = spec_of(endpoint, CONTROL_PLANE)
     credentials = CredentialStore(tmp_path).plan(spec, make_plan(spec))
     names = pki.read(credentials.control_plane_files()["/srv/kubernetes/server.crt"]).names
-    assert {endpoint.partition(":")[0], *MASTERS.values(), *MASTERS} <= names
+    assert {endpoint.partition(":")[0], *CONTROL_PLANE.values(), *CONTROL_PLANE} <= names
     assert f"server: https://{endpoint}\n" in credentials.kubeconfig("kubelet", "n1")
     assert "server: https://127.0.0.1:6443\n" in credentials.kubeconfig("kube-scheduler")
 

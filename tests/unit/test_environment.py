@@ -44,7 +44,7 @@ UNITS = {
 
 def test_the_guides_values_stand_in_the_guides_variables() -> None:
     logging = ["--logtostderr=true", "--v=0"]
-    master = ["--master=http://fed-master:8080"]
+    server = ["--master=http://fed-master:8080"]
     files = environment(
         {
             "kube-apiserver": [
@@ -54,8 +54,8 @@ def test_the_guides_values_stand_in_the_guides_variables() -> None:
                 "--allow-privileged=false",
                 *logging,
             ],
-            "kube-controller-manager": [*master, *logging],
-            "kube-scheduler": [*master, *logging],
+            "kube-controller-manager": [*server, *logging],
+            "kube-scheduler": [*server, *logging],
             "kubelet": [
                 "--api-servers=http://fed-master:8080",
                 "--address=0.0.0.0",
@@ -63,7 +63,7 @@ def test_the_guides_values_stand_in_the_guides_variables() -> None:
                 "--allow-privileged=false",
                 *logging,
             ],
-            "kube-proxy": [*master, *logging],
+            "kube-proxy": [*server, *logging],
         }
     )
     assert files["/etc/kubernetes/config"] == {

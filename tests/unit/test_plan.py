@@ -18,7 +18,11 @@ nodes = [("n1", {{"ssh_hostname": "192.0.2.11"}}), ("n2", {{"ssh_hostname": "192
 all = (["m1", "n1", "n2"], {data})
 """
 DATA = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.0.2.10"}
-SEED = {"KUBERNETES_VERSION": "1.3.10", "MASTER_IP": "192.0.2.10", "CLUSTER_SUBNET": "10.20.0.0/16"}
+GUIDE = {
+    "KUBERNETES_VERSION": "1.3.10",
+    "MASTER_IP": "192.0.2.10",
+    "CLUSTER_SUBNET": "10.20.0.0/16",
+}
 
 
 def run(folder: Path, data: dict[str, object], group: str = "control_plane") -> int:
@@ -46,7 +50,7 @@ def test_every_example_has_a_plan(path: str, capsys: pytest.CaptureFixture[str])
             "control_plane",
             "m1    192.0.2.10  control-plane etcd  -             -             -",
         ),
-        (SEED, "masters", "n2    192.0.2.12  node                10.20.1.0/24  10.20.1.1/24  253"),
+        (GUIDE, "masters", "n2    192.0.2.12  node                10.20.1.0/24  10.20.1.1/24  253"),
     ],
 )
 def test_plan(

@@ -1,4 +1,4 @@
-"""Hosts rehearse side by side, and none takes away what another one has prepared."""
+"""Discovery passes of several hosts run side by side, and none undoes what another has prepared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _prepare(state: State, name: str, ask: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("seconds", [(0.0, 0.3), (0.2, 0.3), (0.3, 0.0)])
-def test_hosts_rehearse_side_by_side(seconds: tuple[float, float]) -> None:
+def test_discovery_passes_run_side_by_side(seconds: tuple[float, float]) -> None:
     state = State(Inventory((["one", "other"], {})), Config())
     flags = (state.print_noop_info, state.check_for_changes)
     with ctx_state.use(state):

@@ -120,7 +120,7 @@ def test_a_host_that_is_away_stops_no_other(
     assert {host.name for host in state.failed_hosts} == failed
 
 
-def test_a_master_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_plane_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyinfra.is_cli", True)
     data = {"credentials_dir": str(tmp_path)}
     silent = {"hosts.Reachable": {"192.0.2.1": False}}

@@ -126,9 +126,9 @@ def test_what_only_the_execution_needs_is_read_by_it_at_once(two: Callable[[str]
     hosts.state.is_executing = False
     hosts.ask()
     questions = [{"commands": {name: f"test -e /{name}"}} for name in ("first", "second")]
-    for foreseen in (questions[:1], questions[1:], questions):
+    for expected in (questions[:1], questions[1:], questions):
         with discovery_pass():
-            for question in foreseen:
+            for question in expected:
                 expect_at_execution(Checks, **question)
         assert not read_asked()
     hosts.state.is_executing = True

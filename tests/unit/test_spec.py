@@ -251,7 +251,7 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {"n1": {"pod_cidr": "10.10.3.0/24"}, "n2": {"pod_cidr": "10.10.3.0/24"}},
         [("pod_cidr", "n2", "n1 has it too", "")],
     ),
-    "the seed's example: the bridge in the services": (
+    "the guide's example: the bridge in the services": (
         {"n1": {"NODE_X_POD_CIDR": "10.0.0.0/16"}},
         [("pod_cidr", "n1", "a /24 of cluster_cidr", "")],
     ),
@@ -487,7 +487,7 @@ def test_what_follows_from_what(data: dict[str, Any], expected: dict[str, Any]) 
     assert {key: getattr(spec, key) for key in expected} == expected
 
 
-def test_groups_in_the_seeds_words() -> None:
+def test_groups_in_the_guides_words() -> None:
     spec = read(
         groups={"control_plane": ["m1"], "minions": ["n1", "m1"], "etcd": ["n1"], "all": ["m1"]}
     )

@@ -336,7 +336,7 @@ def _hidden(scene: _Scene, host: str, keys: Iterable[str]) -> frozenset[Pair]:
     """The operations whose subject cannot be read while units of a host do not run."""
 
     below = {f"unit {name}" for name in _BELOW_API}
-    if host != scene.trial.path.master or below.isdisjoint(keys):
+    if host != scene.trial.path.control_plane or below.isdisjoint(keys):
         return frozenset()
     in_etcd = ("etcd.keys", "flannel.network_config", "flannel.lease")
     keys_ = [record for name in in_etcd for record in scene.catalogue.calls(name)]

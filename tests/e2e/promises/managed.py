@@ -205,7 +205,7 @@ def _script(trial: Trial, catalogue: Catalogue, host: str, api: bool) -> str:
         lines += [
             f'echo "sysctl {k} $(cat {sysctl_path(k)})"' for k in record.arguments["settings"]
         ]
-    if host == trial.path.master and api:
+    if host == trial.path.control_plane and api:
         template = shlex.quote(f"go-template={_NODES}")
         lines += [f"{trial.path.kubectl} get nodes --output {template} || echo node unknown"]
     lines.append(":")

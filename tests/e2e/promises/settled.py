@@ -90,13 +90,13 @@ class Settled:
         return self.home.state
 
     def reach_other(self, run: Watched, settings: dict[str, Any]) -> None:
-        """Remember what an undisturbed run with other settings made of the hosts."""
+        """Keep what an undisturbed run with other settings made of the hosts."""
         catalogue = catalogue_of(self.trial)
         state = managed.dump(self.trial, catalogue)
         self.other = Goal(settings, catalogue, state, run.report.commands)
 
     def reach_home(self, run: Watched) -> None:
-        """Remember what led back."""
+        """Keep the commands that led back."""
         self.home.commands = run.report.commands
 
     def differs(self) -> list[str]:

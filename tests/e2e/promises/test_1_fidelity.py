@@ -165,7 +165,7 @@ def test_diffs(settled: Settled, figures: list[str]) -> None:
             if item.file.secret:
                 hidden += 1
                 if f"{path}: absent → file (content hidden)" not in said:
-                    wrong.append(f"{host}: {path}: not announced as hidden")
+                    wrong.append(f"{host}: {path}: not listed as hidden")
                 continue
             files += 1
             stands = trial.execute(host, f"cat {path}")

@@ -57,10 +57,10 @@ def test_old_certificates_are_issued_anew(settled: Settled, figures: list[str]) 
     old = drift.aged(kept)
     held = drift.exchanged(catalogue, kept, old)
     # Who kept them first is the one whose turn it is.
-    (keeper,) = settled.run.made & {
+    (saving,) = settled.run.made & {
         pair(record) for record in catalogue.calls("control_machine.save")
     }
-    stored = Spoil(keeper[1], "of old certificates", "store", ":", frozenset({keeper}))
+    stored = Spoil(saving[1], "of old certificates", "store", ":", frozenset({saving}))
     paths = tuple(f"file {spoil.what} " for spoil in held)
 
     def others(state: State) -> State:

@@ -89,7 +89,7 @@ def test_secrets_stay_hidden(
         for options in _MODES if full else _MODES[:2]:
             said = trial.run(*options, deploy=trial.path.name)
             outputs[" ".join(options)] = said.out + said.said
-        outputs["a failing run"] = _failing_run(trial, secret[trial.path.master][0].path)
+        outputs["a failing run"] = _failing_run(trial, secret[trial.path.control_plane][0].path)
         run = trial.watched("--diff", "-vvv", "--debug-all")
     outputs["a run with --diff -vvv --debug-all"] = run.out + run.said
 
@@ -136,9 +136,9 @@ def _needles(settled: Settled) -> Needles:
 def _failing_run(trial: Trial, path: str) -> str:
     """What a run says that may not write a secret file, for something else is in its place."""
 
-    trial.execute(trial.path.master, f"mkdir -m 700 {path} && touch {path}/other")
+    trial.execute(trial.path.control_plane, f"mkdir -m 700 {path} && touch {path}/other")
     run = trial.watched("--diff", "-vvv", "--debug-all", fine=False)
-    trial.execute(trial.path.master, f"rm -r {path}")
+    trial.execute(trial.path.control_plane, f"rm -r {path}")
     assert run.code, (path, run.said[:6000])
     return run.out + run.said
 

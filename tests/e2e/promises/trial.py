@@ -37,7 +37,7 @@ class Path_:
     + changes: name → settings that are changed on a settled cluster, of all hosts
     + added: a node that joins later
     + family, docker: what its hosts are like
-    + kubectl: the administrator's kubectl, on the first master
+    + kubectl: the administrator's kubectl, on the first control-plane host
     """
 
     name: str
@@ -60,7 +60,7 @@ class Path_:
         return list(dict.fromkeys(name for names in self.groups.values() for name in names))
 
     @property
-    def master(self) -> str:
+    def control_plane(self) -> str:
         return self.groups["control_plane"][0]
 
 

@@ -3,7 +3,7 @@
 # Needs: CGROUPS SWITCH GATEWAY ADDRESS PYTHON
 set -eu
 for cgroup in $CGROUPS; do
-    echo 0 >"$cgroup/keeper/cgroup.procs"
+    echo 0 >"$cgroup/supervisor/cgroup.procs"
 done
 nsenter --net="$SWITCH" ip link add outside type veth peer name eth0 netns $$
 nsenter --net="$SWITCH" ip link set outside master switch up

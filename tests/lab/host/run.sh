@@ -3,7 +3,7 @@
 # Needs: CGROUPS DISK USR APT SWITCH PORT MAC NAME
 set -u
 for cgroup in $CGROUPS; do
-    echo 0 >"$cgroup/keeper/cgroup.procs"
+    echo 0 >"$cgroup/supervisor/cgroup.procs"
 done
 while :; do
     # New namespaces each time: no bridge, route, rule or mount outlives a boot.
