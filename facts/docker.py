@@ -208,10 +208,7 @@ class Docker(FactBase[DockerState]):
     # Options of a driver may hold a token.
     secret = True
 
-    @staticmethod
-    @override
-    def default() -> DockerState:
-        return DockerState()
+    default = DockerState
 
     @override
     def command(self) -> str:

@@ -42,10 +42,7 @@ class DockerOnFlannel(FactBase[DockerOnFlannelState]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> DockerOnFlannelState:
-        return DockerOnFlannelState()
+    default = DockerOnFlannelState
 
     @override
     def command(self) -> str:

@@ -311,10 +311,7 @@ class EtcdMembers(FactBase[Members]):
 
     shared = True
 
-    @staticmethod
-    @override
-    def default() -> Members:
-        return Members()
+    default = Members
 
     @override
     def command(self, endpoints: Sequence[str], ca: str = "", cert: str = "", key: str = "") -> str:
@@ -428,10 +425,7 @@ class EtcdKeys(FactBase[Keys]):
 
     shared = True
 
-    @staticmethod
-    @override
-    def default() -> Keys:
-        return Keys()
+    default = Keys
 
     @override
     def command(

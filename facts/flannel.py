@@ -106,10 +106,7 @@ class Flannel(FactBase[FlannelState]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> FlannelState:
-        return FlannelState()
+    default = FlannelState
 
     @override
     def command(self, binary: str = "flanneld", subnet_file: str = SUBNET_FILE) -> str:

@@ -48,10 +48,7 @@ class Images(FactBase[ImageStates]):
         ImageStates(runtime="docker", ids={"k8s.gcr.io/pause:3.2": "sha256:80d28b…"})
     """
 
-    @staticmethod
-    @override
-    def default() -> ImageStates:
-        return ImageStates()
+    default = ImageStates
 
     @override
     def command(self, runtime: str = "docker") -> str:

@@ -102,10 +102,7 @@ class Units(FactBase[UnitStates]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> UnitStates:
-        return UnitStates()
+    default = UnitStates
 
     @override
     def command(self, units: Sequence[str], config: Sequence[str] = ()) -> str:

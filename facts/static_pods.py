@@ -76,10 +76,7 @@ class StaticPods(FactBase[StaticPodStates]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> StaticPodStates:
-        return StaticPodStates()
+    default = StaticPodStates
 
     @override
     def command(self, directory: str = "/etc/kubernetes/manifests", runtime: str = "docker") -> str:
