@@ -26,8 +26,10 @@ static:
 	PYTHONPATH=.links $(BIN)/lint-imports
 
 unit:
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q --numprocesses=auto --dist=loadfile tests/unit
 
+# All examples of each property.
+test: export HYPOTHESIS_PROFILE = full
 test: check
 	$(BIN)/pytest -v --durations=20 tests/e2e
 

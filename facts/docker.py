@@ -24,6 +24,7 @@ from pyinfra_kube.cluster.runtimes.docker_spelling import (
     texts,
 )
 from pyinfra_kube.engine.printable import Printable
+from pyinfra_kube.engine.tools import by_word
 from pyinfra_kube.facts.systemd import (
     Unit,
     Word,
@@ -247,17 +248,11 @@ true"""
 
     @override
     def process(self, output: Iterable[str]) -> DockerState:
-        lines: dict[str, list[str]] = {}
-        unit: list[str] = []
-        for line in output:
-            word, _, rest = line.partition(" ")
-            if word in ("version", "unit", "bus", "read"):
-                unit.append(line)
-            elif word:
-                lines.setdefault(word, []).append(rest)
+        said = list(output)
+        lines = by_word(said)
         try:
             files = dict(_file(line) for line in lines.get("file", []))
-            state = read_unit(unit)
+            state = read_unit([line for line in said if line.startswith(_OF_UNIT)])
             unit_files = dict(_file(line) for line in lines.get("in", []))
         except ValueError as error:
             raise FactProcessError(str(error)) from error
@@ -288,6 +283,9 @@ true"""
             root=info.get("Docker Root Dir", ""),
             docker0="docker0" in lines,
         )
+
+
+_OF_UNIT = ("version ", "unit ", "bus ", "read ")
 
 
 def _file(line: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.cluster.runtimes import IncompleteAnswer, Runtime, runtime_named
+from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import content, decoded, understanding
 
@@ -73,10 +73,8 @@ done"""
             return ImageStates("down", _kept(self.runtime, rest), staged)
         if first != f"runtime {self.runtime.name}":
             raise FactProcessError(f"the host does not tell whether {self.runtime.name} runs")
-        try:
+        with understanding(self.runtime.client):
             return ImageStates(self.runtime.name, self.runtime.read_images(rest), staged)
-        except IncompleteAnswer as error:
-            raise FactProcessError(str(error)) from error
 
 
 def _kept(runtime: Runtime, lines: Iterable[str]) -> dict[str, str]:
