@@ -26,7 +26,7 @@ static:
 	PYTHONPATH=.links $(BIN)/lint-imports
 
 unit:
-	$(BIN)/pytest -q --numprocesses=auto --dist=loadfile tests/unit
+	$(BIN)/pytest -q tests/unit
 
 # All examples of each property.
 test: export HYPOTHESIS_PROFILE = full

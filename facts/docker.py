@@ -82,7 +82,6 @@ class DockerState(Printable):
     + unit_files: text by path of the unit's file and drop-ins, in systemd's order
     + stale: those of them that changed since systemd read them
     + words: the command line of the running daemon
-    + nofile: its limit of open files; -1 for unlimited
     + storage_driver, cgroup_driver, root: what the running daemon uses
     + docker0: whether the link docker0 exists
     """
@@ -97,7 +96,6 @@ class DockerState(Printable):
     unit_files: dict[str, str] = field(default_factory=dict, repr=False)
     stale: tuple[str, ...] = ()
     words: tuple[str, ...] = field(default=(), repr=False)
-    nofile: int | None = None
     storage_driver: str = ""
     cgroup_driver: str = ""
     root: str = ""
@@ -199,7 +197,6 @@ class Docker(FactBase[DockerState]):
             file_text='{"bridge": "cbr0", "iptables": false}',
             unit=Unit("loaded", 311, ("/usr/sbin/dockerd", "-H", "fd://", "$DOCKER_OPTS")),
             words=("-H", "fd://"),
-            nofile=1000000,
             storage_driver="overlay2",
             cgroup_driver="cgroupfs",
             root="/var/lib/docker",
@@ -242,7 +239,6 @@ fi
 pid=$(of MainPID)
 if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/cmdline" ]; then
 tr '\\0' '\\n' < "/proc/$pid/cmdline" | sed 's/^/word /'
-sed -n 's/^Max open files *\\([^ ]*\\).*/nofile \\1/p' "/proc/$pid/limits"
 fi
 true"""
 
@@ -260,7 +256,6 @@ true"""
         text = files.pop(DAEMON_JSON, None)
         info = dict(line.partition(": ")[::2] for line in lines.get("info", []))
         client = re.search(r"version ([^,\s]+)", "".join(lines.get("client", [])))
-        nofile = "".join(lines.get("nofile", []))
         if "running" in lines and not info.get("Server Version"):
             raise FactProcessError(
                 "docker info does not tell the daemon's version; where podman stands in for "
@@ -277,7 +272,6 @@ true"""
             unit_files=unit_files,
             stale=tuple(lines.get("newer", [])),
             words=_without_program(lines.get("word", [])),
-            nofile=-1 if nofile == "unlimited" else int(nofile) if nofile else None,
             storage_driver=info.get("Storage Driver", ""),
             cgroup_driver=info.get("Cgroup Driver", ""),
             root=info.get("Docker Root Dir", ""),

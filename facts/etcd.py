@@ -378,12 +378,10 @@ class KeyState:
 
     + value: its text
     + revision: of its last change, for comparing before setting
-    + ttl: seconds until it expires, in the v2 interface; ``None`` where it does not
     """
 
     value: str
     revision: int
-    ttl: int | None = None
 
 
 @dataclass(frozen=True)
@@ -507,7 +505,7 @@ def _keys(answer: Answer) -> dict[str, KeyState]:
 
 def _v2_nodes(node: dict[str, Any]) -> Iterable[tuple[str, KeyState]]:
     if not node.get("dir"):
-        key = KeyState(node.get("value", ""), node["modifiedIndex"], node.get("ttl"))
+        key = KeyState(node.get("value", ""), node["modifiedIndex"])
         yield _text(node["key"]), sound(key)
     for child in node.get("nodes") or []:
         yield from _v2_nodes(child)

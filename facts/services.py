@@ -25,7 +25,6 @@ _PROPERTIES = (
     "UnitFileState",
     "NeedDaemonReload",
     "MainPID",
-    "ExecMainStatus",
     "ActiveEnterTimestampMonotonic",
     "FragmentPath",
     "DropInPaths",
@@ -44,7 +43,6 @@ class UnitState:
     + enabled: ``enabled``, ``disabled``, ``static``, ``masked`` … (empty where there is no file)
     + reload_needed: whether its files changed since systemd read them
     + pid: its main process, 0 for none
-    + exit_status: how the main process last ended
     + started: seconds since the epoch, ``None`` while it does not run
     + files: its unit file and drop-ins
     + blocked_by: units that it requires and that are masked
@@ -56,7 +54,6 @@ class UnitState:
     enabled: str = ""
     reload_needed: bool = False
     pid: int = 0
-    exit_status: int = 0
     started: float | None = None
     files: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()
@@ -202,6 +199,8 @@ def _unit(
 ) -> UnitState:
     pid = int(shown.get("MainPID") or 0)
     active = shown.get("ActiveState", "inactive")
+    entered = int(shown.get("ActiveEnterTimestampMonotonic") or 0) / 1_000_000
+    started = clock.started(stats[pid]) if pid in stats else clock.at(entered)
     return UnitState(
         load=shown.get("LoadState", "not-found"),
         active=active,
@@ -209,17 +208,10 @@ def _unit(
         enabled=shown.get("UnitFileState", ""),
         reload_needed=shown.get("NeedDaemonReload") == "yes",
         pid=pid,
-        exit_status=int(shown.get("ExecMainStatus") or 0),
-        started=_started(shown, stats.get(pid), clock) if active == "active" else None,
+        started=started if active == "active" else None,
         files=tuple((shown.get("FragmentPath", "") + " " + shown.get("DropInPaths", "")).split()),
         blocked_by=blocked_by,
     )
-
-
-def _started(shown: dict[str, str], stat: str | None, clock: Clock) -> float:
-    if stat:
-        return clock.started(stat)
-    return clock.at(int(shown.get("ActiveEnterTimestampMonotonic") or 0) / 1_000_000)
 
 
 class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):
