@@ -58,13 +58,10 @@ class Network(Printable):
     One of docker's networks.
 
     + bridge: the link that it uses; empty for none
-    + subnets: such as ``172.17.0.0/16``
     """
 
     name: str
-    driver: str
     bridge: str = ""
-    subnets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,6 +251,7 @@ true"""
             raise FactProcessError(str(error)) from error
 
         text = files.pop(DAEMON_JSON, None)
+        words = lines.get("word", [])[1:]
         info = dict(line.partition(": ")[::2] for line in lines.get("info", []))
         client = re.search(r"version ([^,\s]+)", "".join(lines.get("client", [])))
         if "running" in lines and not info.get("Server Version"):
@@ -271,7 +269,7 @@ true"""
             unit=state,
             unit_files=unit_files,
             stale=tuple(lines.get("newer", [])),
-            words=_without_program(lines.get("word", [])),
+            words=tuple(words[1:] if words[:1] == ["daemon"] else words),
             storage_driver=info.get("Storage Driver", ""),
             cgroup_driver=info.get("Cgroup Driver", ""),
             root=info.get("Docker Root Dir", ""),
@@ -301,7 +299,7 @@ class DockerNetworks(FactBase["tuple[Network, ...] | None"]):
 
     .. code:: python
 
-        (Network("bridge", "bridge", "cbr0", ("10.10.1.0/24",)),)
+        (Network("bridge", "cbr0"),)
     """
 
     @override
@@ -317,21 +315,7 @@ fi"""
     @override
     def process(self, output: Iterable[str]) -> tuple[Network, ...]:
         shown: list[dict[str, Any]] = json.loads("\n".join(output))
+        option = "com.docker.network.bridge.name"
         return tuple(
-            Network(
-                name=item["Name"],
-                driver=item["Driver"],
-                bridge=(item.get("Options") or {}).get("com.docker.network.bridge.name", ""),
-                subnets=tuple(
-                    pool["Subnet"]
-                    for pool in (item.get("IPAM") or {}).get("Config") or []
-                    if "Subnet" in pool
-                ),
-            )
-            for item in shown
+            Network(item["Name"], (item.get("Options") or {}).get(option, "")) for item in shown
         )
-
-
-def _without_program(words: Sequence[str]) -> tuple[str, ...]:
-    rest = words[1:]
-    return tuple(rest[1:] if rest[:1] == ["daemon"] else rest)
