@@ -28,6 +28,8 @@ static:
 unit:
 	$(BIN)/pytest -q tests/unit
 
+# All examples of each property.
+test: export HYPOTHESIS_PROFILE = full
 test: check
 	$(BIN)/pytest -v --durations=20 tests/e2e
 

@@ -21,16 +21,8 @@ _TRIP_PATIENCE = 300
 
 # Two answers are of the same question only where the same user asked in the same shell.
 _IDENTITY_KEYS = (
-    "_sudo",
-    "_sudo_user",
-    "_su_user",
-    "_doas",
-    "_doas_user",
-    "_dzdo",
-    "_dzdo_user",
-    "_shell_executable",
-    "_chdir",
-    "_env",
+    *("_sudo", "_sudo_user", "_su_user", "_doas", "_doas_user", "_dzdo", "_dzdo_user"),
+    *("_shell_executable", "_chdir", "_env"),
 )
 
 _NO_PASSWORD = (

@@ -72,7 +72,11 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
             if left_out():
                 return internals.unplanned(changes=False)
             try:
-                return _planned(real(*args, **kwargs))
+                meta = real(*args, **kwargs)
+                if not ctx_state.get().is_executing:
+                    # To ask is to plan, where pyinfra has not done so (with ``-y``).
+                    _ = meta.will_change
+                return meta
             except PyinfraError as error:
                 if ctx_state.get().is_executing or not is_of_host(error):
                     raise
@@ -116,13 +120,6 @@ def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
         return [build(**item) if isinstance(item, Mapping) else item for item in value]
     except (TypeError, ValueError) as error:
         raise OperationValueError(f"{name}: {error}") from None
-
-
-def _planned(meta: OperationMeta) -> OperationMeta:
-    if not ctx_state.get().is_executing:
-        # To ask is to plan, where pyinfra has not done so (with ``-y``).
-        _ = meta.will_change
-    return meta
 
 
 def _discover(function: Any, args: Any, kwargs: dict[str, Any]) -> OperationMeta:

@@ -8,10 +8,9 @@ import functools
 import json
 import re
 import shlex
-from importlib import resources
 from typing import Any
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render(name: str, **values: Any) -> str:
@@ -31,20 +30,10 @@ def render(name: str, **values: Any) -> str:
     return _environment().get_template(name).render(**values)
 
 
-class _Loader(BaseLoader):
-    """Finds templates in the package, wherever that is installed."""
-
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str, None]:
-        file = resources.files("pyinfra_kube.templates").joinpath(template)
-        if not file.is_file():
-            raise TemplateNotFound(template)
-        return file.read_text(encoding="utf-8"), template, None
-
-
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=_Loader(),
+        loader=PackageLoader("pyinfra_kube.templates", ""),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,

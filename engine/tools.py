@@ -18,6 +18,8 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import TypeAdapter
 from pyinfra.api.exceptions import FactProcessError
 
+from pyinfra_kube.cluster.runtimes import IncompleteAnswer
+
 T = TypeVar("T")
 
 # The host's own docker, even where the user's shell is set up for another one.
@@ -89,6 +91,20 @@ exit 1 ;; esac
 """
 
 
+def by_word(output: Iterable[str]) -> dict[str, list[str]]:
+    """
+    Return lines by their first words, each without that.
+
+    + output: the lines
+    """
+
+    found: dict[str, list[str]] = {}
+    for line in output:
+        word, _, rest = line.partition(" ")
+        found.setdefault(word, []).append(rest)
+    return found
+
+
 def content(word: str, path: str) -> str:
     """
     Return shell text that prints any file's content as one line.
@@ -154,6 +170,8 @@ def understanding(who: str) -> Iterator[None]:
         yield
     except FactProcessError:
         raise
+    except IncompleteAnswer as error:
+        raise FactProcessError(str(error)) from error
     # A damaged answer may raise anything.
     except Exception as error:
         said = str(error).partition("\n")[0]

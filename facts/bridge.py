@@ -1,5 +1,5 @@
 """
-Network links of a host, and the bridges among them.
+Network links of a host, bridges among them.
 """
 
 from __future__ import annotations
@@ -43,22 +43,6 @@ class Link(Printable):
     port: int | None = None
 
 
-@dataclass(frozen=True)
-class Bridge(Printable):
-    """
-    One bridge.
-
-    + addresses: IPv4 addresses with their prefix length, the primary one first
-    + members: names of the links in it
-    """
-
-    name: str
-    mtu: int
-    addresses: tuple[str, ...]
-    members: tuple[str, ...]
-    up: bool
-
-
 class Links(FactBase[dict[str, Link]]):
     """
     Returns every network link by its name. Every host has a loopback, so an empty answer means that
@@ -88,44 +72,6 @@ class Links(FactBase[dict[str, Link]]):
         if "lo" not in links:
             raise FactProcessError("ip does not tell the host's links: it names no loopback")
         return links
-
-
-class Bridges(FactBase["dict[str, Bridge] | None"]):
-    """
-    Returns every bridge by its name, with its members; ``None`` where iproute2 is missing.
-
-    .. code:: python
-
-        {
-            "cbr0": Bridge(
-                name="cbr0", mtu=1460, addresses=("10.10.1.1/24",), members=("veth1a2b",), up=True,
-            ),
-        }
-    """
-
-    @override
-    def command(self) -> str:
-        return Links().command()
-
-    @override
-    def process(self, output: Iterable[str]) -> dict[str, Bridge]:
-        return bridges(Links().process(output))
-
-
-def bridges(links: dict[str, Link]) -> dict[str, Bridge]:
-    """The bridges among links."""
-
-    return {
-        link.name: Bridge(
-            name=link.name,
-            mtu=link.mtu,
-            addresses=link.addresses,
-            members=tuple(member.name for member in links.values() if member.master == link.name),
-            up=link.up,
-        )
-        for link in links.values()
-        if link.kind == "bridge"
-    }
 
 
 def _link(data: dict[str, Any]) -> Link:

@@ -27,7 +27,7 @@ class Certificate(Printable):
 
     + subject, issuer: for example ``CN=kubelet,O=system:nodes``
     + names: DNS names and IP addresses that it is valid for
-    + not_before, not_after: for example ``2027-01-31T12:00:00+00:00``
+    + not_after: for example ``2027-01-31T12:00:00+00:00``
     + sha256: fingerprint, hexadecimal
     + authority: whether it may sign others
     """
@@ -35,7 +35,6 @@ class Certificate(Printable):
     subject: str
     issuer: str
     names: tuple[str, ...]
-    not_before: str
     not_after: str
     sha256: str
     authority: bool = False
@@ -55,7 +54,6 @@ class Certificates(FactBase[dict[str, list[Certificate]]]):
                 Certificate(
                     subject="CN=192.0.2.10", issuer="CN=kubernetes-ca",
                     names=("kubernetes", "192.0.2.10", "10.0.0.1"),
-                    not_before="2026-01-31T12:00:00+00:00",
                     not_after="2027-01-31T12:00:00+00:00",
                     sha256="1f3a…",
                 ),
@@ -114,7 +112,6 @@ def parse(pem: str) -> Certificate:
         subject=certificate.subject.rfc4514_string(),
         issuer=certificate.issuer.rfc4514_string(),
         names=_names(certificate),
-        not_before=certificate.not_valid_before_utc.isoformat(),
         not_after=certificate.not_valid_after_utc.isoformat(),
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         authority=_authority(certificate),

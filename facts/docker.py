@@ -24,6 +24,7 @@ from pyinfra_kube.cluster.runtimes.docker_spelling import (
     texts,
 )
 from pyinfra_kube.engine.printable import Printable
+from pyinfra_kube.engine.tools import by_word
 from pyinfra_kube.facts.systemd import (
     Unit,
     Word,
@@ -57,13 +58,10 @@ class Network(Printable):
     One of docker's networks.
 
     + bridge: the link that it uses; empty for none
-    + subnets: such as ``172.17.0.0/16``
     """
 
     name: str
-    driver: str
     bridge: str = ""
-    subnets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,6 @@ class DockerState(Printable):
     + unit_files: text by path of the unit's file and drop-ins, in systemd's order
     + stale: those of them that changed since systemd read them
     + words: the command line of the running daemon
-    + nofile: its limit of open files; -1 for unlimited
     + storage_driver, cgroup_driver, root: what the running daemon uses
     + docker0: whether the link docker0 exists
     """
@@ -96,7 +93,6 @@ class DockerState(Printable):
     unit_files: dict[str, str] = field(default_factory=dict, repr=False)
     stale: tuple[str, ...] = ()
     words: tuple[str, ...] = field(default=(), repr=False)
-    nofile: int | None = None
     storage_driver: str = ""
     cgroup_driver: str = ""
     root: str = ""
@@ -198,7 +194,6 @@ class Docker(FactBase[DockerState]):
             file_text='{"bridge": "cbr0", "iptables": false}',
             unit=Unit("loaded", 311, ("/usr/sbin/dockerd", "-H", "fd://", "$DOCKER_OPTS")),
             words=("-H", "fd://"),
-            nofile=1000000,
             storage_driver="overlay2",
             cgroup_driver="cgroupfs",
             root="/var/lib/docker",
@@ -208,10 +203,7 @@ class Docker(FactBase[DockerState]):
     # Options of a driver may hold a token.
     secret = True
 
-    @staticmethod
-    @override
-    def default() -> DockerState:
-        return DockerState()
+    default = DockerState
 
     @override
     def command(self) -> str:
@@ -244,31 +236,24 @@ fi
 pid=$(of MainPID)
 if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/cmdline" ]; then
 tr '\\0' '\\n' < "/proc/$pid/cmdline" | sed 's/^/word /'
-sed -n 's/^Max open files *\\([^ ]*\\).*/nofile \\1/p' "/proc/$pid/limits"
 fi
 true"""
 
     @override
     def process(self, output: Iterable[str]) -> DockerState:
-        lines: dict[str, list[str]] = {}
-        unit: list[str] = []
-        for line in output:
-            word, _, rest = line.partition(" ")
-            if word in ("version", "unit", "bus", "read"):
-                unit.append(line)
-            elif word:
-                lines.setdefault(word, []).append(rest)
+        said = list(output)
+        lines = by_word(said)
         try:
             files = dict(_file(line) for line in lines.get("file", []))
-            state = read_unit(unit)
+            state = read_unit([line for line in said if line.startswith(_OF_UNIT)])
             unit_files = dict(_file(line) for line in lines.get("in", []))
         except ValueError as error:
             raise FactProcessError(str(error)) from error
 
         text = files.pop(DAEMON_JSON, None)
+        words = lines.get("word", [])[1:]
         info = dict(line.partition(": ")[::2] for line in lines.get("info", []))
         client = re.search(r"version ([^,\s]+)", "".join(lines.get("client", [])))
-        nofile = "".join(lines.get("nofile", []))
         if "running" in lines and not info.get("Server Version"):
             raise FactProcessError(
                 "docker info does not tell the daemon's version; where podman stands in for "
@@ -284,13 +269,15 @@ true"""
             unit=state,
             unit_files=unit_files,
             stale=tuple(lines.get("newer", [])),
-            words=_without_program(lines.get("word", [])),
-            nofile=-1 if nofile == "unlimited" else int(nofile) if nofile else None,
+            words=tuple(words[1:] if words[:1] == ["daemon"] else words),
             storage_driver=info.get("Storage Driver", ""),
             cgroup_driver=info.get("Cgroup Driver", ""),
             root=info.get("Docker Root Dir", ""),
             docker0="docker0" in lines,
         )
+
+
+_OF_UNIT = ("version ", "unit ", "bus ", "read ")
 
 
 def _file(line: str) -> tuple[str, str]:
@@ -312,7 +299,7 @@ class DockerNetworks(FactBase["tuple[Network, ...] | None"]):
 
     .. code:: python
 
-        (Network("bridge", "bridge", "cbr0", ("10.10.1.0/24",)),)
+        (Network("bridge", "cbr0"),)
     """
 
     @override
@@ -328,21 +315,7 @@ fi"""
     @override
     def process(self, output: Iterable[str]) -> tuple[Network, ...]:
         shown: list[dict[str, Any]] = json.loads("\n".join(output))
+        option = "com.docker.network.bridge.name"
         return tuple(
-            Network(
-                name=item["Name"],
-                driver=item["Driver"],
-                bridge=(item.get("Options") or {}).get("com.docker.network.bridge.name", ""),
-                subnets=tuple(
-                    pool["Subnet"]
-                    for pool in (item.get("IPAM") or {}).get("Config") or []
-                    if "Subnet" in pool
-                ),
-            )
-            for item in shown
+            Network(item["Name"], (item.get("Options") or {}).get(option, "")) for item in shown
         )
-
-
-def _without_program(words: Sequence[str]) -> tuple[str, ...]:
-    rest = words[1:]
-    return tuple(rest[1:] if rest[:1] == ["daemon"] else rest)

@@ -11,7 +11,7 @@ from pyinfra.api import FactBase
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
-from pyinfra_kube.engine.tools import SHOW
+from pyinfra_kube.engine.tools import SHOW, by_word
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class DockerOnFlannel(FactBase[DockerOnFlannelState]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> DockerOnFlannelState:
-        return DockerOnFlannelState()
+    default = DockerOnFlannelState
 
     @override
     def command(self) -> str:
@@ -61,10 +58,7 @@ fi"""
 
     @override
     def process(self, output: Iterable[str]) -> DockerOnFlannelState:
-        lines: dict[str, list[str]] = {}
-        for line in output:
-            word, _, rest = line.partition(" ")
-            lines.setdefault(word, []).append(rest)
+        lines = by_word(output)
         return DockerOnFlannelState(
             start="".join(lines.get("start", [])),
             words=tuple(lines.get("word", [])),

@@ -311,10 +311,7 @@ class EtcdMembers(FactBase[Members]):
 
     shared = True
 
-    @staticmethod
-    @override
-    def default() -> Members:
-        return Members()
+    default = Members
 
     @override
     def command(self, endpoints: Sequence[str], ca: str = "", cert: str = "", key: str = "") -> str:
@@ -381,12 +378,10 @@ class KeyState:
 
     + value: its text
     + revision: of its last change, for comparing before setting
-    + ttl: seconds until it expires, in the v2 interface; ``None`` where it does not
     """
 
     value: str
     revision: int
-    ttl: int | None = None
 
 
 @dataclass(frozen=True)
@@ -428,10 +423,7 @@ class EtcdKeys(FactBase[Keys]):
 
     shared = True
 
-    @staticmethod
-    @override
-    def default() -> Keys:
-        return Keys()
+    default = Keys
 
     @override
     def command(
@@ -513,7 +505,7 @@ def _keys(answer: Answer) -> dict[str, KeyState]:
 
 def _v2_nodes(node: dict[str, Any]) -> Iterable[tuple[str, KeyState]]:
     if not node.get("dir"):
-        key = KeyState(node.get("value", ""), node["modifiedIndex"], node.get("ttl"))
+        key = KeyState(node.get("value", ""), node["modifiedIndex"])
         yield _text(node["key"]), sound(key)
     for child in node.get("nodes") or []:
         yield from _v2_nodes(child)

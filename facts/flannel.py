@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from pyinfra_kube.cluster.components.flanneld import PREFIX
 from pyinfra_kube.engine.printable import Printable
-from pyinfra_kube.engine.tools import SHOW
+from pyinfra_kube.engine.tools import SHOW, by_word
 from pyinfra_kube.facts.etcd import Keys, Status
 from pyinfra_kube.facts.systemd import variables
 
@@ -106,10 +106,7 @@ class Flannel(FactBase[FlannelState]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> FlannelState:
-        return FlannelState()
+    default = FlannelState
 
     @override
     def command(self, binary: str = "flanneld", subnet_file: str = SUBNET_FILE) -> str:
@@ -128,10 +125,7 @@ case $shown in *ActiveState=active*|*ActiveState=reloading*) echo running ;; esa
 
     @override
     def process(self, output: Iterable[str]) -> FlannelState:
-        lines: dict[str, list[str]] = {}
-        for line in output:
-            word, _, rest = line.partition(" ")
-            lines.setdefault(word, []).append(rest)
+        lines = by_word(output)
         shown = "".join(lines.get("version", []))
         version = re.search(r"\d+(\.\d+)+[\w.-]*", shown)
         return FlannelState(

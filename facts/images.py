@@ -12,7 +12,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.cluster.runtimes import IncompleteAnswer, Runtime, runtime_named
+from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import content, decoded, understanding
 
@@ -48,10 +48,7 @@ class Images(FactBase[ImageStates]):
         ImageStates(runtime="docker", ids={"k8s.gcr.io/pause:3.2": "sha256:80d28b…"})
     """
 
-    @staticmethod
-    @override
-    def default() -> ImageStates:
-        return ImageStates()
+    default = ImageStates
 
     @override
     def command(self, runtime: str = "docker") -> str:
@@ -76,10 +73,8 @@ done"""
             return ImageStates("down", _kept(self.runtime, rest), staged)
         if first != f"runtime {self.runtime.name}":
             raise FactProcessError(f"the host does not tell whether {self.runtime.name} runs")
-        try:
+        with understanding(self.runtime.client):
             return ImageStates(self.runtime.name, self.runtime.read_images(rest), staged)
-        except IncompleteAnswer as error:
-            raise FactProcessError(str(error)) from error
 
 
 def _kept(runtime: Runtime, lines: Iterable[str]) -> dict[str, str]:

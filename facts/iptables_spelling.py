@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,76 +38,42 @@ class Option:
 Spelled = tuple[bool, tuple[str, ...]]
 Speller = Callable[[bool, tuple[str, ...]], Spelled]
 
-_PROTOCOLS = {
-    "1": "icmp",
-    "2": "igmp",
-    "4": "ipencap",
-    "6": "tcp",
-    "17": "udp",
-    "33": "dccp",
-    "41": "ipv6",
-    "47": "gre",
-    "50": "esp",
-    "51": "ah",
-    "58": "ipv6-icmp",
-    "89": "ospf",
-    "103": "pim",
-    "108": "ipcomp",
-    "112": "vrrp",
-    "115": "l2tp",
-    "132": "sctp",
-    "136": "udplite",
-    "icmpv6": "ipv6-icmp",
-    "0": "all",
-}
-_ICMP_TYPES = {
-    "echo-reply": "0",
-    "pong": "0",
-    "destination-unreachable": "3",
-    "network-unreachable": "3/0",
-    "host-unreachable": "3/1",
-    "protocol-unreachable": "3/2",
-    "port-unreachable": "3/3",
-    "fragmentation-needed": "3/4",
-    "source-quench": "4",
-    "redirect": "5",
-    "echo-request": "8",
-    "ping": "8",
-    "router-advertisement": "9",
-    "router-solicitation": "10",
-    "time-exceeded": "11",
-    "ttl-exceeded": "11",
-    "parameter-problem": "12",
-    "timestamp-request": "13",
-    "timestamp-reply": "14",
-}
-_REJECTIONS = {
-    "net-unreach": "icmp-net-unreachable",
-    "host-unreach": "icmp-host-unreachable",
-    "proto-unreach": "icmp-proto-unreachable",
-    "port-unreach": "icmp-port-unreachable",
-    "net-prohib": "icmp-net-prohibited",
-    "host-prohib": "icmp-host-prohibited",
-    "admin-prohib": "icmp-admin-prohibited",
-    "tcp-rst": "tcp-reset",
-}
-_LOG_LEVELS = {
-    name: str(number)
-    for number, names in enumerate(
-        ["emerg panic", "alert", "crit", "err error", "warning warn", "notice", "info", "debug"]
-    )
-    for name in names.split()
-}
+
+def _table(text: str) -> dict[str, str]:
+    """``"6 tcp, 17 udp"`` → ``{"6": "tcp", "17": "udp"}``."""
+
+    pairs = (pair.split() for pair in text.split(","))
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+_PROTOCOLS = _table(
+    "0 all, 1 icmp, 2 igmp, 4 ipencap, 6 tcp, 17 udp, 33 dccp, 41 ipv6, 47 gre, 50 esp, 51 ah, "
+    "58 ipv6-icmp, 89 ospf, 103 pim, 108 ipcomp, 112 vrrp, 115 l2tp, 132 sctp, 136 udplite, "
+    "icmpv6 ipv6-icmp"
+)
+_ICMP_TYPES = _table(
+    "echo-reply 0, pong 0, destination-unreachable 3, network-unreachable 3/0, "
+    "host-unreachable 3/1, protocol-unreachable 3/2, port-unreachable 3/3, "
+    "fragmentation-needed 3/4, source-quench 4, redirect 5, echo-request 8, ping 8, "
+    "router-advertisement 9, router-solicitation 10, time-exceeded 11, ttl-exceeded 11, "
+    "parameter-problem 12, timestamp-request 13, timestamp-reply 14"
+)
+_REJECTIONS = _table(
+    "net-unreach icmp-net-unreachable, host-unreach icmp-host-unreachable, "
+    "proto-unreach icmp-proto-unreachable, port-unreach icmp-port-unreachable, "
+    "net-prohib icmp-net-prohibited, host-prohib icmp-host-prohibited, "
+    "admin-prohib icmp-admin-prohibited, tcp-rst tcp-reset"
+)
+_LOG_LEVELS = _table(
+    "emerg 0, panic 0, alert 1, crit 2, err 3, error 3, warning 4, warn 4, notice 5, info 6, "
+    "debug 7"
+)
 _TCP_FLAGS = {"ALL": "ACK,FIN,PSH,RST,SYN,URG"}
 _ALL_BITS = 0xFFFFFFFF
 
 
-def _each(function: Callable[[str], str], negated: bool, values: tuple[str, ...]) -> Spelled:
-    return negated, tuple(map(function, values))
-
-
 def _by(function: Callable[[str], str]) -> Speller:
-    return partial(_each, function)
+    return lambda negated, values: (negated, tuple(map(function, values)))
 
 
 def _named(names: dict[str, str]) -> Speller:
@@ -117,8 +84,8 @@ def _sorted(value: str) -> str:
     return ",".join(sorted(set(value.upper().split(","))))
 
 
-def _same(value: str) -> str:
-    return value
+def _same(negated: bool, values: tuple[str, ...]) -> Spelled:
+    return negated, values
 
 
 def one_network(values: tuple[str, ...]) -> None:
@@ -218,80 +185,68 @@ def _tcp_flags(negated: bool, values: tuple[str, ...]) -> Spelled:
     return negated, tuple(_sorted(_TCP_FLAGS.get(value.upper(), value)) for value in given)
 
 
-# module → option as it may be written → its name in iptables-save, and how to spell its values.
-_PORTS: dict[str, tuple[str, Speller]] = {
-    "--sport": ("--sport", _ports),
-    "--source-port": ("--sport", _ports),
-    "--dport": ("--dport", _ports),
-    "--destination-port": ("--dport", _ports),
+# By module, how the values of each option are spelled. An option has several names: the first is
+# the one that iptables-save prints.
+_PORTS: dict[str, Speller] = {
+    "--sport --source-port": _ports,
+    "--dport --destination-port": _ports,
 }
-_SPELLINGS: dict[str, dict[str, tuple[str, Speller]]] = {
+_MODULES: dict[str, dict[str, Speller]] = {
     "": {
-        **dict.fromkeys(["-s", "--source", "--src"], ("-s", _by(_network))),
-        **dict.fromkeys(["-d", "--destination", "--dst"], ("-d", _by(_network))),
-        **dict.fromkeys(["-p", "--protocol", "--proto"], ("-p", _named(_PROTOCOLS))),
-        **dict.fromkeys(["-i", "--in-interface"], ("-i", _by(_same))),
-        **dict.fromkeys(["-o", "--out-interface"], ("-o", _by(_same))),
-        **dict.fromkeys(["-f", "--fragment"], ("-f", _by(_same))),
-        **dict.fromkeys(["-j", "--jump"], ("-j", _by(_same))),
-        **dict.fromkeys(["-g", "--goto"], ("-g", _by(_same))),
-        **dict.fromkeys(["-m", "--match"], ("-m", _by(_same))),
-        **dict.fromkeys(["-t", "--table"], ("-t", _by(_same))),
-        "-4": ("-4", _by(_same)),
+        "-s --source --src": _by(_network),
+        "-d --destination --dst": _by(_network),
+        "-p --protocol --proto": _named(_PROTOCOLS),
+        "-i --in-interface": _same,
+        "-o --out-interface": _same,
+        "-f --fragment": _same,
+        "-j --jump": _same,
+        "-g --goto": _same,
+        "-m --match": _same,
+        "-t --table": _same,
+        "-4": _same,
     },
-    "tcp": {
-        **_PORTS,
-        "--tcp-flags": ("--tcp-flags", _tcp_flags),
-        "--syn": ("--tcp-flags", _tcp_flags),
-        "--tcp-option": ("--tcp-option", _by(_same)),
-    },
+    "tcp": {**_PORTS, "--tcp-flags --syn": _tcp_flags, "--tcp-option": _same},
     "udp": _PORTS,
     "udplite": _PORTS,
-    "sctp": {**_PORTS, "--chunk-types": ("--chunk-types", _by(_same))},
+    "sctp": {**_PORTS, "--chunk-types": _same},
     "dccp": _PORTS,
-    "icmp": {"--icmp-type": ("--icmp-type", _named(_ICMP_TYPES))},
+    "icmp": {"--icmp-type": _named(_ICMP_TYPES)},
     "multiport": {
-        **dict.fromkeys(["--sports", "--source-ports", "--sport"], ("--sports", _by(_port_list))),
-        **dict.fromkeys(
-            ["--dports", "--destination-ports", "--dport"], ("--dports", _by(_port_list))
-        ),
-        **dict.fromkeys(["--ports", "--port"], ("--ports", _by(_port_list))),
+        "--sports --source-ports --sport": _by(_port_list),
+        "--dports --destination-ports --dport": _by(_port_list),
+        "--ports --port": _by(_port_list),
     },
-    "addrtype": {
-        "--src-type": ("--src-type", _by(_sorted)),
-        "--dst-type": ("--dst-type", _by(_sorted)),
-    },
-    "state": {"--state": ("--state", _by(_sorted))},
+    "addrtype": {"--src-type": _by(_sorted), "--dst-type": _by(_sorted)},
+    "state": {"--state": _by(_sorted)},
     "conntrack": {
-        "--ctstate": ("--ctstate", _by(_sorted)),
-        "--ctstatus": ("--ctstatus", _by(_sorted)),
-        "--ctorigsrc": ("--ctorigsrc", _by(_network)),
-        "--ctorigdst": ("--ctorigdst", _by(_network)),
-        "--ctreplsrc": ("--ctreplsrc", _by(_network)),
-        "--ctrepldst": ("--ctrepldst", _by(_network)),
+        **dict.fromkeys(["--ctstate", "--ctstatus"], _by(_sorted)),
+        **dict.fromkeys(["--ctorigsrc", "--ctorigdst"], _by(_network)),
+        **dict.fromkeys(["--ctreplsrc", "--ctrepldst"], _by(_network)),
     },
-    "mark": {"--mark": ("--mark", _by(_mark))},
-    "connmark": {"--mark": ("--mark", _by(_mark))},
-    "mac": {"--mac-source": ("--mac-source", _by(str.lower))},
-    "limit": {"--limit": ("--limit", _by(_rate))},
-    "statistic": {"--probability": ("--probability", _by(_probability))},
-    "REJECT": {"--reject-with": ("--reject-with", _named(_REJECTIONS))},
-    "LOG": {"--log-level": ("--log-level", _named(_LOG_LEVELS))},
-    "DNAT": dict.fromkeys(["--to-destination", "--to"], ("--to-destination", _by(_same))),
-    "SNAT": dict.fromkeys(["--to-source", "--to"], ("--to-source", _by(_same))),
-    "REDIRECT": dict.fromkeys(["--to-ports", "--to-port"], ("--to-ports", _by(_same))),
-    "MASQUERADE": dict.fromkeys(["--to-ports", "--to-port"], ("--to-ports", _by(_same))),
+    "mark": {"--mark": _by(_mark)},
+    "connmark": {"--mark": _by(_mark)},
+    "mac": {"--mac-source": _by(str.lower)},
+    "limit": {"--limit": _by(_rate)},
+    "statistic": {"--probability": _by(_probability)},
+    "REJECT": {"--reject-with": _named(_REJECTIONS)},
+    "LOG": {"--log-level": _named(_LOG_LEVELS)},
+    "DNAT": {"--to-destination --to": _same},
+    "SNAT": {"--to-source --to": _same},
+    "REDIRECT": {"--to-ports --to-port": _same},
+    "MASQUERADE": {"--to-ports --to-port": _same},
+}
+_SPELLINGS: dict[str, dict[str, tuple[str, Speller]]] = {
+    module: {
+        name: (names.split()[0], speller)
+        for names, speller in options.items()
+        for name in names.split()
+    }
+    for module, options in _MODULES.items()
 }
 _SPELLINGS["MARK"] = _SPELLINGS["CONNMARK"] = {
-    option: ("--set-xmark", _by(partial(_set_mark, kind)))
-    for option, kind in {
-        "--set-xmark": "xset",
-        "--set-mark": "set",
-        "--or-mark": "or",
-        "--and-mark": "and",
-        "--xor-mark": "xor",
-    }.items()
-}
+    f"--{way}-mark": ("--set-xmark", _by(partial(_set_mark, way)))
+    for way in ("set", "or", "and", "xor")
+} | {"--set-xmark": ("--set-xmark", _by(partial(_set_mark, "xset")))}
 
 # Options that mean the same as none. iptables-save prints some of them and leaves out others.
 _DEFAULTS = {
@@ -371,15 +326,12 @@ def canonical(arguments: Iterable[str]) -> tuple[Option, ...]:
             groups[0][1].append(_spelled("", negated, name, values))
         else:
             owner = _owner(name, current, groups, protocol)
-            if owner is None:
-                owner = (protocol, [])
-                groups.append(owner)
             owner[1].append(_spelled(owner[0], negated, name, values))
 
     return tuple(
         option
         for module, options in [*groups, target]
-        for option in _marked(module, _without_defaults(module, options), protocol)
+        for option in _settled(module, options, protocol)
     )
 
 
@@ -388,34 +340,31 @@ def _owner(
     current: tuple[str, list[Option]],
     groups: list[tuple[str, list[Option]]],
     protocol: str,
-) -> tuple[str, list[Option]] | None:
-    """The module that an option belongs to; ``None`` if that is the protocol's, not yet named."""
+) -> tuple[str, list[Option]]:
+    """The module that an option belongs to. That of the protocol may not have been named."""
 
     if name in _SPELLINGS.get(current[0], {}):
         return current
     for group in reversed(groups[1:]):
         if name in _SPELLINGS.get(group[0], {}):
             return group
-    return None if name in _SPELLINGS.get(protocol, {}) else current
+    if name not in _SPELLINGS.get(protocol, {}):
+        return current
+    groups.append((protocol, []))
+    return groups[-1]
 
 
 def _spelled(module: str, negated: bool, name: str, values: tuple[str, ...]) -> Option:
-    canonical, speller = _SPELLINGS.get(module, {}).get(name, (name, _by(_same)))
-    try:
+    canonical, speller = _SPELLINGS.get(module, {}).get(name, (name, _same))
+    # What is not understood stays as it is written.
+    with suppress(ValueError, KeyError, IndexError, ZeroDivisionError):
         negated, values = speller(negated, values)
-    except (ValueError, KeyError, IndexError, ZeroDivisionError):
-        return Option(module, canonical, negated, values)
     return Option(module, canonical, negated, values)
 
 
-def _without_defaults(module: str, options: list[Option]) -> list[Option]:
+def _settled(module: str, options: list[Option], protocol: str) -> list[Option]:
+    """A module's options, without defaults, after its name: a match may need no options."""
+
     kept = [o for o in options if o.negated or (module, o.name, o.values) not in _DEFAULTS]
-    return sorted(kept)
-
-
-def _marked(module: str, options: list[Option], protocol: str) -> list[Option]:
-    """A module's options after its name: a match may mean something without options."""
-
-    if not module or (module == protocol and not options):
-        return options
-    return [Option(module, "", False, ()), *options]
+    named = module and not (module == protocol and not kept)
+    return [Option(module, "", False, ())] * bool(named) + sorted(kept)

@@ -102,10 +102,7 @@ class Nodes(FactBase[NodeStates]):
 
     shared = True
 
-    @staticmethod
-    @override
-    def default() -> NodeStates:
-        return NodeStates()
+    default = NodeStates
 
     @override
     def command(self, kubectl: str = "kubectl", kubeconfig: str = "", server: str = "") -> str:

@@ -54,10 +54,7 @@ class Packages(FactBase[PackageStates]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> PackageStates:
-        return PackageStates()
+    default = PackageStates
 
     @override
     def command(self, names: Sequence[str]) -> str:

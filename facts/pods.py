@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyinfra.api import FactBase
-from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.cluster.runtimes import IncompleteAnswer, runtime_named
+from pyinfra_kube.cluster.runtimes import runtime_named
+from pyinfra_kube.engine.tools import understanding
 
 
 class PodContainers(FactBase["list[str] | None"]):
@@ -36,7 +36,5 @@ fi"""
 
     @override
     def process(self, output: Iterable[str]) -> list[str]:
-        try:
+        with understanding(self.runtime.client):
             return self.runtime.read_pods(list(output)[1:])
-        except IncompleteAnswer as error:
-            raise FactProcessError(str(error)) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from pyinfra.api import FactBase
@@ -14,22 +15,12 @@ from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
-from pyinfra_kube.engine.tools import understanding
+from pyinfra_kube.engine.tools import by_word, understanding
 from pyinfra_kube.facts.times import NOW, Clock, mtimes_command, parse_mtime
 
 _PROPERTIES = (
-    "Id",
-    "LoadState",
-    "ActiveState",
-    "SubState",
-    "UnitFileState",
-    "NeedDaemonReload",
-    "MainPID",
-    "ExecMainStatus",
-    "ActiveEnterTimestampMonotonic",
-    "FragmentPath",
-    "DropInPaths",
-    *("Requires", "Requisite", "BindsTo"),
+    "Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,"
+    "ActiveEnterTimestampMonotonic,FragmentPath,DropInPaths,Requires,Requisite,BindsTo"
 )
 
 
@@ -44,7 +35,6 @@ class UnitState:
     + enabled: ``enabled``, ``disabled``, ``static``, ``masked`` … (empty where there is no file)
     + reload_needed: whether its files changed since systemd read them
     + pid: its main process, 0 for none
-    + exit_status: how the main process last ended
     + started: seconds since the epoch, ``None`` while it does not run
     + files: its unit file and drop-ins
     + blocked_by: units that it requires and that are masked
@@ -56,7 +46,6 @@ class UnitState:
     enabled: str = ""
     reload_needed: bool = False
     pid: int = 0
-    exit_status: int = 0
     started: float | None = None
     files: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()
@@ -102,22 +91,18 @@ class Units(FactBase[UnitStates]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> UnitStates:
-        return UnitStates()
+    default = UnitStates
 
     @override
     def command(self, units: Sequence[str], config: Sequence[str] = ()) -> str:
         self.units = list(units)
         # Only the age of its directory tells that a drop-in was removed.
         folders = [f"/etc/systemd/system/{unit}.d" for unit in units]
-        properties = ",".join(_PROPERTIES)
         fragments = "$(printf '%s\\n' \"$shown\" | sed -n 's/^FragmentPath=//p;s/^DropInPaths=//p')"
         return f"""\
 {_MASKED}
 if ! command -v systemctl >/dev/null 2>&1; then echo 'manager missing'
-elif ! shown=$(systemctl show --all --property={properties} -- {shlex.join(units)} 2>/dev/null)
+elif ! shown=$(systemctl show --all --property={_PROPERTIES} -- {shlex.join(units)} 2>/dev/null)
 then echo 'manager down'
 else
 set -f
@@ -136,38 +121,24 @@ fi"""
         manager, *lines = output
         if manager != "manager systemd":
             return UnitStates("missing" if manager == "manager missing" else "down")
-        blocks: list[dict[str, str]] = []
-        stats: dict[int, str] = {}
-        mtimes: dict[str, float] = {}
-        requires: dict[str, list[str]] = {}
-        masked: set[str] = set()
-        other = ""
-        clock: Clock | None = None
+        said = by_word(lines)
         with understanding("systemctl"):
-            for line in lines:
-                if line.startswith("now "):
-                    clock = Clock.parse(line)
-                elif line.startswith("mtime\t"):
-                    path, mtime = parse_mtime(line)
-                    mtimes[path] = mtime
-                elif line.startswith("requires "):
-                    unit, *names = line.split()[1:]
-                    requires[unit] = names
-                elif line.startswith("other Id="):
-                    other = line.removeprefix("other Id=")
-                elif line == "other LoadState=masked":
-                    masked.add(other)
-                elif line.startswith("stat ") and ")" in line:
-                    stats[int(line.split()[1])] = line[len("stat ") :]
-                elif "=" in line and not line.startswith("other "):
-                    key, value = line.split("=", 1)
+            mtimes = dict(parse_mtime(line) for line in lines if line.startswith("mtime\t"))
+            stats = {int(stat.split()[0]): stat for stat in said.get("stat", ()) if ")" in stat}
+            requires = {unit: names for unit, *names in map(str.split, said.get("requires", ()))}
+            others = pairwise(said.get("other", ()))
+            masked = {one.removeprefix("Id=") for one, load in others if load == _IS_MASKED}
+            blocks: list[dict[str, str]] = []
+            for key, equals, value in (line.partition("=") for line in lines):
+                if equals and key.isidentifier():
                     # Every unit has the same keys: a key that comes again begins the next unit.
                     if not blocks or key in blocks[-1]:
                         blocks.append({})
                     blocks[-1][key] = value
             known = all(block.get("LoadState") and block.get("ActiveState") for block in blocks)
-            if clock is None or not known or len(blocks) != len(self.units):
+            if "now" not in said or not known or len(blocks) != len(self.units):
                 raise FactProcessError("systemctl does not tell the state of the units")
+            clock = Clock.parse(f"now {said['now'][-1]}")
             units: dict[str, UnitState] = {}
             for name, block in zip(self.units, blocks, strict=True):
                 needs = [*_required(block), *requires.get(name, ())]
@@ -175,6 +146,8 @@ fi"""
                 units[name] = _unit(block, stats, clock, blocked_by)
         return UnitStates("systemd", clock.now, units, mtimes)
 
+
+_IS_MASKED = "LoadState=masked"
 
 # Which required units are masked. Only the file of a masked unit tells what it requires itself.
 _MASKED = r"""
@@ -205,6 +178,8 @@ def _unit(
 ) -> UnitState:
     pid = int(shown.get("MainPID") or 0)
     active = shown.get("ActiveState", "inactive")
+    entered = int(shown.get("ActiveEnterTimestampMonotonic") or 0) / 1_000_000
+    started = clock.started(stats[pid]) if pid in stats else clock.at(entered)
     return UnitState(
         load=shown.get("LoadState", "not-found"),
         active=active,
@@ -212,17 +187,10 @@ def _unit(
         enabled=shown.get("UnitFileState", ""),
         reload_needed=shown.get("NeedDaemonReload") == "yes",
         pid=pid,
-        exit_status=int(shown.get("ExecMainStatus") or 0),
-        started=_started(shown, stats.get(pid), clock) if active == "active" else None,
+        started=started if active == "active" else None,
         files=tuple((shown.get("FragmentPath", "") + " " + shown.get("DropInPaths", "")).split()),
         blocked_by=blocked_by,
     )
-
-
-def _started(shown: dict[str, str], stat: str | None, clock: Clock) -> float:
-    if stat:
-        return clock.started(stat)
-    return clock.at(int(shown.get("ActiveEnterTimestampMonotonic") or 0) / 1_000_000)
 
 
 class CommandDropIns(FactBase[dict[str, tuple[str, ...]]]):

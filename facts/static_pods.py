@@ -13,7 +13,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.cluster.runtimes import IncompleteAnswer, PodContainer, runtime_named
+from pyinfra_kube.cluster.runtimes import PodContainer, runtime_named
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.times import NOW, Clock
@@ -76,10 +76,7 @@ class StaticPods(FactBase[StaticPodStates]):
         )
     """
 
-    @staticmethod
-    @override
-    def default() -> StaticPodStates:
-        return StaticPodStates()
+    default = StaticPodStates
 
     @override
     def command(self, directory: str = "/etc/kubernetes/manifests", runtime: str = "docker") -> str:
@@ -111,13 +108,8 @@ class StaticPods(FactBase[StaticPodStates]):
             raise FactProcessError("the host does not tell what runs its pods")
         with understanding(self.runtime.client):
             clock = Clock.parse(now)
-            containers = self._containers(answer, clock) if told == self.runtime.name else []
+            runs = told == self.runtime.name
+            found = self.runtime.read_containers(answer, clock.started) if runs else []
+            # The one that holds a pod's network is no container of the manifest.
+            containers = [sound(item) for item in found if item.container != "POD"]
         return StaticPodStates(told, clock.now, manifests, containers)
-
-    def _containers(self, lines: list[str], clock: Clock) -> list[PodContainer]:
-        try:
-            found = self.runtime.read_containers(lines, clock.started)
-        except IncompleteAnswer as error:
-            raise FactProcessError(str(error)) from error
-        # The one that holds a pod's network is no container of the manifest.
-        return [sound(item) for item in found if item.container != "POD"]

@@ -7,11 +7,11 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 _SPACE = " \t\n\r"
-_LINE_END = "\n\r"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # From this release on, a backslash at the end of a comment does not continue it.
@@ -41,109 +41,27 @@ class Assignment:
         return bool(_NAME.fullmatch(self.name))
 
 
-class _Reader:
-    """Reads an environment file letter by letter."""
+# Quoted parts begin a value. From its first bare letter on, quotes mean nothing.
+_QUOTED = r"""'([^']*)(?:'|\Z)|"((?:\\.|[^"\\])*)(?:"|\\?\Z)"""
+_ASSIGNMENT = rf"""(?P<name>.[^=\n\r]*)=(?P<quoted>(?:{_QUOTED}|[ \t])*)
+    (?P<bare>(?:[ \t]*(?:\\.|\\\Z|[^\\ \t\n\r]))*)[ \t]*"""
+_COMMENT = r"[#;](?:\\{}|[^\\\n\r])*\\?(?:[\n\r]|\Z)"
 
-    def __init__(self, text: str, systemd: int) -> None:
-        # systemd reads no further than a zero.
-        self.text = text.partition("\0")[0]
-        self.comments_end = systemd >= COMMENTS_END
-        self.at = 0
 
-    def assignments(self) -> Iterator[Assignment]:
-        while self.at < len(self.text):
-            letter = self.text[self.at]
-            if letter in "#;":
-                self._comment()
-            elif letter in _SPACE:
-                self.at += 1
-            else:
-                found = self._assignment()
-                if found:
-                    yield found
+@cache
+def _pieces(systemd: int) -> re.Pattern[str]:
+    """A blank, a comment, an assignment, or a line that is none."""
 
-    def _comment(self) -> None:
-        while self.at < len(self.text):
-            letter = self.text[self.at]
-            ends = letter in _LINE_END
-            if letter == "\\":
-                self.at += 1
-                ends = self.comments_end and self.text[self.at : self.at + 1] in ("\n", "\r")
-            self.at += 1
-            if ends:
-                return
+    comment = _COMMENT.format(r"[^\n\r]" if systemd >= COMMENTS_END else ".")
+    return re.compile(rf"[ \t\n\r]+|{comment}|{_ASSIGNMENT}|[^\n\r]+", re.S | re.X)
 
-    def _assignment(self) -> Assignment | None:
-        start = self.at
-        equals = re.compile(r"[=\n\r]").search(self.text, start + 1)
-        self.at = equals.end() if equals else len(self.text)
-        if not equals or equals[0] != "=":
-            return None
-        name = self.text[start : equals.start()].rstrip(_SPACE)
-        value = self._value()
-        closed = self.at < len(self.text)
-        end = self.at
-        self.at += 1
-        return Assignment(name, value, start, end, closed)
 
-    def _value(self) -> str:
-        """The value; leaves ``at`` at the end of its line."""
-
-        value = ""
-        while self.at < len(self.text):
-            letter = self.text[self.at]
-            if letter in _LINE_END:
-                return value
-            if letter == "'":
-                value += self._single_quoted()
-            elif letter == '"':
-                value += self._double_quoted()
-            elif letter in _SPACE:
-                self.at += 1
-            else:
-                # Quotes mean nothing from here to the end of the line.
-                return value + self._plain(value)
-        return value
-
-    def _single_quoted(self) -> str:
-        end = self.text.find("'", self.at + 1)
-        end = len(self.text) if end < 0 else end
-        found = self.text[self.at + 1 : end]
-        self.at = end + 1
-        return found
-
-    def _double_quoted(self) -> str:
-        found = ""
-        self.at += 1
-        while self.at < len(self.text) and self.text[self.at] != '"':
-            letter = self.text[self.at]
-            if letter == "\\":
-                self.at += 1
-                letter = self.text[self.at : self.at + 1]
-                if letter == "\n" or not letter:
-                    letter = ""
-                elif letter not in '"\\`$':
-                    letter = f"\\{letter}"
-            found += letter
-            self.at += 1
-        self.at += 1
-        return found
-
-    def _plain(self, before: str) -> str:
-        found, keep = "", 0
-        while self.at < len(self.text) and self.text[self.at] not in _LINE_END:
-            letter = self.text[self.at]
-            if letter == "\\":
-                self.at += 1
-                letter = self.text[self.at : self.at + 1]
-                found += "" if letter in _LINE_END else letter
-                # What is escaped is no blank at the end of the line.
-                keep = len(found)
-            else:
-                found += letter
-                keep = keep if letter in _SPACE else len(found)
-            self.at += 1
-        return found[:keep]
+def _value(quoted: str, bare: str) -> str:
+    parts = [
+        single + re.sub(r'\\(?:\n|(["\\`$]))', r"\1", double)
+        for single, double in re.findall(_QUOTED, quoted, re.S)
+    ]
+    return "".join([*parts, re.sub(r"\\(?:[\n\r]|\Z|(.))", r"\1", bare, flags=re.S)])
 
 
 def assignments(text: str, systemd: int = COMMENTS_END) -> list[Assignment]:
@@ -160,7 +78,19 @@ def assignments(text: str, systemd: int = COMMENTS_END) -> list[Assignment]:
     ```
     """
 
-    return list(_Reader(text, systemd).assignments())
+    # systemd reads no further than a zero.
+    text = text.partition("\0")[0]
+    return [
+        Assignment(
+            name=found["name"].rstrip(_SPACE),
+            value=_value(found["quoted"], found["bare"]),
+            start=found.start(),
+            end=found.end(),
+            closed=found.end() < len(text),
+        )
+        for found in _pieces(systemd).finditer(text)
+        if found["name"] is not None
+    ]
 
 
 def variables(text: str, systemd: int = COMMENTS_END) -> dict[str, str]:

@@ -93,74 +93,84 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         )
     """
 
-    digests = {binary.path: _digest(binary) for binary in binaries}
-    states = read(Files, paths=list(digests))
-    differing = [binary for binary in binaries if not _is(binary, digests, states.get(binary.path))]
-    for binary in differing:
-        changes.show(f"{binary.path}: {_change(binary, digests, states.get(binary.path))}")
+    digests = [_digest(binary) for binary in binaries]
+    states = read(Files, paths=[binary.path for binary in binaries])
+    plans = [
+        _Plan(binary, digest, states.get(binary.path))
+        for binary, digest in zip(binaries, digests, strict=True)
+    ]
+    differing = [plan for plan in plans if not plan.done]
+    for plan in differing:
+        changes.show(f"{plan.binary.path}: {plan.change}")
     if not differing:
         ctx_host.get().noop(f"{len(binaries)} programs are in place")
         return
 
-    others = [b for b in differing if not _has(b, digests, states.get(b.path))]
-    note_pending(binary.path for binary in others)
-    mended = [binary for binary in differing if binary not in others]
-    uploads = [binary for binary in others if not binary.remote]
-    places = {binary.path: _place(binary.path, states.get(binary.path)) for binary in others}
-    beside = {path: _beside(place) for path, place in places.items()}
-    folders = sorted({place.rpartition("/")[0] for place in places.values()})
-    clear = [shlex.join(["mkdir", "-p", *folders]), shlex.join(["rm", "-f", *beside.values()])]
-    clear = clear if others else []
+    others = [plan for plan in differing if not plan.right]
+    note_pending(plan.binary.path for plan in others)
+    uploads = [plan for plan in others if not plan.binary.remote]
+    folders = sorted({plan.place.rpartition("/")[0] for plan in others})
+    clear = [["mkdir", "-p", *folders], ["rm", "-f", *(plan.beside for plan in others)]]
+    lines = [shlex.join(words) for words in clear] if others else []
     if uploads:
-        yield Script("\n".join(clear), f"make room in {', '.join(folders)}")
-        clear = []
-    for binary in uploads:
-        yield FileUploadCommand(binary.source, beside[binary.path])
-    lines = [_FUNCTIONS.rstrip("\n"), *clear]
-    for binary in mended:
+        yield Script("\n".join(lines), f"make room in {', '.join(folders)}")
+        lines = []
+    for plan in uploads:
+        yield FileUploadCommand(plan.binary.source, plan.beside)
+    lines.insert(0, _FUNCTIONS.rstrip("\n"))
+    for binary in (plan.binary for plan in differing if plan.right):
         # Its age stays, so that what runs it is not restarted.
         lines += [f"chown root:root {shlex.quote(binary.path)}"]
         lines += [shlex.join(["chmod", binary.mode, binary.path])]
-    for binary in others:
-        temporary, digest = beside[binary.path], digests[binary.path]
-        if binary.remote:
-            lines.append(shlex.join(["fetch", temporary, binary.source]))
-        lines.append(
-            shlex.join(["install_from", temporary, places[binary.path], digest, binary.mode])
+    for plan in others:
+        if plan.binary.remote:
+            lines.append(shlex.join(["fetch", plan.beside, plan.binary.source]))
+        words = ["install_from", plan.beside, plan.place, plan.digest, plan.binary.mode]
+        lines.append(shlex.join(words))
+    yield Script("\n".join(lines), f"install {', '.join(plan.binary.path for plan in differing)}")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A program, the digest that it must have, and what stands in its place."""
+
+    binary: Binary
+    digest: str
+    state: FileState | None
+
+    @property
+    def right(self) -> bool:
+        """Whether the right program stands there, whatever its mode and owner."""
+        state = self.state
+        return bool(state and state.points_at == "file" and state.sha256 == self.digest)
+
+    @property
+    def done(self) -> bool:
+        """Whether the program stands there as wanted."""
+        wanted = int(self.binary.mode, 8), "root"
+        return bool(
+            self.right and self.state and (int(self.state.mode, 8), self.state.user) == wanted
         )
-    yield Script("\n".join(lines), f"install {', '.join(b.path for b in differing)}")
 
+    @property
+    def change(self) -> str:
+        state = self.state
+        if state and self.right:
+            return f"mode {state.mode} of {state.user} → {self.binary.mode} of root"
+        was = (state.sha256[:12] or state.kind) if state else "absent"
+        return f"{was} → {self.digest[:12]} from {self.binary.source}"
 
-def _has(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
-    """Whether the path has the right program, whatever its mode and owner."""
+    @property
+    def place(self) -> str:
+        """Where the program itself is: a link to it stays."""
+        state = self.state
+        leads = state and state.kind == "link" and state.points_at == "file"
+        return state.real if state and leads else self.binary.path
 
-    return bool(state and state.points_at == "file" and state.sha256 == digests[binary.path])
-
-
-def _is(binary: Binary, digests: dict[str, str], state: FileState | None) -> bool:
-    """Whether the path has the right program, mode and owner."""
-
-    if state is None or not _has(binary, digests, state):
-        return False
-    return (int(state.mode, 8), state.user) == (int(binary.mode, 8), "root")
-
-
-def _change(binary: Binary, digests: dict[str, str], state: FileState | None) -> str:
-    if state and _has(binary, digests, state):
-        return f"mode {state.mode} of {state.user} → {binary.mode} of root"
-    was = (state.sha256[:12] or state.kind) if state else "absent"
-    return f"{was} → {digests[binary.path][:12]} from {binary.source}"
-
-
-def _place(path: str, state: FileState | None) -> str:
-    """The path of the program itself, which may be behind a link."""
-
-    return state.real if state and state.kind == "link" and state.points_at == "file" else path
-
-
-def _beside(path: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.pyinfra-kube"
+    @property
+    def beside(self) -> str:
+        folder, _, name = self.place.rpartition("/")
+        return f"{folder}/.{name}.pyinfra-kube"
 
 
 def _digest(binary: Binary) -> str:

@@ -18,7 +18,7 @@ from pyinfra_kube.operations.files import File, plan_files
 FOLDER = "/etc/systemd/system"
 
 
-def boot_unit(
+def plan_boot_unit(
     name: str,
     description: str,
     commands: Sequence[str],
@@ -26,13 +26,16 @@ def boot_unit(
     after: Sequence[str] = (),
     retry: bool = False,
     present: bool = True,
-) -> list[File]:
+) -> Script | None:
     """
-    Return the files that make a host run shell commands at every boot: a unit and the link that
-    enables it. Pass them to :func:`plan_unit`. The operation itself sets the same state now.
+    Return the script that makes a host run shell commands at every boot, or ``None`` where it does.
+    It sets a unit and the link that enables it. The operation itself sets the same state now.
+
+    A unit with this name and another description belongs to somebody else. It is never removed, and
+    replacing it raises ``OperationError``.
 
     + name: name of the unit, without ``.service``
-    + description: one line, shown by ``systemctl status``
+    + description: one line, shown by ``systemctl status``; it marks the unit as ours
     + commands: idempotent shell commands, one ``ExecStart`` each
     + before: units that start after it
     + after: units that start before it; it also wants ``network-online.target`` if that is named
@@ -43,21 +46,23 @@ def boot_unit(
 
     .. code:: python
 
-        plan_unit(
-            boot_unit(
-                "kube-bridge-cbr0",
-                "Bridge cbr0 of the pods",
-                ["ip link set dev cbr0 up"],
-                before=["docker.service", "kubelet.service"],
-            ),
+        plan_boot_unit(
+            "kube-bridge-cbr0",
             "Bridge cbr0 of the pods",
+            ["ip link set dev cbr0 up"],
+            before=["docker.service", "kubelet.service"],
         )
     """
 
     path = f"{FOLDER}/{name}.service"
     link = f"{FOLDER}/multi-user.target.wants/{name}.service"
-    if not present:
-        return [File(link, kind="absent"), File(path, kind="absent")]
+    if other := _of_others(path, description):
+        if not present:
+            return None
+        raise OperationError(
+            f"{path}: somebody else's unit has this name ({other}), and is not replaced; give it "
+            "another name, or remove it where nobody needs it"
+        )
     text = render(
         "etc/systemd/system/boot.service.j2",
         description=description,
@@ -66,30 +71,9 @@ def boot_unit(
         after=list(after),
         retry=retry,
     )
-    return [File(path, text), File(link, kind="link", target=path)]
-
-
-def plan_unit(files: Sequence[File], description: str) -> Script | None:
-    """
-    Return the script that sets the files of a unit and reloads systemd, or ``None`` where they are
-    as wanted.
-
-    A unit with this name and another description belongs to somebody else. It is never removed, and
-    replacing it raises ``OperationError``.
-
-    + files: what ``boot_unit`` returned
-    + description: the one passed to ``boot_unit``; it marks the unit as ours
-    """
-
-    path = next((file.path for file in files if file.path.rpartition("/")[0] == FOLDER), "")
-    wanted = all(file.kind != "absent" for file in files)
-    if path and (other := _of_others(path, description)):
-        if not wanted:
-            return None
-        raise OperationError(
-            f"{path}: somebody else's unit has this name ({other}), and is not replaced; give it "
-            "another name, or remove it where nobody needs it"
-        )
+    files = [File(link, kind="absent"), File(path, kind="absent")]
+    if present:
+        files = [File(path, text), File(link, kind="link", target=path)]
     script = plan_files(files)
     # A host without a running systemd, such as an image under construction, has nothing to reload.
     reload = "[ ! -d /run/systemd/system ] || systemctl daemon-reload"

@@ -16,7 +16,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.bridge import Link, Links
-from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
+from pyinfra_kube.operations.boot_units import plan_boot_unit
 
 
 @operation()
@@ -71,16 +71,15 @@ def bridge(
         )
 
     live = _set(bridge, link, wanted, mtu) if present else _remove(bridge, link)
-    description = f"Bridge {bridge}"
-    unit = boot_unit(
+    unit = plan_boot_unit(
         f"kube-bridge-{bridge}",
-        description,
+        f"Bridge {bridge}",
         _boot(bridge, wanted, mtu),
         before=[runtime_named(runtime).unit, "kubelet.service"],
         present=present and persist,
     )
     yield from run_or_noop(
-        join([live, plan_unit(unit, description)]),
+        join([live, unit]),
         f"bridge {bridge} is {'as wanted' if present else 'absent'}",
     )
 

@@ -117,20 +117,14 @@ def _home(state: DockerState) -> str:
 
     homes = ("/etc/sysconfig/docker", "/etc/default/docker")
     found = next((path for path in homes if path in state.option_files), "")
-    home = found or (homes[0] if _sysconfig(state) else homes[1])
-    _require_variable(state, OPTION_FILES[home][0], home)
-    return home
-
-
-def _sysconfig(state: DockerState) -> bool:
-    return any("OPTIONS" in word for word in state.unit.words)
-
-
-def _require_variable(state: DockerState, variable: str, path: str) -> None:
+    own = any("OPTIONS" in word for word in state.unit.words)
+    home = found or homes[0 if own else 1]
+    variable = OPTION_FILES[home][0]
     if state.unit.loaded and f"${variable}" not in state.unit.words:
         raise OperationError(
-            f'config: docker.service does not read {variable} of {path}; use config="daemon.json"'
+            f'config: docker.service does not read {variable} of {home}; use config="daemon.json"'
         )
+    return home
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

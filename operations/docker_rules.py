@@ -311,14 +311,10 @@ def _known(bridge: str) -> Sequence[object]:
     return Rule.parse(f"-A FORWARD -o {bridge} {_KNOWN}").effect[2]
 
 
-def _is_link(name: str) -> bool:
-    return name in ("-i", "-o")
-
-
 def _links(rule: Rule) -> set[str]:
     """The links that a rule names, negated or not."""
 
-    return {o.values[0] for o in rule.options if _is_link(o.name) and o.values}
+    return {o.values[0] for o in rule.options if o.name in ("-i", "-o") and o.values}
 
 
 def _values(rule: Rule) -> dict[str, str]:
@@ -337,8 +333,4 @@ def _values(rule: Rule) -> dict[str, str]:
 
 
 def _filled(text: str, values: Mapping[str, str]) -> bool:
-    return all(values[name] for name in _fields(text))
-
-
-def _fields(text: str) -> Iterable[str]:
-    return re.findall(r"\{(\w+)\}", text)
+    return all(values[name] for name in re.findall(r"\{(\w+)\}", text))

@@ -20,7 +20,13 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.environment import KEPT, EnvironmentFiles, EnvironmentText
 from pyinfra_kube.facts.files import Files, FileState
-from pyinfra_kube.operations.files import WRITER, refuse_obstacles
+from pyinfra_kube.operations.files import (
+    WRITER,
+    attribute_changes,
+    attribute_lines,
+    is_rewritten,
+    refuse_obstacles,
+)
 
 __all__ = ["EnvironmentFile", "environment_files"]
 
@@ -137,8 +143,8 @@ class _Plan:
 
     @property
     def anew(self) -> bool:
-        """Whether the file is rewritten; otherwise only its mode or owner changes."""
-        return not all(reason.startswith(("mode ", "owner ")) for reason in self.reasons)
+        """Whether the file is written anew; otherwise only its mode or owner changes."""
+        return is_rewritten(self.reasons)
 
     def shown(self) -> str:
         title = f"{self.file.path}: {', '.join(self.reasons)}"
@@ -147,16 +153,11 @@ class _Plan:
     def line(self) -> str:
         file, data = self.file, self.managed.encode()
         if not self.anew:
-            owner, path = shlex.quote(f"{file.user}:{file.group}"), shlex.quote(file.path)
-            return f"chown {owner} {path}\nchmod {file.mode} {path}\n"
+            return attribute_lines(file.path, file.mode, file.user, file.group)
         content = base64.encodebytes(data).decode()
         digest = hashlib.sha256(data).hexdigest()
         words = [file.path, file.mode, file.user, file.group, digest, " ".join(file.variables)]
         return f"environment {shlex.join(words)} <<'.'\n{content}.\n"
-
-
-def _content_differs(file: EnvironmentFile, text: EnvironmentText | None) -> bool:
-    return text is None or text.lines != _after(file, text)[1]
 
 
 def _after(
@@ -180,13 +181,10 @@ def _plan(file: EnvironmentFile, state: FileState | None, text: EnvironmentText 
         file = replace(file, mode=state.mode, user=state.user, group=state.group)
     if state is None or state.points_at != "file" or text is None:
         reasons.append(f"{state.kind if state else 'absent'} → file")
-    elif _content_differs(file, text):
+    elif text.lines != after:
         reasons.append("content")
-    if not reasons and state:
-        if int(state.mode, 8) != int(file.mode, 8):
-            reasons.append(f"mode {state.mode} → {file.mode}")
-        if (state.user, state.group) != (file.user, file.group):
-            reasons.append(f"owner {state.user}:{state.group} → {file.user}:{file.group}")
+    else:
+        reasons += attribute_changes(state, file.mode, file.user, file.group)
     before = text.lines if text else ()
     return _Plan(file, tuple(reasons), _readable(before), _readable(after), managed)
 

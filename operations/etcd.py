@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -52,12 +53,10 @@ class Key:
     def same(self, found: str, wanted: str) -> bool:
         """Whether two values are the same for this key."""
 
-        if not self.json:
-            return found == wanted
-        try:
-            return bool(json.loads(found) == json.loads(wanted))
-        except json.JSONDecodeError:
-            return found == wanted
+        with suppress(json.JSONDecodeError):
+            if self.json:
+                return bool(json.loads(found) == json.loads(wanted))
+        return found == wanted
 
 
 @operation()
@@ -109,9 +108,8 @@ def keys(
     if not _may_go_on(keys, state):
         raise OperationError(trouble(state.status, state.said, endpoints, api))
     differing = [item for item in keys if _differs(item, state.keys.get(item.path))]
-    conflicts = [item for item in differing if _conflicts(item, state)]
-    if conflicts:
-        raise OperationError("; ".join(_conflict(item, state) for item in conflicts))
+    if conflicts := [text for item in differing if (text := _conflict(item, state))]:
+        raise OperationError("; ".join(conflicts))
     for item in differing:
         found = state.keys.get(item.path)
         was, becomes = found.value if found else "absent", item.value if item.present else "absent"
@@ -138,30 +136,23 @@ def _differs(item: Key, found: KeyState | None) -> bool:
     return found is not None
 
 
-def _conflicts(item: Key, state: Keys) -> bool:
-    """Whether somebody else set the key to a value that this run may not replace."""
-
-    if item.previous is None or state.status != "ok":
-        return False
-    found = state.keys.get(item.path)
-    return not item.same(found.value if found else "", item.previous)
-
-
 def _conflict(item: Key, state: Keys) -> str:
+    """Why a run may not replace what somebody else set; empty if it may."""
+
     found = state.keys.get(item.path)
+    may = item.previous is None or item.same(found.value if found else "", item.previous)
+    if may or state.status != "ok":
+        return ""
     has = repr(found.value) if found else "no value"
     return f"etcd key {item.path}: it has {has}, and only {item.previous!r} may be replaced"
 
 
-_FUNCTIONS = """\
-fail() { echo "etcd did not take $1: $2" >&2; exit 1; }
-"""
+_FAIL = 'fail() { echo "etcd did not take $1: $2" >&2; exit 1; }'
 
 
 def _script(items: Sequence[Key], state: Keys, api: Api, words: str) -> Script:
     write = _v2 if api == "v2" else _v3
-    lines = [_FUNCTIONS.rstrip("\n")]
-    lines += [write(item, state, words) for item in items]
+    lines = [_FAIL, *(write(item, state, words) for item in items)]
     summary = "set keys of etcd: " + ", ".join(item.path for item in items)
     return Script("\n".join(lines), summary)
 

@@ -170,7 +170,7 @@ def plan_files(files: Sequence[File]) -> Script | None:
         _refuse(file, states.get(file.path))
     if not changing:
         return None
-    note_pending(f.path for f in changing if _content_differs(f, states.get(f.path)))
+    note_pending(f.path for f in changing if is_rewritten(_differences(f, states.get(f.path))))
     _show(changing, states)
     lines = [_line(file, states.get(file.path)) for file in changing]
     summary = "set " + ", ".join(file.path for file in changing)
@@ -228,10 +228,37 @@ def _differences(file: File, state: FileState | None) -> list[str]:
         return [f"{state.kind} → {file.kind}"]
     if file.kind == "link":
         return [f"→ {state.target} becomes → {file.target}"] if state.target != file.target else []
+    content = file.kind == "file" and state.sha256 != file.sha256
+    return ["content"] * content + attribute_changes(state, *_attributes(file, state))
+
+
+def _leads_on(file: File, state: FileState) -> bool:
+    """Whether a link is there, and the file that it leads to will be set."""
+
+    wanted = file.kind == "file" and state.kind == "link"
+    return wanted and state.points_at in ("file", "missing")
+
+
+def _attributes(file: File, state: FileState | None) -> tuple[str, str, str]:
+    """The mode, user and group that are wanted."""
+
+    if state and (
+        (_leads_on(file, state) and state.points_at == "file" and not file.secret)
+        or (file.keep and state.kind == "file")
+    ):
+        return state.mode, state.user, state.group
+    return file.mode, file.user, file.group
+
+
+def attribute_changes(state: FileState, mode: str, user: str, group: str) -> list[str]:
+    """
+    Return what of a file's mode and owner differs, for people.
+
+    + state: what is there
+    + mode, user, group: as wanted
+    """
+
     found = []
-    if file.kind == "file" and state.sha256 != file.sha256:
-        found.append("content")
-    mode, user, group = _attributes(file, state)
     if int(state.mode, 8) != int(mode, 8):
         found.append(f"mode {state.mode} → {mode}")
     if (state.user, state.group) != (user, group):
@@ -239,29 +266,26 @@ def _differences(file: File, state: FileState | None) -> list[str]:
     return found
 
 
-def _leads_on(file: File, state: FileState | None) -> bool:
-    """Whether a link is there, and the file that it leads to will be set."""
+def attribute_lines(path: str, mode: str, user: str, group: str) -> str:
+    """
+    Return shell text that sets a file's mode and owner.
 
-    wanted = file.kind == "file" and state is not None and state.kind == "link"
-    return wanted and state is not None and state.points_at in ("file", "missing")
+    + path: of the file
+    + mode, user, group: as wanted
+    """
 
-
-def _attributes(file: File, state: FileState | None) -> tuple[str, str, str]:
-    """The mode, user and group that are wanted."""
-
-    stands = state is not None and (
-        (_leads_on(file, state) and state.points_at == "file" and not file.secret)
-        or (file.keep and state.kind == "file")
-    )
-    if state and stands:
-        return state.mode, state.user, state.group
-    return file.mode, file.user, file.group
+    name = shlex.quote(path)
+    return f"chown {shlex.quote(f'{user}:{group}')} {name}\nchmod {mode} {name}\n"
 
 
-def _content_differs(file: File, state: FileState | None) -> bool:
-    """Whether more than the mode and owner differs."""
+def is_rewritten(differences: Iterable[str]) -> bool:
+    """
+    Return whether more than the mode and owner differs.
 
-    return not all(d.startswith(("mode ", "owner ")) for d in _differences(file, state))
+    + differences: all of them, for people
+    """
+
+    return not all(one.startswith(("mode ", "owner ")) for one in differences)
 
 
 def _line(file: File, state: FileState | None) -> str:
@@ -277,8 +301,7 @@ def _line(file: File, state: FileState | None) -> str:
     if file.kind == "directory":
         return f"directory {path} {attributes}\n"
     if state and state.points_at == "file" and state.sha256 == file.sha256:
-        owner = shlex.quote(f"{user}:{group}")
-        return f"chown {owner} {path}\nchmod {mode} {path}\n"
+        return attribute_lines(file.path, mode, user, group)
     content = base64.encodebytes(file.data).decode()
     return f"put {path} {attributes} {file.sha256} <<'.'\n{content}.\n"
 

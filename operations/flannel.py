@@ -250,13 +250,11 @@ def lease(
             _require(found, endpoints, prefix, api)
         device = daemon.device_of(backend, vni)
         wrong = _wrong_device(device, links, port or FLANNEL_PORTS.get(backend), state.subnet)
-        reason = (
-            _outside(state.subnet, network)
-            or wrong
-            or _wrong_lease(state.subnet, found, links, backend, device)
-        )
         addresses = HostNetwork("", links).addresses
         own = [lease for lease in found.leases if lease.public_ip in addresses]
+        reason = _outside(state.subnet, network) or wrong
+        if not reason and found.status == "ok":
+            reason = _wrong_lease(state.subnet, own, links, backend, device)
         stale = [etcd.Key(lease.key, present=False) for lease in stale_leases(own, network)]
         reach = (endpoints, api, ca, cert, key)
         if reason or stale:
@@ -348,27 +346,20 @@ def _wrong_device(
 
 def _wrong_lease(
     subnet: SubnetEnv,
-    found: LeaseStates,
+    leases: Iterable[Lease],
     links: dict[str, Link],
     backend: Backend,
     device: str | None,
 ) -> str:
-    """Why the lease in etcd is not that of this flanneld; empty if it is, or if it is not known."""
+    """Why none of the host's leases is that of this flanneld; empty if one is."""
 
-    if found.status != "ok":
-        return ""
     cidr = IPNetwork(subnet.subnet).cidr
-    addresses = HostNetwork("", links).addresses
-    own = [
-        lease
-        for lease in found.leases
-        if lease.public_ip in addresses and IPNetwork(lease.subnet) == cidr
-    ]
-    if not own:
+    own = next((lease for lease in leases if IPNetwork(lease.subnet) == cidr), None)
+    if own is None:
         return f"etcd has no lease of {cidr} for this host"
-    if own[0].backend != backend:
-        return f"its lease is of {own[0].backend}"
-    if device and own[0].vtep_mac not in ("", links[device].mac):
+    if own.backend != backend:
+        return f"its lease is of {own.backend}"
+    if device and own.vtep_mac not in ("", links[device].mac):
         return f"its lease is of another device than {device}"
     return ""
 

@@ -8,7 +8,6 @@ import re
 import shlex
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from netaddr import AddrFormatError, IPAddress
 from pyinfra import logger
@@ -259,15 +258,16 @@ class _Names:
 
         if ctx_state.get().is_executing or discovering():
             return
+        log = ctx_host.get().log
         for number, address, name in self.others:
             line = f"{PATH}:{number} gives {name} the address {address}"
             if _is_loopback(address):
                 changes.show(f"{line}, as this host may call itself")
             elif not _counts(address):
-                _log(f"{line} too, which programs may try first", logger.warning)
+                log(f"{line} too, which programs may try first", logger.warning)
         if wanted and re.search(r"^#.*manage_etc_hosts.*\bTrue\b", self.found.text, re.M):
             fix = "set manage_etc_hosts: false in /etc/cloud/cloud.cfg.d/, and delete that comment"
-            _log(f"cloud-init makes {PATH} anew at boot, without our names: {fix}", logger.warning)
+            log(f"cloud-init makes {PATH} anew at boot, without our names: {fix}", logger.warning)
 
     def check(self) -> Script:
         """The script that resolves each name, and fails where one has another address."""
@@ -290,7 +290,8 @@ class _Names:
         named = {name for _, _, names in hosts_lines(self.before) for name in names}
         if {name.lower() for name in wanted} & named:
             return block + self.before + self.after
-        return _ended(self.before) + block + self.after
+        before = self.before
+        return before + ("" if before.endswith("\n") or not before else "\n") + block + self.after
 
 
 def _counts(address: str) -> bool:
@@ -301,11 +302,3 @@ def _counts(address: str) -> bool:
 
 def _is_loopback(address: str) -> bool:
     return address == "::1" or address.startswith("127.")
-
-
-def _log(text: str, level: Any) -> None:
-    ctx_host.get().log(text, level)
-
-
-def _ended(text: str) -> str:
-    return text if not text or text.endswith("\n") else text + "\n"

@@ -9,6 +9,7 @@ import json
 import shlex
 import tarfile
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,19 +92,20 @@ def images(files: Mapping[str, str | None], runtime: str = "docker") -> Generato
         ctx_host.get().noop(f"{len(files)} images are there")
 
 
+@dataclass(frozen=True)
 class Archive:
     """
     An image archive on this machine.
 
+    + path: of the archive
     + names: the names of its images
     + ids: those that the image may have on a host, depending on how the runtime stores it; empty
       if the archive does not tell
     """
 
-    def __init__(self, path: str, names: list[str], ids: set[str]) -> None:
-        self.path = path
-        self.names = names
-        self.ids = ids
+    path: str
+    names: list[str]
+    ids: set[str]
 
     def origin(self, name: str) -> str:
         """

@@ -17,8 +17,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
-from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
-from pyinfra_kube.operations.files import File
+from pyinfra_kube.operations.boot_units import plan_boot_unit
 
 # These restore or flush whole tables at boot, and must come before ours.
 _AFTER = ("iptables.service", "netfilter-persistent.service", "nftables.service")
@@ -73,7 +72,7 @@ def rules(
         adding = []
         removing = unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
 
-    unit = plan_unit(_unit(wishes, owner, present and persist, runtime), _description(owner))
+    unit = _unit(wishes, owner, present and persist, runtime) if owner else None
     yield from run_or_noop(
         join([live(adding, removing), unit]),
         f"iptables rules are {'as wanted' if present else 'absent'}",
@@ -275,16 +274,10 @@ def _ensure(wishes: Iterable[Wish]) -> list[str]:
     ] + [f"{rule.command('-C')} 2>/dev/null || {rule.command(action)}" for action, rule in wishes]
 
 
-def _description(owner: str | None) -> str:
-    return f"iptables rules of {owner}"
-
-
-def _unit(wishes: Sequence[Wish], owner: str | None, present: bool, runtime: str) -> list[File]:
-    if owner is None:
-        return []
-    return boot_unit(
+def _unit(wishes: Sequence[Wish], owner: str, present: bool, runtime: str) -> Script | None:
+    return plan_boot_unit(
         owner,
-        _description(owner),
+        f"iptables rules of {owner}",
         _ensure(wishes),
         before=[runtime_named(runtime).unit, "kubelet.service"],
         after=_AFTER,

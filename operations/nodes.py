@@ -144,10 +144,16 @@ def _set(wanted: NodeObject, found: Node | None, wait: int) -> list[str]:
     if found is None:
         if not (wanted.create or wanted.pod_cidr or wanted_labels):
             return []
-        lines = _create(wanted) if wanted.create else _await(wanted, wait)
+        if wanted.create:
+            lines.append(_create(wanted))
+        else:
+            changes.show(f"node {wanted.name}: set as soon as it has registered")
+            lines.append(shlex.join(["registered", wanted.name, str(wait)]))
         found = Node(wanted.name)
     if wanted.pod_cidr and found.pod_cidr != wanted.pod_cidr:
-        lines += _pod_cidr(wanted)
+        changes.show(f"node {wanted.name}: pod CIDR absent → {wanted.pod_cidr}")
+        patch = json.dumps({"spec": {"podCIDR": wanted.pod_cidr}})
+        lines.append(shlex.join(["kubectl_", "patch", "node", wanted.name, "--patch", patch]))
     labels = []
     for key, value in wanted_labels.items():
         has = found.labels.get(key)
@@ -160,7 +166,7 @@ def _set(wanted: NodeObject, found: Node | None, wait: int) -> list[str]:
     return lines
 
 
-def _create(wanted: NodeObject) -> list[str]:
+def _create(wanted: NodeObject) -> str:
     changes.show(f"node {wanted.name}: absent → present")
     # Releases before 1.3 require externalID; later ones ignore it.
     manifest = {
@@ -171,18 +177,7 @@ def _create(wanted: NodeObject) -> list[str]:
         "spec": {"externalID": wanted.name},
     }
     text, name = shlex.quote(json.dumps(manifest)), shlex.quote(wanted.name)
-    return [f"kubectl_ get node {name} >/dev/null 2>&1 || printf %s {text} | kubectl_ create -f -"]
-
-
-def _await(wanted: NodeObject, wait: int) -> list[str]:
-    changes.show(f"node {wanted.name}: set as soon as it has registered")
-    return [shlex.join(["registered", wanted.name, str(wait)])]
-
-
-def _pod_cidr(wanted: NodeObject) -> list[str]:
-    changes.show(f"node {wanted.name}: pod CIDR absent → {wanted.pod_cidr}")
-    patch = json.dumps({"spec": {"podCIDR": wanted.pod_cidr}})
-    return [shlex.join(["kubectl_", "patch", "node", wanted.name, "--patch", patch])]
+    return f"kubectl_ get node {name} >/dev/null 2>&1 || printf %s {text} | kubectl_ create -f -"
 
 
 def _or_absent(label: str | None) -> str:

@@ -105,8 +105,10 @@ def packages(
     files = _checked(packages, rpm_files)
     names = list(dict.fromkeys([*packages, *(file.name for file in files)]))
     states = read(Packages, names=names)
-    lacking = _lacking(packages, files, states)
-    wanted = _wanted(files, states)
+    # What no installed package provides, and no given file brings.
+    here = {*states.versions, *(file.name for file in files)}
+    lacking = [name for name in dict.fromkeys(packages) if name not in here]
+    wanted = [file for file in files if states.versions.get(file.name) != file.version]
     if not lacking and not wanted:
         ctx_host.get().noop(f"{len(names)} packages are installed")
         return
@@ -169,20 +171,6 @@ def _checked(packages: Sequence[str], rpm_files: Sequence[str]) -> list[_RpmFile
             raise OperationValueError(f"rpm_files: {source!r} does not exist on this machine")
         files.append(file)
     return files
-
-
-def _lacking(
-    packages: Sequence[str], files: Sequence[_RpmFile], states: PackageStates
-) -> list[str]:
-    """The names that no installed package and no given file provides."""
-
-    brought = {file.name for file in files}
-    wanted = dict.fromkeys(packages)
-    return [name for name in wanted if name not in states.versions and name not in brought]
-
-
-def _wanted(files: Sequence[_RpmFile], states: PackageStates) -> list[_RpmFile]:
-    return [file for file in files if states.versions.get(file.name) != file.version]
 
 
 def _check_manager(

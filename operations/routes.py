@@ -15,11 +15,10 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts import routes as facts
-from pyinfra_kube.operations.boot_units import boot_unit, plan_unit
+from pyinfra_kube.operations.boot_units import plan_boot_unit
 
 # The number in the kernel's "proto" field that marks our routes; no routing daemon uses it.
 PROTOCOL = 76
-_DESCRIPTION = "Routes to the pods of other hosts"
 
 
 @dataclass(frozen=True)
@@ -88,22 +87,17 @@ def routes(
     # A host without iproute2 gets it in the same run.
     found = read(facts.Routes) or []
     adding = [route for route in wanted if not any(_is(route, f, protocol) for f in found)]
-    lines = [
-        *_set(adding, found, protocol),
-        *_remove(wanted, adding, found, protocol),
-    ]
+    lines = _set(adding, found, protocol) + _remove(wanted, adding, found, protocol)
     live = Script("\n".join(lines), summary="set the routes to other hosts' pods")
-    persistent = boot_unit(
+    persistent = plan_boot_unit(
         unit,
-        _DESCRIPTION,
+        "Routes to the pods of other hosts",
         [_command("replace", route, protocol) for route in wanted],
         after=["network-online.target"],
         retry=True,
         present=bool(wanted) and persist,
     )
-    yield from run_or_noop(
-        join([live if lines else None, plan_unit(persistent, _DESCRIPTION)]), "routes are as wanted"
-    )
+    yield from run_or_noop(join([live if lines else None, persistent]), "routes are as wanted")
 
 
 def _is(wanted: Route, found: facts.Route, protocol: int) -> bool:
@@ -133,14 +127,13 @@ def _set(adding: Iterable[Route], found: Sequence[facts.Route], protocol: int) -
 
 
 def _remove(
-    wanted: Iterable[Route],
+    wanted: Sequence[Route],
     adding: Sequence[Route],
     found: Sequence[facts.Route],
     protocol: int,
 ) -> list[str]:
     """Delete routes with our number that are neither wanted nor just replaced."""
 
-    wanted = list(wanted)
     replaced = [next((f for f in found if _same_place(a, f)), None) for a in adding]
     stale = [
         f

@@ -59,16 +59,18 @@ def sysctls(
     states = read(Modules, modules=list(modules)) if modules and present else {}
 
     loading = _modules_to_load(states, values)
-    lines = [f"modprobe {shlex.quote(module)}" for module in loading]
-    lines += [
-        f"echo {shlex.quote(value)} > {shlex.quote(path(key))}"
-        for key, value in wanted.items()
-        if values.get(key) != value
-    ]
-    _show(loading, wanted, values)
+    setting = {key: value for key, value in wanted.items() if values.get(key) != value}
+    for module in loading:
+        changes.show(f"module {module}: absent → loaded")
+    for key, value in setting.items():
+        before = values.get(key)
+        changes.show(f"sysctl {key}: {'absent' if before is None else before} → {value}")
     _warn_of_overriding(wanted, file)
 
-    live = Script("\n".join(lines), summary=_summary(loading, wanted, values))
+    lines = [f"modprobe {shlex.quote(module)}" for module in loading]
+    lines += [f"echo {shlex.quote(v)} > {shlex.quote(path(k))}" for k, v in setting.items()]
+    parts = [*(f"load {m}" for m in loading), *(f"set {k} = {v}" for k, v in setting.items())]
+    live = Script("\n".join(lines), summary=", ".join(parts))
     yield from run_or_noop(
         join([live if lines else None, plan_files(_files(wanted, states, file, modules_file))]),
         "kernel settings are as wanted" if present else f"{file} is absent",
@@ -92,25 +94,6 @@ def _modules_to_load(states: Mapping[str, str], values: Mapping[str, str | None]
     if any(value is None for value in values.values()):
         lacking.append("unknown")
     return [module for module, state in states.items() if state in lacking]
-
-
-def _summary(
-    loading: Sequence[str], wanted: Mapping[str, str], values: Mapping[str, str | None]
-) -> str:
-    parts = [f"load {module}" for module in loading]
-    parts += [f"set {key} = {value}" for key, value in wanted.items() if values.get(key) != value]
-    return ", ".join(parts)
-
-
-def _show(
-    loading: Sequence[str], wanted: Mapping[str, str], values: Mapping[str, str | None]
-) -> None:
-    for module in loading:
-        changes.show(f"module {module}: absent → loaded")
-    for key, value in wanted.items():
-        before = values.get(key)
-        if before != value:
-            changes.show(f"sysctl {key}: {'absent' if before is None else before} → {value}")
 
 
 def _files(

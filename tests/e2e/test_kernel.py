@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pyinfra.api import FactBase
 
 from pyinfra_kube.engine.script import Script
-from pyinfra_kube.facts.bridge import Bridges, Links
+from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules
 from pyinfra_kube.facts.routes import Routes
@@ -142,13 +142,14 @@ def rules_of(kernel: Kernel, table: str) -> list[Rule]:
 def test_bridge(kernel: Kernel) -> None:
     wanted = {"bridge": "cbr0", "address": "10.10.1.1/24", "mtu": 1460}
     assert kernel.settle(bridge.bridge, **wanted)
-    found = kernel.fact(Bridges)["cbr0"]
+    found = kernel.fact(Links)["cbr0"]
+    assert found.kind == "bridge"
     assert (found.mtu, found.addresses, found.up) == (1460, ("10.10.1.1/24",), True)
 
     kernel.run("ip link add veth1 type veth peer name veth2 && ip link set veth1 mtu 1400 up")
     kernel.run("ip link set veth1 master cbr0")
     assert kernel.once(bridge.bridge, **wanted) == []
-    assert kernel.fact(Bridges)["cbr0"].members == ("veth1",)
+    assert kernel.fact(Links)["veth1"].master == "cbr0"
 
     for drift in (
         "ip link set cbr0 mtu 1500",
@@ -162,7 +163,7 @@ def test_bridge(kernel: Kernel) -> None:
     ):
         kernel.run(drift)
         assert len(kernel.settle(bridge.bridge, **wanted)) == 1, drift
-        assert kernel.fact(Bridges)["cbr0"].addresses == ("10.10.1.1/24",)
+        assert kernel.fact(Links)["cbr0"].addresses == ("10.10.1.1/24",)
 
     kernel.reboot()
     assert kernel.once(bridge.bridge, **wanted) == []

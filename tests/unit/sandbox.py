@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import mkdtemp
@@ -21,7 +22,7 @@ from typing import Any
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
-from pyinfra_kube.facts.bridge import Bridges, Links
+from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
@@ -166,9 +167,7 @@ class Sandbox:
         return folder
 
     def tool(self, name: str) -> Path:
-        if name in _SCRIPTS:
-            return self.folder / "scripts" / name
-        return Path(shutil.which(name) or f"/no/{name}").resolve()
+        return self.folder / "scripts" / name if name in _SCRIPTS else _tool(name)
 
     def words(self, subjects: Sequence[Subject]) -> list[str]:
         """Every word of the facts' commands that can be a tool. The host has apt, and no other."""
@@ -204,6 +203,11 @@ class Sandbox:
     def ask(self, subjects: Sequence[Subject], *path: Path) -> dict[str, Any]:
         trip = RoundTrip(subjects)
         return trip.process(self.shell(trip.command, *path))
+
+
+@cache
+def _tool(name: str) -> Path:
+    return Path(shutil.which(name) or f"/no/{name}").resolve()
 
 
 @contextmanager
@@ -254,7 +258,6 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
     manifests = str(Path(files["manifests/etcd.yaml"]).parent)
     return [
         Subject(Links),
-        Subject(Bridges),
         Subject(Routes),
         Subject(Certificates, {"paths": paths[:1]}),
         Subject(Checks, {"commands": {"yes": "true", "no": "false"}, "given": {"a": "echo a"}}),

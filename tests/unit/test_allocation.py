@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from netaddr import IPAddress, IPNetwork
 
@@ -414,7 +414,6 @@ def specs(draw: st.DrawFn) -> ClusterSpec:
         raise
 
 
-@settings(deadline=None, max_examples=50)
 @given(specs())
 def test_nothing_overlaps(spec: ClusterSpec) -> None:
     plan = make_plan(spec)
@@ -436,7 +435,6 @@ def test_nothing_overlaps(spec: ClusterSpec) -> None:
     assert plan.service_ip != plan.spec.cluster_dns
 
 
-@settings(deadline=None, max_examples=50)
 @given(specs())
 def test_bridges_and_numbers(spec: ClusterSpec) -> None:
     plan = make_plan(spec)
@@ -452,7 +450,6 @@ def test_bridges_and_numbers(spec: ClusterSpec) -> None:
     assert make_plan(spec) == plan
 
 
-@settings(deadline=None)
 @given(
     st.permutations([f"n{i}" for i in range(1, 9)]),
     st.lists(st.permutations([f"n{i}" for i in range(1, 9)]), min_size=1, max_size=3),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster.allocation import make_plan
@@ -526,7 +526,6 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
 
 
 @given(clusters(), st.sampled_from([None, True, False]))
-@settings(max_examples=60, deadline=None)
 def test_any_settings_give_flags_that_the_release_has(spec: ClusterSpec, swap: bool | None) -> None:
     release = Release.of(spec.kubernetes_version)
     plan = make_plan(spec)
@@ -545,7 +544,6 @@ def test_any_settings_give_flags_that_the_release_has(spec: ClusterSpec, swap: b
 
 
 @given(clusters())
-@settings(max_examples=30, deadline=None)
 def test_no_two_rows_of_one_flag_hold_at_once(spec: ClusterSpec) -> None:
     release = Release.of(spec.kubernetes_version)
     for host in spec.hosts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import itertools
 import json
 import multiprocessing
 import os
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pyinfra_kube.cluster import credential_set, credential_store, pki
 from pyinfra_kube.cluster.allocation import make_plan
@@ -29,25 +27,6 @@ from pyinfra_kube.cluster.identities import users
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
-
-
-# Making keys is most of the time that these tests would take.
-KEYS: list[str] = []
-NEXT_KEY = itertools.cycle(range(12))
-
-
-def quick_key() -> str:
-    number = next(NEXT_KEY)
-    if number >= len(KEYS):
-        KEYS.append(pki._key_text(rsa.generate_private_key(public_exponent=65537, key_size=1024)))
-    return KEYS[number]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_keys() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pki, "make_key", quick_key)
-        yield
 
 
 def held(credentials: Credentials, name: str) -> str:

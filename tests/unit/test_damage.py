@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from pyinfra.api import FactBase
@@ -23,7 +23,7 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.allocation import make_plan
 from pyinfra_kube.cluster.credential_store import CredentialStore
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.facts.bridge import Bridges, Links
+from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers, Keys
 from pyinfra_kube.facts.images import Images
@@ -32,7 +32,7 @@ from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.static_pods import StaticPods
 from tests.unit import harness
 from tests.unit.damage import damaged, retyped
-from tests.unit.test_credential_store import NOW, quick_key, spec_of
+from tests.unit.test_credential_store import NOW, spec_of
 
 _URL = "http://127.0.0.1:2379"
 _LABELS = {"io.kubernetes.pod.name": "etcd-m", "io.kubernetes.container.name": "etcd"}
@@ -88,8 +88,7 @@ def _base64(text: str) -> str:
 
 # A fact, what it is asked with, the JSON that it reads, how that is printed, and who gives it.
 CASES: dict[str, tuple[type[FactBase[Any]], Asked, Any, Printed, str]] = {
-    "links": (Links, {}, [_LO, _VXLAN, {}], lambda t: ["iproute2", *t.split("\n")], "ip"),
-    "bridges": (Bridges, {}, [_LO, _BRIDGE], lambda t: ["iproute2", *t.split("\n")], "ip"),
+    "links": (Links, {}, [_LO, _VXLAN, _BRIDGE, {}], lambda t: ["iproute2", *t.split("\n")], "ip"),
     "routes": (Routes, {}, [_ROUTE], lambda t: ['[{"ifname":"lo"}]', *t.split("\n")], "ip"),
     "nodes": (
         Nodes,
@@ -168,7 +167,6 @@ def test_what_is_whole_is_read(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_what_is_damaged_is_read_or_an_error(case: str, data: st.DataObject) -> None:
     text = json.dumps(CASES[case][2])
@@ -237,7 +235,6 @@ def test_certificates_are_read(bundle: str, change: Callable[[str], str]) -> Non
     assert len(_certificates(bundle)[_PATH]) == 2
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_damaged_certificates(bundle: str, data: st.DataObject) -> None:
     broken = data.draw(damaged(bundle))
@@ -249,13 +246,6 @@ def test_damaged_certificates(bundle: str, data: st.DataObject) -> None:
 
 
 # The folder on the control machine
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_keys() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pki, "make_key", quick_key)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +260,6 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_damaged_folder(
     stored: dict[str, str], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

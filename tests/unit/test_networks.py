@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPNetwork
 
@@ -17,7 +17,6 @@ from pyinfra_kube.cluster.networks import (
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 256), min_size=3, max_size=5),
     st.sampled_from(["", "/", "/0", "/16", "/24", "/32", "/33", "/255.255.0.0", "/16 "]),

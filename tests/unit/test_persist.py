@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api import OperationValueError
 
-from pyinfra_kube.operations.boot_units import boot_unit
+from pyinfra_kube.operations.boot_units import plan_boot_unit
 from pyinfra_kube.operations.routes import Route
+from tests.unit.harness import fake_host
 
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "n": "\n"}
 
@@ -31,12 +35,17 @@ def unquoted(word: str) -> str:
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1))
 def test_a_command_reaches_the_shell_as_it_is(command: str) -> None:
-    unit, link = boot_unit("kube-test", "A test", [command])
-    lines = str(unit.content).split("\n")
+    with fake_host({}):
+        script = plan_boot_unit("kube-test", "A test", [command])
+    assert script
+    content = re.search(r"put (\S+) .*<<'.'\n([^.]*)\n\.$", script.text, re.M)
+    assert content
+    lines = base64.b64decode(content[2]).decode().split("\n")
     prefix = "ExecStart=/bin/sh -c "
     words = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
     assert list(map(unquoted, words)) == [command]
-    assert link.target == unit.path
+    link = "/etc/systemd/system/multi-user.target.wants/kube-test.service"
+    assert f"point {link} {content[1]}\n" in script.text
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from pyinfra_kube.cluster import pki
 
+# OpenSSL refuses short ones.
+REAL_KEYS = True
+
 NAMES = ["192.0.2.10", "10.0.0.1", "kubernetes", "kubernetes.default.svc.cluster.local"]
 
 

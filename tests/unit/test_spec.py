@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster.errors import HIDDEN, InputError, Problem
@@ -543,7 +543,6 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=4), st.sampled_from(["m1", "n1"]))
 @example({"admission_control": "\r"}, "m1")
 def test_any_data_gives_a_spec_or_problems_and_nothing_else(
@@ -591,7 +590,6 @@ HOST_DATA = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["control_plane", "control_plane", "nodes", "minions", "etcd", "all", ""]),
