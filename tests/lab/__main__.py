@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.lab import kubernetes, state
+from tests.lab import go_build, kubernetes, state
 from tests.lab.families import FAMILIES
 from tests.lab.lab import HOSTS, Lab, down
 from tests.lab.machine import LabError, require_root
@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     command("down", "take the lab away", lambda _: down())
     command("status", "say what is up", _status)
     command("kubernetes", "make the Kubernetes to install, and say where it is", _kubernetes)
+    build = command("build", "build parts from Go modules, and say where they are", _build)
+    build.add_argument("parts", nargs="+", metavar="PART", choices=go_build.parts())
     reset = command("reset", "make hosts blank again", _reset)
     reset.add_argument("names", nargs="*")
     run = command("exec", "run a command in a host", _exec)
@@ -125,6 +127,11 @@ def _status(_: argparse.Namespace) -> None:
 def _kubernetes(_: argparse.Namespace) -> None:
     with state.held():
         print(kubernetes.release())
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    for part in arguments.parts:
+        print(go_build.built(part), flush=True)
 
 
 def _exec(arguments: argparse.Namespace) -> int:
