@@ -169,7 +169,7 @@ def test_reset_gives_a_blank_host(lab: Lab) -> None:
 
 
 def test_hosts_come_and_go(lab: Lab) -> None:
-    lab.add("kube-node-9", docker=True)
+    lab.add("kube-node-9", runtime="docker")
     assert _ssh(lab, "kube-node-9", "docker info -f '{{.Driver}}'").strip() == "overlay2"
     address = lab.hosts["kube-node-9"].ip
     lab.remove("kube-node-9")

@@ -63,12 +63,17 @@ enabled=0
 """
 
 
-def base(*, docker: bool) -> roots.Base:
-    """The base of Fedora-like hosts; made now if the cache has none of this recipe."""
+def base(*, runtime: str = "") -> roots.Base:
+    """The base of Fedora-like hosts; made now if the cache has none of this recipe.
+
+    + runtime: docker; empty for a host without any
+    """
+    if runtime not in ("", "docker"):
+        raise LabError(f"There are no Fedora-like hosts with {runtime}.")
     packages = repository()
     root = _root(packages)
     kind = "fedora"
-    if docker:
+    if runtime:
         kind, plain = "fedora-docker", root
         recipe = digest(plain.name, "docker")
         root = kept(f"root-{kind}", recipe, lambda it: _make_with_docker(it, plain, packages))
