@@ -124,7 +124,7 @@ def _make_repository(folder: Path, release: Path, flanneld: Path) -> None:
         run("dpkg-deb", "--extract", archive, debian)
     version = run(flanneld, "--version", check=False)
     match = re.search(r"\d+(\.\w+)+", version.stdout + version.stderr)
-    words = {
+    words: dict[str, str | Path] = {
         "lab_files": _RPMS / "root",
         "lab_release": release,
         "lab_version": (release / "version").read_text().strip().removeprefix("v"),
