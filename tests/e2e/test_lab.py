@@ -224,9 +224,16 @@ def test_reset_gives_a_blank_host(lab: Lab) -> None:
     assert _ssh(lab, NODE, "hostname").strip() == NODE
 
 
-def test_hosts_come_and_go(lab: Lab) -> None:
-    lab.add("kube-node-9", runtime="docker")
-    assert _ssh(lab, "kube-node-9", "docker info -f '{{.Driver}}'").strip() == "overlay2"
+@pytest.mark.parametrize(
+    ("runtime", "storage"),
+    [
+        ("docker", "docker info -f '{{.Driver}}' | grep overlay2"),
+        ("containerd", "ctr plugins list | grep 'overlayfs .* ok'"),
+    ],
+)
+def test_hosts_come_and_go(lab: Lab, runtime: str, storage: str) -> None:
+    lab.add("kube-node-9", runtime=runtime)
+    assert "overlay" in _ssh(lab, "kube-node-9", storage)
     address = lab.hosts["kube-node-9"].ip
     lab.remove("kube-node-9")
     assert "kube-node-9" not in lab.hosts
