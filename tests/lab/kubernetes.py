@@ -17,21 +17,17 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from pyinfra_kube.cluster import images
-from pyinfra_kube.cluster.releases import Release, covers, known_releases, minor_of
-from tests.lab import debian_source, go_build, official, roots
+from pyinfra_kube.cluster.releases import covers, minor_of
+from tests.lab import debian_source, go_build, official, release_images, roots
 from tests.lab.cache import digest, kept, write_sums
-from tests.lab.images import Image
 from tests.lab.machine import LabError, run, say
 from tests.lab.places import HERE
 
 DEFAULT = "1.20"
 """The release when none is chosen."""
-
-TEST_IMAGE = "lab/test:1"
 
 _VERSION, _SITE, _FOLDER = "KUBERNETES_VERSION", "RELEASES", "KUBERNETES_BIN"
 
@@ -39,15 +35,8 @@ _VERSION, _SITE, _FOLDER = "KUBERNETES_VERSION", "RELEASES", "KUBERNETES_BIN"
 _CRI = "1.24-"
 _PARTS = {"etcd": "", "containerd": "", "crictl": "", "coredns": "", "cni-plugins": "cni"}
 
-_CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-_ADDONS = {"coredns": "registry.k8s.io/coredns/coredns"}
-
-# What a sandbox's process does: nothing, until it is told to end.
-_PAUSE = (
-    "sh",
-    "-c",
-    "trap 'exit 0' INT TERM; while :; do /bin/busybox sleep 86400 & wait $!; done",
-)
+# What is said of a release here is said anew.
+_NOTES = ("SHA256SUMS", "version", "etcd_version")
 
 
 def release() -> Path:
@@ -56,7 +45,7 @@ def release() -> Path:
     files = [path for folder in chosen for path in sorted(folder.iterdir()) if path.is_file()]
     stamps = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
     version = _version(next(iter(chosen)))
-    code = [HERE / f"{name}.py" for name in ("kubernetes", "images")]
+    code = [HERE / f"{name}.py" for name in ("kubernetes", "release_images", "images")]
     recipe = digest(version, stamps, *code, roots.blank().name)
     kind = "release-{}.{}".format(*minor_of(version))
     return kept(kind, recipe, lambda folder: _complete(folder, chosen, version))
@@ -141,7 +130,7 @@ def _complete(folder: Path, chosen: Mapping[Path, str], version: str) -> None:
     for source, place in chosen.items():
         (folder / place).mkdir(exist_ok=True)
         for path in source.iterdir():
-            if path.is_file() and path.name not in ("SHA256SUMS", "version"):
+            if path.is_file() and path.name not in _NOTES:
                 _share(path, folder / place / path.name)
     hyperkube = folder / "hyperkube"
     if hyperkube.exists():
@@ -150,77 +139,9 @@ def _complete(folder: Path, chosen: Mapping[Path, str], version: str) -> None:
             if not (folder / name).exists():
                 _share(hyperkube, folder / name)
     say(f"writing the images of Kubernetes {version}")
-    for name, image in _images(folder, version):
-        archive = folder / f"{name}.tar"
-        if not archive.exists():
-            image.write(archive)
-            (folder / f"{name}.docker_tag").write_text(image.names[0].rpartition(":")[2] + "\n")
+    release_images.write(folder, version)
     (folder / "version").write_text(f"{version}\n")
     write_sums(folder)
-
-
-def _images(folder: Path, version: str) -> Iterator[tuple[str, Image]]:
-    chosen = _facts(version)
-    parts = folder / "parts"
-    for package in ("etcd-server", "etcd-client", "busybox"):
-        (archive,) = (roots.blank() / "apt").glob(f"{package}_*.deb")
-        run("dpkg-deb", "--extract", archive, parts)
-    busybox = _with_libraries({"/bin/busybox": parts / "bin/busybox"})
-    applets = run(parts / "bin/busybox", "--list").stdout.split()
-    shell = {f"/bin/{applet}": "busybox" for applet in applets if applet != "busybox"}
-    for name in (*_CONTROL_PLANE, "kube-proxy"):
-        if (folder / name).exists():
-            image = images.image(name, chosen)
-            files = {image.command[0]: folder / name}
-            yield name, Image([_tagged(image.name, f"v{version}")], files)
-    all_in_one = images.image(_CONTROL_PLANE[0], chosen, hyperkube=True)
-    if all_in_one.archive == "hyperkube" and (folder / "hyperkube").exists():
-        files = {"/hyperkube": folder / "hyperkube", **busybox}
-        yield "hyperkube", Image([all_in_one.name], files, shell)
-    programs = _etcd_programs(folder, parts)
-    etcd_version = run(programs["/usr/local/bin/etcd"], "--version").stdout.split()[2]
-    (folder / "etcd_version").write_text(f"{etcd_version}\n")
-    name = images.image("etcd", chosen, etcd_version=etcd_version).name
-    yield "etcd", Image([name], {**_with_libraries(programs), **busybox}, shell)
-    sandbox = images.image("pause", chosen).name
-    if (folder / "pause").exists():
-        pause = {"/pause": folder / "pause"}
-        yield "pause", Image([sandbox], pause, entrypoint=["/pause"])
-    else:
-        yield "pause", Image([sandbox], busybox, entrypoint=["/bin/busybox", *_PAUSE])
-    for name, repository in _ADDONS.items():
-        if (folder / name).exists():
-            tag = f"v{go_build.Part(name).version}"
-            files = {f"/{name}": folder / name}
-            yield name, Image([f"{repository}:{tag}"], files, entrypoint=[f"/{name}"])
-    yield "test", Image([TEST_IMAGE], busybox, shell, command=["/bin/sh"])
-    shutil.rmtree(parts)
-
-
-def _facts(version: str) -> Release:
-    """What the package knows of a release; of the newest one, where it knows none of this."""
-    newest = known_releases()[-1]
-    return Release.of(f"{newest}.0" if minor_of(version) > minor_of(newest) else version)
-
-
-def _tagged(image: str, tag: str) -> str:
-    return f"{image.rpartition(':')[0]}:{tag}"
-
-
-def _etcd_programs(folder: Path, parts: Path) -> dict[str, Path]:
-    """The etcd that the folder brings, or else the distribution's."""
-    source = folder if (folder / "etcd").exists() else parts / "usr/bin"
-    return {f"/usr/local/bin/{name}": source / name for name in ("etcd", "etcdctl")}
-
-
-def _with_libraries(programs: dict[str, Path]) -> dict[str, Path]:
-    """Programs and what they are linked with, from the server that the packages are meant for."""
-    root = roots.blank() / "root"
-    found = dict(programs)
-    for program in programs.values():
-        for place in re.findall(r"(/\S+) \(0x", run("ldd", program, check=False).stdout):
-            found[place] = root / place.lstrip("/")
-    return found
 
 
 def _version(folder: Path) -> str:

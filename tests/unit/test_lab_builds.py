@@ -11,7 +11,7 @@ import pytest
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.deploys.run.artifacts import Artifacts
-from tests.lab import cache, go_build, kubernetes
+from tests.lab import cache, debian_source, go_build, kubernetes, official
 from tests.lab.go_build import Part
 from tests.lab.machine import LabError
 
@@ -194,9 +194,9 @@ def test_a_version_that_cannot_be_built_is_refused_with_those_that_can() -> None
 def test_todays_releases_come_with_a_runtime_and_the_old_one_without(
     go: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(kubernetes.debian_source, "built", lambda: tmp_path)
+    monkeypatch.setattr(debian_source, "built", lambda: tmp_path)
     assert kubernetes.sources({"KUBERNETES_VERSION": "1.20"}) == {tmp_path: ""}
-    monkeypatch.setattr(kubernetes.official, "fetched", lambda site, version: Path(site, version))
+    monkeypatch.setattr(official, "fetched", lambda site, version: Path(site, version))
     for chosen, programs in {
         ("", "1.33"): "go-kubernetes-1.33",
         ("site", "1.36.6"): "1.36.6",
