@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.e2e.paths import each, eventually, ssh
 from tests.lab import Lab
-from tests.lab.kubernetes import TEST_IMAGE
 from tests.lab.machine import LabError
+from tests.lab.release_images import TEST_IMAGE
 
 PORT = 8080
 LABELS = {"app": "show"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.e2e.paths import each, eventually, execute, ssh
 from tests.lab import Lab
-from tests.lab.kubernetes import TEST_IMAGE
+from tests.lab.release_images import TEST_IMAGE
 
 PORT = 8080
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from tests.lab import Lab, LabError, down, held
+from tests.lab import Lab, LabError, down, go_build, held, official
 from tests.lab.places import CACHE, CONTROL_GROUP, DISKS, KNOWN_HOSTS, LINK, RUN
 
 PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
@@ -22,6 +27,30 @@ PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
 pytestmark = pytest.mark.lab
 
 CONTROL_PLANE, NODE = "kube-master", "kube-node-1"
+
+CNI = "/opt/cni/bin"
+CONTAINERD_FILES = {
+    "/etc/containerd/config.toml": """\
+version = 3
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = 'k8s.gcr.io/pause:3.2'
+""",
+    "/etc/crictl.yaml": "runtime-endpoint: unix:///run/containerd/containerd.sock\n",
+    "/etc/cni/net.d/10-pods.conflist": """\
+{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+  {"type": "bridge", "bridge": "cbr0", "isDefaultGateway": true, "ipMasq": true,
+   "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.20.0.0/24"}]]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+""",
+    "/root/pod.json": """\
+{"metadata": {"name": "try", "namespace": "default", "uid": "1"}, "log_directory": "/tmp",
+ "linux": {"cgroup_parent": "/kubepods/pod1"}}
+""",
+    "/root/container.json": """\
+{"metadata": {"name": "try"}, "image": {"image": "docker.io/lab/test:1"},
+ "command": ["sleep", "600"], "log_path": "try.log"}
+""",
+}
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +133,35 @@ def test_docker_installs_and_runs(lab: Lab) -> None:
     assert lab.exec(NODE, "docker images -q lab/test:1").stdout != ""
 
 
+# It builds containerd, which takes minutes where that was never done.
+@pytest.mark.slow
+def test_containerd_of_today_runs_pods(lab: Lab) -> None:
+    """What the lab builds works on its hosts: containerd with runc, CNI plugins and crictl."""
+    assert lab.kubernetes
+    host = "kube-node-8"
+    lab.add(host)
+    programs = {"containerd": "/usr/local/bin", "crictl": "/usr/local/bin", "cni-plugins": CNI}
+    for part, place in programs.items():
+        packed = subprocess.run(["tar", "-C", go_build.built(part), "-c", "."], capture_output=True)
+        _ssh(lab, host, f"mkdir -p {place} && tar -C {place} -x", stdin=packed.stdout)
+    _ssh(lab, host, "apt-get install -y runc && mkdir -p /etc/containerd /etc/cni/net.d")
+    for path, text in CONTAINERD_FILES.items():
+        _ssh(lab, host, f"cat >{path}", stdin=text.encode())
+    _ssh(lab, host, "systemd-run --unit=containerd --property=Delegate=yes containerd")
+    _eventually(lambda: lab.exec(host, "ctr version").returncode == 0)
+    for image in ("pause", "test"):
+        archive = (lab.kubernetes / f"{image}.tar").read_bytes()
+        _ssh(lab, host, "ctr --namespace=k8s.io images import -", stdin=archive)
+    started = _ssh(lab, host, "crictl run --no-pull /root/container.json /root/pod.json").strip()
+    ask = f"crictl exec {started} wget -qO- {lab.network.outside_address}"
+    assert lab.exec(host, ask).stdout.strip() == lab.hosts[host].ip
+    groups = "find /sys/fs/cgroup -path '*/kubepods/*' -name cgroup.procs | wc -l"
+    assert lab.exec(host, groups).stdout.strip() != "0"
+    lab.reboot(host)
+    assert lab.exec(host, groups).stdout.strip() == "0"
+    lab.remove(host)
+
+
 def test_reboot_keeps_the_disk_and_the_address_and_nothing_else(lab: Lab) -> None:
     lab.exec(NODE, "echo kept >/root/file; touch /run/gone; ip link add br0 type bridge")
     lab.exec(NODE, "iptables -A FORWARD -s 10.9.9.9 -j DROP; sysctl -w kernel.panic=78")
@@ -168,9 +226,16 @@ def test_reset_gives_a_blank_host(lab: Lab) -> None:
     assert _ssh(lab, NODE, "hostname").strip() == NODE
 
 
-def test_hosts_come_and_go(lab: Lab) -> None:
-    lab.add("kube-node-9", docker=True)
-    assert _ssh(lab, "kube-node-9", "docker info -f '{{.Driver}}'").strip() == "overlay2"
+@pytest.mark.parametrize(
+    ("runtime", "storage"),
+    [
+        ("docker", "docker info -f '{{.Driver}}' | grep overlay2"),
+        ("containerd", "ctr plugins list | grep 'overlayfs .* ok'"),
+    ],
+)
+def test_hosts_come_and_go(lab: Lab, runtime: str, storage: str) -> None:
+    lab.add("kube-node-9", runtime=runtime)
+    assert "overlay" in _ssh(lab, "kube-node-9", storage)
     address = lab.hosts["kube-node-9"].ip
     lab.remove("kube-node-9")
     assert "kube-node-9" not in lab.hosts
@@ -219,36 +284,50 @@ def test_a_second_run_is_refused_with_a_reason(lab: Lab) -> None:
 def test_other_binaries(
     tmp_path: Path, programs: list[str], version: str, images: dict[str, str], packed: bool
 ) -> None:
-    cache, folder = tmp_path / "cache", tmp_path / "kubernetes/server/bin"
-    folder.mkdir(parents=True)
-    cache.mkdir()
-    for made in CACHE.glob("root-debian.*/"):
-        (cache / made.name).symlink_to(made)
-    for program in programs:
-        (folder / program).write_text(f"#!/bin/sh\necho Kubernetes v{version}\n")
-        (folder / program).chmod(0o755)
+    folder = tmp_path / "kubernetes/server/bin"
+    _stand_ins(folder, programs, version)
     with tarfile.open(tmp_path / "release.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "kubernetes", "kubernetes")
     choice = f"file://{tmp_path}/release.tar.gz" if packed else str(folder)
-    names = {"PYINFRA_KUBE_LAB": "other", "PYINFRA_KUBE_LAB_CACHE": str(cache)}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.lab", "kubernetes"],
-        capture_output=True,
-        text=True,
-        cwd=_repository(),
-        env={**os.environ, **names, "KUBERNETES_BIN": choice},
-    )
+    done = _make_release(tmp_path / "cache", KUBERNETES_BIN=choice)
     assert done.returncode == 0, done.stderr
-    release = Path(done.stdout.strip())
-    assert (release / "version").read_text().strip() == version
-    sums = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=release)
-    assert sums.returncode == 0
-    for name, tag in images.items():
-        with tarfile.open(release / f"{name}.tar") as tar:
-            manifest = tar.extractfile("manifest.json")
-            assert manifest
-            assert json.load(manifest)[0]["RepoTags"] == [tag]
-        assert (release / f"{name}.docker_tag").read_text().strip() == tag.rpartition(":")[2]
+    _check_release(Path(done.stdout.strip()), version, images)
+
+
+def test_binaries_of_a_releases_own_site(tmp_path: Path) -> None:
+    version = "1.23.17"
+    folder = tmp_path / f"site/v{version}/bin/linux/amd64"
+    _stand_ins(folder, official.PROGRAMS, version)
+    for program in official.PROGRAMS:
+        digest = hashlib.sha256((folder / program).read_bytes()).hexdigest()
+        (folder / f"{program}.sha256").write_text(digest)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        site = f"http://127.0.0.1:{server.server_port}/"
+
+        def make(version: str) -> subprocess.CompletedProcess[str]:
+            chosen = {"RELEASES": site, "KUBERNETES_VERSION": version}
+            return _make_release(tmp_path / "cache", **chosen)
+
+        missing = make("1.23.18")
+        assert missing.returncode == 1
+        assert f"lab: Kubernetes 1.23.18 cannot be had from {site}" in missing.stderr
+        assert "404" in missing.stderr
+        done = make(version)
+        assert done.returncode == 0, done.stderr
+        images = {
+            "kube-proxy": f"k8s.gcr.io/kube-proxy:v{version}",
+            "pause": "k8s.gcr.io/pause:3.6",
+        }
+        _check_release(Path(done.stdout.strip()), version, images)
+
+        shutil.rmtree(tmp_path / "cache")
+        (folder / "kubelet").write_text("#!/bin/sh\necho another\n")
+        wrong = make(version)
+        assert wrong.returncode == 1
+        assert "its digest is not" in wrong.stderr
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -283,6 +362,43 @@ def test_inventory_refuses_to_load_while_the_lab_is_down() -> None:
     assert done.returncode != 0
     assert "The lab is down. Bring it up: make lab-up" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _stand_ins(folder: Path, programs: Sequence[str], version: str) -> None:
+    """Programs that only say which Kubernetes they are."""
+    folder.mkdir(parents=True)
+    for program in programs:
+        (folder / program).write_text(f"#!/bin/sh\necho Kubernetes v{version}\n")
+        (folder / program).chmod(0o755)
+
+
+def _make_release(cache: Path, **choice: str) -> subprocess.CompletedProcess[str]:
+    """Have the chosen release made in a cache of its own, on the roots that there are."""
+    cache.mkdir(exist_ok=True)
+    for made in CACHE.glob("root-debian.*/"):
+        if not (cache / made.name).exists():
+            (cache / made.name).symlink_to(made)
+    names = {"PYINFRA_KUBE_LAB": "other", "PYINFRA_KUBE_LAB_CACHE": str(cache)}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.lab", "kubernetes"],
+        capture_output=True,
+        text=True,
+        cwd=_repository(),
+        env={**os.environ, **names, **choice},
+    )
+
+
+def _check_release(release: Path, version: str, images: dict[str, str]) -> None:
+    """Check what a release's folder holds: the version, the digests, and images by their names."""
+    assert (release / "version").read_text().strip() == version
+    sums = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=release)
+    assert sums.returncode == 0
+    for name, tag in images.items():
+        with tarfile.open(release / f"{name}.tar") as tar:
+            manifest = tar.extractfile("manifest.json")
+            assert manifest
+            assert json.load(manifest)[0]["RepoTags"] == [tag]
+        assert (release / f"{name}.docker_tag").read_text().strip() == tag.rpartition(":")[2]
 
 
 def _boot(lab: Lab) -> str:

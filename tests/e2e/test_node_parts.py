@@ -107,7 +107,7 @@ def _report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with held():
-        yield Lab.up([HOST], docker=True)
+        yield Lab.up([HOST], runtime="docker")
         down()
 
 

@@ -2,10 +2,10 @@
 
 from tests.lab import Lab, held
 
-with held():                     # nobody else changes the lab meanwhile
-    lab = Lab.up(docker=True)    # or Lab.load(), when it is up
+with held():                        # nobody else changes the lab meanwhile
+    lab = Lab.up(runtime="docker")  # or Lab.load(), when it is up
     lab.exec("kube-node-1", "docker ps").stdout
-    lab.reset(["kube-node-1"])   # blank again
+    lab.reset(["kube-node-1"])      # blank again
 """
 
 from __future__ import annotations

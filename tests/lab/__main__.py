@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from tests.lab import kubernetes, state
+from tests.lab import go_build, kubernetes, state
 from tests.lab.families import FAMILIES
 from tests.lab.lab import HOSTS, Lab, down
 from tests.lab.machine import LabError, require_root
 from tests.lab.places import KNOWN_HOSTS
+from tests.lab.roots import RUNTIMES
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def kind_of_host(added: argparse.ArgumentParser) -> None:
         added.add_argument("--family", choices=FAMILIES, default="debian")
-        added.add_argument("--docker", action="store_true", help="with docker installed")
+        added.add_argument("--runtime", choices=RUNTIMES, default="", help="installed already")
 
     up = command("up", "bring the lab up", _up)
     up.add_argument("names", nargs="*", default=HOSTS)
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     command("down", "take the lab away", lambda _: down())
     command("status", "say what is up", _status)
     command("kubernetes", "make the Kubernetes to install, and say where it is", _kubernetes)
+    build = command("build", "build parts from Go modules, and say where they are", _build)
+    build.add_argument("parts", nargs="+", metavar="PART", choices=go_build.parts())
     reset = command("reset", "make hosts blank again", _reset)
     reset.add_argument("names", nargs="*")
     run = command("exec", "run a command in a host", _exec)
@@ -81,7 +84,7 @@ def _up(arguments: argparse.Namespace) -> None:
         Lab.up(
             arguments.names,
             family=arguments.family,
-            docker=arguments.docker,
+            runtime=arguments.runtime,
             with_kubernetes=not arguments.hosts_only,
         )
     _status(arguments)
@@ -92,8 +95,8 @@ def _is_up(arguments: argparse.Namespace) -> bool:
     found = state.load()
     if not found:
         return False
-    there = {(host.name, host.family, host.docker) for host in found.hosts.values()}
-    asked = {(name, arguments.family, arguments.docker) for name in arguments.names}
+    there = {(host.name, host.family, host.runtime) for host in found.hosts.values()}
+    asked = {(name, arguments.family, arguments.runtime) for name in arguments.names}
     release = None if arguments.hosts_only else str(kubernetes.release())
     return (there, found.kubernetes) == (asked, release)
 
@@ -103,15 +106,15 @@ def _reset(arguments: argparse.Namespace) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    Lab.load().add(*arguments.names, family=arguments.family, docker=arguments.docker)
+    Lab.load().add(*arguments.names, family=arguments.family, runtime=arguments.runtime)
 
 
 def _status(_: argparse.Namespace) -> None:
     lab = Lab.load()
     for name, record in lab.hosts.items():
         state = "on" if lab.host(name).processes() else "off"
-        docker = "with docker" if record.docker else ""
-        print(f"{name:<16} {record.ip:<16} {state:<4} {record.family} {docker}".rstrip())
+        runtime = f"with {record.runtime}" if record.runtime else ""
+        print(f"{name:<16} {record.ip:<16} {state:<4} {record.family} {runtime}".rstrip())
     print(f"Outside of the cluster: http://{lab.network.outside_address}/")
     if lab.kubernetes:
         version = (lab.kubernetes / "version").read_text().strip()
@@ -125,6 +128,11 @@ def _status(_: argparse.Namespace) -> None:
 def _kubernetes(_: argparse.Namespace) -> None:
     with state.held():
         print(kubernetes.release())
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    for part in arguments.parts:
+        print(go_build.built(part), flush=True)
 
 
 def _exec(arguments: argparse.Namespace) -> int:

@@ -73,3 +73,10 @@ def sha256(path: Path) -> str:
         while block := content.read(1 << 20):
             summary.update(block)
     return summary.hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write the digest of every file below a folder into its `SHA256SUMS`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = [f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files]
+    (folder / "SHA256SUMS").write_text("".join(sums))

@@ -9,8 +9,8 @@ _BASES = {"debian": roots.base, "fedora": fedora.base}
 FAMILIES = tuple(_BASES)
 
 
-def base(family: str, *, docker: bool) -> roots.Base:
+def base(family: str, *, runtime: str = "") -> roots.Base:
     """The base of a kind of host; made now if the cache has none of this recipe."""
     if family not in _BASES:
         raise LabError(f"No such family of hosts: {family}. There are: {', '.join(FAMILIES)}.")
-    return _BASES[family](docker=docker)
+    return _BASES[family](runtime=runtime)

@@ -63,12 +63,17 @@ enabled=0
 """
 
 
-def base(*, docker: bool) -> roots.Base:
-    """The base of Fedora-like hosts; made now if the cache has none of this recipe."""
+def base(*, runtime: str = "") -> roots.Base:
+    """The base of Fedora-like hosts; made now if the cache has none of this recipe.
+
+    + runtime: docker; empty for a host without any
+    """
+    if runtime not in ("", "docker"):
+        raise LabError(f"There are no Fedora-like hosts with {runtime}.")
     packages = repository()
     root = _root(packages)
     kind = "fedora"
-    if docker:
+    if runtime:
         kind, plain = "fedora-docker", root
         recipe = digest(plain.name, "docker")
         root = kept(f"root-{kind}", recipe, lambda it: _make_with_docker(it, plain, packages))
@@ -119,7 +124,7 @@ def _make_repository(folder: Path, release: Path, flanneld: Path) -> None:
         run("dpkg-deb", "--extract", archive, debian)
     version = run(flanneld, "--version", check=False)
     match = re.search(r"\d+(\.\w+)+", version.stdout + version.stderr)
-    words = {
+    words: dict[str, str | Path] = {
         "lab_files": _RPMS / "root",
         "lab_release": release,
         "lab_version": (release / "version").read_text().strip().removeprefix("v"),

@@ -1,8 +1,12 @@
 """The Kubernetes that the lab's clusters are built from, laid out as a release's server/bin.
 
-By default it is the distribution's own source, built once; KUBERNETES_BIN names other binaries:
-a folder, or the address of a release's archive. What a release does not bring is added: images
-of its binaries under the names that it expects, etcd's, the pod sandbox's, and one to test with.
+KUBERNETES_VERSION chooses a release that can be built here: 1.20 from the distribution's source,
+the ones since from Go modules. RELEASES names a site that has the programs of any release, such as
+https://dl.k8s.io. KUBERNETES_BIN names other binaries: a folder, or the address of an archive.
+
+What a release does not bring is added: images of its programs under the names that it expects,
+etcd's, the pod sandbox's, and one to test with. Releases that need a CRI runtime get one, with all
+that belongs to it; CNI plugins are in `cni`.
 """
 
 from __future__ import annotations
@@ -13,98 +17,90 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
-from pyinfra_kube.cluster import images
-from pyinfra_kube.cluster.releases import Release
-from tests.lab import roots
-from tests.lab.cache import digest, kept, sha256
-from tests.lab.images import Image
-from tests.lab.machine import LabError, require_tools, run, run_logged, say
-from tests.lab.places import HERE, LOGS
+from pyinfra_kube.cluster.releases import covers, minor_of
+from tests.lab import debian_source, go_build, official, release_images, roots
+from tests.lab.cache import digest, kept, write_sums
+from tests.lab.machine import LabError, run, say
+from tests.lab.places import HERE
 
-TEST_IMAGE = "lab/test:1"
+DEFAULT = "1.20"
+"""The release when none is chosen."""
 
-_CHOICE = "KUBERNETES_BIN"
-_CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_VERSION, _SITE, _FOLDER = "KUBERNETES_VERSION", "RELEASES", "KUBERNETES_BIN"
 
-_BUILD_TOOLS = {
-    "/usr/include/stdio.h": "libc6-dev",
-    "dpkg-source": "dpkg-dev",
-    "gcc": "gcc",
-    "go": "golang-go",
-    "jq": "jq",
-    "make": "make",
-    "rsync": "rsync",
-}
+# Since when Kubernetes can be had as Go modules, a container runtime has to be brought too.
+_CRI = "1.24-"
+_PARTS = {"etcd": "", "containerd": "", "crictl": "", "coredns": "", "cni-plugins": "cni"}
 
-# What a sandbox's process does: nothing, until it is told to end.
-_PAUSE = (
-    "sh",
-    "-c",
-    "trap 'exit 0' INT TERM; while :; do /bin/busybox sleep 86400 & wait $!; done",
-)
-
-# The source of one fixed Debian release, whatever the machine itself takes its packages from.
-_SOURCES = "deb-src [signed-by={key}] {mirror} bookworm main\n"
-_KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_APT = """\
-Dir::Etc::SourceList "{folder}/sources.list";
-Dir::Etc::SourceParts "-";
-Dir::State::Lists "{folder}/lists";
-Dir::Cache "{folder}/cache";
-APT::Sandbox::User "root";
-"""
+# What is said of a release here is said anew.
+_NOTES = ("SHA256SUMS", "version", "etcd_version")
 
 
 def release() -> Path:
     """The folder of the chosen release, complete; made now if the cache has none."""
-    binaries = _binaries(os.environ.get(_CHOICE, ""))
-    files = sorted(path for path in binaries.iterdir() if path.is_file())
+    chosen = sources(os.environ)
+    files = [path for folder in chosen for path in sorted(folder.iterdir()) if path.is_file()]
     stamps = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-    recipe = digest(stamps, HERE / "kubernetes.py", HERE / "images.py", roots.blank().name)
-    return kept("release", recipe, lambda folder: _complete(folder, binaries))
+    version = _version(next(iter(chosen)))
+    code = [HERE / f"{name}.py" for name in ("kubernetes", "release_images", "images")]
+    recipe = digest(version, stamps, *code, roots.blank().name)
+    kind = "release-{}.{}".format(*minor_of(version))
+    return kept(kind, recipe, lambda folder: _complete(folder, chosen, version))
 
 
-def _binaries(choice: str) -> Path:
-    if not choice:
-        script = HERE / "build/kubernetes.sh"
-        return kept("kubernetes-built", digest(script), _build)
-    if "://" in choice:
-        return kept("kubernetes-fetched", digest(choice), lambda folder: _fetch(folder, choice))
-    folder = Path(choice).resolve()
+def sources(environment: Mapping[str, str]) -> dict[Path, str]:
+    """The folders that the chosen release is put together from, and their places in it.
+
+    + environment: with the choice
+    """
+    if binaries := environment.get(_FOLDER):
+        return {_other_binaries(binaries): ""}
+    site = environment.get(_SITE)
+    version = choice(environment.get(_VERSION, ""), any_patch=bool(site))
+    if site:
+        programs = official.fetched(site, version)
+    elif version == debian_source.VERSION:
+        programs = debian_source.built()
+    else:
+        programs = go_build.built(f"kubernetes/{version.rpartition('.')[0]}")
+    parts = _PARTS if covers(_CRI, minor_of(version)) else {}
+    return {programs: "", **{go_build.built(part): place for part, place in parts.items()}}
+
+
+def choice(asked: str, *, any_patch: bool = False) -> str:
+    """The version that is asked for, whole.
+
+    + asked: such as `1.33` or `1.33.13`; empty for the default
+    + any_patch: take versions too that cannot be built here
+    """
+    versions = versions_to_build()
+    for version in versions:
+        if (asked or DEFAULT) in (version, version.rpartition(".")[0]):
+            return version
+    if any_patch and re.fullmatch(r"\d+\.\d+\.\d+\S*", asked):
+        return asked
+    raise LabError(
+        f"{_VERSION}={asked} cannot be built here. There are: {', '.join(versions)}. "
+        f"{_SITE}=https://dl.k8s.io takes any release, by its whole number."
+    )
+
+
+def versions_to_build() -> list[str]:
+    """Every version that can be built here, oldest first."""
+    paths = [path for path in go_build.parts() if path.startswith("kubernetes/")]
+    return [debian_source.VERSION, *(go_build.Part(path).version for path in paths)]
+
+
+def _other_binaries(binaries: str) -> Path:
+    if "://" in binaries:
+        return kept("kubernetes-fetched", digest(binaries), lambda it: _fetch(it, binaries))
+    folder = Path(binaries).resolve()
     if not folder.is_dir():
-        raise LabError(f"{_CHOICE}={choice} is neither a folder nor an address.")
+        raise LabError(f"{_FOLDER}={binaries} is neither a folder nor an address.")
     return folder
-
-
-def _build(folder: Path) -> None:
-    """Build the distribution's source package; the network is used to fetch it only."""
-    require_tools(_BUILD_TOOLS)
-    work = folder / "work"
-    for place in ("lists/partial", "cache/archives/partial"):
-        (work / "apt" / place).mkdir(parents=True)
-    (work / "apt/sources.list").write_text(_SOURCES.format(key=_KEY, mirror=roots.MIRROR))
-    (work / "apt/apt.conf").write_text(_APT.format(folder=work / "apt"))
-    environment = {"APT_CONFIG": str(work / "apt/apt.conf"), "LC_ALL": "C.UTF-8"}
-    say("fetching the source package of kubernetes")
-    run("apt-get", "update", environment=environment)
-    run("apt-get", "source", "--download-only", "kubernetes", folder=work, environment=environment)
-    (description,) = work.glob("kubernetes_*.dsc")
-    version = _version_of_package(description.name)
-    run("dpkg-source", "--extract", description, work / "source")
-    log = LOGS / "kubernetes.log"
-    say(f"building Kubernetes {version}, once: some 8 minutes on 2 cores (log: {log})")
-    build = HERE / "build/kubernetes.sh"
-    run_logged("nice", build, work / "source", f"v{version}", folder, log=log)
-    shutil.rmtree(work)
-
-
-def _version_of_package(name: str) -> str:
-    """`kubernetes_1.20.5+really1.20.2-1.1.dsc` is 1.20.2."""
-    version = name.split("_")[1].split("-")[0]
-    return version.rpartition("+really")[2]
 
 
 def _fetch(folder: Path, address: str) -> None:
@@ -117,7 +113,7 @@ def _fetch(folder: Path, address: str) -> None:
         with urllib.request.urlopen(address) as answer, archive.open("wb") as output:
             shutil.copyfileobj(answer, output, 1 << 20)
     except urllib.error.URLError as error:
-        raise LabError(f"{_CHOICE}: {address} cannot be fetched: {error.reason}") from error
+        raise LabError(f"{_FOLDER}: {address} cannot be fetched: {error.reason}") from error
     with tarfile.open(archive) as tar:
         for member in tar:
             place = Path(member.name)
@@ -129,75 +125,23 @@ def _fetch(folder: Path, address: str) -> None:
     archive.unlink()
 
 
-def _complete(folder: Path, binaries: Path) -> None:
+def _complete(folder: Path, chosen: Mapping[Path, str], version: str) -> None:
     """Lay a release out: what it brings, and what it lacks."""
-    for path in binaries.iterdir():
-        if path.is_file():
-            _share(path, folder / path.name)
+    for source, place in chosen.items():
+        (folder / place).mkdir(exist_ok=True)
+        for path in source.iterdir():
+            if path.is_file() and path.name not in _NOTES:
+                _share(path, folder / place / path.name)
     hyperkube = folder / "hyperkube"
     if hyperkube.exists():
         # It acts as what it is called, where it has a part of that name.
         for name in ("kubelet", "kubectl"):
             if not (folder / name).exists():
                 _share(hyperkube, folder / name)
-    version = _version(folder)
-    chosen = Release.of(version)
     say(f"writing the images of Kubernetes {version}")
-    for name, image in _images(folder, chosen):
-        archive = folder / f"{name}.tar"
-        if not archive.exists():
-            image.write(archive)
-            (folder / f"{name}.docker_tag").write_text(image.names[0].rpartition(":")[2] + "\n")
+    release_images.write(folder, version)
     (folder / "version").write_text(f"{version}\n")
-    sums = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.is_file()]
-    (folder / "SHA256SUMS").write_text("".join(sums))
-
-
-def _images(folder: Path, chosen: Release) -> Iterator[tuple[str, Image]]:
-    parts = folder / "parts"
-    for package in ("etcd-server", "etcd-client", "busybox"):
-        (archive,) = (roots.blank() / "apt").glob(f"{package}_*.deb")
-        run("dpkg-deb", "--extract", archive, parts)
-    busybox = _with_libraries({"/bin/busybox": parts / "bin/busybox"})
-    applets = run(parts / "bin/busybox", "--list").stdout.split()
-    shell = {f"/bin/{applet}": "busybox" for applet in applets if applet != "busybox"}
-    for name in (*_CONTROL_PLANE, "kube-proxy"):
-        if (folder / name).exists():
-            image = images.image(name, chosen)
-            yield name, Image([image.name], {image.command[0]: folder / name})
-    all_in_one = images.image(_CONTROL_PLANE[0], chosen, hyperkube=True)
-    if all_in_one.archive == "hyperkube" and (folder / "hyperkube").exists():
-        files = {"/hyperkube": folder / "hyperkube", **busybox}
-        yield "hyperkube", Image([all_in_one.name], files, shell)
-    programs = _etcd_programs(folder, parts)
-    etcd_version = run(programs["/usr/local/bin/etcd"], "--version").stdout.split()[2]
-    (folder / "etcd_version").write_text(f"{etcd_version}\n")
-    name = images.image("etcd", chosen, etcd_version=etcd_version).name
-    yield "etcd", Image([name], {**_with_libraries(programs), **busybox}, shell)
-    sandbox = images.image("pause", chosen).name
-    if (folder / "pause").exists():
-        pause = {"/pause": folder / "pause"}
-        yield "pause", Image([sandbox], pause, entrypoint=["/pause"])
-    else:
-        yield "pause", Image([sandbox], busybox, entrypoint=["/bin/busybox", *_PAUSE])
-    yield "test", Image([TEST_IMAGE], busybox, shell, command=["/bin/sh"])
-    shutil.rmtree(parts)
-
-
-def _etcd_programs(folder: Path, parts: Path) -> dict[str, Path]:
-    """The etcd that the folder brings, or else the distribution's."""
-    source = folder if (folder / "etcd").exists() else parts / "usr/bin"
-    return {f"/usr/local/bin/{name}": source / name for name in ("etcd", "etcdctl")}
-
-
-def _with_libraries(programs: dict[str, Path]) -> dict[str, Path]:
-    """Programs and what they are linked with, from the server that the packages are meant for."""
-    root = roots.blank() / "root"
-    found = dict(programs)
-    for program in programs.values():
-        for place in re.findall(r"(/\S+) \(0x", run("ldd", program, check=False).stdout):
-            found[place] = root / place.lstrip("/")
-    return found
+    write_sums(folder)
 
 
 def _version(folder: Path) -> str:
@@ -209,7 +153,7 @@ def _version(folder: Path) -> str:
             found = re.search(r"Kubernetes v(\d+\.\d+\.\d+\S*)", said.stdout + said.stderr)
             if found:
                 return found[1]
-    raise LabError(f"{_CHOICE}: no binary there says which Kubernetes it is (kubelet, hyperkube).")
+    raise LabError(f"{_FOLDER}: no binary there says which Kubernetes it is (kubelet, hyperkube).")
 
 
 def _share(source: Path, place: Path) -> None:

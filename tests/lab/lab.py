@@ -45,7 +45,7 @@ class Lab:
         names: Iterable[str] = HOSTS,
         *,
         family: str = "debian",
-        docker: bool = False,
+        runtime: str = "",
         with_kubernetes: bool = True,
     ) -> Lab:
         """Make hosts, ready to be used."""
@@ -68,7 +68,7 @@ class Lab:
             with _down_if_it_fails():
                 lab._open()
                 if names:
-                    lab.add(*names, family=family, docker=docker)
+                    lab.add(*names, family=family, runtime=runtime)
             return lab
 
     @classmethod
@@ -105,17 +105,17 @@ class Lab:
             raise LabError(f"No such host: {name}. There are: {', '.join(self._state.hosts)}.")
         return Host(record, self._state.network)
 
-    def add(self, *names: str, family: str = "debian", docker: bool = False) -> None:
+    def add(self, *names: str, family: str = "debian", runtime: str = "") -> None:
         """Further hosts, blank and ready."""
         with state.held():
-            base = families.base(family, docker=docker)
+            base = families.base(family, runtime=runtime)
             say(f"starting {len(names)} hosts" if len(names) > 1 else f"starting {names[0]}")
             for name in names:
                 self._check_new(name)
                 taken = {record.address for record in self._state.hosts.values()}
                 address = self._state.network.free_address(taken)
                 self._state.hosts[name] = HostRecord(
-                    *(name, str(address), family, docker),
+                    *(name, str(address), family, runtime),
                     *(str(base.usr), str(base.apt), str(base.disk)),
                 )
             self._state.save()

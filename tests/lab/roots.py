@@ -38,7 +38,8 @@ _BLANK = _list("blank")
 # What a deploy may install on it from /srv/apt: these, and whatever they depend on.
 _OFFERED = _list("offered")
 
-_DOCKER = _list("docker")
+# The container runtimes that a host may have from the start, and what a deploy installs for them.
+RUNTIMES = ("docker", "containerd")
 
 # Timers would do their work in the middle of a test; a console is nobody's here.
 _MASKED = _list("masked")
@@ -55,14 +56,18 @@ class Base:
     disk: Path
 
 
-def base(*, docker: bool) -> Base:
-    """The base of Debian hosts; made now if the cache has none of this recipe."""
+def base(*, runtime: str = "") -> Base:
+    """The base of Debian hosts; made now if the cache has none of this recipe.
+
+    + runtime: one of `RUNTIMES`; empty for a host without any
+    """
     server = blank()
     kind, root = "debian", server
-    if docker:
-        kind = "debian-docker"
-        recipe = digest(server.name, _DOCKER)
-        root = kept(f"root-{kind}", recipe, lambda folder: _make_with_docker(folder, server))
+    if runtime:
+        kind = f"debian-{runtime}"
+        packages = _list(runtime)
+        recipe = digest(server.name, packages)
+        root = kept(f"root-{kind}", recipe, lambda folder: _make_with(folder, server, packages))
     modules.load_on_machine()
     recipe = digest(root.name, _DISK_SIZE, modules.KERNEL, modules.present(), HERE / "root")
     disk = kept(f"disk-{kind}", recipe, lambda folder: _make_disk(folder, root))
@@ -120,12 +125,12 @@ def _inside(root: Path, apt: Path, script: str) -> None:
     )
 
 
-def _make_with_docker(folder: Path, server: Path) -> None:
-    """The same server with docker installed as a deploy would."""
-    say("installing docker on a copy of the Debian server")
+def _make_with(folder: Path, server: Path, packages: list[str]) -> None:
+    """The same server with a container runtime installed as a deploy would."""
+    say(f"installing {packages[0]} on a copy of the Debian server")
     root = folder / "root"
     run("cp", "--archive", server / "root", root)
-    install = f"apt-get install --yes --no-install-recommends {' '.join(_DOCKER)}"
+    install = f"apt-get install --yes --no-install-recommends {' '.join(packages)}"
     _inside(root, server / "apt", f"{install} && apt-get clean")
 
 

@@ -24,7 +24,7 @@ class HostRecord:
     name: str
     ip: str
     family: str
-    docker: bool
+    runtime: str
     usr: str
     apt: str
     blank_disk: str

@@ -81,7 +81,7 @@ def test_host_added(settled: Settled, full: bool, figures: list[str]) -> None:
         pytest.skip("with --full only")
     trial, score = settled.trial, Score()
     name = trial.path.added
-    trial.lab.add(name, family=trial.path.family, docker=trial.path.docker)
+    trial.lab.add(name, family=trial.path.family, runtime=trial.path.runtime)
     try:
         trial.groups["nodes"].append(name)
         trial.configure()

@@ -36,7 +36,7 @@ class Path_:
     + labels: node → its labels
     + changes: name → settings that are changed on a settled cluster, of all hosts
     + added: a node that joins later
-    + family, docker: what its hosts are like
+    + family, runtime: what its hosts are like
     + kubectl: the administrator's kubectl, on the first control-plane host
     """
 
@@ -47,7 +47,7 @@ class Path_:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     added: str = ""
     family: str = "debian"
-    docker: bool = False
+    runtime: str = ""
     kubectl: str = "kubectl"
 
     @property
@@ -259,7 +259,7 @@ def hosts_for(path: Path_, lab: Lab) -> None:
         lab.remove(name)
     for name in path.hosts:
         known = lab.hosts.get(name)
-        if known and (known.family, known.docker) != (path.family, path.docker):
+        if known and (known.family, known.runtime) != (path.family, path.runtime):
             lab.remove(name)
         if name not in lab.hosts:
-            lab.add(name, family=path.family, docker=path.docker)
+            lab.add(name, family=path.family, runtime=path.runtime)

@@ -4,6 +4,8 @@ set -eu
 
 for cgroup in $CGROUPS; do
     echo 0 >"$cgroup/host/cgroup.procs"
+    # A server starts with no groups of its last life; kubelet would look into each for seconds.
+    find "$cgroup/host" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || :
 done
 
 on_switch() { nsenter --net="$SWITCH" "$@"; }

@@ -1,0 +1,60 @@
+"""Kubernetes 1.20, built from the source package of one fixed Debian release."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.lab import roots
+from tests.lab.cache import digest, kept
+from tests.lab.machine import require_tools, run, run_logged, say
+from tests.lab.places import HERE, LOGS
+
+VERSION = "1.20.2"
+
+_SCRIPT = HERE / "build/kubernetes.sh"
+_TOOLS = {
+    "/usr/include/stdio.h": "libc6-dev",
+    "dpkg-source": "dpkg-dev",
+    "gcc": "gcc",
+    "go": "golang-go",
+    "jq": "jq",
+    "make": "make",
+    "rsync": "rsync",
+}
+
+# Whatever the machine itself takes its packages from.
+_SOURCES = "deb-src [signed-by={key}] {mirror} bookworm main\n"
+_KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_APT = """\
+Dir::Etc::SourceList "{folder}/sources.list";
+Dir::Etc::SourceParts "-";
+Dir::State::Lists "{folder}/lists";
+Dir::Cache "{folder}/cache";
+APT::Sandbox::User "root";
+"""
+
+
+def built() -> Path:
+    """The folder of its programs; built now if the cache has none of this recipe."""
+    return kept("kubernetes-built", digest(_SCRIPT), _build)
+
+
+def _build(folder: Path) -> None:
+    """The network is used to fetch the source only."""
+    require_tools(_TOOLS)
+    work = folder / "work"
+    for place in ("lists/partial", "cache/archives/partial"):
+        (work / "apt" / place).mkdir(parents=True)
+    (work / "apt/sources.list").write_text(_SOURCES.format(key=_KEY, mirror=roots.MIRROR))
+    (work / "apt/apt.conf").write_text(_APT.format(folder=work / "apt"))
+    environment = {"APT_CONFIG": str(work / "apt/apt.conf"), "LC_ALL": "C.UTF-8"}
+    say("fetching the source package of kubernetes")
+    run("apt-get", "update", environment=environment)
+    run("apt-get", "source", "--download-only", "kubernetes", folder=work, environment=environment)
+    (description,) = work.glob(f"kubernetes_*{VERSION}-*.dsc")
+    run("dpkg-source", "--extract", description, work / "source")
+    log = LOGS / "kubernetes.log"
+    say(f"building Kubernetes {VERSION}, once: some 8 minutes on 2 cores (log: {log})")
+    run_logged("nice", _SCRIPT, work / "source", f"v{VERSION}", folder, log=log)
+    shutil.rmtree(work)

