@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -54,10 +58,12 @@ def page() -> str:
     """The text of the page."""
     hosts = {key: HostSpec.model_fields[key] for key in HostSpec.model_fields if key in HOST_KEYS}
     subjects = {subject.__doc__ or "": subject.model_fields for subject in SUBJECTS}
+    said = {key: text for owner in (*SUBJECTS, HostSpec) for key, text in _docstrings(owner)}
     parts = [HEAD]
     for title, fields in {**subjects, "One host": hosts}.items():
         parts.append(
-            f"## {title}\n\n" + _table(["key", "default", "allowed", "what it is"], _rows(fields))
+            f"## {title}\n\n"
+            + _table(["key", "default", "allowed", "what it is"], _rows(fields, said))
         )
     return "\n".join([*parts, OTHER_WORDS + _table(["ours", "also accepted"], _other_words())])
 
@@ -69,9 +75,19 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> str:
     )
 
 
-def _rows(fields: Mapping[str, FieldInfo]) -> Iterator[list[str]]:
+def _docstrings(owner: type) -> Iterator[tuple[str, str]]:
+    """The text below each field of a class, which pydantic would read in every run."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    assert isinstance(tree, ast.ClassDef)
+    for field, text in pairwise(tree.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            assert isinstance(field.target, ast.Name)
+            yield field.target.id, " ".join(str(ast.literal_eval(text.value)).split())
+
+
+def _rows(fields: Mapping[str, FieldInfo], said: Mapping[str, str]) -> Iterator[list[str]]:
     for key, field in fields.items():
-        what = " ".join((field.description or "").split())
+        what = said[key]
         yield [f"`{key}`", _default(field), _allowed(field.annotation, field.metadata), what]
 
 

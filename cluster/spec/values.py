@@ -28,9 +28,7 @@ from pyinfra_kube.cluster.spec.problems import did_you_mean
 class Settings(BaseModel):
     """Settings of one subject. A field's description is the docstring below it."""
 
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
