@@ -17,7 +17,7 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.control_plane import _refuse_others
 from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
-from pyinfra_kube.deploys.run.context import _check_etcd
+from pyinfra_kube.deploys.run.context import _check_etcd, _check_store
 from pyinfra_kube.deploys.run.host_facts import gather
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.script import Script
@@ -126,6 +126,26 @@ def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None
         return
     with pytest.raises(InputError, match=r"m1: etcd_data_dir = .*/var/lib/etcd/member is there"):
         _check_etcd(SPEC, {"m1": seen})
+
+
+@pytest.mark.parametrize(
+    ("held", "replace", "refused"),
+    [
+        ("ours", False, False),
+        ("", False, False),
+        ("theirs", False, True),
+        ("theirs", True, False),
+    ],
+)
+def test_credentials_of_another_cluster(held: str, replace: bool, refused: bool) -> None:
+    spec = SPEC.model_copy(update={"replace_credentials": replace})
+    credentials: Any = SimpleNamespace(new=True, ca_fingerprint="ours" * 16)
+    facts: Any = {"m1": SimpleNamespace(ca_fingerprint=held * 16)}
+    if not refused:
+        _check_store(spec, credentials, facts)
+        return
+    with pytest.raises(InputError, match="replace_credentials = True"):
+        _check_store(spec, credentials, facts)
 
 
 def cluster(role: str) -> Any:
