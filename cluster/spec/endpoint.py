@@ -58,7 +58,9 @@ def parse_endpoint(text: str, port: int = 0) -> Endpoint:
     if not colon:
         return Endpoint(host, port)
     if not re.fullmatch(r"[1-9][0-9]{0,4}", given) or int(given) > 65535:
-        raise Wrong(f"{ENDPOINT}, with a port from 1 to 65535", _write(host))
+        number = re.sub("[^0-9].*", "", given, flags=re.DOTALL)
+        port_stays = _write(f"{host}:{number}") if number != given else None
+        raise Wrong(f"{ENDPOINT}, with a port from 1 to 65535", port_stays or _write(host))
     return Endpoint(host, int(given))
 
 

@@ -102,6 +102,7 @@ def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     """Our keys of each host under our names; what is neither ours nor anybody's is a problem."""
     own = {key for values in data.values() for key in _strings(values.get("extra_data_keys"))}
     ours: dict[str, dict[str, Any]] = {name: {} for name in data}
+    spelled: dict[str, str] = {}
     strange: dict[str, list[str]] = {}
     problems = []
     for name, values in data.items():
@@ -112,10 +113,10 @@ def _sort_keys(data: Data) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
                 if raw not in own | FOREIGN_KEYS and not raw.startswith(FOREIGN_PREFIXES):
                     strange.setdefault(raw, []).append(name)
             elif key in ours[name] and not _same(ours[name][key], value):
-                allowed = f"one value: it also says {key} = {ours[name][key]!r}"
+                allowed = f"one value: it also says {spelled[key]} = {ours[name][key]!r}"
                 problems.append(Problem(raw, value, name, allowed))
             else:
-                ours[name][key] = value
+                ours[name][key], spelled[key] = value, raw
     for key, names in strange.items():
         host = None if len(names) == len(data) else ", ".join(names)
         near = nearest(our_name(key), _KNOWN)

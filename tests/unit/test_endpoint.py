@@ -78,6 +78,19 @@ def test_any_text_is_read_or_refused_with_a_fix_that_works(text: str) -> None:
     assert parse_endpoint(str(endpoint)) == endpoint
 
 
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("192.0.2.10:6443/api", 'write "192.0.2.10:6443"'),
+        ("192.0.2.10:99999", 'write "192.0.2.10"'),
+    ],
+)
+def test_a_port_that_is_right_stays(text: str, fix: str) -> None:
+    with pytest.raises(Wrong) as wrong:
+        parse_endpoint(text)
+    assert wrong.value.fix == fix
+
+
 # What it is by default
 
 

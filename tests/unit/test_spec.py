@@ -279,7 +279,7 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
     ),
     "one key in two spellings": (
         {"n1": {"NODE_POD_CIDR": "10.10.1.0/24", "pod_cidr": "10.10.2.0/24"}},
-        [("pod_cidr", "n1", "10.10.1.0/24", "")],
+        [("pod_cidr", "n1", "NODE_POD_CIDR = '10.10.1.0/24'", "")],
     ),
     "missing groups": (
         {"groups": {"mastres": ["m1"]}},
