@@ -200,7 +200,8 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     asking = {r.arguments["kubeconfig"] for r in catalogue.calls("nodes.node_objects", host)}
     hides = _objects(catalogue) if file.path in asking else frozenset[Pair]()
     yield replace(spoil("missing", f"rm {path}"), hides=hides)
-    aside = f"/root/drift-{file.path.replace('/', '-')}"
+    # Where the users of units may read it.
+    aside = f"/var/lib/drift-{file.path.replace('/', '-')}"
     yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
     behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
     behind = f"{behind}; mv {path} {aside} && ln -s {aside} {path}"
@@ -372,9 +373,9 @@ def _wanted_unit(scene: _Scene, record: Record, name: str) -> Iterator[Spoil]:
 def _unwanted_unit(record: Record, name: str) -> Spoil:
     """Somebody brings a unit, and runs it. Linked from elsewhere, it is gone once disabled."""
 
-    path = f"/root/drift-{name}/{name}"
+    path = f"/var/lib/drift-{name}/{name}"
     start = f"{put(path, _UNIT)} && systemctl enable --quiet --now {path}"
-    return _maker(record, name, "unit")("there again", f"mkdir -p /root/drift-{name} && {start}")
+    return _maker(record, name, "unit")("there again", f"mkdir -p /var/lib/drift-{name} && {start}")
 
 
 _UNIT = """\

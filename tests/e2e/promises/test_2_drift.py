@@ -115,7 +115,7 @@ def _heal(
     for spoil in together:
         trial.execute(spoil.host, spoil.undo)
     for host in {spoil.host for spoil in together}:
-        trial.execute(host, "rm -rf /root/drift-*")
+        trial.execute(host, "rm -rf /var/lib/drift-*")
     problems += [
         f"after the run: {line}"
         for line in differences(trial, settled.catalogue, settled.state, told=told)
