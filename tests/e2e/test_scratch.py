@@ -266,7 +266,7 @@ def test_the_api_takes_the_manifests(built: Run, kubectl: Kubectl) -> None:
         said = kubectl(f"create --dry-run=server --filename={folder}/{name}")
         assert "created (server dry run)" in said
     with fake_host({}):
-        (line,) = nodes._create(nodes.NodeObject("one-more"))
+        line = nodes._create(nodes.NodeObject("one-more"))
     (manifest,) = (word for word in shlex.split(line) if word.startswith("{"))
     assert "created" in kubectl("create --dry-run=server --filename=-", manifest)
 
