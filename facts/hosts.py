@@ -59,8 +59,10 @@ def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
     found = []
     # Only ASCII's blanks part words there, a line ends with \n alone, and C's text at its NUL.
     *lines, last = text.encode(errors="surrogateescape").split(b"\n")
-    # A last line without its end is not read where it begins with a blank.
-    for number, line in enumerate([*lines, b"" if last[:1].isspace() else last], 1):
+    # glibc moves a line over the blanks before it; what the move leaves follows a line without end.
+    last = last.partition(b"\0")[0]
+    moved = last.lstrip()
+    for number, line in enumerate([*lines, moved + last[len(moved) :]], 1):
         words = re.split(rb"[#\0]", line, maxsplit=1)[0].split()
         address = plain_address(words[0].decode(errors="replace")) if words else None
         if address:

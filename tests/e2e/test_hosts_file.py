@@ -31,7 +31,7 @@ ADDRESSES = st.sampled_from(
 )
 NAMES = st.sampled_from(
     [
-        *("kube-master", "KUBE-CONTROL_PLANE", "kube-master.example", "Kube-Node-1", "kube-node-1"),
+        *("kube-master", "KUBE-MASTER", "kube-master.example", "Kube-Node-1", "kube-node-1"),
         *("other", "localhost", "ünï", "#", "#kube-master", "kube-master#x", ""),
     ]
 )
@@ -113,6 +113,8 @@ TRIES = settings(
 
 @given(FILES, st.booleans())
 @example(" 192.0.2.11 other", False)
+@example("  192.0.2.11 other\r", False)
+@example("  192.0.2.11 other oth", False)
 @example("::1 kube-node-1\n127.0.1.1 KUBE-NODE-1.example KUBE-NODE-1", True)
 @TRIES
 def test_it_is_read_as_glibc_reads_it(etc: Etc, text: str, multi: bool) -> None:
