@@ -779,7 +779,7 @@ def test_a_control_plane_and_its_node_objects(part_1_20: Part) -> None:
     assert certificate.subject == "O=lab,CN=part"
 
     assert part.fact(Nodes, kubeconfig="/root/part.kubeconfig").status == "down"
-    assert len(part.settle(CONTROL_PLANE)) == 4
+    assert len(part.settle(CONTROL_PLANE)) == 3
     kubectl = "kubectl --kubeconfig=/root/part.kubeconfig"
     part.sh(f"for n in $(seq 90); do {kubectl} get --raw /api && exit; sleep 1; done; exit 1")
     running = part.fact(Flags, names=["kube-apiserver", "etcd", "kubelet"])
