@@ -4,21 +4,21 @@ What each Kubernetes release takes and needs, read from ``data/``.
 All say *since when and until when* (``"1.2-1.7"``, ``"1.10-"``, ``"1.2-1.5,1.10-"``), so a new
 release is new data. ``flags.json`` has one line a flag: where it exists (``in``), from when it is
 deprecated, what replaces it (``instead``), and which values it takes where not every one
-(``values``). etcd's flags count in etcd's own releases. ``other_flags.json`` names all further
+(``values``), and from when the component does not read it beside its configuration file
+(``unread``). etcd's flags count in etcd's own releases. ``other_flags.json`` names all further
 flags of the releases that it calls ``whole``: there, a flag that neither file knows is refused.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, TypeVar
 
+from pyinfra_kube.cluster.data import table
 from pyinfra_kube.cluster.errors import InputError, Problem
 
 Minor = tuple[int, int]
@@ -28,18 +28,13 @@ CHOICES = {
     "apiserver_approach": 'use "https": from 1.20 on an apiserver has no port without TLS',
     "basic_auth": "leave it unset: from 1.19 on an apiserver takes no passwords",
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
+    "certificate_signing": "leave it unset: up to 1.23 no host holds the CA's key",
     "cloud_provider": "leave it unset for bare metal and local machines",
+    "etcd_tls": "leave it unset: up to 1.23 etcd is reached without TLS",
     "hyperkube": "leave it unset: each component has an image of its own",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
 }
 """Settings of which a release takes only the values that its data lists, and the way out."""
-
-
-@cache
-def _data(name: str) -> dict[str, Any]:
-    path = files("pyinfra_kube.cluster.data") / f"{name}.json"
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return data
 
 
 def minor_of(version: str) -> Minor:
@@ -107,9 +102,37 @@ def flags_setting(component: str) -> str:
     return f"{component.removeprefix('kube-').replace('-', '_')}_flags"
 
 
+def configuration_setting(component: str) -> str:
+    """
+    Give the setting of the inventory that holds more fields of a component's configuration file.
+
+    + component: such as "kube-proxy"
+
+    ```
+    >>> configuration_setting("kube-proxy")
+    'proxy_configuration'
+    ```
+    """
+    return f"{flags_setting(component).removesuffix('_flags')}_configuration"
+
+
+def newest_patch(line: str) -> str | None:
+    """
+    Give the newest version that is known of a release line; ``None`` for an unknown line.
+
+    + line: such as ``"1.20"``
+
+    ```
+    >>> newest_patch("1.20")
+    '1.20.15'
+    ```
+    """
+    return f"{line}.{table('releases')['newest_patch'][line]}" if line in known_releases() else None
+
+
 def known_releases() -> list[str]:
-    """Give the release lines that have data, oldest first: ``["1.2", … "1.36"]``."""
-    spans = ",".join(_data("releases")["etcd_version"])
+    """Give the release lines that have data, oldest first: ``["1.2", … "1.37"]``."""
+    spans = ",".join(table("releases")["etcd_version"])
     lines = [minor_of(line) for line in re.findall(r"\d+\.\d+", spans)]
     major, first, last = lines[0][0], min(lines)[1], max(lines)[1]
     return [f"{major}.{minor}" for minor in range(first, last + 1)]
@@ -157,7 +180,7 @@ class Release:
 
         + name: such as ``"registry"``
         """
-        return value_at(_data("releases")[name], self.minor)
+        return value_at(table("releases")[name], self.minor)
 
     # Software
 
@@ -203,14 +226,14 @@ class Release:
 
     def has_flag(self, component: str, flag: str, etcd_version: str | None = None) -> bool:
         """
-        Tell whether a component is known to take a flag.
+        Tell whether a component is known to take a flag, and to heed it.
 
         + component: such as "kubelet"
         + flag: without leading dashes
         + etcd_version: for the component "etcd"; by default the one that the release names
         """
-        row = _data("flags")[component].get(flag)
-        return row is not None and covers(row["in"], self.line_of(component, etcd_version))
+        row, line = table("flags")[component].get(flag), self.line_of(component, etcd_version)
+        return bool(row and covers(row["in"], line) and not covers(row.get("unread", ""), line))
 
     def check_flags(
         self,
@@ -255,7 +278,7 @@ class Release:
         ]
         problems += self._check_modes(settings)
         etcd = settings.get("etcd_version")
-        for component in _data("flags"):
+        for component in table("flags"):
             extra = settings.get(flags_setting(component))
             if isinstance(extra, Mapping):
                 problems += self.check_flags(component, extra, str(etcd) if etcd else None)
@@ -285,12 +308,16 @@ class Release:
 
 
 def _check_flag(component: str, flag: str, value: object, line: Minor) -> Problem | None:
-    row = _data("flags")[component].get(flag)
+    row = table("flags")[component].get(flag)
     if row is None:
         return _unknown_flag(component, flag, line)
     key, release = flags_setting(component), f"{component} {_dotted(line)}"
     if not covers(row["in"], line):
         return Problem(key, flag, None, f"a flag of {release}", _instead(row))
+    if covers(row.get("unread", ""), line):
+        allowed = f"a flag that {release} reads beside its configuration file"
+        fix = f"{_instead(row)}, by {configuration_setting(component)}"
+        return Problem(key, flag, None, allowed, fix)
     takes = value_at(row.get("values", {}), line)
     if value is not None and takes is not None and str(value) not in takes:
         words = ", ".join(word or '""' for word in takes)
@@ -306,14 +333,14 @@ def _instead(row: Mapping[str, Any]) -> str:
 
 
 def _unknown_flag(component: str, flag: str, line: Minor) -> Problem | None:
-    others = _data("other_flags")
+    others = table("other_flags")
     if component not in others["flags"] or not covers(str(others["whole"]), line):
         return None
     rows = others["flags"][component].items()
     known = [name for spans, names in rows if covers(spans, line) for name in names.split()]
     if flag in known:
         return None
-    known += [name for name, row in _data("flags")[component].items() if covers(row["in"], line)]
+    known += [name for name, row in table("flags")[component].items() if covers(row["in"], line)]
     near = difflib.get_close_matches(flag, known, 1)
     fix = f"did you mean {near[0]}?" if near else "leave it out"
     allowed = f"a flag of {component} {_dotted(line)}"
@@ -334,7 +361,8 @@ def _dotted(minor: Minor) -> str:
 def _unknown_release(version: object, match: re.Match[str] | None, known: list[str]) -> Problem:
     allowed = f'a release of {known[0]} … {known[-1]} with all three numbers, such as "1.20.2"'
     if match and match[1] in known:
-        return Problem("kubernetes_version", version, None, allowed, f'write "{match[1]}.0"')
+        newest = f'write "{newest_patch(match[1])}"'
+        return Problem("kubernetes_version", version, None, allowed, newest)
     fix = None
     if match:
         _, minor = minor_of(match[1])

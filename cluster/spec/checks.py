@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from pyinfra_kube.cluster import fields
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec.base import BaseSpec
@@ -37,12 +38,12 @@ def problems_between(spec: BaseSpec, wrong: Collection[str] = ()) -> list[Proble
 
 
 def check_release(spec: BaseSpec) -> list[Problem]:
-    """A release that is not known, or a setting or flag that it does not have."""
+    """A release that is not known, or a setting, flag or field that it does not have."""
     try:
         release = Release.of(spec.kubernetes_version)
     except InputError as error:
         return error.problems
-    return release.check_settings(dict(spec))
+    return release.check_settings(dict(spec)) + fields.check_settings(dict(spec), release)
 
 
 _PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from pyinfra_kube.cluster.spec.values import (
     Address,
+    Configuration,
     Digest,
     DnsName,
     EndpointText,
@@ -158,6 +159,9 @@ class AccessSettings(Settings):
     beside the inventory."""
     replace_credentials: bool = False
     """Whether hosts that hold another CA get new credentials. Without it they are refused."""
+    certificate_signing: bool = False
+    """Whether the control plane signs certificate requests, from 1.24 on. Its hosts then hold the
+    key of the CA."""
     certificate_days: Positive = 365
     """How long a certificate lasts, in days."""
     certificate_renew_days: Positive = 30
@@ -199,6 +203,9 @@ class PartSettings(Settings):
     """Whether kubelets register their nodes."""
     node_registration: Literal["self", "manual"] = "self"
     """Who makes the nodes' objects: kubelets, or this package."""
+    control_plane_taint: bool = True
+    """Whether a host of the control plane that is not in the group `nodes` keeps ordinary pods
+    away, from 1.24 on."""
     take_over_units: bool = False
     """Whether drop-ins of others that give a component another command line are put aside. Without
     it they are refused."""
@@ -222,6 +229,8 @@ class PartSettings(Settings):
     """etcd's port for clients."""
     etcd_peer_port: Port = 2380
     """etcd's port for its other members."""
+    etcd_tls: bool = False
+    """Whether etcd's clients and members show certificates, from 1.24 on."""
     etcd_version: Version | None = None
     """Which etcd runs. By default the one that the release came with."""
     etcd_listen_client_urls: str | None = None
@@ -242,6 +251,13 @@ class PartSettings(Settings):
     """The same of kube-proxy."""
     etcd_flags: Flags = {}
     """The same of etcd."""
+    kubelet_configuration: Configuration = {}
+    """More fields of kubelet's configuration file, nested as there; checked against the release.
+    From 1.24 on."""
+    proxy_configuration: Configuration = {}
+    """The same of kube-proxy."""
+    scheduler_configuration: Configuration = {}
+    """The same of kube-scheduler."""
 
 
 class RunSettings(Settings):

@@ -21,6 +21,7 @@ from pyinfra_kube.cluster.networks import (
     parse_address,
     parse_network,
 )
+from pyinfra_kube.cluster.releases import newest_patch
 from pyinfra_kube.cluster.spec.endpoint import ENDPOINT, parse_endpoint
 from pyinfra_kube.cluster.spec.problems import did_you_mean
 
@@ -93,17 +94,22 @@ _MODES = f"some of {', '.join(AUTHORIZATION_MODES)}, with a comma between"
 
 def _version(value: object) -> None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        minors = [str(value), f"{value}0"] if re.fullmatch(r"1\.[1-3]", str(value)) else [value]
-        either = " or ".join(f'"{minor}.x"' for minor in minors)
-        raise Wrong(VERSION, f"write {either} in quotes, with its patch number for x")
+        minors = [str(value)]
+        minors += [f"{value}0"] if re.fullmatch(r"1\.[1-3]", str(value)) else []
+        either = " or ".join(f'"{_with_patch(minor)}"' for minor in minors)
+        raise Wrong(VERSION, f"write {either} in quotes")
     if not isinstance(value, str):
         raise Wrong(VERSION)
     if re.fullmatch(r"v?\d+\.\d+", value):
-        raise Wrong(VERSION, f'write "{value.lstrip("v")}.x", with its patch number for x')
+        raise Wrong(VERSION, f'write "{_with_patch(value.lstrip("v"))}"')
     if re.fullmatch(r"v\d+\.\d+\.\d+\S*", value):
         raise Wrong(VERSION, f'write "{value[1:]}"')
     if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?", value):
         raise Wrong(VERSION)
+
+
+def _with_patch(line: str) -> str:
+    return newest_patch(line) or f"{line}.x"
 
 
 def _modes(value: str) -> None:
@@ -143,6 +149,7 @@ Flag = Annotated[
     str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
 ]
 Flags = dict[Flag, str | int | bool]
+Configuration = dict[str, Any]
 LabelKey = Annotated[
     str, _like(rf"({DNS_NAME}/)?{_WORD}", 'a label\'s key, such as "disk" or "example.com/disk"')
 ]

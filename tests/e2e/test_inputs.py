@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "unknown release": (
         {"settings": {"kubernetes_version": "1.99.0"}},
-        ["kubernetes_version = '1.99.0'", "allowed: a release of 1.2", "nearest known: 1.35, 1.36"],
+        ["kubernetes_version = '1.99.0'", "allowed: a release of 1.2", "nearest known: 1.36, 1.37"],
     ),
     "flag that the release lacks": (
         {

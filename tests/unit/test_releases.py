@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster import releases
+from pyinfra_kube.cluster.data import table
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.images import image
 from pyinfra_kube.cluster.releases import Release, covers, known_releases
 
 LINES = known_releases()
-FACTS = releases._data("releases")
-FLAGS = releases._data("flags")
+FACTS = table("releases")
+FLAGS = table("flags")
 
 
 def problems_of(version: str) -> list[str]:
@@ -26,7 +27,7 @@ def problems_of(version: str) -> list[str]:
 
 
 def test_known_releases() -> None:
-    assert [f"1.{minor}" for minor in range(2, 37)] == LINES
+    assert [f"1.{minor}" for minor in range(2, 38)] == LINES
 
 
 @pytest.mark.parametrize("fact", sorted(FACTS))
@@ -48,7 +49,8 @@ def test_each_fact_has_one_value_for_each_release(fact: str) -> None:
         ("1.6.13", ("3.0.17", "etcd3", "gcr.io/google_containers/pause-amd64:3.0", "kubenet")),
         ("1.20.2", ("3.4.13-0", "etcd3", "k8s.gcr.io/pause:3.2", "kubenet")),
         ("1.24.0", ("3.5.3-0", "etcd3", "k8s.gcr.io/pause:3.7", None)),
-        ("1.36.3", ("3.6.8-0", "etcd3", "registry.k8s.io/pause:3.10.2", None)),
+        ("1.37.2", ("3.7.0-0", "etcd3", "registry.k8s.io/pause:3.10.2", None)),
+        ("1.36.3", ("3.6.11-0", "etcd3", "registry.k8s.io/pause:3.10.2", None)),
     ],
 )
 def test_what_goes_with_a_release(version: str, expected: tuple[str, str, str, str | None]) -> None:
@@ -82,14 +84,15 @@ def test_settings_of_a_release() -> None:
 @pytest.mark.parametrize(
     ("version", "says"),
     [
-        ("1.37.0", "nearest known: 1.35, 1.36"),
+        ("1.38.0", "nearest known: 1.36, 1.37"),
         ("1.1.8", "nearest known: 1.2, 1.3"),
-        ("1.200.2", "nearest known: 1.35, 1.36"),
-        ("1.20", 'write "1.20.0"'),
-        ("2.0.0", "a release of 1.2 … 1.36"),
-        ("latest", "a release of 1.2 … 1.36"),
-        ("1.20.2.3", "a release of 1.2 … 1.36"),
-        ("", "a release of 1.2 … 1.36"),
+        ("1.200.2", "nearest known: 1.36, 1.37"),
+        ("1.20", 'write "1.20.15"'),
+        ("1.37", 'write "1.37.2"'),
+        ("2.0.0", "a release of 1.2 … 1.37"),
+        ("latest", "a release of 1.2 … 1.37"),
+        ("1.20.2.3", "a release of 1.2 … 1.37"),
+        ("", "a release of 1.2 … 1.37"),
     ],
 )
 def test_unknown_release(version: str, says: str) -> None:
@@ -225,13 +228,16 @@ def test_nodes_with_names_need_the_node_mode_from_1_8_on() -> None:
 
 def test_a_new_release_is_new_data(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = copy.deepcopy(FACTS)
-    facts["etcd_version"]["1.37"] = "3.6.9-0"
-    facts["pause"]["1.37"] = "pause:3.11"
+    facts["etcd_version"]["1.38"] = "3.7.9-0"
+    facts["pause"]["1.38"] = "pause:3.11"
+    facts["newest_patch"]["1.38"] = 1
+    facts["coredns"]["1.38"] = "coredns/coredns:v1.15.0"
+    facts["containerd_versions"]["1.38"] = ["2.4.0"]
     data = {"releases": facts}
-    known = releases._data
-    monkeypatch.setattr(releases, "_data", lambda name: data.get(name) or known(name))
-    release = Release.of("1.37.1")
-    assert image("etcd", release).name == "registry.k8s.io/etcd:3.6.9-0"
+    known = releases.table
+    monkeypatch.setattr(releases, "table", lambda name: data.get(name) or known(name))
+    release = Release.of("1.38.1")
+    assert image("etcd", release).name == "registry.k8s.io/etcd:3.7.9-0"
     assert image("pause", release).name == "registry.k8s.io/pause:3.11"
     assert all(release.fact(name) is not Ellipsis for name in facts)
     assert release.check_flags("kubelet", ["kubeconfig", "cluster-dns"]) == []

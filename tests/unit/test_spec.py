@@ -47,12 +47,13 @@ def problems_of(*args: Any, **hosts: Any) -> list[Problem]:
 # What is wrong with one value of the whole cluster: the value, what is allowed, the fix.
 WRONG: list[tuple[str, object, str, str]] = [
     # A value of a wrong type
-    ("kubernetes_version", 1.20, "in quotes", '"1.2.x" or "1.20.x" in quotes'),
-    ("kubernetes_version", 1.16, "in quotes", '"1.16.x" in quotes'),
+    ("kubernetes_version", 1.20, "in quotes", '"1.2.7" or "1.20.15" in quotes'),
+    ("kubernetes_version", 1.16, "in quotes", '"1.16.15" in quotes'),
     ("kubernetes_version", 1, "in quotes", ""),
     ("kubernetes_version", True, "in quotes", ""),
     ("kubernetes_version", None, "in quotes", ""),
-    ("kubernetes_version", "1.20", "in quotes", '"1.20.x"'),
+    ("kubernetes_version", "1.20", "in quotes", '"1.20.15"'),
+    ("kubernetes_version", "1.37", "in quotes", '"1.37.2"'),
     ("kubernetes_version", "v1.20.2", "in quotes", 'write "1.20.2"'),
     ("kubernetes_version", "latest", "in quotes", ""),
     ("etcd_version", 3.4, "in quotes", '"3.4.x"'),
@@ -118,7 +119,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("max_pods", 254, "at most 253", ""),
     ("bridge_mtu", 1501, "at most 1500", "write 1500"),
     # What a release has not
-    ("kubernetes_version", "1.99.0", "a release of 1.2", "1.36"),
+    ("kubernetes_version", "1.99.0", "a release of 1.2", "1.37"),
     ("apiserver_approach", "http", "https", ""),
     ("cloud_provider", "vagrant", "aws", ""),
     ("hyperkube", True, "1.20", ""),
