@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.allocation import AddressPlan
 from pyinfra_kube.cluster.components.common import ADMIN
-from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENT, SERVER
+from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENTS, SERVER
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.credential_set import (
     BASIC_AUTH,
@@ -28,6 +28,7 @@ from pyinfra_kube.cluster.credential_set import (
 )
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.identities import users
+from pyinfra_kube.cluster.releases import Release, value_at
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 TOKEN_LETTERS = string.ascii_letters + string.digits
@@ -62,7 +63,10 @@ class CredentialPlan:
         """
         self._ca()
         self._pair("server", "server", SERVER, server_names)
-        self._pair("kubelet-client", "client", KUBELET_CLIENT)
+        release = Release.of(self.spec.kubernetes_version)
+        kubelet_client = value_at(KUBELET_CLIENTS, release.minor)
+        if kubelet_client:
+            self._pair("kubelet-client", "client", kubelet_client)
         self._service_account()
         if self.spec.apiserver_approach == "https":
             if self.spec.credential_kind == "token":

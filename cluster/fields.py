@@ -94,7 +94,9 @@ def check_fields(component: str, content: Mapping[str, Any], release: Release) -
         allowed = f"nothing: {component} {release.version} takes flags here"
         fix = f"use {flags_setting(component)}"
         return [Problem(configuration_setting(component), dict(content), None, allowed, fix)]
-    checks = (_check(component, path, value, release) for path, value in _fields(component, content))
+    checks = (
+        _check(component, path, value, release) for path, value in _fields(component, content)
+    )
     return [problem for problem in checks if problem]
 
 

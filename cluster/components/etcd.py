@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.components.common import CONFIG_DIR, asked
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe
+
+METRICS_PORT = 2381
+# Of Kubernetes 1.24 and later: health and metrics on a port of their own, and a check of the data.
+WITH_METRICS = {"etcd_metrics": True}
+TLS = {"etcd_tls": True}
+HEALTH = Probe("HTTP", "127.0.0.1", str(METRICS_PORT), "", "2.2-3.5", WITH_METRICS)
 
 COMPONENT = Component(
     name="etcd",
@@ -20,7 +27,38 @@ COMPONENT = Component(
         # From 3.4 on the v2 API is off by default; releases up to 1.5 keep their objects in it,
         # and flannel up to 0.17 its leases.
         Flag("enable-v2", "true", "3.4-3.5", {"etcd_v2": True}),
+        Flag("cert-file", f"{CONFIG_DIR}/etcd-server.crt", "2.2-", TLS),
+        Flag("key-file", f"{CONFIG_DIR}/etcd-server.key", "2.2-", TLS),
+        Flag("trusted-ca-file", f"{CONFIG_DIR}/etcd-ca.crt", "2.2-", TLS),
+        Flag("client-cert-auth", "true", "2.2-", TLS),
+        Flag("peer-cert-file", f"{CONFIG_DIR}/etcd-server.crt", "2.2-", TLS),
+        Flag("peer-key-file", f"{CONFIG_DIR}/etcd-server.key", "2.2-", TLS),
+        Flag("peer-trusted-ca-file", f"{CONFIG_DIR}/etcd-ca.crt", "2.2-", TLS),
+        Flag("peer-client-cert-auth", "true", "2.2-", TLS),
+        Flag("listen-metrics-urls", f"http://127.0.0.1:{METRICS_PORT}", "3.1-", WITH_METRICS),
+        Flag("experimental-initial-corrupt-check", "true", "3.3-3.5", WITH_METRICS),
+        Flag("experimental-watch-progress-notify-interval", "5s", "3.4-3.5", WITH_METRICS),
+        Flag("feature-gates", "InitialCorruptCheck=true", "3.6-", WITH_METRICS),
+        Flag("watch-progress-notify-interval", "5s", "3.6-", WITH_METRICS),
+        # The default of 3.5 is ten times as much, which takes memory.
+        Flag("snapshot-count", "10000", "3.2-3.5", WITH_METRICS),
     ),
-    probes=(Probe("HTTP", "127.0.0.1", "{etcd_client_port}", "/health", "2.2-"),),
+    probes=(
+        Probe(
+            "HTTP", "127.0.0.1", "{etcd_client_port}", "/health", "2.2-", {"etcd_metrics": False}
+        ),
+        *asked(
+            HEALTH,
+            liveness="/health?exclude=NOSPACE&serializable=true",
+            readiness="/health",
+            startup="/health?serializable=false",
+        ),
+        *asked(
+            HEALTH._replace(releases="3.6-"),
+            liveness="/livez",
+            readiness="/readyz",
+            startup="/readyz",
+        ),
+    ),
     pod=Pod(cpu="200m", volumes=("data",)),
 )

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.common import CONFIG_DIR, HTTPS, LOGGING
+from pyinfra_kube.cluster.components.common import CONFIG_DIR, FRONT_PROXY_CA, HTTPS, LOGGING, asked
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
 
 SERVER = User("server", "kube-apiserver")
 """Who the apiserver is to its clients."""
 
-KUBELET_CLIENT = User("kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",))
-"""Who the apiserver is to kubelets."""
+KUBELET_CLIENTS = {
+    "1.2-1.23": User("kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)),
+    # The ClusterRole system:kubelet-api-admin is what lets it in.
+    "1.24-": User("kubelet-client", "kube-apiserver-kubelet-client"),
+}
+"""Who the apiserver is to kubelets, by release."""
+
+FRONT_PROXY = User("front-proxy-client", "front-proxy-client")
+"""Who the apiserver is to API servers behind it; ``FRONT_PROXY_CA`` says so."""
+
+ETCD_TLS = {"etcd_tls": True}
+ANONYMOUS = {"anonymous": True}
+NOT_ANONYMOUS = {"anonymous": False}
 
 COMPONENT = Component(
     name="kube-apiserver",
     role="control_plane",
     rows=(
         Flag("etcd-servers", "{etcd_servers}"),
+        Flag("etcd-cafile", f"{CONFIG_DIR}/etcd-ca.crt", "1.24-", ETCD_TLS),
+        Flag("etcd-certfile", f"{CONFIG_DIR}/etcd-client.crt", "1.24-", ETCD_TLS),
+        Flag("etcd-keyfile", f"{CONFIG_DIR}/etcd-client.key", "1.24-", ETCD_TLS),
         Flag("service-cluster-ip-range", "{service_cidr}"),
         Flag("bind-address", "0.0.0.0"),
         Flag("secure-port", "{secure_port}"),
@@ -31,7 +45,7 @@ COMPONENT = Component(
         Flag("token-auth-file", "{token_auth_file}"),
         Flag("basic-auth-file", "{basic_auth_file}", "1.2-1.18", HTTPS),
         # 1.5.0 lets anybody in, and AlwaysAllow would let them do anything.
-        Flag("anonymous-auth", "false", "1.5-", {"anonymous": False}),
+        Flag("anonymous-auth", "false", "1.5-", NOT_ANONYMOUS),
         Flag("authorization-mode", "{authorization_mode}"),
         # RBAC without the roles that 1.6 brought: somebody has to be let in to make some.
         Flag("authorization-rbac-super-user", "admin", "1.3-1.5", {"rbac": True}),
@@ -42,16 +56,38 @@ COMPONENT = Component(
         Flag("service-account-issuer", "https://kubernetes.default.svc.{cluster_domain}", "1.20-"),
         Flag("kubelet-client-certificate", f"{CONFIG_DIR}/kubelet-client.crt"),
         Flag("kubelet-client-key", f"{CONFIG_DIR}/kubelet-client.key"),
+        Flag("kubelet-certificate-authority", f"{CONFIG_DIR}/ca.crt", "1.24-"),
         # The default asks for host names first, which the apiserver's pod need not resolve.
         Flag("kubelet-preferred-address-types", "InternalIP,ExternalIP,Hostname", "1.5-"),
+        Flag("proxy-client-cert-file", f"{CONFIG_DIR}/front-proxy-client.crt", "1.24-"),
+        Flag("proxy-client-key-file", f"{CONFIG_DIR}/front-proxy-client.key", "1.24-"),
+        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.24-"),
+        Flag("requestheader-allowed-names", FRONT_PROXY.user, "1.24-"),
+        Flag("requestheader-username-headers", "X-Remote-User", "1.24-"),
+        Flag("requestheader-group-headers", "X-Remote-Group", "1.24-"),
+        Flag("requestheader-extra-headers-prefix", "X-Remote-Extra-", "1.24-"),
+        # Otherwise it takes a minute to end while anybody watches.
+        Flag("shutdown-watch-termination-grace-period", "2s", "1.27-"),
         Flag("cloud-provider", "{cloud_provider}", "1.2-1.32"),
         Flag("cloud-config", "{cloud_config}", "1.2-1.32"),
         *LOGGING,
     ),
     probes=(
         Probe("HTTP", "{insecure_address}", "{insecure_port}", "/healthz", "1.2-1.19"),
-        Probe("HTTPS", "{host_address}", "{secure_port}", "/livez", "1.20-", {"anonymous": True}),
-        Probe("TCP", "{host_address}", "{secure_port}", "", "1.20-", {"anonymous": False}),
+        Probe("HTTPS", "{host_address}", "{secure_port}", "/livez", "1.20-1.23", ANONYMOUS),
+        Probe("TCP", "{host_address}", "{secure_port}", "", "1.20-1.23", NOT_ANONYMOUS),
+        *asked(
+            Probe("HTTPS", "{host_address}", "{secure_port}", "", "1.24-", ANONYMOUS),
+            liveness="/livez",
+            readiness="/readyz",
+            startup="/livez",
+        ),
+        *asked(
+            Probe("TCP", "{host_address}", "{secure_port}", "", "1.24-", NOT_ANONYMOUS),
+            liveness="",
+            readiness="",
+            startup="",
+        ),
     ),
     pod=Pod(
         cpu="250m",

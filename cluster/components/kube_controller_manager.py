@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, LOGGING, beside_apiserver
+from pyinfra_kube.cluster.components.common import (
+    ADMIN,
+    CONFIG_DIR,
+    FRONT_PROXY_CA,
+    LOGGING,
+    asked,
+    beside_apiserver,
+)
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
 
 USER = User("kube-controller-manager", "system:kube-controller-manager")
 KUBECONFIG = f"{CONFIG_DIR}/kube-controller-manager.kubeconfig"
+SIGNING = {"certificate_signing": True}
 
 COMPONENT = Component(
     name="kube-controller-manager",
@@ -20,6 +28,10 @@ COMPONENT = Component(
         Flag("service-cluster-ip-range", "{service_cidr}", "1.3-"),
         Flag("service-account-private-key-file", f"{CONFIG_DIR}/service-account.key"),
         Flag("root-ca-file", f"{CONFIG_DIR}/ca.crt"),
+        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.24-"),
+        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.24-"),
+        Flag("cluster-signing-cert-file", f"{CONFIG_DIR}/ca.crt", "1.24-", SIGNING),
+        Flag("cluster-signing-key-file", f"{CONFIG_DIR}/ca.key", "1.24-", SIGNING),
         Flag("use-service-account-credentials", "true", "1.6-", {"rbac": True}),
         Flag("leader-elect", "{leader_elect}"),
         Flag("cloud-provider", "{cloud_provider}"),
@@ -28,7 +40,12 @@ COMPONENT = Component(
     ),
     probes=(
         Probe("HTTP", "127.0.0.1", "{port}", "/healthz", "1.2-1.19"),
-        Probe("HTTPS", "127.0.0.1", "{port}", "/healthz", "1.20-"),
+        Probe("HTTPS", "127.0.0.1", "{port}", "/healthz", "1.20-1.23"),
+        *asked(
+            Probe("HTTPS", "127.0.0.1", "{port}", "", "1.24-"),
+            liveness="/healthz",
+            startup="/healthz",
+        ),
     ),
     ports={"port": {"1.2-1.19": 10252, "1.20-": 10257}},
     users={"shared": ADMIN, "per_component": USER, "per_node": USER},

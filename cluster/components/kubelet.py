@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, HTTPS
-from pyinfra_kube.cluster.components.rows import Component, Flag, Probe, User
+from pyinfra_kube.cluster.components.rows import Component, Field, Flag, Probe, User
 
 KUBECONFIG = "/var/lib/kubelet/kubeconfig"
+CONFIGURATION = "/var/lib/kubelet/config.yaml"
+SERVING_CERT = "/var/lib/kubelet/pki/kubelet.crt"
+SERVING_KEY = "/var/lib/kubelet/pki/kubelet.key"
 NODE = {"standalone": False}
 STANDALONE = {"standalone": True}
 KUBELET_BRIDGE = {"kubelet_bridge": True}
+
+FIELDS = (
+    Field("apiVersion", "kubelet.config.k8s.io/v1beta1", "1.24-"),
+    Field("kind", "KubeletConfiguration", "1.24-"),
+    Field("staticPodPath", "{manifest_dir}", "1.24-"),
+    Field("registerNode", "{register_node}", "1.24-", NODE),
+    Field("registerNode", False, "1.24-", STANDALONE),
+    Field("registerWithTaints", "{node_taints}", "1.24-", NODE),
+    Field("address", "0.0.0.0", "1.24-", NODE),
+    # Its pods are in no API: nobody else has a reason to ask, and whoever may, is root there.
+    Field("address", "127.0.0.1", "1.24-", STANDALONE),
+    Field("authentication.anonymous.enabled", False, "1.24-"),
+    Field("authentication.webhook.enabled", True, "1.24-", NODE),
+    Field("authentication.webhook.enabled", False, "1.24-", STANDALONE),
+    Field("authentication.x509.clientCAFile", f"{CONFIG_DIR}/ca.crt", "1.24-"),
+    Field("authorization.mode", "Webhook", "1.24-", NODE),
+    # Nobody to ask: a client certificate of the cluster's CA is what lets a caller in.
+    Field("authorization.mode", "AlwaysAllow", "1.24-", STANDALONE),
+    # The apiserver checks them. One that is no node makes its own.
+    Field("tlsCertFile", SERVING_CERT, "1.24-", NODE),
+    Field("tlsPrivateKeyFile", SERVING_KEY, "1.24-", NODE),
+    Field("clusterDNS", ["{cluster_dns}"], "1.24-"),
+    Field("clusterDomain", "{cluster_domain}", "1.24-"),
+    Field("resolvConf", "{resolv_conf}", "1.24-"),
+    Field("containerRuntimeEndpoint", "{container_runtime_endpoint}", "1.27-"),
+    # containerd 1 does not tell it, and 2 overrules it.
+    Field("cgroupDriver", "{cgroup_driver}", "1.24-"),
+    Field("failCgroupV1", "{fail_cgroup_v1}", "1.31-"),
+    Field("failSwapOn", "{fail_swap_on}", "1.24-"),
+    Field("maxPods", "{max_pods}", "1.24-"),
+)
 
 COMPONENT = Component(
     name="kubelet",
@@ -19,34 +53,35 @@ COMPONENT = Component(
         Flag("kubeconfig", KUBECONFIG, "1.2-1.7", {**NODE, **HTTPS}),
         Flag("kubeconfig", KUBECONFIG, "1.8-", NODE),
         Flag("config", "{manifest_dir}", "1.2-1.3"),
-        Flag("pod-manifest-path", "{manifest_dir}", "1.4-"),
-        Flag("register-node", "{register_node}", when=NODE),
-        Flag("register-node", "false", when=STANDALONE),
+        Flag("config", CONFIGURATION, "1.24-"),
+        Flag("pod-manifest-path", "{manifest_dir}", "1.4-1.23"),
+        Flag("register-node", "{register_node}", "1.2-1.23", NODE),
+        Flag("register-node", "false", "1.2-1.23", STANDALONE),
         Flag("hostname-override", "{node_name}"),
         Flag("node-ip", "{host_address}"),
         Flag("node-labels", "{node_labels}", when=NODE),
-        Flag("address", "0.0.0.0", when=NODE),
+        Flag("address", "0.0.0.0", "1.2-1.23", NODE),
         # Its pods are in no API: nobody else has a reason to ask, and whoever may, is root there.
-        Flag("address", "127.0.0.1", when=STANDALONE),
-        Flag("read-only-port", "0", "1.20-"),
-        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.5-"),
-        Flag("anonymous-auth", "false", "1.5-"),
-        Flag("authentication-token-webhook", "true", "1.5-", NODE),
-        Flag("authorization-mode", "Webhook", "1.5-", NODE),
+        Flag("address", "127.0.0.1", "1.2-1.23", STANDALONE),
+        Flag("read-only-port", "0", "1.20-1.23"),
+        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.5-1.23"),
+        Flag("anonymous-auth", "false", "1.5-1.23"),
+        Flag("authentication-token-webhook", "true", "1.5-1.23", NODE),
+        Flag("authorization-mode", "Webhook", "1.5-1.23", NODE),
         # Nobody to ask: a client certificate of the cluster's CA is what lets a caller in.
-        Flag("authorization-mode", "AlwaysAllow", "1.5-", STANDALONE),
+        Flag("authorization-mode", "AlwaysAllow", "1.5-1.23", STANDALONE),
         Flag("allow-privileged", "{allow_privileged}", "1.2-1.14"),
-        Flag("cluster-dns", "{cluster_dns}"),
-        Flag("cluster-domain", "{cluster_domain}"),
+        Flag("cluster-dns", "{cluster_dns}", "1.2-1.23"),
+        Flag("cluster-domain", "{cluster_domain}", "1.2-1.23"),
         Flag("root-dir", "{kubelet_root}"),
         Flag("docker-root", "{docker_root}", "1.2-1.23"),
         Flag("container-runtime", "docker", "1.2-1.23"),
         Flag("container-runtime", "remote", "1.24-1.26"),
-        Flag("container-runtime-endpoint", "{container_runtime_endpoint}", "1.24-"),
+        Flag("container-runtime-endpoint", "{container_runtime_endpoint}", "1.24-1.26"),
         Flag("pod-infra-container-image", "{pause_image}", "1.2-1.34"),
-        Flag("cgroup-driver", "{cgroup_driver}", "1.5-"),
-        Flag("fail-swap-on", "{fail_swap_on}", "1.8-"),
-        Flag("max-pods", "{max_pods}"),
+        Flag("cgroup-driver", "{cgroup_driver}", "1.5-1.23"),
+        Flag("fail-swap-on", "{fail_swap_on}", "1.8-1.23"),
+        Flag("max-pods", "{max_pods}", "1.2-1.23"),
         Flag("configure-cbr0", "{kubelet_bridge}", "1.2-1.4"),
         # The plan's CIDR as it is, without waiting for the node object to carry it.
         Flag("pod-cidr", "{pod_cidr}", "1.2-1.4", KUBELET_BRIDGE),
@@ -65,6 +100,7 @@ COMPONENT = Component(
         Flag("cloud-config", "{cloud_config}", "1.2-1.33"),
         Flag("logtostderr", "true", "1.2-1.25"),
         Flag("v", "{log_level}"),
+        *FIELDS,
     ),
     probes=(Probe("HTTP", "127.0.0.1", "{healthz_port}", "/healthz"),),
     ports={
@@ -80,6 +116,7 @@ COMPONENT = Component(
         "per_node": User("kubelet-{node}", "system:node:{node}", ("system:nodes",)),
     },
     kubeconfig=KUBECONFIG,
+    configuration=CONFIGURATION,
     variables={
         "KUBELET_ADDRESS": ("address",),
         "KUBELET_PORT": ("port",),

@@ -12,12 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from string import Formatter
 from typing import Any, TypeVar
 
+import yaml
+
 from pyinfra_kube.cluster.components import COMPONENTS
-from pyinfra_kube.cluster.components.rows import ALWAYS, Field, Flag, Probe
+from pyinfra_kube.cluster.components.rows import ALWAYS, Asked, Field, Flag, Probe
 from pyinfra_kube.cluster.errors import refuse
+from pyinfra_kube.cluster.fields import check_fields
 from pyinfra_kube.cluster.releases import Release, covers, value_at
 
 AnyRow = TypeVar("AnyRow", Flag, Field, Probe)
+_HEAD = ("apiVersion", "kind")
 
 
 def command_line(
@@ -54,7 +58,10 @@ def command_line(
 
 
 def configuration(
-    component: str, release: Release, context: Mapping[str, object]
+    component: str,
+    release: Release,
+    context: Mapping[str, object],
+    extra: Mapping[str, Any] = ALWAYS,
 ) -> dict[str, Any]:
     """
     Give the content of a component's configuration file; empty where the release takes flags only.
@@ -62,6 +69,10 @@ def configuration(
     + component: a key of ``COMPONENTS``
     + release: the Kubernetes release
     + context: as for ``command_line``
+    + extra: more fields, nested as in the file; one that a row has too takes its place, and of a
+      dictionary each key by itself
+
+    Raises ``InputError`` with every field that the release does not have.
 
     ```
     >>> rows = (Field("port", 10250), Field("authentication.anonymous.enabled", False))
@@ -78,7 +89,45 @@ def configuration(
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[name] = _typed(row.value, context)
-    return content
+    given = _merged({key: content[key] for key in content if key not in _HEAD}, extra)
+    refuse(check_fields(component, given, release) if given else ())
+    return {**content, **given}
+
+
+def configuration_text(
+    component: str,
+    release: Release,
+    context: Mapping[str, object],
+    extra: Mapping[str, Any] = ALWAYS,
+) -> str:
+    """
+    Give a component's configuration file; empty where the release takes flags only.
+
+    + component, release, context, extra: as for ``configuration``
+    """
+    content = configuration(component, release, context, extra)
+    return str(yaml.safe_dump(content, sort_keys=False, width=10**6)) if content else ""
+
+
+def probes(component: str, release: Release, context: Mapping[str, object]) -> dict[Asked, Probe]:
+    """
+    Give how a component is asked whether it lives, is ready and has started, filled in.
+
+    + component: a key of ``COMPONENTS``
+    + release: the Kubernetes release
+    + context: as for ``command_line``
+
+    ```
+    >>> list(probes("kube-apiserver", Release.of("1.37.2"), context))
+    ['liveness', 'readiness', 'startup']
+    ```
+    """
+    context = {**context, **ports(component, release)}
+    rows = holding(COMPONENTS[component].probes, component, release, context)
+    return {
+        row.asked: row._replace(host=_fill(row.host, context), port=_fill(row.port, context))
+        for row in rows
+    }
 
 
 def probe(component: str, release: Release, context: Mapping[str, object]) -> Probe:
@@ -94,9 +143,7 @@ def probe(component: str, release: Release, context: Mapping[str, object]) -> Pr
     ('HTTP', '127.0.0.1', '8080', '/healthz')
     ```
     """
-    context = {**context, **ports(component, release)}
-    row = next(holding(COMPONENTS[component].probes, component, release, context))
-    return row._replace(host=_fill(row.host, context), port=_fill(row.port, context))
+    return probes(component, release, context)["liveness"]
 
 
 def ports(component: str, release: Release) -> dict[str, int]:
@@ -158,8 +205,18 @@ def _is_set(value: str, context: Mapping[str, object]) -> bool:
     return all(context[name] is not None for name in _names(value))
 
 
+def _merged(own: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**own, **extra}
+    for key in own.keys() & extra.keys():
+        if isinstance(own[key], Mapping) and isinstance(extra[key], Mapping):
+            merged[key] = _merged(own[key], extra[key])
+    return merged
+
+
 def _typed(value: object, context: Mapping[str, object]) -> object:
     """A value as YAML has it: text that is one setting alone keeps the setting's own type."""
+    if isinstance(value, list):
+        return [_typed(item, context) for item in value]
     if not isinstance(value, str):
         return value
     alone = value.removeprefix("{").removesuffix("}")

@@ -12,6 +12,7 @@ from pyinfra_kube.cluster.components.rows import ALWAYS
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
+from pyinfra_kube.cluster.spec.host import CONTROL_PLANE_ROLE
 
 # What a host's context tells besides the spec, when nobody says otherwise.
 HOST_FACTS: Mapping[str, object] = MappingProxyType(
@@ -21,10 +22,17 @@ HOST_FACTS: Mapping[str, object] = MappingProxyType(
         "container_runtime_endpoint": "unix:///run/containerd/containerd.sock",
         "docker_root": "/var/lib/docker",
         "etcd_initial_cluster_state": "new",
+        # False lets a kubelet from 1.31 on run where the host has cgroup v1.
+        "fail_cgroup_v1": None,
         "fail_swap_on": None,
         "proxy_mode": "iptables",
+        # Where systemd-resolved runs, /run/systemd/resolve/resolv.conf.
+        "resolv_conf": None,
     }
 )
+
+
+CONTROL_PLANE_TAINT = {"key": CONTROL_PLANE_ROLE, "effect": "NoSchedule"}
 
 
 def settings(
@@ -103,10 +111,16 @@ def _kubelet_settings(
         "kubelet_bridge": bool(wanted and node and release.kubelet_bridge),
         "node_labels": [f"{key}={labels[key]}" for key in sorted(labels.keys() - reserved)] or None,
         "node_name": host_spec.hostname_override,
+        "node_taints": [CONTROL_PLANE_TAINT] if _is_tainted(spec, host_spec) else None,
         "pod_cidr": node.pod_cidr if node else None,
         "register_node": spec.nodes_register,
         "standalone": "node" not in host_spec.roles,
     }
+
+
+def _is_tainted(spec: ClusterSpec, host_spec: HostSpec) -> bool:
+    """Whether a host of the control plane is a node for the control plane's own pods alone."""
+    return spec.control_plane_taint and host_spec.control_plane_only
 
 
 def _etcd_settings(
@@ -117,15 +131,17 @@ def _etcd_settings(
     alone = len(members) == 1 and members == spec.control_plane and spec.network != "flannel"
     known = {one.name: "127.0.0.1" if alone else plan.own_address(one.name) for one in members}
     own = known.get(host_spec.name)
-    client = {name: f"http://{address}:{spec.etcd_client_port}" for name, address in known.items()}
-    peer = {name: f"http://{address}:{spec.etcd_peer_port}" for name, address in known.items()}
-    local = f"http://127.0.0.1:{spec.etcd_client_port}"
+    scheme = "https" if spec.etcd_tls else "http"
+    client = {name: f"{scheme}://{at}:{spec.etcd_client_port}" for name, at in known.items()}
+    peer = {name: f"{scheme}://{at}:{spec.etcd_peer_port}" for name, at in known.items()}
+    local = f"{scheme}://127.0.0.1:{spec.etcd_client_port}"
     flannel = etcd_api(spec.flannel_version or "") if spec.network == "flannel" else ""
     return {
         "etcd_advertise_client_urls": client.get(host_spec.name),
         "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],
         "etcd_listen_client_urls": spec.etcd_listen_client_urls
         or list(dict.fromkeys([local, client[host_spec.name]] if own else [])),
+        "etcd_metrics": release.minor >= (1, 24),
         "etcd_name": host_spec.name,
         "etcd_peer_url": peer.get(host_spec.name),
         "etcd_servers": list(client.values()),

@@ -59,9 +59,28 @@ class Field(NamedTuple):
     when: Mapping[str, object] = ALWAYS
 
 
+class Times(NamedTuple):
+    """
+    When a container is asked, in seconds.
+
+    + delay: before the first time; 0 where it is asked at once
+    + period: between two times; ``None`` leaves it to kubelet, which takes 10
+    + failures: how often in a row it must fail
+    + timeout: how long an answer may take
+    """
+
+    delay: int = 15
+    period: int | None = None
+    failures: int = 8
+    timeout: int = 15
+
+
+Asked = Literal["liveness", "readiness", "startup"]
+
+
 class Probe(NamedTuple):
     """
-    How a component is asked whether it lives.
+    How a component is asked whether it lives, is ready, or has started.
 
     + scheme: "HTTP", "HTTPS" or "TCP"
     + host: the address to ask
@@ -69,6 +88,8 @@ class Probe(NamedTuple):
     + path: the path; empty for TCP
     + releases: where the row holds
     + when: settings that must have these values
+    + asked: what it tells
+    + times: when it is asked
     """
 
     scheme: str
@@ -77,6 +98,8 @@ class Probe(NamedTuple):
     path: str
     releases: str = "1.2-"
     when: Mapping[str, object] = ALWAYS
+    asked: Asked = "liveness"
+    times: Times = Times()
 
 
 class User(NamedTuple):
@@ -102,12 +125,16 @@ class Pod(NamedTuple):
     + volumes: folders of the host: ``credentials``, ``logs``, ``data`` and ``ssl``, which is
       /etc/ssl
     + files: releases → a file of the host that the component reads when it starts
+    + priority_class: releases → its priority class
+    + seccomp: releases → its seccomp profile
     """
 
     cpu: str
     grace: int = 30
     volumes: tuple[Literal["credentials", "logs", "data", "ssl"], ...] = ("credentials", "logs")
     files: Mapping[str, str] = MappingProxyType({})
+    priority_class: Mapping[str, str] = MappingProxyType({"1.24-": "system-node-critical"})
+    seccomp: Mapping[str, str] = MappingProxyType({"1.24-": "RuntimeDefault"})
 
 
 @dataclass(frozen=True)
@@ -118,10 +145,11 @@ class Component:
     + name: as the release calls its program
     + role: of the hosts that it runs on
     + rows: its flags, and the fields of its configuration file
-    + probes: exactly one holds in any cluster
+    + probes: exactly one of liveness holds in any cluster, and at most one of each other kind
     + ports: name → releases → port, of the ports that no setting names; ``None`` where it is closed
     + users: ``credential_policy`` → who it is to the apiserver; empty for what asks no apiserver
     + kubeconfig: the path of its kubeconfig on its host
+    + configuration: the path of its configuration file, in releases that have one
     + pod: of its static pod; ``None`` for what runs as a unit
     + variables: of its own file in Fedora's /etc/kubernetes, in the order of that file; each holds
       the first of these flags that the component's command line has
@@ -136,6 +164,7 @@ class Component:
     ports: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     kubeconfig: str = ""
+    configuration: str = ""
     pod: Pod | None = None
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shared_variables: tuple[str, ...] = ()

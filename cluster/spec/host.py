@@ -9,6 +9,9 @@ from pydantic import Field
 from pyinfra_kube.cluster.spec.values import Address, Labels, Network, NodeName, Settings
 
 _HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+CONTROL_PLANE_ROLE = "node-role.kubernetes.io/control-plane"
+"""The label, and the key of the taint, of the nodes of the control plane."""
+
 # A kubelet from 1.16 on does not start with labels of these domains.
 _RESERVED = re.compile(r"(^|\.)(kubernetes|k8s)\.io/")
 
@@ -25,6 +28,8 @@ class HostSpec(Settings):
     """The host's name in the inventory."""
     roles: frozenset[str] = frozenset()
     """Of `control_plane`, `node` and `etcd`."""
+    control_plane_only: bool = False
+    """Whether it is a node for the control plane alone."""
     address: Address | None = None
     """Where the other hosts reach it. By default `ssh_hostname` or the host's name, where that is
     an address, else one that the host has."""

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from pyinfra_kube.cluster.errors import HIDDEN, Problem
 from pyinfra_kube.cluster.networks import first_address
+from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.spec.aliases import GROUPS, OTHER_KEYS, our_name, our_value
 from pyinfra_kube.cluster.spec.base import BaseSpec
-from pyinfra_kube.cluster.spec.host import HostSpec
+from pyinfra_kube.cluster.spec.host import CONTROL_PLANE_ROLE, HostSpec
 from pyinfra_kube.cluster.spec.problems import nearest, problems_of
 
 Groups = Mapping[str, Sequence[str]]
@@ -21,7 +22,7 @@ Data = Mapping[str, Mapping[str, Any]]
 Spec = TypeVar("Spec", bound=BaseSpec)
 
 CLUSTER_KEYS = frozenset(BaseSpec.model_fields) - {"hosts"}
-HOST_KEYS = frozenset(HostSpec.model_fields) - {"name", "roles"}
+HOST_KEYS = frozenset(HostSpec.model_fields) - {"name", "roles", "control_plane_only"}
 KEYS = sorted(CLUSTER_KEYS | HOST_KEYS)
 _KNOWN = sorted({*KEYS, *OTHER_KEYS})
 
@@ -59,6 +60,9 @@ def read(kind: type[Spec], groups: Groups, data: Data) -> tuple[Spec, set[str], 
     values, found = _one_value_each(ours)
     problems += found
     spec, wrong, found = _read_cluster(kind, values, tuple(hosts))
+    if "kubernetes_version" not in wrong and minor_of(spec.kubernetes_version) >= (1, 24):
+        nodes = tuple(map(_as_node, spec.hosts))
+        spec = spec.model_copy(update={"hosts": nodes})
     return spec, wrong, problems + found
 
 
@@ -143,6 +147,18 @@ def _read_host(
         wrong = {problem.key.split(".")[0] for problem in problems}
         valid = {key: value for key, value in given.items() if key not in wrong}
         return HostSpec.model_construct(**valid), problems
+
+
+def _as_node(host: HostSpec) -> HostSpec:
+    """From 1.24 on, a host of the control plane is a node with that role."""
+    if "control_plane" not in host.roles:
+        return host
+    update = {
+        "roles": host.roles | {"node"},
+        "control_plane_only": "node" not in host.roles,
+        "node_labels": {CONTROL_PLANE_ROLE: "", **host.node_labels},
+    }
+    return host.model_copy(update=update)
 
 
 def _with_port(problem: Problem, name: str) -> Problem:

@@ -557,7 +557,9 @@ def test_no_two_rows_of_one_flag_hold_at_once(spec: ClusterSpec) -> None:
                 if {word.split("}")[0] for word in str(row.value).split("{")[1:]} <= given
             ]
             assert name == "etcd" or len(held) == len(set(held)), name
-            assert len([*holding(component.probes, name, release, context)]) == 1
+            asked = [row.asked for row in holding(component.probes, name, release, context)]
+            assert "liveness" in asked
+            assert len(asked) == len(set(asked))
 
 
 def test_ports() -> None:
@@ -587,15 +589,15 @@ def test_what_has_a_kubeconfig_is_somebody_under_any_policy(policy: str) -> None
 
 
 ROWS = (
-    Field("apiVersion", "kubelet.config.k8s.io/v1beta1", "1.10-"),
-    Field("port", 10250, "1.10-"),
-    Field("authentication.anonymous.enabled", False, "1.10-"),
-    Field("authentication.x509.clientCAFile", "/srv/kubernetes/ca.crt", "1.10-"),
-    Field("clusterDomain", "{cluster_domain}", "1.10-", {"standalone": False}),
-    Field("maxPods", "{max_pods}", "1.10-"),
-    Field("healthz", "{cluster_domain}:{secure_port}", "1.20-"),
-    Field("cgroupDriver", "systemd", "1.24-"),
-    Flag("max-pods", "{max_pods}", "1.2-1.9"),
+    Field("apiVersion", "kubelet.config.k8s.io/v1beta1", "1.24-"),
+    Field("port", 10250, "1.24-"),
+    Field("authentication.anonymous.enabled", False, "1.24-"),
+    Field("authentication.x509.clientCAFile", "/srv/kubernetes/ca.crt", "1.24-"),
+    Field("clusterDomain", "{cluster_domain}", "1.24-", {"standalone": False}),
+    Field("maxPods", "{max_pods}", "1.24-"),
+    Field("healthzBindAddress", "{cluster_domain}:{secure_port}", "1.24-"),
+    Field("failCgroupV1", False, "1.31-"),
+    Flag("max-pods", "{max_pods}", "1.2-1.23"),
 )
 
 
@@ -608,7 +610,7 @@ def test_fields_become_a_nested_file(monkeypatch: pytest.MonkeyPatch) -> None:
         context, release = context_of(spec, make_plan(spec), "n1"), Release.of(version)
         return configuration("kubelet", release, context), command_line("kubelet", release, context)
 
-    content, line = both("1.20.2", max_pods=50)
+    content, line = both("1.30.2", max_pods=50)
     assert content == {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "port": 10250,
@@ -618,11 +620,11 @@ def test_fields_become_a_nested_file(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "clusterDomain": "cluster.local",
         "maxPods": 50,
-        "healthz": "cluster.local:6443",
+        "healthzBindAddress": "cluster.local:6443",
     }
     assert line == []
-    assert "maxPods" not in both("1.20.2")[0]
-    assert both("1.9.0", max_pods=50) == ({}, ["--max-pods=50"])
+    assert "maxPods" not in both("1.30.2")[0]
+    assert both("1.23.0", max_pods=50) == ({}, ["--max-pods=50"])
 
 
 def test_files_that_a_command_line_names() -> None:
