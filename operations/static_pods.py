@@ -72,13 +72,16 @@ class StaticPod:
 @dataclass(frozen=True)
 class Probe:
     """
-    How kubelet checks that a container is alive.
+    How kubelet checks that a container is alive, ready or started.
 
     + port: where it answers
     + path: of the HTTP request; empty for a TCP connection only
     + scheme: ``HTTP``, or ``HTTPS`` without a check of the certificate
     + host: address of an HTTP request
     + delay: seconds before the first check
+    + period: seconds between checks; by default kubelet's own, 10
+    + failures: how many in a row count
+    + timeout: seconds that an answer may take
     """
 
     port: int
@@ -86,6 +89,9 @@ class Probe:
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
     host: str = "127.0.0.1"
     delay: int = 15
+    period: int | None = None
+    failures: int = 8
+    timeout: int = 15
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,9 @@ def manifest(
     log_dir: bool = False,
     cpu: str = "",
     priority_class: str = "",
+    readiness: Probe | None = None,
+    startup: Probe | None = None,
+    seccomp: str = "",
 ) -> str:
     """
     Return the manifest of a control plane component as a static pod.
@@ -131,6 +140,9 @@ def manifest(
     + log_dir: mount /var/log, for a component that writes there itself
     + cpu: CPU request; by default what the component uses in a small cluster
     + priority_class: from Kubernetes 1.11, ``system-node-critical`` keeps it from being evicted
+    + readiness: its readiness; by default none
+    + startup: whether it has started, before the others are asked; by default none
+    + seccomp: its seccomp profile, such as ``RuntimeDefault``; by default kubelet's own
 
     **Example:**
 
@@ -145,6 +157,7 @@ def manifest(
     """
 
     pod = PODS[component]
+    probes = {"startup": startup, "liveness": probe, "readiness": readiness}
     volumes = {
         "data": Mount(data_dir if "data" in pod.volumes else "", read_only=False),
         "srvkube": Mount(credentials_dir),
@@ -157,12 +170,13 @@ def manifest(
         component=component,
         image=image,
         command=[*(command or [component]), *flags],
-        probe=probe,
+        probes={kind: one for kind, one in probes.items() if one},
         volumes={name: mount for name, mount in volumes.items() if mount.path},
         log_file=log_file,
         cpu=cpu or pod.cpu,
         grace=pod.grace,
         priority_class=priority_class,
+        seccomp=seccomp,
     )
 
 

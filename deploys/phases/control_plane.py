@@ -10,7 +10,8 @@ from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import COMPONENTS, PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
-from pyinfra_kube.cluster.components.rendering import named_files, probe
+from pyinfra_kube.cluster.components.rendering import named_files, probe, probes
+from pyinfra_kube.cluster.components.rows import Probe
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases import kubelet
@@ -110,21 +111,31 @@ def manifest(cluster: Cluster, component: str) -> str:
     + component: which one
     """
 
-    asked = probe(component, cluster.release, cluster.settings())
-    volumes = PODS[component].volumes
+    asked = probes(component, cluster.release, cluster.settings())
+    pod, minor = PODS[component], cluster.release.minor
     image = image_of(component, cluster.spec)
-    scheme: Literal["HTTP", "HTTPS"] = "HTTPS" if asked.scheme == "HTTPS" else "HTTP"
     return static_pods.manifest(
         component,
         image=image.name,
         command=image.command,
         flags=cluster.command_line(component),
-        probe=static_pods.Probe(int(asked.port), asked.path, scheme, asked.host),
-        credentials_dir=CONFIG_DIR if "credentials" in volumes else "",
+        probe=_probe(asked.get("liveness")),
+        readiness=_probe(asked.get("readiness")),
+        startup=_probe(asked.get("startup")),
+        credentials_dir=CONFIG_DIR if "credentials" in pod.volumes else "",
         mounts=[static_pods.Mount(path) for path in _files(cluster, component)],
         data_dir=cluster.spec.etcd_data_dir,
-        log_dir=cluster.spec.log_to_host and "logs" in volumes,
+        log_dir=cluster.spec.log_to_host and "logs" in pod.volumes,
+        priority_class=value_at(pod.priority_class, minor) or "",
+        seccomp=value_at(pod.seccomp, minor) or "",
     )
+
+
+def _probe(row: Probe | None) -> static_pods.Probe | None:
+    if not row:
+        return None
+    scheme: Literal["HTTP", "HTTPS"] = "HTTPS" if row.scheme == "HTTPS" else "HTTP"
+    return static_pods.Probe(int(row.port), row.path, scheme, row.host, *row.times)
 
 
 def _files(cluster: Cluster, component: str) -> list[str]:
