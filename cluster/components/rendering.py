@@ -81,6 +81,7 @@ def configuration(
     ```
     """
     content: dict[str, Any] = {}
+    context = {**context, **ports(component, release)}
     rows = (row for row in COMPONENTS[component].rows if isinstance(row, Field))
     for row in holding(rows, component, release, context):
         if not isinstance(row.value, str) or _is_set(row.value, context):
