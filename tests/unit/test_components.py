@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from pyinfra_kube.cluster.components import COMPONENTS, PODS
 from pyinfra_kube.cluster.components.rendering import (
     command_line,
     configuration,
+    configuration_text,
     holding,
     named_files,
     ports,
@@ -23,6 +25,7 @@ from pyinfra_kube.cluster.components.row_settings import HOST_FACTS
 from pyinfra_kube.cluster.components.row_settings import settings as context_of
 from pyinfra_kube.cluster.components.rows import Field, Flag
 from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.releases import Release, covers, flags_setting, known_releases
 from pyinfra_kube.cluster.spec import ClusterSpec
 
@@ -522,6 +525,9 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
         log_to_host=draw(st.sampled_from(release.fact("log_to_host"))),
         log_level=draw(st.integers(0, 10)),
         max_pods=draw(st.sampled_from([None, 50])),
+        etcd_tls=draw(st.sampled_from(release.fact("etcd_tls_choices"))),
+        certificate_signing=draw(st.sampled_from(release.fact("certificate_signing_choices"))),
+        control_plane_taint=draw(st.booleans()),
     )
 
 
@@ -540,6 +546,14 @@ def test_any_settings_give_flags_that_the_release_has(spec: ClusterSpec, swap: b
             assert all(release.has_flag(component, name) for name in names)
             assert "None" not in " ".join(lines)
             assert lines == command_line(component, release, context)
+            # It raises for a field that the release does not have.
+            content = configuration(component, release, context)
+            assert bool(content) is has_file(component, release)
+            path = COMPONENTS[component].configuration
+            assert (f"--config={path}" in lines) is bool(content)
+            assert content == yaml.safe_load(
+                configuration_text(component, release, context) or "{}"
+            )
             assert probe(component, release, context).host
 
 
@@ -625,6 +639,41 @@ def test_fields_become_a_nested_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line == []
     assert "maxPods" not in both("1.30.2")[0]
     assert both("1.23.0", max_pods=50) == ({}, ["--max-pods=50"])
+
+
+def test_fields_of_the_inventory_are_merged_over_ours() -> None:
+    given = {"authentication": {"webhook": {"cacheTTL": "30s"}}, "clusterDNS": ["192.0.2.53"]}
+    spec = spec_of("1.37.2", kubelet_configuration=given)
+    context, release = context_of(spec, make_plan(spec), "n1"), Release.of("1.37.2")
+    own = configuration("kubelet", release, context)
+    found = configuration("kubelet", release, context, spec.kubelet_configuration)
+    assert found["authentication"] == {
+        **own["authentication"],
+        "webhook": {"enabled": True, "cacheTTL": "30s"},
+    }
+    assert found["clusterDNS"] == ["192.0.2.53"]
+    assert [*found] == [*own]
+    with pytest.raises(InputError, match="did you mean maxPods"):
+        spec_of("1.37.2", kubelet_configuration={"maxPod": 60})
+    with pytest.raises(InputError, match="use kubelet_flags"):
+        spec_of("1.20.2", kubelet_configuration={"maxPods": 60})
+
+
+def test_a_host_of_the_control_plane_is_a_node_from_1_24_on() -> None:
+    def taints(groups: dict[str, list[str]], host: str, **data: Any) -> Any:
+        spec = spec_of("1.37.2", groups, **data)
+        context = context_of(spec, make_plan(spec), host)
+        return configuration("kubelet", Release.of("1.37.2"), context).get("registerWithTaints")
+
+    both = {"control_plane": ["m1"], "nodes": ["m1", "n1"]}
+    assert taints(GROUPS, "m1") == [
+        {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+    ]
+    assert taints(GROUPS, "m1", control_plane_taint=False) is None
+    assert taints(both, "m1") is taints(GROUPS, "n1") is None
+    role = {"node-role.kubernetes.io/control-plane": ""}
+    assert spec_of("1.37.2").host("m1").reserved_labels == role
+    assert spec_of("1.20.2").host("m1").roles == {"control_plane", "etcd"}
 
 
 def test_files_that_a_command_line_names() -> None:
