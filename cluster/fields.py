@@ -58,7 +58,7 @@ def has_file(component: str, release: Release) -> bool:
     + component: such as "kubelet"
     + release: the Kubernetes release
     """
-    return component in KINDS and release.minor >= (1, 24)
+    return component in KINDS and bool(release.fact("configuration_files"))
 
 
 def check_settings(settings: Mapping[str, object], release: Release) -> list[Problem]:

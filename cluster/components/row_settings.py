@@ -141,7 +141,7 @@ def _etcd_settings(
         "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],
         "etcd_listen_client_urls": spec.etcd_listen_client_urls
         or list(dict.fromkeys([local, client[host_spec.name]] if own else [])),
-        "etcd_metrics": release.minor >= (1, 24),
+        "etcd_metrics": release.fact("etcd_metrics"),
         "etcd_name": host_spec.name,
         "etcd_peer_url": peer.get(host_spec.name),
         "etcd_servers": list(client.values()),

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
+from pyinfra_kube.cluster.data import table
 from pyinfra_kube.cluster.errors import HIDDEN, Problem
 from pyinfra_kube.cluster.networks import first_address
-from pyinfra_kube.cluster.releases import minor_of
+from pyinfra_kube.cluster.releases import minor_of, value_at
 from pyinfra_kube.cluster.spec.aliases import GROUPS, OTHER_KEYS, our_name, our_value
 from pyinfra_kube.cluster.spec.base import BaseSpec
 from pyinfra_kube.cluster.spec.host import CONTROL_PLANE_ROLE, HostSpec
@@ -60,9 +61,8 @@ def read(kind: type[Spec], groups: Groups, data: Data) -> tuple[Spec, set[str], 
     values, found = _one_value_each(ours)
     problems += found
     spec, wrong, found = _read_cluster(kind, values, tuple(hosts))
-    if "kubernetes_version" not in wrong and minor_of(spec.kubernetes_version) >= (1, 24):
-        nodes = tuple(map(_as_node, spec.hosts))
-        spec = spec.model_copy(update={"hosts": nodes})
+    if "kubernetes_version" not in wrong and _are_nodes(spec.kubernetes_version):
+        spec = spec.model_copy(update={"hosts": tuple(map(_as_node, spec.hosts))})
     return spec, wrong, problems + found
 
 
@@ -149,8 +149,13 @@ def _read_host(
         return HostSpec.model_construct(**valid), problems
 
 
+def _are_nodes(version: str) -> bool:
+    """Whether hosts of the control plane are nodes; of an unknown release, others say more."""
+    return bool(value_at(table("releases")["control_plane_nodes"], minor_of(version)))
+
+
 def _as_node(host: HostSpec) -> HostSpec:
-    """From 1.24 on, a host of the control plane is a node with that role."""
+    """A host of the control plane as a node with that role."""
     if "control_plane" not in host.roles:
         return host
     update = {

@@ -525,8 +525,8 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
         log_to_host=draw(st.sampled_from(release.fact("log_to_host"))),
         log_level=draw(st.integers(0, 10)),
         max_pods=draw(st.sampled_from([None, 50])),
-        etcd_tls=draw(st.sampled_from(release.fact("etcd_tls_choices"))),
-        certificate_signing=draw(st.sampled_from(release.fact("certificate_signing_choices"))),
+        etcd_tls=draw(st.sampled_from(release.fact("etcd_tls"))),
+        certificate_signing=draw(st.sampled_from(release.fact("certificate_signing"))),
         control_plane_taint=draw(st.booleans()),
     )
 

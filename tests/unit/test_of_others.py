@@ -149,7 +149,12 @@ def test_credentials_of_another_cluster(held: str, replace: bool, refused: bool)
 
 
 def cluster(role: str) -> Any:
-    settings = {"etcd_client_port": 2379, "etcd_version": "3.4.13-0", "apiserver_port": 6443}
+    settings = {
+        "etcd_client_port": 2379,
+        "etcd_metrics": False,
+        "etcd_version": "3.4.13-0",
+        "apiserver_port": 6443,
+    }
     return SimpleNamespace(
         runtime=DOCKER,
         spec=SPEC,
