@@ -12,14 +12,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.allocation import AddressPlan
+from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
 from pyinfra_kube.cluster.components.common import ADMIN
-from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENTS, SERVER
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.credential_set import (
     BASIC_AUTH,
-    CA_CERT,
-    CA_KEY,
     SERVICE_ACCOUNT_KEY,
     SERVICE_ACCOUNT_PUB,
     TOKENS,
@@ -28,7 +25,6 @@ from pyinfra_kube.cluster.credential_set import (
 )
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.identities import users
-from pyinfra_kube.cluster.releases import Release, value_at
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 TOKEN_LETTERS = string.ascii_letters + string.digits
@@ -37,6 +33,7 @@ TOKEN_LENGTH = 32
 LONGEST_NAME = 64
 
 _KEY = "an RSA key, whole"
+_NEW = "made, the store has none"
 
 
 class CredentialPlan:
@@ -55,18 +52,18 @@ class CredentialPlan:
         self.changes: dict[str, str] = {}
         self.warnings: list[str] = []
 
-    def make(self, server_names: list[str]) -> None:
+    def make(self, certificates: Iterable[Certificate]) -> None:
         """
         Make what is to be made, in ``files``; ``changes`` says why, ``warnings`` what is near.
 
-        + server_names: everything that a client may call the apiserver
+        + certificates: those that files of hosts hold
         """
-        self._ca()
-        self._pair("server", "server", SERVER, server_names)
-        release = Release.of(self.spec.kubernetes_version)
-        kubelet_client = value_at(KUBELET_CLIENTS, release.minor)
-        if kubelet_client:
-            self._pair("kubelet-client", "client", kubelet_client)
+        for name in authorities(self.spec):
+            self._authority(name)
+        for one in certificates:
+            # A host that nobody has asked yet gets it in a run that does.
+            if one.names is not None:
+                self._pair(one.file, one.kind, one.user, one.names, one.authority)
         self._service_account()
         if self.spec.apiserver_approach == "https":
             if self.spec.credential_kind == "token":
@@ -76,55 +73,66 @@ class CredentialPlan:
             if self.spec.basic_auth:
                 self._keep_words(BASIC_AUTH, [ADMIN])
 
-    def _ca(self) -> None:
-        cert, key = self.files.get(CA_CERT), self.files.get(CA_KEY)
+    def _authority(self, authority: str) -> None:
+        cert_file, key_file = f"{authority}.crt", f"{authority}.key"
+        cert, key = self.files.get(cert_file), self.files.get(key_file)
         if cert and not pki.readable(cert):
-            again = ", or delete it: it is then made again from ca.key" if key else ""
-            raise InputError([_damaged(CA_CERT, "a certificate, whole", f"restore it{again}")])
+            again = f", or delete it: it is then made again from {key_file}" if key else ""
+            raise InputError([_damaged(cert_file, "a certificate, whole", f"restore it{again}")])
         if cert and key and pki.fits(cert, key):
-            self._look_at_end(cert)
+            self._look_at_end(cert_file, cert)
         elif not cert:
-            name = f"{self.spec.cluster_name[:60]}-ca"
-            why = "made again from ca.key, it was missing" if key else "made, the store has none"
+            name = f"{self.spec.cluster_name[: LONGEST_NAME - len(authority) - 1]}-{authority}"
+            why = f"made again from {key_file}, it was missing" if key else _NEW
             try:
                 pair = pki.make_ca(name, key=key, now=self.now)
             except (ValueError, TypeError):
-                raise InputError([_damaged(CA_KEY, _KEY, "restore it")]) from None
-            self._set(why, **{CA_CERT: pair.cert, CA_KEY: pair.key})
+                raise InputError([_damaged(key_file, _KEY, "restore it")]) from None
+            self._set(why, **{cert_file: pair.cert, key_file: pair.key})
         elif key:
-            allowed = f"the CA's own key, that of {CA_CERT}"
-            raise InputError([_damaged(CA_KEY, allowed, "restore it")])
+            allowed = f"the CA's own key, that of {cert_file}"
+            raise InputError([_damaged(key_file, allowed, "restore it")])
 
-    def _look_at_end(self, cert: str) -> None:
+    def _look_at_end(self, file: str, cert: str) -> None:
         end = pki.read(cert).not_after
         if end - self.now < timedelta(days=self.spec.certificate_days):
             self.warnings.append(
-                f"{CA_CERT} ends on {end:%Y-%m-%d}; certificates cannot outlive it. A new CA means "
+                f"{file} ends on {end:%Y-%m-%d}; certificates cannot outlive it. A new CA means "
                 "new credentials on every host: set replace_credentials = True with an empty "
                 "credentials_dir"
             )
 
-    def _pair(self, file: str, kind: str, who: User, names: Iterable[str] = ()) -> None:
+    def _pair(
+        self, file: str, kind: str, who: User, names: Iterable[str] = (), authority: str = CA
+    ) -> None:
         cert, key = f"{file}.crt", f"{file}.key"
-        why = self._why(self.files.get(cert), self.files.get(key), who, frozenset(names))
+        ca = pki.KeyPair(self.files[f"{authority}.crt"], self.files.get(f"{authority}.key", ""))
+        why = self._why(ca, self.files.get(cert), self.files.get(key), who, frozenset(names))
         if not why:
             return
-        ca = pki.KeyPair(self.files[CA_CERT], self.files.get(CA_KEY, ""))
         if not ca.key:
-            fix = "restore ca.key from a copy, or start with an empty credentials_dir"
-            allowed = f"a folder with {CA_KEY}, for {cert} is to be {why}"
-            raise InputError([_damaged(f"no {CA_KEY}", allowed, fix)])
+            missing = f"{authority}.key"
+            fix = f"restore {missing} from a copy, or start with an empty credentials_dir"
+            allowed = f"a folder with {missing}, for {cert} is to be {why}"
+            raise InputError([_damaged(f"no {missing}", allowed, fix)])
         days = self.spec.certificate_days
         pair = pki.issue(ca, kind, who.user, who.groups, names, days=days, now=self.now)
         self._set(why, **{cert: pair.cert, key: pair.key})
 
-    def _why(self, cert: str | None, key: str | None, who: User, names: frozenset[str]) -> str:
+    def _why(
+        self,
+        ca: pki.KeyPair,
+        cert: str | None,
+        key: str | None,
+        who: User,
+        names: frozenset[str],
+    ) -> str:
         """Why a certificate is to be issued; empty when it is good as it is."""
         if not cert or not key:
-            return "made, the store has none" if not cert else "re-issued, its key is missing"
+            return _NEW if not cert else "re-issued, its key is missing"
         if not pki.fits(cert, key):
             return "re-issued, its key does not belong to it"
-        if not pki.issued_by(cert, self.files[CA_CERT]):
+        if not pki.issued_by(cert, ca.cert):
             return "re-issued, another CA signed it"
         old = pki.read(cert)
         if (old.common_name, set(old.organizations)) != (who.user, set(who.groups)):
@@ -133,11 +141,11 @@ class CredentialPlan:
         reasons += [f"{name} is no name of it any more" for name in sorted(old.names - names)]
         if reasons:
             return f"re-issued, {', '.join(reasons)}"
-        return self._near_end(old.not_after)
+        return self._near_end(ca, old.not_after)
 
-    def _near_end(self, end: datetime) -> str:
+    def _near_end(self, ca: pki.KeyPair, end: datetime) -> str:
         left = end - self.now
-        longest = pki.read(self.files[CA_CERT]).not_after
+        longest = pki.read(ca.cert).not_after
         next_end = min(self.now + timedelta(days=self.spec.certificate_days), longest)
         # A certificate that can only end as soon again would be issued in every run.
         if left > timedelta(days=self.spec.certificate_renew_days) or next_end - end < timedelta(1):
@@ -148,8 +156,7 @@ class CredentialPlan:
     def _service_account(self) -> None:
         key = self.files.get(SERVICE_ACCOUNT_KEY)
         if not key:
-            why = "made, the store has none"
-            self._set(why, **{SERVICE_ACCOUNT_KEY: (key := pki.make_key())})
+            self._set(_NEW, **{SERVICE_ACCOUNT_KEY: (key := pki.make_key())})
         try:
             public = pki.public_key(key)
         except (ValueError, TypeError):
@@ -180,27 +187,6 @@ class CredentialPlan:
     def _set(self, why: str, **files: str) -> None:
         self.files.update(files)
         self.changes[next(iter(files))] = why
-
-
-def server_names(spec: ClusterSpec, plan: AddressPlan) -> list[str]:
-    """
-    Give everything that a client may call the apiserver.
-
-    + spec: the cluster
-    + plan: its addresses
-    """
-    hosts = [name for host in spec.control_plane for name in (host.name, host.hostname_override)]
-    addresses = [plan.addresses.get(host.name) for host in spec.control_plane]
-    service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-    names = [
-        *filter(None, [spec.endpoint_host, *addresses]),
-        plan.service_ip,
-        "127.0.0.1",
-        *service,
-        f"{service[-1]}.{spec.cluster_domain}",
-        *hosts,
-    ]
-    return list(dict.fromkeys(names))
 
 
 def _token() -> str:

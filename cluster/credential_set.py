@@ -6,26 +6,21 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyinfra_kube.cluster import pki
+from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
 from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.identities import user_of, users
 from pyinfra_kube.cluster.kubeconfigs import kubeconfig, server_of
-from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 
-CA_CERT, CA_KEY = "ca.crt", "ca.key"
 SERVICE_ACCOUNT_KEY, SERVICE_ACCOUNT_PUB = "service-account.key", "service-account.pub"
 TOKENS, BASIC_AUTH = "tokens.json", "basic_auth.json"
-
-ON_CONTROL_PLANE_HOSTS = (
-    *(CA_CERT, "server.crt", "server.key", "kubelet-client.crt", "kubelet-client.key"),
-    *(SERVICE_ACCOUNT_PUB, SERVICE_ACCOUNT_KEY),
-)
-"""The store's files that a control-plane host holds too."""
+_ENDS = (".crt", ".key")
 
 
 @dataclass(frozen=True)
@@ -37,18 +32,20 @@ class Credentials:
     + changes: one line for each thing that the store does not hold like this yet, and why
     + warnings: what is allowed and yet worth a look
     + new: whether nothing of it was in the store
+    + certificates: those that files of hosts hold
     """
 
     spec: ClusterSpec
     changes: tuple[str, ...]
     warnings: tuple[str, ...]
     new: bool
+    certificates: Sequence[Certificate]
     _files: Mapping[str, str] = field(repr=False)
 
     @property
     def ca_cert(self) -> str:
         """The root certificate, PEM."""
-        return self._files[CA_CERT]
+        return self._files[f"{CA}.crt"]
 
     @property
     def ca_fingerprint(self) -> str:
@@ -92,17 +89,35 @@ class Credentials:
         names = self.spec.cluster_name, who.user
         return kubeconfig(*names, tuple(cluster.items()), tuple(user.items()))
 
-    def control_plane_files(self) -> dict[str, str]:
+    def host_files(self, host: HostSpec) -> dict[str, str]:
         """
-        Give what a control-plane host holds in /srv/kubernetes, by path.
+        Give the certificates, keys and tables of users that a host holds, by path.
+
+        + host: it
 
         Everything here but what ends in ``.crt`` or ``.pub`` is a secret.
         """
-        texts = {name: self._files[name] for name in ON_CONTROL_PLANE_HOSTS}
+        texts = {
+            f"{CONFIG_DIR}/{name}.crt": self._files[f"{name}.crt"]
+            for name, roles in authorities(self.spec).items()
+            if host.roles.intersection(roles)
+        }
+        for one in self.certificates:
+            if one.role in host.roles and one.host in ("", host.name):
+                texts |= {f"{one.path}{end}": self._files[one.file + end] for end in _ENDS}
+        if "control_plane" in host.roles:
+            texts |= {f"{CONFIG_DIR}/{name}": text for name, text in self._of_apiserver().items()}
+        return {path: text for path, text in texts.items() if text}
+
+    def _of_apiserver(self) -> dict[str, str]:
+        """What every control-plane host holds besides, by name."""
+        names = [SERVICE_ACCOUNT_PUB, SERVICE_ACCOUNT_KEY]
+        names += [f"{CA}.key"] if self.spec.certificate_signing else []
+        texts = {name: self._files[name] for name in names}
         if self.spec.apiserver_approach == "https":
             texts["known_tokens.csv"] = self.known_tokens_csv or ""
             texts["basic_auth.csv"] = self.basic_auth_csv or ""
-        return {f"{CONFIG_DIR}/{name}": text for name, text in texts.items() if text}
+        return texts
 
     def secrets(self) -> list[str]:
         """Give every secret text: tokens, passwords, and each line of each private key."""

@@ -16,11 +16,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pyinfra_kube.cluster.allocation import AddressPlan
-from pyinfra_kube.cluster.credential_plan import CredentialPlan, server_names
-from pyinfra_kube.cluster.credential_set import CA_KEY, Credentials
+from pyinfra_kube.cluster.certificates import CA, certificates
+from pyinfra_kube.cluster.credential_plan import CredentialPlan
+from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.spec import ClusterSpec
 
+# Of client certificates, and of those that one host alone serves with.
+_FOLDERS = ("clients", "etcd", "kubelets")
 LOCK = ".lock"
 UNFINISHED = ".new-"
 
@@ -61,7 +64,8 @@ class CredentialStore:
         store holds a CA without its key, and for a node name too long for a certificate.
         """
         maker = CredentialPlan(spec, self._planned, now or datetime.now(timezone.utc))
-        maker.make(server_names(spec, plan))
+        issued = tuple(certificates(spec, plan))
+        maker.make(issued)
         self._planned = maker.files
         self._changes.update(maker.changes)
         return Credentials(
@@ -69,6 +73,7 @@ class CredentialStore:
             changes=tuple(f"{name}: {why}" for name, why in self._changes.items()),
             warnings=tuple(maker.warnings),
             new=not self._stored,
+            certificates=issued,
             _files=maker.files,
         )
 
@@ -127,7 +132,8 @@ def compare_with_hosts(
 
 def _read_folder(folder: Path) -> dict[str, str]:
     try:
-        paths = [path for part in (folder, folder / "clients") for path in _files_of(part)]
+        parts = (folder, *(folder / one for one in _FOLDERS))
+        paths = [path for part in parts for path in _files_of(part)]
         return {
             str(path.relative_to(folder)): path.read_text(encoding="ascii")
             for path in sorted(paths)
@@ -148,7 +154,7 @@ def _files_of(folder: Path) -> list[Path]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other runs out while a folder is written."""
-    for path in (folder, folder / "clients"):
+    for path in (folder, *(folder / one for one in _FOLDERS)):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     _close_to_others(folder)
     with open(os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o600)) as lock:
@@ -162,7 +168,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _save_order(name: str) -> tuple[bool, bool, str]:
     # The CA first and each key before its certificate: what a run that dies leaves can be mended.
-    return name != CA_KEY, not name.endswith(".key"), name
+    return name != f"{CA}.key", not name.endswith(".key"), name
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -21,7 +21,11 @@ CA_DAYS = 3650
 # Hosts' clocks may lag behind; Go refuses a certificate that is not valid yet.
 BACKDATED = timedelta(hours=1)
 
-USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+USAGES = {
+    "server": [ExtendedKeyUsageOID.SERVER_AUTH],
+    "client": [ExtendedKeyUsageOID.CLIENT_AUTH],
+    "peer": [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def issue(
     Issue a certificate with a key of its own. It never outlives the CA.
 
     + ca: who signs
-    + kind: "server" or "client"
+    + kind: "server", "client", or both for a "peer"
     + common_name: whom it names; to Kubernetes a client's user
     + organizations: to Kubernetes a client's groups
     + names: DNS names and addresses that it is good for
@@ -116,7 +120,7 @@ def issue(
     key = make_key()
     subject = _name(common_name, organizations)
     builder = _builder(subject, _read_key(key), ca_cert, days, now)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[kind]]), critical=False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(USAGES[kind]), critical=False)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     builder = builder.add_extension(authority, critical=False)
     sans = [_general_name(name) for name in dict.fromkeys(names)]

@@ -9,12 +9,7 @@ from __future__ import annotations
 
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
-from pyinfra_kube.deploys.phases.control_plane import (
-    run_apiserver,
-    run_controller_manager,
-    run_etcd,
-    run_scheduler,
-)
+from pyinfra_kube.deploys.phases.control_plane import run_control_plane
 from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
@@ -43,10 +38,7 @@ PHASES = (
     give_credentials,
     run_kubelet,
     run_kube_proxy,
-    run_etcd,
-    run_apiserver,
-    run_controller_manager,
-    run_scheduler,
+    run_control_plane,
     verify_cluster,
 )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR, asked
-from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe
+from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
+
+CLIENT = User("etcd-client", "kube-apiserver-etcd-client")
+"""Who the apiserver is to etcd."""
 
 METRICS_PORT = 2381
 # Of Kubernetes 1.24 and later: health and metrics on a port of their own, and a check of the data.

@@ -16,7 +16,8 @@ KUBELET_CLIENTS = {
 """Who the apiserver is to kubelets, by release."""
 
 FRONT_PROXY = User("front-proxy-client", "front-proxy-client")
-"""Who the apiserver is to API servers behind it; ``FRONT_PROXY_CA`` says so."""
+FRONT_PROXIES = {"1.24-": FRONT_PROXY}
+"""Who the apiserver is to API servers behind it, by release; ``FRONT_PROXY_CA`` says so."""
 
 ETCD_TLS = {"etcd_tls": True}
 ANONYMOUS = {"anonymous": True}

@@ -9,6 +9,8 @@ KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 CONFIGURATION = "/var/lib/kubelet/config.yaml"
 SERVING_CERT = "/var/lib/kubelet/pki/kubelet.crt"
 SERVING_KEY = "/var/lib/kubelet/pki/kubelet.key"
+# Where its certificate comes from our CA; before, it makes its own.
+SERVING = {"1.24-": True}
 NODE = {"standalone": False}
 STANDALONE = {"standalone": True}
 KUBELET_BRIDGE = {"kubelet_bridge": True}

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from netaddr import IPNetwork
 from pydantic import Field
 
+from pyinfra_kube.cluster.data import table
+from pyinfra_kube.cluster.releases import minor_of, value_at
 from pyinfra_kube.cluster.spec.values import (
     Address,
     Configuration,
@@ -63,6 +65,14 @@ def _cluster_cidr(data: Mapping[str, Any]) -> str:
 def _flannel_port(data: Mapping[str, Any]) -> int | None:
     """the backend's own: 8472 of vxlan, 8285 of udp"""
     return FLANNEL_PORTS.get(data["flannel_backend"])
+
+
+def _etcd_tls(data: Mapping[str, Any]) -> bool:
+    """`True` from 1.24 on"""
+    if "kubernetes_version" not in data:
+        return False
+    choices = value_at(table("releases")["etcd_tls"], minor_of(data["kubernetes_version"]))
+    return True in (choices or ())
 
 
 class ClusterSettings(Settings):
@@ -199,6 +209,9 @@ class PartSettings(Settings):
     """The cloud provider; which ones there are depends on the release. None is bare metal."""
     cloud_config: str | None = None
     """The cloud provider's file, on the control machine."""
+    proxy_mode: Literal["iptables", "nftables", "ipvs", "none"] | None = None
+    """How kube-proxy leads packets to services; `"none"` sets up no kube-proxy. By default
+    nftables where release, kernel and host carry it, else iptables."""
     register_node: bool = True
     """Whether kubelets register their nodes."""
     node_registration: Literal["self", "manual"] = "self"
@@ -229,8 +242,8 @@ class PartSettings(Settings):
     """etcd's port for clients."""
     etcd_peer_port: Port = 2380
     """etcd's port for its other members."""
-    etcd_tls: bool = False
-    """Whether etcd's clients and members show certificates, from 1.24 on."""
+    etcd_tls: bool = Field(default_factory=_etcd_tls)
+    """Whether etcd's clients and members show certificates."""
     etcd_version: Version | None = None
     """Which etcd runs. By default the one that the release came with."""
     etcd_listen_client_urls: str | None = None

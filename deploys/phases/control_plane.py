@@ -1,5 +1,5 @@
 """
-The control plane as static pods, one phase a pod.
+The control plane as static pods.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from typing import Literal
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.components import COMPONENTS, PODS
+from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rendering import named_files, probe, probes
-from pyinfra_kube.cluster.components.rows import Probe
+from pyinfra_kube.cluster.components.rows import Pod, Probe
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases import kubelet
-from pyinfra_kube.deploys.phases.credentials import control_plane_files
+from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
@@ -26,71 +26,69 @@ from pyinfra_kube.operations import binaries, files, images, static_pods
 KUBECTL = "/usr/local/bin/kubectl"
 
 
-@phase("etcd pod")
-def run_etcd() -> None:
-    """Run the current host's member of etcd."""
+@phase("Control plane")
+def run_control_plane() -> None:
+    """
+    Run the current host's part of the control plane, with kubectl beside it.
+
+    What changes on a host changes at once: each change by itself would be a time without an API.
+    """
 
     cluster = current_cluster()
-    if cluster.is_a("etcd"):
-        data = files.File(cluster.spec.etcd_data_dir, kind="directory", mode="700")
-        files.files(name="Make etcd's data folder", files=[data])
-    _run(cluster, "etcd")
-
-
-@phase("apiserver pod")
-def run_apiserver() -> None:
-    """Run the apiserver, with kubectl beside it."""
-
-    cluster = current_cluster()
+    components = pods_on(cluster)
+    if not components:
+        return
+    for component in components:
+        _refuse_others(cluster, component)
     if cluster.is_a("control_plane"):
         source, digest = cluster.artifacts.binary("kubectl")
         kubectl = binaries.Binary(KUBECTL, source, digest)
         binaries.binaries(name="Install kubectl", binaries=[kubectl])
-    _run(cluster, "kube-apiserver")
-
-
-@phase("controller-manager pod")
-def run_controller_manager() -> None:
-    """Run the controller manager."""
-
-    _run(current_cluster(), "kube-controller-manager")
-
-
-@phase("scheduler pod")
-def run_scheduler() -> None:
-    """Run the scheduler."""
-
-    _run(current_cluster(), "kube-scheduler")
-
-
-def _run(cluster: Cluster, component: str) -> None:
-    if not cluster.is_a(COMPONENTS[component].role):
-        return
-    _refuse_others(cluster, component)
     images.images(
-        name=f"Load or pull the image of {component}",
-        files=cluster.image(component),
+        name="Load or pull the control plane's images",
+        files={k: v for component in components for k, v in cluster.image(component).items()},
         runtime=cluster.runtime.name,
     )
-    own = [file.path for file in control_plane_files(cluster) if file.kind == "file"]
-    flags = cluster.command_line(component)
-    pod = static_pods.StaticPod(
-        component,
-        manifest=manifest(cluster, component),
-        config=[*named_files(flags, own), *_files(cluster, component)],
-    )
+    read_files = [file for component in components for file in cluster.configuration(component)]
+    if "etcd" in components:
+        data = files.File(cluster.spec.etcd_data_dir, kind="directory", mode="700")
+        read_files.insert(0, data)
+    files.files(name="Set what the control plane reads, and its folders", files=read_files)
     static_pods.static_pods(
-        name=f"Run {component} as a static pod",
-        pods=[pod],
+        name="Run the control plane as static pods",
+        pods=[_static_pod(cluster, component) for component in components],
         directory=cluster.spec.manifest_dir,
         runtime=cluster.runtime.name,
+    )
+
+
+def pods_on(cluster: Cluster) -> list[str]:
+    """The components that run as static pods on the current host."""
+
+    return [component for component in components_on(cluster.host_spec.roles) if component in PODS]
+
+
+def _static_pod(cluster: Cluster, component: str) -> static_pods.StaticPod:
+    known = [*credential_files(cluster), *cluster.configuration(component)]
+    own = [file.path for file in known if file.kind == "file"]
+    return static_pods.StaticPod(
+        component,
+        manifest=manifest(cluster, component),
+        config=[*named_files(cluster.command_line(component), own), *_files(cluster, component)],
     )
 
 
 def _refuse_others(cluster: Cluster, component: str) -> None:
     """Refuse a port that another program uses: it would be mistaken for our pod."""
 
-    port = int(probe(component, cluster.release, cluster.settings()).port)
+    ports = {int(probe(component, cluster.release, cluster.settings()).port)}
+    if component == "etcd":
+        ports |= {cluster.spec.etcd_client_port, cluster.spec.etcd_peer_port}
+    for port in sorted(ports):
+        _refuse_others_on(cluster, component, port)
+
+
+def _refuse_others_on(cluster: Cluster, component: str, port: int) -> None:
     listening = read(Listeners, ports=[port]).get(port, [])
     pods = read(StaticPods, directory=cluster.spec.manifest_dir, runtime=cluster.runtime.name)
     ours = [container.id for container in pods.containers]
@@ -113,22 +111,26 @@ def manifest(cluster: Cluster, component: str) -> str:
 
     asked = probes(component, cluster.release, cluster.settings())
     pod, minor = PODS[component], cluster.release.minor
-    image = image_of(component, cluster.spec)
+    image, flags = image_of(component, cluster.spec), cluster.command_line(component)
     return static_pods.manifest(
         component,
         image=image.name,
         command=image.command,
-        flags=cluster.command_line(component),
+        flags=flags,
         probe=_probe(asked.get("liveness")),
         readiness=_probe(asked.get("readiness")),
         startup=_probe(asked.get("startup")),
-        credentials_dir=CONFIG_DIR if "credentials" in pod.volumes else "",
+        credentials_dir=CONFIG_DIR if _reads_credentials(pod, flags) else "",
         mounts=[static_pods.Mount(path) for path in _files(cluster, component)],
         data_dir=cluster.spec.etcd_data_dir,
         log_dir=cluster.spec.log_to_host and "logs" in pod.volumes,
         priority_class=value_at(pod.priority_class, minor) or "",
         seccomp=value_at(pod.seccomp, minor) or "",
     )
+
+
+def _reads_credentials(pod: Pod, flags: list[str]) -> bool:
+    return "credentials" in pod.volumes or any(f"={CONFIG_DIR}/" in flag for flag in flags)
 
 
 def _probe(row: Probe | None) -> static_pods.Probe | None:
@@ -146,7 +148,7 @@ def _files(cluster: Cluster, component: str) -> list[str]:
 
 
 # Alone, it brings what it needs.
-PHASES = (*kubelet.PHASES, run_etcd, run_apiserver, run_controller_manager, run_scheduler)
+PHASES = (*kubelet.PHASES, run_control_plane)
 
 if "__name__" not in globals():
     run_phases(PHASES)

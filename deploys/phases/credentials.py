@@ -4,6 +4,7 @@ Credentials are kept on the control machine, then given to the hosts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyinfra_kube.cluster.components import COMPONENTS
@@ -49,14 +50,14 @@ def give_fedora_credentials() -> None:
 
 def _give(group: str) -> None:
     cluster = current_cluster()
+    held = credential_files(cluster, group)
     if cluster.is_a("control_plane"):
-        _give_control_plane(cluster, group)
+        _give_control_plane(held, group)
     else:
-        files.files(name="Give the host the cluster's CA", files=[ca_file(cluster)])
+        files.files(name="Give the host the cluster's CA", files=held)
 
 
-def _give_control_plane(cluster: Cluster, group: str) -> None:
-    held = control_plane_files(cluster, group)
+def _give_control_plane(held: list[files.File], group: str) -> None:
     tables = {f.path: str(f.content) for f in held if f.path.endswith(".csv")}
     others = [file for file in held if file.path not in tables]
     files.files(name="Give the control plane its credentials", files=others)
@@ -74,21 +75,35 @@ def _give_control_plane(cluster: Cluster, group: str) -> None:
     files.files(name="Let root use kubectl", files=[folder, link])
 
 
-def control_plane_files(cluster: Cluster, group: str = "root") -> list[files.File]:
-    """What a control-plane host holds in /srv/kubernetes, its secrets readable by a group."""
+def credential_files(cluster: Cluster, group: str = "root") -> list[files.File]:
+    """What the current host holds in /srv/kubernetes, its secrets readable by a group."""
 
-    texts = dict(cluster.credentials.control_plane_files())
+    texts = _host_files(cluster, inside=True)
+    if not cluster.is_a("control_plane"):
+        return _as_files(texts, group)
     for component in ON_CONTROL_PLANE:
         texts[COMPONENTS[component].kubeconfig] = cluster.credentials.kubeconfig(component)
     texts[ADMIN] = cluster.credentials.kubeconfig("admin")
+    folder = files.File(CONFIG_DIR, kind="directory", mode="755")
+    return [folder, *_as_files(texts, group), *cloud_files(cluster, group)]
+
+
+def serving_files(cluster: Cluster) -> list[files.File]:
+    """The certificate that the current host's kubelet serves with, and its key."""
+
+    return _as_files(_host_files(cluster, inside=False), "root")
+
+
+def _host_files(cluster: Cluster, inside: bool) -> dict[str, str]:
+    held = cluster.credentials.host_files(cluster.host_spec)
+    return {path: held[path] for path in held if path.startswith(f"{CONFIG_DIR}/") == inside}
+
+
+def _as_files(texts: Mapping[str, str], group: str) -> list[files.File]:
     public = (".crt", ".pub")
     return [
-        files.File(CONFIG_DIR, kind="directory", mode="755"),
-        *(
-            files.File(path, text) if path.endswith(public) else _secret(path, text, group)
-            for path, text in texts.items()
-        ),
-        *cloud_files(cluster, group),
+        files.File(path, text) if path.endswith(public) else _secret(path, text, group)
+        for path, text in texts.items()
     ]
 
 

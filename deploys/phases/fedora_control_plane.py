@@ -9,7 +9,7 @@ from pyinfra_kube.cluster.components.rendering import named_files
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
 from pyinfra_kube.deploys.phases.credentials import (
     FEDORA_GROUP,
-    control_plane_files,
+    credential_files,
     give_fedora_credentials,
     keep_credentials,
 )
@@ -42,7 +42,7 @@ def run_fedora_control_plane() -> None:
     if not cluster.is_a("control_plane"):
         return
     settings = component_files(cluster, CONTROL_PLANE_COMPONENTS)
-    held = [file.path for file in control_plane_files(cluster, FEDORA_GROUP) if file.kind == "file"]
+    held = [file.path for file in credential_files(cluster, FEDORA_GROUP) if file.kind == "file"]
     named = {one: named_files(cluster.command_line(one), held) for one in CONTROL_PLANE_COMPONENTS}
     units = {one: cluster.unit(one, [CONFIG, own_file(one), *named[one]]) for one in named}
     environment.environment_files(name="Configure the control plane", files=settings)

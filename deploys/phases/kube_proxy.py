@@ -22,21 +22,22 @@ def run_kube_proxy() -> None:
     """Install kube-proxy on nodes, and run it with its current configuration."""
 
     cluster = current_cluster()
-    if not cluster.is_a("node"):
+    if "kube-proxy" not in cluster.units:
         return
     source, digest = cluster.artifacts.binary("kube-proxy")
     binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
-    kubeconfig = kubeconfig_file(cluster, "kube-proxy")
-    path = kubeconfig.path
-    folder = files.File(path.rpartition("/")[0], kind="directory", mode="700")
-    files.files(name="Set kube-proxy's kubeconfig", files=[folder, kubeconfig])
+    read_files = [kubeconfig_file(cluster, "kube-proxy"), *cluster.configuration("kube-proxy")]
+    folder = files.File(read_files[0].path.rpartition("/")[0], kind="directory", mode="700")
+    files.files(name="Set what kube-proxy reads", files=[folder, *read_files])
     component_unit.component_unit(
         name="Set kube-proxy's unit",
         component="kube-proxy",
         flags=cluster.command_line("kube-proxy"),
         binary=BINARY,
     )
-    services.services(name="Run kube-proxy", units=[cluster.unit("kube-proxy", [BINARY, path])])
+    # It does not notice a file that is replaced whole.
+    config = [BINARY, *(file.path for file in read_files)]
+    services.services(name="Run kube-proxy", units=[cluster.unit("kube-proxy", config)])
 
 
 # Alone, it brings what it needs.

@@ -12,6 +12,7 @@ from pyinfra_kube.deploys.phases.credentials import (
     give_credentials,
     keep_credentials,
     kubeconfig_file,
+    serving_files,
 )
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine import changes
@@ -36,7 +37,9 @@ def run_kubelet() -> None:
         runtime=cluster.runtime.name,
     )
     read_files = kubelet_files(cluster)
-    files.files(name="Set kubelet's kubeconfig and folders", files=[*folders(cluster), *read_files])
+    files.files(
+        name="Set what kubelet reads, and its folders", files=[*folders(cluster), *read_files]
+    )
     _say_other_pods(cluster)
     component_unit.component_unit(
         name="Set kubelet's unit",
@@ -55,10 +58,12 @@ def run_kubelet() -> None:
 def folders(cluster: Cluster) -> list[files.File]:
     """The folders that kubelet reads."""
 
+    paths = {file.path.rpartition("/")[0] for file in serving_files(cluster)}
     return [
         files.File("/etc/kubernetes", kind="directory", mode="755"),
         files.File(cluster.spec.manifest_dir, kind="directory", mode="700"),
         files.File(cluster.spec.kubelet_root, kind="directory", mode="700"),
+        *(files.File(path, kind="directory", mode="700") for path in sorted(paths)),
     ]
 
 
@@ -73,11 +78,13 @@ def _say_other_pods(cluster: Cluster) -> None:
 
 
 def kubelet_files(cluster: Cluster) -> list[files.File]:
-    """What a node's kubelet reads when it starts; one that is no node reads nothing."""
+    """What the current host's kubelet reads when it starts, beside the CA."""
 
+    configuration = cluster.configuration("kubelet")
     if not cluster.is_a("node"):
-        return []
-    return [kubeconfig_file(cluster, "kubelet"), *cloud_files(cluster)]
+        return configuration
+    kubeconfig = kubeconfig_file(cluster, "kubelet")
+    return [*configuration, kubeconfig, *serving_files(cluster), *cloud_files(cluster)]
 
 
 # Alone, it brings what it needs.

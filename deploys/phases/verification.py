@@ -17,7 +17,7 @@ from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.rendering import probe
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
-from pyinfra_kube.deploys.phases.control_plane import KUBECTL
+from pyinfra_kube.deploys.phases.control_plane import KUBECTL, pods_on
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.phases.firewalls import kubelet_port, look_at_firewalls
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
@@ -181,17 +181,9 @@ def _causes(cluster: Cluster, visit: reach.Visit) -> list[str]:
 def runs(host: HostSpec) -> list[str]:
     """What runs on a host of the scratch path."""
 
-    return [current_cluster().runtime.name, *_units(host), *_pods(host)]
-
-
-def _units(host: HostSpec) -> list[str]:
-    """The components that run as units on a host of the scratch path."""
-
-    return ["kubelet", *(["kube-proxy"] if "node" in host.roles else [])]
-
-
-def _pods(host: HostSpec) -> list[str]:
-    return [component for component in components_on(host.roles) if component in PODS]
+    cluster = current_cluster()
+    pods = [component for component in components_on(host.roles) if component in PODS]
+    return [cluster.runtime.name, *cluster.units_of(host), *pods]
 
 
 def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
@@ -222,9 +214,9 @@ def checks(cluster: Cluster) -> list[verify.Check]:
     """
 
     found = []
-    for unit in _units(cluster.host_spec):
+    for unit in cluster.units:
         found += [answers(cluster, unit, "unit"), obeys(cluster, unit)]
-    found += [answers(cluster, pod, "pod") for pod in _pods(cluster.host_spec)]
+    found += [answers(cluster, pod, "pod") for pod in pods_on(cluster)]
     if cluster.is_a("control_plane"):
         ask, hint = f"{_ASK} api-versions", f"{KUBECTL} --kubeconfig={ADMIN} get nodes"
         found.append(verify.Check("the API answers its administrator", ask, ask, hint))

@@ -23,15 +23,18 @@ from pyinfra_kube.cluster.allocation import (
     choose_addresses,
     make_plan,
 )
+from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import etcd_api
-from pyinfra_kube.cluster.components.rendering import command_line
+from pyinfra_kube.cluster.components.rendering import command_line, configuration_text
 from pyinfra_kube.cluster.components.row_settings import settings
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
+from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
-from pyinfra_kube.cluster.releases import Release, flags_setting
+from pyinfra_kube.cluster.notices import Used, notices
+from pyinfra_kube.cluster.releases import Release, configuration_setting, flags_setting
 from pyinfra_kube.cluster.runtimes import RUNTIMES, Runtime, runtime_named
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 from pyinfra_kube.cluster.spec.base import unknown_endpoint
@@ -41,6 +44,7 @@ from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals
+from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
 from pyinfra_kube.operations.services import Unit
 
@@ -88,7 +92,7 @@ class Cluster:
 
     @property
     def runtime(self) -> Runtime:
-        """The container runtime that the release needs."""
+        """The cluster's container runtime."""
         return runtime_named(self.release.container_runtime)
 
     @property
@@ -126,6 +130,20 @@ class Cluster:
         return role in self.host_spec.roles
 
     @property
+    def units(self) -> list[str]:
+        """The components that run as units on the current host of the scratch path."""
+        return self.units_of(self.host_spec)
+
+    def units_of(self, host: HostSpec) -> list[str]:
+        """
+        The components that run as units on a host of the scratch path.
+
+        + host: it
+        """
+        proxied = "node" in host.roles and self.spec.proxy_mode != "none"
+        return ["kubelet", *(["kube-proxy"] if proxied else [])]
+
+    @property
     def active(self) -> set[str]:
         """The hosts that still take part in the run."""
         return {host.name for host in ctx_state.get().active_hosts}
@@ -149,6 +167,14 @@ class Cluster:
         """The flags of a component on a host; by default the current host."""
         extra = getattr(self.spec, flags_setting(component))
         return command_line(component, self.release, self.settings(host, **facts), extra)
+
+    def configuration(self, component: str) -> list[File]:
+        """The configuration file of a component on the current host, in releases that have one."""
+        if not has_file(component, self.release):
+            return []
+        extra = getattr(self.spec, configuration_setting(component))
+        text = configuration_text(component, self.release, self.settings(), extra)
+        return [File(COMPONENTS[component].configuration, text)]
 
     def image(self, part: str) -> dict[str, str | None]:
         """The image of a part, and its archive if there is one."""
@@ -287,12 +313,26 @@ def _make(state: State) -> Cluster:
         held={name: seen.addresses for name, seen in host_facts.items()},
     )
     _say(plan.table())
+    for line in notices(release, *_used(spec, release, host_facts)):
+        logger.warning(line)
     credentials = store.plan(spec, plan)
     _check_store(spec, credentials, host_facts)
     _check_etcd(spec, host_facts)
     for line in credentials.warnings:
         logger.warning(line)
     return Cluster(spec, release, plan, store, book, credentials, artifacts, host_facts, unanswered)
+
+
+def _used(
+    spec: ClusterSpec, release: Release, host_facts: Mapping[str, HostFacts]
+) -> Iterable[Used]:
+    """What the cluster uses that a release may have something to say of."""
+
+    told = [one.settings for one in host_facts.values()]
+    if any(one["fail_cgroup_v1"] is not None for one in told):
+        yield "cgroup v1"
+    if any(one["proxy_mode"] == "ipvs" for one in told):
+        yield "ipvs"
 
 
 def _current(

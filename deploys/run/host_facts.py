@@ -5,6 +5,7 @@ What a deploy must know of a host before it can plan, read in one round trip.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from netaddr import IPNetwork
@@ -12,7 +13,8 @@ from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
-from pyinfra_kube.cluster.packages import packages_of
+from pyinfra_kube.cluster.packages import packages_for, packages_of
+from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
@@ -21,7 +23,7 @@ from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState
 from pyinfra_kube.facts.files import FileContents, Files
-from pyinfra_kube.facts.packages import Packages
+from pyinfra_kube.facts.packages import Packages, PackageStates
 from pyinfra_kube.facts.processes import Flags, ProcessState
 from pyinfra_kube.facts.routes import Routes
 
@@ -44,6 +46,12 @@ _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/doc
 _DOCKER_PACKAGES = packages_of("docker")
 _COMPONENTS = ["kubelet", "kube-apiserver"]
 _SWAPS = "/proc/swaps"
+_KERNEL = "/proc/sys/kernel/osrelease"
+# Only where the one hierarchy of cgroup v2 is mounted.
+_CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
+# The nameservers behind systemd-resolved, whose own address no pod reaches.
+_RESOLVED = "/run/systemd/resolve/resolv.conf"
+_NFT = ["/usr/sbin/nft", "/sbin/nft"]
 # What one of our hosts has before etcd runs there.
 _OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
 # Of the shell that reads it.
@@ -117,7 +125,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     """
 
     data = f"{spec.etcd_data_dir}/member"
-    paths = [*_DOCKER_PROGRAMS, *_OURS, data]
+    paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
+    contents = [_SWAPS, _STATUS, _KERNEL]
     subjects = [
         Subject(Links),
         Subject(Routes),
@@ -127,10 +136,10 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
         Subject(Docker),
         Subject(Files, {"paths": paths, "digest": False}),
-        Subject(FileContents, {"paths": [_SWAPS, _STATUS]}),
+        Subject(FileContents, {"paths": contents}),
     ]
     expect(subjects)
-    kernel = read(FileContents, paths=[_SWAPS, _STATUS])
+    kernel = read(FileContents, paths=contents)
     _check_user(kernel.get(_STATUS, b""))
     links = read(Links)
     packages = read(Packages, names=_DOCKER_PACKAGES)
@@ -158,12 +167,42 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
             # From 1.8 on kubelet does not start on a host with swap, unless a flag tells it to.
             "fail_swap_on": False if swaps else None,
+            "fail_cgroup_v1": None if _CGROUP_V2 in there else False,
+            "resolv_conf": _RESOLVED if _RESOLVED in there else None,
+            "proxy_mode": _proxy_mode(spec, packages, kernel.get(_KERNEL, b"").decode(), there),
             **_docker_settings(spec, read(Docker)),
         },
         links=links,
     )
 
 
+def _proxy_mode(
+    spec: ClusterSpec, packages: PackageStates, kernel: str, there: Container[str]
+) -> str:
+    """The mode of kube-proxy that was asked for, or else the best that host and release carry."""
+
+    if spec.proxy_mode:
+        return spec.proxy_mode
+    best = str(Release.of(spec.kubernetes_version).fact("best_proxy_mode"))
+    if best != "nftables":
+        return best
+    version = re.match(r"(\d+)\.(\d+)", kernel)
+    new = version and (int(version[1]), int(version[2])) >= _NFTABLES_KERNEL
+    there_soon = any(path in there for path in _NFT) or "nftables" in _coming(spec, packages)
+    return best if new and there_soon else "iptables"
+
+
+def _coming(spec: ClusterSpec, packages: PackageStates) -> list[str]:
+    """The packages of tools that the run installs."""
+
+    if not spec.install_packages:
+        return []
+    here = packages.system, packages.release
+    return packages_for(["network-tools"], *here, spec.kubernetes_version, spec.rpm_files)
+
+
+# What kube-proxy itself asks for.
+_NFTABLES_KERNEL = (5, 13)
 DAMAGED = "damaged"
 
 

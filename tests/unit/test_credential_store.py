@@ -29,9 +29,13 @@ from pyinfra_kube.cluster.spec import ClusterSpec
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 
 
+def files_of(credentials: Credentials, host: str = "m1") -> dict[str, str]:
+    return credentials.host_files(credentials.spec.host(host))
+
+
 def held(credentials: Credentials, name: str) -> str:
     """A file of a control-plane host."""
-    return credentials.control_plane_files()[f"/srv/kubernetes/{name}"]
+    return files_of(credentials)[f"/srv/kubernetes/{name}"]
 
 
 def spec_of(nodes: tuple[str, ...] = ("n1", "n2"), **data: Any) -> ClusterSpec:
@@ -97,10 +101,10 @@ def test_what_is_saved_is_what_was_planned(tmp_path: Path) -> None:
     again = plan_of(CredentialStore(tmp_path / "store"), spec_of(basic_auth=True))
     assert again.changes == ()
     assert not again.new
-    assert again.control_plane_files() == planned.control_plane_files()
+    assert files_of(again) == files_of(planned)
     for name in ("ca_cert", "known_tokens_csv", "basic_auth_csv", "ca_fingerprint"):
         assert getattr(again, name) == getattr(planned, name)
-    assert again.control_plane_files() == planned.control_plane_files()
+    assert files_of(again) == files_of(planned)
     assert store.save() == []
 
 
@@ -243,8 +247,8 @@ def test_plain_http_needs_no_user(tmp_path: Path) -> None:
     assert config["clusters"][0]["cluster"] == {"server": "http://192.0.2.10:8080"}
     assert config["users"] == []
     assert config["contexts"][0]["context"] == {"cluster": "kubernetes"}
-    assert "/srv/kubernetes/known_tokens.csv" not in found.control_plane_files()
-    assert "/srv/kubernetes/service-account.key" in found.control_plane_files()
+    assert "/srv/kubernetes/known_tokens.csv" not in files_of(found)
+    assert "/srv/kubernetes/service-account.key" in files_of(found)
 
 
 def test_basic_auth_only_when_asked_for(tmp_path: Path) -> None:
@@ -265,7 +269,7 @@ def test_a_node_name_too_long_for_a_certificate(tmp_path: Path) -> None:
 
 def test_a_long_cluster_name(tmp_path: Path) -> None:
     found = plan_of(CredentialStore(tmp_path), spec_of(cluster_name="c" * 63))
-    assert pki.read(found.ca_cert).common_name == "c" * 60 + "-ca"
+    assert pki.read(found.ca_cert).common_name == "c" * 61 + "-ca"
 
 
 @pytest.mark.parametrize("kind", ["token", "certificate"])
@@ -277,9 +281,7 @@ def test_secrets_are_listed_and_not_shown(tmp_path: Path, kind: str) -> None:
         [repr(found), str(found), *found.changes, found.ca_cert, held(found, "server.crt")]
     )
     assert not [secret for secret in listed if secret in shown]
-    secret_files = [
-        t for name, t in found.control_plane_files().items() if name.endswith((".key", ".csv"))
-    ]
+    secret_files = [t for name, t in files_of(found).items() if name.endswith((".key", ".csv"))]
     for text in [*secret_files, found.kubeconfig("admin"), found.kubeconfig("kubelet", "n1")]:
         assert any(secret in text for secret in listed)
 

@@ -228,7 +228,7 @@ def test_components_use_the_endpoint_as_clients_and_their_own_address_as_servers
 def test_the_certificate_names_the_endpoint_and_each_host(endpoint: str, tmp_path: Path) -> None:
     spec = spec_of(endpoint, CONTROL_PLANE)
     credentials = CredentialStore(tmp_path).plan(spec, make_plan(spec))
-    names = pki.read(credentials.control_plane_files()["/srv/kubernetes/server.crt"]).names
+    names = pki.read(credentials.host_files(spec.host("m1"))["/srv/kubernetes/server.crt"]).names
     assert {endpoint.partition(":")[0], *CONTROL_PLANE.values(), *CONTROL_PLANE} <= names
     assert f"server: https://{endpoint}\n" in credentials.kubeconfig("kubelet", "n1")
     assert "server: https://127.0.0.1:6443\n" in credentials.kubeconfig("kube-scheduler")

@@ -33,7 +33,10 @@ def test_a_blank_host() -> None:
     assert found.settings == {
         "cni_bin_dir": "/opt/cni/bin",
         "docker_root": "/var/lib/docker",
+        "fail_cgroup_v1": False,
         "fail_swap_on": None,
+        "proxy_mode": "iptables",
+        "resolv_conf": None,
     }
 
 

@@ -26,7 +26,7 @@ CASES: dict[str, Case] = {
         TWO_NODES,
         {},
         {
-            "m: Run kube-apiserver as a static pod",
+            "m: Run the control plane as static pods",
             "m: Set the nodes' pod CIDRs and labels",
             "n: Make the bridge cbr0 of the pods",
             "o: Run kube-proxy",
@@ -42,7 +42,7 @@ CASES: dict[str, Case] = {
             "bridge_approach": "kubelet",
             "hyperkube": True,
         },
-        {"m: Run kube-scheduler as a static pod", "n: Make the bridge cbr0 of the pods"},
+        {"m: Run the control plane as static pods", "n: Make the bridge cbr0 of the pods"},
         {"n: Masquerade packets that leave the cluster"},
     ),
     "the first release": (
@@ -59,14 +59,14 @@ CASES: dict[str, Case] = {
         scratch,
         ONE_NODE,
         {"kubernetes_version": "1.23.1", "bridge_approach": "kubelet", "open_ports": False},
-        {"m: Run kube-controller-manager as a static pod", "n: Run kubelet"},
+        {"m: Run the control plane as static pods", "n: Run kubelet"},
         {"n: Make the bridge cbr0 of the pods", "m: Open the apiserver's port"},
     ),
     "nodes by hand, several members of etcd": (
         scratch,
         {**TWO_NODES, "etcd": ["m", "n", "o"]},
         {"node_registration": "manual", "credential_kind": "certificate", "route_pods": False},
-        {"o: Run etcd as a static pod", "m: Set the nodes' pod CIDRs and labels"},
+        {"o: Run the control plane as static pods", "m: Set the nodes' pod CIDRs and labels"},
         {"n: Route to the pods of the other nodes"},
     ),
     "removal of a node that was made anew": (
