@@ -351,7 +351,7 @@ def test_a_host_that_cannot_be_planned_is_named_and_left(meddled: tuple[Run, Run
     assert (
         dry.planned
         == run.changed
-        == {("apiserver pod | Run kube-apiserver as a static pod", CONTROL_PLANE)}
+        == {("Control plane | Run the control plane as static pods", CONTROL_PLANE)}
     )
 
 
@@ -416,7 +416,7 @@ def test_a_new_node_changes_of_others_what_must(
         ("Allocations | Record the pod CIDRs on the control machine", CONTROL_PLANE),
         ("Credentials | Keep the credentials on the control machine", CONTROL_PLANE),
         ("Credentials | Set the users of the apiserver", CONTROL_PLANE),
-        ("apiserver pod | Run kube-apiserver as a static pod", CONTROL_PLANE),
+        ("Control plane | Run the control plane as static pods", CONTROL_PLANE),
         ("Verification | Set the nodes' pod CIDRs and labels", CONTROL_PLANE),
     }
     assert {
