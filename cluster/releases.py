@@ -32,6 +32,7 @@ CHOICES = {
     "cloud_provider": "leave it unset for bare metal and local machines",
     "etcd_tls": "leave it unset: up to 1.23 etcd is reached without TLS",
     "hyperkube": "leave it unset: each component has an image of its own",
+    "network": "a kubelet up to 1.23 that runs docker needs a network of ours",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
 }
 """Settings of which a release takes only the values that its data lists, and the way out."""

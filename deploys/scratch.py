@@ -7,6 +7,7 @@ plane as static pods, and the cluster's own certificates and tokens.
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import run_control_plane
@@ -16,7 +17,7 @@ from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
 from pyinfra_kube.deploys.phases.verification import verify_cluster
-from pyinfra_kube.deploys.run.context import cluster_on
+from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 
 
@@ -24,7 +25,10 @@ from pyinfra_kube.engine.phase import phase, run_phases
 def check_inventory() -> None:
     """Refuse a cluster with another network, and MTUs that do not fit."""
 
-    cluster = cluster_on("routes", instead="deploys/multinode.py")
+    cluster = current_cluster()
+    if cluster.spec.flannel_leases:
+        allowed, fix = 'routes; or "flannel" from 1.24 on', "use deploys/multinode.py"
+        raise InputError([Problem("network", cluster.spec.network, None, allowed, fix)])
     check_mtus(cluster.spec, cluster.host_facts)
 
 

@@ -76,7 +76,7 @@ def _share_out(
 ) -> Shares:
     shares = Shares(spec)
     shares.reserve(current)
-    if spec.network == "flannel":
+    if spec.flannel_leases:
         shares.keep(current, "its lease")
         return shares
     shares.reserve(recorded)

@@ -139,7 +139,7 @@ class AddressPlan:
         return lines_of(rows)
 
     def _hosts(self) -> list[str]:
-        to_come = "flannel's choice" if self.spec.network == "flannel" else "-"
+        to_come = "flannel's choice" if self.spec.flannel_leases else "-"
         rows = [("HOST", "ADDRESS", "ROLES", "POD CIDR", "BRIDGE", "PODS")]
         for host in self.spec.hosts:
             node = self.nodes.get(host.name)

@@ -128,14 +128,14 @@ def _etcd_settings(
 ) -> dict[str, object]:
     members = spec.etcd_members
     # One member on the only control-plane host serves it alone, unless flannel asks from all nodes.
-    alone = len(members) == 1 and members == spec.control_plane and spec.network != "flannel"
+    alone = len(members) == 1 and members == spec.control_plane and not spec.flannel_leases
     known = {one.name: "127.0.0.1" if alone else plan.own_address(one.name) for one in members}
     own = known.get(host_spec.name)
     scheme = "https" if spec.etcd_tls else "http"
     client = {name: f"{scheme}://{at}:{spec.etcd_client_port}" for name, at in known.items()}
     peer = {name: f"{scheme}://{at}:{spec.etcd_peer_port}" for name, at in known.items()}
     local = f"{scheme}://127.0.0.1:{spec.etcd_client_port}"
-    flannel = etcd_api(spec.flannel_version or "") if spec.network == "flannel" else ""
+    flannel = etcd_api(spec.flannel_version or "") if spec.flannel_leases else ""
     return {
         "etcd_advertise_client_urls": client.get(host_spec.name),
         "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.data import table
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.releases import minor_of, value_at
 from pyinfra_kube.cluster.spec.endpoint import Endpoint, parse_endpoint
 from pyinfra_kube.cluster.spec.host import HostSpec
 from pyinfra_kube.cluster.spec.settings import (
@@ -50,6 +52,14 @@ class BaseSpec(
     def nodes_register(self) -> bool:
         """Whether kubelets make the objects of their nodes."""
         return self.register_node and self.node_registration == "self"
+
+    @property
+    def flannel_leases(self) -> bool:
+        """Whether flannel gives nodes their pod CIDRs, by leases in etcd, up to 1.23."""
+        if self.network != "flannel":
+            return False
+        stores = table("releases")["flannel_store"]
+        return value_at(stores, minor_of(self.kubernetes_version)) == "etcd"
 
     @property
     def apiserver_port(self) -> int:

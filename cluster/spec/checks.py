@@ -156,6 +156,7 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
 
 _RANGES = ("cluster_cidr", "service_cidr")
 _SHARES = (
+    "kubernetes_version",
     *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
     *("network", "flannel_network", "flannel_subnet_len"),
 )

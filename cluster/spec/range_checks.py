@@ -67,7 +67,7 @@ def check_services(spec: BaseSpec) -> list[Problem]:
 def check_node_size(spec: BaseSpec) -> list[Problem]:
     """Shares that do not fit the pods' range, more nodes than shares, more pods than addresses."""
     network, prefix = pod_range(spec)
-    flannel = spec.network == "flannel"
+    flannel = spec.flannel_leases
     key = "flannel_subnet_len" if flannel else "node_cidr_mask_size"
     range_key = pod_range_key(spec)
     shortest = network.prefixlen + (2 if flannel else 0)
@@ -97,7 +97,7 @@ def check_node_cidrs(spec: BaseSpec) -> list[Problem]:
             continue
         own = IPNetwork(node.pod_cidr)
         allowed, fix = "", None
-        if spec.network == "flannel":
+        if spec.flannel_leases:
             allowed, fix = "nothing: flannel gives nodes their networks", "remove it"
         elif own not in network:
             allowed = f"a /{prefix} of cluster_cidr {network}"
@@ -155,7 +155,7 @@ def address_warnings(spec: BaseSpec) -> list[str]:
 
 def _too_many_nodes(spec: BaseSpec, key: str, longest: int) -> Problem:
     network, _ = pod_range(spec)
-    nodes, shares = len(spec.nodes), len(spec.nodes) + (spec.network == "flannel")
+    nodes, shares = len(spec.nodes), len(spec.nodes) + (spec.flannel_leases)
     enough = network.prefixlen + (shares - 1).bit_length()
     fix = f"{key} = {enough}, with {usable_pods(enough)} pods a node"
     fix = fix if enough <= longest else "a larger range"

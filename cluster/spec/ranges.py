@@ -17,14 +17,14 @@ def pod_range(spec: BaseSpec) -> tuple[IPNetwork, int]:
 
     + spec: the cluster
     """
-    if spec.network == "flannel":
+    if spec.flannel_leases:
         return IPNetwork(spec.flannel_network), spec.flannel_subnet_len
     return IPNetwork(spec.cluster_cidr), spec.node_cidr_mask_size
 
 
 def pod_range_key(spec: BaseSpec) -> str:
     """Give the setting that the pods' range comes from."""
-    return "flannel_network" if spec.network == "flannel" else "cluster_cidr"
+    return "flannel_network" if spec.flannel_leases else "cluster_cidr"
 
 
 def node_capacity(spec: BaseSpec) -> int:
@@ -34,7 +34,7 @@ def node_capacity(spec: BaseSpec) -> int:
     + spec: the cluster
     """
     network, length = pod_range(spec)
-    return int(2 ** (length - network.prefixlen)) - (spec.network == "flannel")
+    return int(2 ** (length - network.prefixlen)) - (spec.flannel_leases)
 
 
 def ranges_of(spec: BaseSpec) -> dict[str, IPNetwork]:

@@ -112,8 +112,9 @@ class AddressSettings(Settings):
 class PodNetworkSettings(Settings):
     """The network of the pods"""
 
-    network: Literal["routes", "flannel"] = "routes"
-    """What carries packets between the pods of different nodes: routes on the hosts, or flannel."""
+    network: Literal["routes", "flannel", "none"] = "routes"
+    """What carries packets between the pods of different nodes: routes on the hosts, or flannel;
+    `"none"` leaves it to a CNI plugin of your own, from 1.24 on."""
     route_pods: bool = True
     """Whether hosts get routes to each other's pods. Turn it off where your router has them."""
     bridge_approach: Literal["manual", "kubelet"] = "manual"

@@ -53,7 +53,7 @@ def packets(cluster: Cluster, pods: str) -> list[firewall_report.Packet]:
     found = []
     if cluster.is_a("node"):
         way, all_pods = _way(cluster), cluster.spec.cluster_cidr
-        own = all_pods if cluster.on_flannel else cluster.node.pod_cidr
+        own = all_pods if cluster.spec.flannel_leases else cluster.node.pod_cidr
         found += [
             firewall_report.Packet("forward", pods, way, own, all_pods),
             firewall_report.Packet("forward", way, pods, all_pods, own),

@@ -23,6 +23,8 @@ def set_up_pod_network() -> None:
     """Make the bridge before docker needs it, and let pods' packets pass."""
 
     cluster = current_cluster()
+    if cluster.spec.network == "none":
+        return
     if cluster.is_a("node"):
         # kubenet makes its bridge itself; docker needs any other one to exist.
         if needs_bridge():

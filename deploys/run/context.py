@@ -35,7 +35,7 @@ from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.notices import Used, notices
 from pyinfra_kube.cluster.releases import Release, configuration_setting, flags_setting
-from pyinfra_kube.cluster.runtimes import RUNTIMES, Runtime, runtime_named
+from pyinfra_kube.cluster.runtimes import DOCKER, RUNTIMES, Runtime, runtime_named
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 from pyinfra_kube.cluster.spec.base import unknown_endpoint
 from pyinfra_kube.cluster.spec.checks import check_endpoint
@@ -189,7 +189,7 @@ class Cluster:
     @property
     def new_addresses(self) -> list[str]:
         """One line for each node whose pod CIDR is not recorded yet; leases have flannel's."""
-        if self.on_flannel:
+        if self.spec.flannel_leases:
             return []
         known = self.book.read()
         return [
@@ -248,7 +248,7 @@ def current_cluster() -> Cluster:
 
 def cluster_on(network: str, instead: str) -> Cluster:
     """
-    Return the cluster of this run, for a path that builds one kind of network.
+    Return the cluster of this run, for a path of Fedora's that builds one kind of network.
 
     + network: that kind
     + instead: the path that builds the other
@@ -257,6 +257,10 @@ def cluster_on(network: str, instead: str) -> Cluster:
     """
 
     cluster = current_cluster()
+    if cluster.runtime is not DOCKER:
+        given, allowed = cluster.release.version, "up to 1.23, whose kubelet runs docker"
+        problem = Problem("kubernetes_version", given, None, allowed, "use deploys/scratch.py")
+        raise InputError([problem])
     if (given := cluster.spec.network) != network:
         raise InputError([Problem("network", given, None, network, f"use {instead}")])
     return cluster
@@ -344,7 +348,7 @@ def _current(
     """
 
     current = {name: seen.pod_cidr for name, seen in host_facts.items() if seen.pod_cidr}
-    if spec.network == "flannel":
+    if spec.flannel_leases:
         return current
     return {name: recorded.get(name, cidr) for name, cidr in current.items()}
 

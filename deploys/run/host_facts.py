@@ -267,7 +267,7 @@ def _default_address(links: dict[str, Link]) -> str:
 def _pod_cidr(spec: ClusterSpec, links: dict[str, Link], kubelet: dict[str, str]) -> str:
     """The pod CIDR that the node has now, from the bridge or else from kubelet's own flag."""
 
-    pods = IPNetwork(spec.flannel_network if spec.network == "flannel" else spec.cluster_cidr)
+    pods = IPNetwork(spec.flannel_network if spec.flannel_leases else spec.cluster_cidr)
     current = [*_addresses(links, BRIDGE), kubelet.get("pod-cidr", "")]
     # Before there is a cluster, docker0 has docker's own network, not that of pods.
     current += [a for a in _addresses(links, DOCKER_BRIDGE) if IPNetwork(a).cidr in pods]
