@@ -93,7 +93,7 @@ def test_the_single_node_path(plan: Plan) -> None:
 # Refusals
 
 REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
-    (scratch, FLANNEL, "network = 'flannel'; allowed: routes; fix: use deploys/multinode.py"),
+    (scratch, FLANNEL, "fix: use deploys/multinode.py"),
     (fedora_single_node, FLANNEL, "fix: use deploys/multinode.py"),
     (multinode, {}, "network = 'routes'; allowed: flannel; fix: use deploys/fedora_single_node.py"),
     (fedora_single_node, {}, "nodes = ['n', 'o']; allowed: one node"),
