@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import COMPONENTS, CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
+from pyinfra_kube.cluster.components import (
+    COMPONENTS,
+    CONTROL_PLANE_COMPONENTS,
+    NODE_COMPONENTS,
+    flanneld,
+)
 from pyinfra_kube.cluster.components.common import ADMIN
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.spec import ClusterSpec
 
+# Who each of them is, by ``credential_policy``.
+_USERS = {
+    **{name: one.users for name, one in COMPONENTS.items() if one.users},
+    "flanneld": flanneld.USERS,
+}
 _ASKING = [name for name, one in COMPONENTS.items() if one.users]
 ON_CONTROL_PLANE = [name for name in _ASKING if name in CONTROL_PLANE_COMPONENTS]
 ON_NODES = [name for name in _ASKING if name in NODE_COMPONENTS]
@@ -20,7 +30,8 @@ def users(spec: ClusterSpec) -> list[User]:
     + spec: the cluster
     """
     of_control_plane = [user_of(spec, part) for part in ("admin", *ON_CONTROL_PLANE)]
-    of_nodes = [user_of(spec, part, node.name) for node in spec.nodes for part in ON_NODES]
+    parts = [*ON_NODES, *(["flanneld"] if spec.flannel_on_api else [])]
+    of_nodes = [user_of(spec, part, node.name) for node in spec.nodes for part in parts]
     return list(dict.fromkeys([*of_control_plane, *of_nodes]))
 
 
@@ -39,8 +50,8 @@ def user_of(spec: ClusterSpec, component: str, host: str | None = None) -> User:
     """
     if component == "admin":
         return ADMIN
-    who = COMPONENTS[component].users[spec.credential_policy]
-    if component not in ON_NODES or host is None:
+    who = _USERS[component][spec.credential_policy]
+    if component in ON_CONTROL_PLANE or host is None:
         return who
     node = spec.host(host).hostname_override
     return who._replace(name=who.name.format(node=node), user=who.user.format(node=node))
@@ -68,5 +79,5 @@ def is_own_user(user: str, uid: str, groups: str) -> bool:
         own = who.name.format(node=name), who.user.format(node=name), ",".join(who.groups)
         return own == (uid, user, groups)
 
-    everybody = [ADMIN, *(who for one in COMPONENTS.values() for who in one.users.values())]
+    everybody = [ADMIN, *(who for one in _USERS.values() for who in one.values())]
     return any(matches(who) for who in everybody)

@@ -17,7 +17,7 @@ from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.deploys.phases import kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
-from pyinfra_kube.deploys.phases.fedora_flannel import BINARY as FLANNELD
+from pyinfra_kube.deploys.phases.flannel import BINARY as FLANNELD
 from pyinfra_kube.deploys.phases.pod_network import set_routes
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.host_facts import BRIDGE

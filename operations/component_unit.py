@@ -15,16 +15,21 @@ from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations.files import File, plan_files
 
 UNITS = {
-    component: f"/etc/systemd/system/{component}.service" for component in ("kubelet", "kube-proxy")
+    component: f"/etc/systemd/system/{component}.service"
+    for component in ("kubelet", "kube-proxy", "flanneld")
 }
+_TEMPLATES = {component: f"{path[1:]}.j2" for component, path in UNITS.items()}
+# Another one is the unit of a flanneld that keeps its network in etcd.
+_TEMPLATES["flanneld"] = "etc/systemd/system/flanneld-on-api.service.j2"
 
 
 @operation()
 def component_unit(
-    component: Literal["kubelet", "kube-proxy"],
+    component: Literal["kubelet", "kube-proxy", "flanneld"],
     flags: Sequence[str],
     binary: str | None = None,
     after: Sequence[str] = (),
+    node: str = "",
 ) -> Generator[StringCommand, None, None]:
     """
     Set the unit that runs a component, one flag a line. systemd restarts the component whenever
@@ -32,11 +37,12 @@ def component_unit(
 
     Running it is left to ``services``, which restarts it when the unit has changed.
 
-    + component: ``kubelet`` or ``kube-proxy``; its unit is ``templates/etc/systemd/system/`` and
-      its name
+    + component: ``kubelet``, ``kube-proxy`` or ``flanneld``; its unit is in
+      ``templates/etc/systemd/system/``
     + flags: the whole command line, in this order
     + binary: absolute path of the program; by default in ``/usr/local/bin``
     + after: units that start before it; kubelet starts its own too, the container runtime
+    + node: the node's name, which flanneld must know
 
     **Example:**
 
@@ -58,9 +64,10 @@ def component_unit(
 
     path = UNITS[component]
     text = render(
-        f"{path[1:]}.j2",
+        _TEMPLATES[component],
         binary=binary or f"/usr/local/bin/{component}",
         flags=list(flags),
         after=list(after),
+        node=node,
     )
     yield from run_or_noop(plan_files([File(path, text)]), f"{component}'s unit is as wanted")

@@ -9,11 +9,46 @@ from typing import Literal
 
 from netaddr import IPNetwork
 
+from pyinfra_kube.cluster.components.common import ADMIN
+from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 
 Backend = Literal["vxlan", "udp", "host-gw"]
 
 PREFIX = "/coreos.com/network"
+
+NET_CONFIG = "/etc/kube-flannel/net-conf.json"
+KUBECONFIG = "/etc/kube-flannel/kubeconfig"
+HEALTH_PORT = 8471
+USER = User("flanneld", "flannel")
+USERS = {
+    "shared": ADMIN,
+    "per_component": USER,
+    "per_node": USER._replace(name="flanneld-{node}"),
+}
+"""Who flanneld is to the apiserver that keeps its network, from 1.24 on."""
+
+
+def api_flags(iface: str) -> list[str]:
+    """
+    Give the command line of a flanneld that knows nodes and their pod CIDRs from the apiserver.
+
+    + iface: the interface that packets leave by, or its address
+
+    ```
+    >>> api_flags("192.0.2.11")[-1]
+    '--healthz-port=8471'
+    ```
+    """
+
+    return [
+        "--kube-subnet-mgr",
+        f"--kubeconfig-file={KUBECONFIG}",
+        f"--net-config-path={NET_CONFIG}",
+        f"--iface={iface}",
+        "--healthz-ip=127.0.0.1",
+        f"--healthz-port={HEALTH_PORT}",
+    ]
 
 
 def network_config(

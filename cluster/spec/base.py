@@ -56,10 +56,17 @@ class BaseSpec(
     @property
     def flannel_leases(self) -> bool:
         """Whether flannel gives nodes their pod CIDRs, by leases in etcd, up to 1.23."""
-        if self.network != "flannel":
-            return False
-        stores = table("releases")["flannel_store"]
-        return value_at(stores, minor_of(self.kubernetes_version)) == "etcd"
+        return self._flannel_store == "etcd"
+
+    @property
+    def flannel_on_api(self) -> bool:
+        """Whether flannel learns nodes and pod CIDRs from the apiserver, from 1.24 on."""
+        return self._flannel_store == "api"
+
+    @property
+    def _flannel_store(self) -> str | None:
+        stores = table("releases")["flannel_store"] if self.network == "flannel" else {}
+        return value_at(stores, minor_of(self.kubernetes_version))
 
     @property
     def apiserver_port(self) -> int:

@@ -142,19 +142,29 @@ def check_ports(spec: BaseSpec) -> list[Problem]:
     return problems
 
 
+_FLANNEL = "https://github.com/flannel-io/flannel/releases/download/v0.28.9/flanneld-amd64"
+
+
 def check_sources(spec: BaseSpec) -> list[Problem]:
     """Software from a place that is not said, or that does not say which it is."""
     problems = []
     if spec.package_source == "rpm" and not spec.rpm_files:
         allowed = "at least one file, for package_source is rpm"
         problems.append(Problem("rpm_files", [], None, allowed))
-    if spec.flannel_source and not spec.flannel_version:
+    if spec.flannel_on_api and not spec.flannel_source:
+        allowed = "where flanneld comes from, with its flannel_sha256: no distribution brings it"
+        problems.append(Problem("flannel_source", None, None, allowed, f"such as {_FLANNEL}"))
+    if spec.flannel_leases and spec.flannel_source and not spec.flannel_version:
         allowed = "the version of flannel_source, which tells how it speaks with etcd"
         problems.append(Problem("flannel_version", None, None, allowed))
     return problems
 
 
 _RANGES = ("cluster_cidr", "service_cidr")
+_SOURCES = (
+    *("kubernetes_version", "network", "package_source", "rpm_files"),
+    *("flannel_source", "flannel_version"),
+)
 _SHARES = (
     "kubernetes_version",
     *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
@@ -169,12 +179,12 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     ((), check_endpoint_known),
     (_PORTS, check_ports),
-    (("package_source", "rpm_files", "flannel_source", "flannel_version"), check_sources),
+    (_SOURCES, check_sources),
     ((*_RANGES, "allow_public_ranges"), check_ranges),
     (_RANGES, check_overlaps),
     (("service_cidr", "cluster_dns"), check_services),
     (_SHARES, check_node_size),
     (_SHARES, check_node_cidrs),
-    (("cluster_cidr", "flannel_network", "network"), check_flannel),
+    (("kubernetes_version", "cluster_cidr", "flannel_network", "network"), check_flannel),
     (("network", "flannel_backend", "host_mtu", "bridge_mtu", "docker_mtu"), check_mtu),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
+from pyinfra_kube.cluster.components.flanneld import KUBECONFIG
 from pyinfra_kube.cluster.identities import ON_CONTROL_PLANE, is_own_user
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -111,7 +112,8 @@ def kubeconfig_file(cluster: Cluster, component: str) -> files.File:
     """The kubeconfig of a component of the current node."""
 
     text = cluster.credentials.kubeconfig(component, cluster.host_spec.name)
-    return files.File(COMPONENTS[component].kubeconfig, text, mode="600", secret=True)
+    path = KUBECONFIG if component == "flanneld" else COMPONENTS[component].kubeconfig
+    return files.File(path, text, mode="600", secret=True)
 
 
 def ca_file(cluster: Cluster) -> files.File:

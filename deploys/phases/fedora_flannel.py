@@ -4,15 +4,13 @@ flannel: its network in etcd, flanneld on the nodes, docker on the subnet of its
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pyinfra_kube.deploys.phases.fedora_control_plane import ETCD_PHASES
+from pyinfra_kube.deploys.phases.flannel import BINARY, program_in
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import binaries, docker_on_flannel, flannel, services, verify
-
-BINARY = "/usr/local/bin/flanneld"
 
 
 @phase("flannel's network")
@@ -47,7 +45,7 @@ def run_flannel() -> None:
         return
     own = [BINARY] if cluster.spec.flannel_source else []
     if source := cluster.spec.flannel_source:
-        program = binaries.Binary(BINARY, _program(source), cluster.spec.flannel_sha256 or "")
+        program = binaries.Binary(BINARY, program_in(source), cluster.spec.flannel_sha256 or "")
         binaries.binaries(name="Install flanneld", binaries=[program])
     members = [cluster.plan.addresses[member.name] for member in cluster.spec.etcd_members]
     reach: dict[str, Any] = {
@@ -75,13 +73,6 @@ def run_flannel() -> None:
     docker_on_flannel.docker_options(
         name="Have docker use flannel's subnet", predict=leased.will_change
     )
-
-
-def _program(source: str) -> str:
-    """flanneld's URL or file; the inventory may name the folder of the file."""
-
-    path = Path(source).expanduser()
-    return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
 
 
 # Alone, it brings what it needs.
