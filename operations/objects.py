@@ -142,17 +142,30 @@ def _differing(wanted: Sequence[dict[str, Any]], ask: Mapping[str, str]) -> list
     if _unknown(found, wanted):
         return [*wanted]
     live = {_key(one): _of(found.objects, one) for one in wanted}
-    asked = [one for one in wanted if live[_key(one)] and not _is_secret(one)]
-    # Host programs list what they are asked, so it has no secrets.
-    applied = read(AppliedObjects, manifest=_list(asked), **ask) if asked else None
-    if applied and applied.status == "rejected":
+    applied = _applied([one for one in wanted if live[_key(one)]], ask)
+    if not ctx_state.get().is_executing:
+        # What else keeps a new object out, as its namespace, may come before it.
+        _applied([one for one in wanted if not live[_key(one)]], ask)
+    if applied and _unknown(applied, wanted):
+        return [*wanted]
+    return [one for one in wanted if _shown(one, live[_key(one)], applied)]
+
+
+def _applied(those: Iterable[dict[str, Any]], ask: Mapping[str, str]) -> AppliedStates | None:
+    """
+    What the API server would make of objects; ``None`` for none. Secrets are left out: the host's
+    list of processes shows what it is asked.
+    """
+
+    if not (asked := [one for one in those if not _is_secret(one)]):
+        return None
+    applied = read(AppliedObjects, manifest=_list(asked), **ask)
+    if applied.status == "rejected":
         raise OperationError(
             f"the API server does not take the objects: {applied.reason}; change the manifest, or "
             "delete the object, and the next run makes it anew"
         )
-    if applied and _unknown(applied, wanted):
-        return [*wanted]
-    return [one for one in wanted if _shown(one, live[_key(one)], applied)]
+    return applied
 
 
 def _unknown(states: ObjectStates | AppliedStates, wanted: Iterable[dict[str, Any]]) -> bool:
