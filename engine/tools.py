@@ -40,6 +40,7 @@ _TRIALS = {
     "find": ("find -L / -maxdepth 0 -printf '%T@ %p\\n'", "[0-9]*.[0-9]*' /'"),
     "getent": ("getent passwd 0", "root:*:0:*"),
     "grep": ("printf 'x=a\\0x=ab' | grep -szxE '(x|y)=a' | tr -d '\\0'", "x=a"),
+    "gzip": ("printf ab | gzip | gzip -d", "ab"),
     "head": ("printf 'a\\nb\\n' | head -n 1", "a"),
     "readlink": ("readlink -f -- /", "/"),
     "sed": ("printf 'ab\\nc\\n' | sed -n 's/^\\(a\\).*/x\\1/p'", "xa"),

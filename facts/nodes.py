@@ -5,18 +5,18 @@ The cluster's nodes as its API server knows them.
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from pyinfra.api import FactBase
-from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
+from pyinfra_kube.facts.kubectl import Status, answer, asking, failed, kubectl_words
+
+__all__ = ["Node", "NodeStates", "Nodes", "kubectl_words"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,6 @@ class Node:
     kubelet: str = ""
 
 
-Status = Literal["ok", "missing", "down", "refused"]
-
-
 @dataclass(frozen=True)
 class NodeStates(Printable):
     """
@@ -55,27 +52,6 @@ class NodeStates(Printable):
     status: Status = "missing"
     reason: str = ""
     nodes: dict[str, Node] = field(default_factory=dict)
-
-
-# What kubectl says for 401, 403 and certificates that do not match.
-_REFUSALS = re.compile(
-    r"unauthorized|forbidden|must be logged in|x509:|tls: |credentials|certificate", re.I
-)
-
-
-def kubectl_words(kubectl: str = "kubectl", kubeconfig: str = "", server: str = "") -> str:
-    """
-    Return the command line of kubectl for a cluster, without the proxy that the host may have.
-
-    + kubectl: the program
-    + kubeconfig: path on the host
-    + server: URL of the API server
-    """
-
-    words = ["env", "NO_PROXY=*", "no_proxy=*", kubectl]
-    words += [f"--kubeconfig={kubeconfig}"] if kubeconfig else []
-    words += [f"--server={server}"] if server else []
-    return shlex.join(words)
 
 
 class Nodes(FactBase[NodeStates]):
@@ -107,52 +83,19 @@ class Nodes(FactBase[NodeStates]):
     @override
     def command(self, kubectl: str = "kubectl", kubeconfig: str = "", server: str = "") -> str:
         words = kubectl_words(kubectl, kubeconfig, server)
-        # kubectl cannot write its cache below /proc: reading a fact leaves nothing behind.
-        asking = f"HOME=/proc timeout {_PATIENCE} {words} get nodes --output=json"
-        return f"""\
-if ! command -v {shlex.quote(kubectl)} >/dev/null 2>&1; then echo missing
-else
-echo answer
-exec 5>&1
-said=$({asking} 2>&1 >&5 5>&-)
-printf '\\nstatus %s\\n%s\\n' $? "$said"
-fi"""
+        return asking(kubectl, f"{words} get nodes --output=json")
 
     @override
     def process(self, output: Iterable[str]) -> NodeStates:
-        first, *lines = output
-        if first == "missing":
+        heard = answer(output)
+        if heard.code is None:
             return NodeStates("missing")
-        ends = [number for number, line in enumerate(lines) if re.fullmatch(r"status \d+", line)]
-        if first != "answer" or not ends:
-            raise FactProcessError("kubectl does not work: its answer was cut off")
-        text, said = "\n".join(lines[: ends[-1]]), "\n".join(lines[ends[-1] + 1 :]).strip()
-        code = int(lines[ends[-1]].split()[1])
-        if code:
-            return _no_answer(code, said or text.strip())
+        if heard.code:
+            return NodeStates(*failed(heard))
         with understanding("kubectl"):
-            shown = json.loads(text)
+            shown = json.loads(heard.text)
             nodes = [_node(item) for item in shown["items"]]
         return NodeStates("ok", "", {node.name: node for node in nodes})
-
-
-# Seconds that kubectl may take.
-_PATIENCE = 20
-
-
-def _no_answer(code: int, said: str) -> NodeStates:
-    """What kubectl's failure means. One without a message is kubectl's own, not its server's."""
-
-    if code in (124, 137):
-        return NodeStates("down", f"kubectl got no answer in {_PATIENCE} s")
-    last = said.rpartition("\n")[2].strip()
-    if (
-        not last
-        or code in (126, 127)
-        or re.search(r"(unknown|unrecognized) (flag|option|command|shorthand)", said)
-    ):
-        raise FactProcessError(f"kubectl does not work: {last or f'exit status {code}'}")
-    return NodeStates("refused" if _REFUSALS.search(last) else "down", last)
 
 
 def _node(item: dict[str, Any]) -> Node:

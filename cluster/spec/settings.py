@@ -220,6 +220,8 @@ class PartSettings(Settings):
     control_plane_taint: bool = True
     """Whether a host of the control plane that is not in the group `nodes` keeps ordinary pods
     away, from 1.24 on."""
+    dns: bool = True
+    """Whether CoreDNS is set up as the cluster's DNS, from 1.24 on."""
     take_over_units: bool = False
     """Whether drop-ins of others that give a component another command line are put aside. Without
     it they are refused."""

@@ -1,0 +1,152 @@
+"""
+What a cluster runs for itself as ordinary objects of its API: access to kubelets, DNS.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from netaddr import IPAddress
+
+from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENTS
+from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.releases import value_at
+from pyinfra_kube.deploys.phases.control_plane import KUBECTL
+from pyinfra_kube.deploys.phases.credentials import ADMIN
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.facts.kubectl import kubectl_words
+from pyinfra_kube.operations import images, objects, verify
+
+# From CoreDNS 1.9.4 on, answers about the cluster itself can be kept out of the cache.
+_UNCACHED = {"1.27-": True}
+
+
+@phase("Access to kubelets")
+def allow_kubelet_api() -> None:
+    """Let the apiserver use kubelets, where its certificate does not make it an administrator."""
+
+    cluster = current_cluster()
+    client = value_at(KUBELET_CLIENTS, cluster.release.minor)
+    if client and not client.groups:
+        # A kubelet keeps a refusal for half a minute.
+        manifest = render("addons/kubelet-api-admin.yaml.j2", user=client.user)
+        _set(cluster, "Let the apiserver use kubelets", "kubelet-api-admin", manifest)
+
+
+@phase("DNS")
+def run_dns() -> None:
+    """
+    Run CoreDNS as the cluster's DNS, and wait until each node gets an answer from its service.
+
+    Names outside the cluster are asked of the servers in the resolv.conf that kubelet gives. It
+    must name none on a loopback address, such as systemd-resolved's 127.0.0.53: in CoreDNS' pod
+    that is CoreDNS itself.
+    """
+
+    cluster = current_cluster()
+    if not (cluster.spec.dns and cluster.release.fact("coredns")):
+        return
+    if cluster.is_a("node") or cluster.is_a("control_plane"):
+        images.images(
+            name="Load or pull the image of CoreDNS",
+            files=cluster.image("coredns"),
+            runtime=cluster.runtime.name,
+        )
+    _set(cluster, "Set CoreDNS and its service", "coredns", dns_manifest(cluster))
+    verify.verified(
+        name="Wait for answers from the cluster's DNS",
+        checks=dns_checks(cluster),
+        timeout=cluster.spec.verify_timeout,
+    )
+
+
+def dns_manifest(cluster: Cluster) -> str:
+    """
+    Return the objects of CoreDNS.
+
+    + cluster: the cluster
+    """
+
+    spec = cluster.spec
+    hosts = [host for host in spec.hosts if {"node", "control_plane"} & {*host.roles}]
+    return render(
+        "addons/coredns.yaml.j2",
+        domain=spec.cluster_domain,
+        address=spec.cluster_dns,
+        image=image_of("coredns", spec).name,
+        replicas=min(2, len(hosts)),
+        uncached=bool(value_at(_UNCACHED, cluster.release.minor)),
+    )
+
+
+def dns_checks(cluster: Cluster) -> list[verify.Check]:
+    """
+    Return what must hold of the cluster's DNS on the current host.
+
+    + cluster: the cluster
+    """
+
+    found = []
+    in_system = f"{kubectl_words(KUBECTL, ADMIN)} --namespace=kube-system"
+    pods = "pods --selector=k8s-app=kube-dns"
+    if cluster.is_first_control_plane:
+        found.append(
+            verify.Check(
+                "CoreDNS runs as its Deployment says",
+                f"{in_system} rollout status deployment/coredns --timeout=8s",
+                f"{in_system} get {pods} --output=wide; {in_system} describe {pods} | tail -n 20",
+                f"kubectl --namespace=kube-system describe {pods}",
+            )
+        )
+    if cluster.is_a("node"):
+        address = cluster.spec.cluster_dns
+        name = f"kubernetes.default.svc.{cluster.spec.cluster_domain}"
+        found.append(
+            verify.Check(
+                f"{address} answers where {name} is",
+                dns_query(address, name, cluster.plan.service_ip),
+                hint=f"kubectl --namespace=kube-system get {pods}; journalctl -u kube-proxy",
+            )
+        )
+    return found
+
+
+def dns_query(server: str, name: str, answer: str) -> str:
+    """
+    Return a command that succeeds if a DNS server says by TCP that a name has one address. A blank
+    host has no program for that but bash.
+
+    + server: address of the server
+    + name: the whole name
+    + answer: the IPv4 address
+    """
+
+    labels = b"".join(bytes([len(one)]) + one.encode() for one in name.split("."))
+    # A header with the wish for recursion and one question: of type A, class IN.
+    message = bytes.fromhex("4b5501000001000000000000") + labels + bytes.fromhex("0000010001")
+    sent = "".join(f"\\{byte:03o}" for byte in len(message).to_bytes(2, "big") + message)
+    # The end of the answer: type, class, time to live, length and address.
+    end = f"00010001.{{8}}0004{int(IPAddress(answer)):08x}$"
+    script = f"""\
+exec 3<>/dev/tcp/{server}/53 || exit 1
+printf '{sent}' >&3
+set -- $(head -c 2 <&3 | od -An -v -tu1)
+head -c $(($1 * 256 + $2)) <&3 | od -An -v -tx1 | tr -d ' \\n' | grep -qE '{end}'"""
+    return f"timeout 5 bash -c {shlex.quote(script)}"
+
+
+def _set(cluster: Cluster, name: str, title: str, manifest: str) -> None:
+    if cluster.is_first_control_plane:
+        objects.objects(
+            name=name,
+            manifests=[objects.Manifest(title, manifest)],
+            kubectl=KUBECTL,
+            kubeconfig=ADMIN,
+            wait=cluster.spec.verify_timeout,
+        )
+
+
+if "__name__" not in globals():
+    run_phases([allow_kubelet_api, run_dns])
