@@ -8,15 +8,17 @@ plane as static pods, and the cluster's own certificates and tokens.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.deploys.phases.addons import allow_components, run_dns
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import run_control_plane
 from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
+from pyinfra_kube.deploys.phases.flannel import run_flannel
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
-from pyinfra_kube.deploys.phases.verification import verify_cluster
+from pyinfra_kube.deploys.phases.verification import show_cluster, verify_cluster
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -43,7 +45,11 @@ PHASES = (
     run_kubelet,
     run_kube_proxy,
     run_control_plane,
+    allow_components,
+    run_flannel,
     verify_cluster,
+    run_dns,
+    show_cluster,
 )
 
 

@@ -56,7 +56,9 @@ def kubectl_words(kubectl: str = "kubectl", kubeconfig: str = "", server: str = 
     return shlex.join(words)
 
 
-def asking(kubectl: str, question: str, given: str = "", patience: int = PATIENCE) -> str:
+def asking(
+    kubectl: str, question: str, given: str = "", patience: int = PATIENCE, older: str = ""
+) -> str:
     """
     Return shell text that asks kubectl, if it is there, and leaves nothing behind.
 
@@ -64,22 +66,30 @@ def asking(kubectl: str, question: str, given: str = "", patience: int = PATIENC
     + question: the whole command line, as from ``kubectl_words``
     + given: what kubectl reads on standard input
     + patience: seconds that it may take
+    + older: the command line for a server that does not know a kind that is asked for
 
     ``answer`` reads what it prints.
     """
 
     # kubectl cannot write its cache below /proc.
-    command = f"HOME=/proc timeout {patience} {question}"
+    command, again = (f"HOME=/proc timeout {patience} {words}" for words in (question, older))
     if given:
         packed = base64.b64encode(gzip.compress(given.encode(), mtime=0)).decode()
         command = f"printf %s {packed} | base64 -d | gzip -d | {command}"
+    asked_again = f"""\
+case $said in
+*"resource type"*) said=$({again} 2>&1 >&5 5>&-); status=$? ;;
+esac
+"""
     return f"""\
 if ! command -v {shlex.quote(kubectl)} >/dev/null 2>&1; then echo missing
 else
 echo answer
 exec 5>&1
 said=$({command} 2>&1 >&5 5>&-)
-printf '\\nstatus %s\\n%s\\n' $? "$said"
+status=$?
+{asked_again if older else ""}\
+printf '\\nstatus %s\\n%s\\n' $status "$said"
 fi"""
 
 

@@ -51,8 +51,9 @@ class Check:
 def verified(
     checks: Sequence[Check],
     timeout: int = 300,
-    given: Mapping[str, str] | None = None,
+    given: Mapping[str, str | Callable[[], str]] | None = None,
     seen: Callable[[], Collection[str]] | None = None,
+    then: Callable[[], object] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
     Wait until every check holds.
@@ -63,8 +64,9 @@ def verified(
     + checks: list of ``Check``
     + timeout: seconds to wait for all of them together
     + given: shell variables for all commands, by name the command that prints the value, so that
-      many checks share one answer
+      many checks share one answer; a function returns the command when it is needed
     + seen: returns the names of checks that facts already show to hold
+    + then: called once every check holds
 
     Fails with the checks that do not hold in time, their recent log lines, and what to try.
 
@@ -91,7 +93,8 @@ def verified(
     host, checks = ctx_host.get(), _possible(checks)
     known = seen() if seen else ()
     open_checks = [check for check in checks if check.name not in known]
-    questions = {"commands": {check.name: check.command for check in open_checks}, "given": given}
+    shared = {name: one() if callable(one) else one for name, one in (given or {}).items()}
+    questions = {"commands": {check.name: check.command for check in open_checks}, "given": shared}
     if not ctx_state.get().is_executing:
         if open_checks:
             expect_at_execution(Checks, **questions)
@@ -101,6 +104,8 @@ def verified(
     if failing:
         yield _report(failing, timeout)
     else:
+        if then:
+            then()
         host.noop(f"{len(checks)} checks hold")
 
 

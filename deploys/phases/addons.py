@@ -8,6 +8,7 @@ import shlex
 
 from netaddr import IPAddress
 
+from pyinfra_kube.cluster.components import flanneld
 from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENTS
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
@@ -23,16 +24,21 @@ from pyinfra_kube.operations import images, objects, verify
 _UNCACHED = {"1.27-": True}
 
 
-@phase("Access to kubelets")
-def allow_kubelet_api() -> None:
-    """Let the apiserver use kubelets, where its certificate does not make it an administrator."""
+@phase("Access")
+def allow_components() -> None:
+    """Let components use the API that no role of Kubernetes' own lets them use."""
 
     cluster = current_cluster()
+    if not cluster.is_first_control_plane:
+        return
     client = value_at(KUBELET_CLIENTS, cluster.release.minor)
     if client and not client.groups:
         # A kubelet keeps a refusal for half a minute.
         manifest = render("addons/kubelet-api-admin.yaml.j2", user=client.user)
         _set(cluster, "Let the apiserver use kubelets", "kubelet-api-admin", manifest)
+    if cluster.spec.flannel_on_api:
+        manifest = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
+        _set(cluster, "Let flanneld read nodes", "flannel", manifest)
 
 
 @phase("DNS")
@@ -54,7 +60,10 @@ def run_dns() -> None:
             files=cluster.image("coredns"),
             runtime=cluster.runtime.name,
         )
-    _set(cluster, "Set CoreDNS and its service", "coredns", dns_manifest(cluster))
+    if cluster.is_first_control_plane:
+        _set(cluster, "Set CoreDNS and its service", "coredns", dns_manifest(cluster))
+    if cluster.spec.network == "none":
+        return
     verify.verified(
         name="Wait for answers from the cluster's DNS",
         checks=dns_checks(cluster),
@@ -100,7 +109,7 @@ def dns_checks(cluster: Cluster) -> list[verify.Check]:
                 f"kubectl --namespace=kube-system describe {pods}",
             )
         )
-    if cluster.is_a("node"):
+    if "kube-proxy" in cluster.units:
         address = cluster.spec.cluster_dns
         name = f"kubernetes.default.svc.{cluster.spec.cluster_domain}"
         found.append(
@@ -138,15 +147,14 @@ head -c $(($1 * 256 + $2)) <&3 | od -An -v -tx1 | tr -d ' \\n' | grep -qE '{end}
 
 
 def _set(cluster: Cluster, name: str, title: str, manifest: str) -> None:
-    if cluster.is_first_control_plane:
-        objects.objects(
-            name=name,
-            manifests=[objects.Manifest(title, manifest)],
-            kubectl=KUBECTL,
-            kubeconfig=ADMIN,
-            wait=cluster.spec.verify_timeout,
-        )
+    objects.objects(
+        name=name,
+        manifests=[objects.Manifest(title, manifest)],
+        kubectl=KUBECTL,
+        kubeconfig=ADMIN,
+        wait=cluster.spec.verify_timeout,
+    )
 
 
 if "__name__" not in globals():
-    run_phases([allow_kubelet_api, run_dns])
+    run_phases([allow_components, run_dns])

@@ -10,7 +10,7 @@ from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import components_on
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
-from pyinfra_kube.deploys.phases.verification import answers, obeys, verify_nodes, wait_until
+from pyinfra_kube.deploys.phases.verification import answers, obeys, show, verify_nodes, wait_until
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
@@ -34,12 +34,11 @@ def verify_fedora_cluster() -> None:
         *(obeys(cluster, part) for part in parts if part != "etcd"),
     ]
     wait_until(cluster, "Wait for every component to answer", checks)
+    verify_nodes(cluster, bridge_of_pods(cluster), kubectl="/usr/bin/kubectl")
     of_nodes = [cluster.runtime.name, *(["flanneld"] if cluster.on_flannel else [])]
-    verify_nodes(
+    show(
         cluster,
         lambda host: [*(of_nodes if "node" in host.roles else []), *components_on(host.roles)],
-        bridge_of_pods(cluster),
-        kubectl="/usr/bin/kubectl",
     )
 
 

@@ -51,8 +51,14 @@ def run_kubelet() -> None:
     logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
     paths = [*log_rotation.LOGS, *([logs] if logs else [])]
     log_rotation.log_rotation(name="Rotate the logs", paths=paths)
-    config = [BINARY, *(file.path for file in read_files), ca_file(cluster).path]
-    services.services(name="Run kubelet", units=[cluster.unit("kubelet", config)])
+    services.services(name="Run kubelet", units=[kubelet_unit(cluster)])
+
+
+def kubelet_unit(cluster: Cluster) -> services.Unit:
+    """The running unit of the current host's kubelet."""
+
+    config = [file.path for file in [*kubelet_files(cluster), ca_file(cluster)]]
+    return cluster.unit("kubelet", [BINARY, *config])
 
 
 def folders(cluster: Cluster) -> list[files.File]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -20,6 +22,7 @@ from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL, pods_on
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.phases.firewalls import kubelet_port, look_at_firewalls
+from pyinfra_kube.deploys.phases.kubelet import kubelet_unit
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.internals import has_operations
@@ -27,6 +30,7 @@ from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.recent_log import WORDS
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.nodes import Nodes, kubectl_words
+from pyinfra_kube.facts.services import Units
 from pyinfra_kube.operations import nodes, reach, verify
 
 _ASK = kubectl_words(KUBECTL, ADMIN)
@@ -34,23 +38,57 @@ _ASK = kubectl_words(KUBECTL, ADMIN)
 
 @phase("Verification")
 def verify_cluster() -> None:
-    """Wait for the components, then for the nodes, then print what runs where."""
+    """Wait for the components, then for the nodes."""
 
     cluster = current_cluster()
     # An operation of all hosts: none looks for nodes before every host is set up.
-    wait_until(cluster, "Wait for every component to answer", checks(cluster))
-    verify_nodes(cluster, runs, BRIDGE)
+    wait_until(
+        cluster, "Wait for every component to answer", checks(cluster), then=partial(_note, cluster)
+    )
+    verify_nodes(cluster, BRIDGE)
 
 
-def verify_nodes(
-    cluster: Cluster, runs: Callable[[HostSpec], list[str]], bridge: str, kubectl: str = KUBECTL
-) -> None:
+@phase("Verification")
+def show_cluster() -> None:
+    """Print what runs where."""
+
+    show(current_cluster(), runs)
+
+
+def show(cluster: Cluster, runs: Callable[[HostSpec], list[str]]) -> None:
+    """
+    Print what runs where, once.
+
+    + cluster: the cluster
+    + runs: names what runs on a host
+    """
+
+    if cluster.runs_once:
+        verify.say(name="What runs where", text=lambda: table(cluster, runs))
+
+
+def _note(cluster: Cluster) -> None:
+    """Note when the current host's kubelet started, by the clock that it reports with."""
+
+    unit = kubelet_unit(cluster)
+    states = read(Units, units=[unit.name], config=list(unit.config))
+    if started := states.units[unit.name].started:
+        cluster.notes("kubelet started")[cluster.host_spec.name] = started
+
+
+def _since(cluster: Cluster, host: str) -> str:
+    """When a host's kubelet started, as kubelets write times; empty if this run does not know."""
+
+    started = cluster.notes("kubelet started").get(host)
+    return datetime.fromtimestamp(started, timezone.utc).isoformat()[:19] if started else ""
+
+
+def verify_nodes(cluster: Cluster, bridge: str, kubectl: str = KUBECTL) -> None:
     """
     Wait for nodes to register, set their pod CIDRs and labels, wait until they are Ready, and check
     that packets of their pods arrive.
 
     + cluster: the cluster
-    + runs: names what runs on a host, for the table at the end
     + bridge: the pod bridge
     + kubectl: path of kubectl on control-plane hosts
     """
@@ -59,7 +97,10 @@ def verify_nodes(
     if cluster.is_first_control_plane:
         ask = kubectl_words(kubectl, ADMIN)
         # One request for all nodes prints the name and status of each.
-        shown = {"nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"}
+        shown = {
+            "nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'",
+            "late": lambda: _late(cluster, ask),
+        }
         known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
         if not manual:
             wait_until(
@@ -84,13 +125,14 @@ def verify_nodes(
             [_ready(ask, node) for node in ready],
             given=shown,
             seen=lambda: [
-                _holds(name, "Ready") for name, one in known().nodes.items() if one.ready
+                _holds(node.hostname_override, "Ready")
+                for node in ready
+                if (one := known().nodes.get(node.hostname_override))
+                and (one.ready and one.seen >= _since(cluster, node.name))
             ],
         )
     if cluster.spec.network != "none":
         verify_packets(cluster, bridge)
-    if cluster.runs_once:
-        verify.say(name="What runs where", text=lambda: table(cluster, runs))
 
 
 def wait_until(cluster: Cluster, name: str, checks: list[verify.Check], **more: Any) -> None:
@@ -276,8 +318,32 @@ def obeys(cluster: Cluster, component: str) -> verify.Check:
 
 
 def _ready(ask: str, host: HostSpec) -> verify.Check:
+    """A node's status outlives its kubelet by 40 seconds, so it must have reported since then."""
+
     node = shlex.quote(host.hostname_override)
-    return _of_node(host, "Ready", "Ready", f"{ask} describe node {node} | grep -A 8 Conditions")
+    log = f"{ask} describe node {node} | grep -A 8 -E 'Conditions|RenewTime'"
+    check = _of_node(host, "Ready", "Ready", log)
+    return replace(check, command=f'{check.command} && ! echo "$late" | grep -qxF {node}')
+
+
+def _late(cluster: Cluster, ask: str) -> str:
+    """Shell that prints the nodes whose kubelets have not reported since they started."""
+
+    nodes = {node.hostname_override: _since(cluster, node.name) for node in _nodes(cluster)}
+    starts = [f"start {node} {since}" for node, since in nodes.items()]
+    said = shlex.join(["printf", "%s\\n", *starts])
+    # Releases without leases have none of them here.
+    leases = f"{ask} get leases {_LEASES} 2>/dev/null || :"
+    return f"{{ {said}; {leases}; }} | awk {shlex.quote(_EARLIER)}"
+
+
+_LEASES = (
+    "--namespace=kube-node-lease --no-headers "
+    "--output=custom-columns=node:.metadata.name,renewed:.spec.renewTime"
+)
+_EARLIER = """\
+$1 == "start" { since[$2] = $3; next }
+($1 in since) && $2 < since[$1] { print $1 }"""
 
 
 def _of_node(host: HostSpec, word: str, status: str, log: str) -> verify.Check:
@@ -341,4 +407,4 @@ def _pod_cidr(cluster: Cluster, host: str) -> str:
 
 
 if "__name__" not in globals():
-    run_phases([verify_cluster])
+    run_phases([verify_cluster, show_cluster])
