@@ -151,6 +151,10 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     if spec.flannel_source and not spec.flannel_version:
         allowed = "the version of flannel_source, which tells how it speaks with etcd"
         problems.append(Problem("flannel_version", None, None, allowed))
+    if spec.runtime_source and not spec.containerd_version:
+        allowed = "the version of the containerd in runtime_source"
+        fix = f"see what {spec.runtime_source}/containerd --version says"
+        problems.append(Problem("containerd_version", None, None, allowed, fix))
     return problems
 
 
@@ -158,6 +162,11 @@ _RANGES = ("cluster_cidr", "service_cidr")
 _SHARES = (
     *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
     *("network", "flannel_network", "flannel_subnet_len"),
+)
+
+_SOURCES = (
+    *("package_source", "rpm_files", "flannel_source", "flannel_version"),
+    *("runtime_source", "containerd_version"),
 )
 
 # Each check with the fields that must be right for it to mean anything.
@@ -168,7 +177,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     ((), check_endpoint_known),
     (_PORTS, check_ports),
-    (("package_source", "rpm_files", "flannel_source", "flannel_version"), check_sources),
+    (_SOURCES, check_sources),
     ((*_RANGES, "allow_public_ranges"), check_ranges),
     (_RANGES, check_overlaps),
     (("service_cidr", "cluster_dns"), check_services),
