@@ -162,19 +162,22 @@ def _keys(version: int, data: Mapping[str, Any], wanted: Wanted) -> dict[Key, An
     disabled = data.get("disabled_plugins", [])
     if any(name in _CRI_PLUGINS for name in disabled):
         keys[("disabled_plugins",)] = [name for name in disabled if name not in _CRI_PLUGINS]
-    keys[(*images, *sandbox)] = wanted.sandbox_image
-    keys[(*runtime, "restrict_oom_score_adj")] = True
-    keys[(*runtimes, "runc", "runtime_type")] = _RUNC
+    keys |= {
+        (*images, *sandbox): wanted.sandbox_image,
+        (*runtime, "restrict_oom_score_adj"): True,
+        (*runtimes, "runc", "runtime_type"): _RUNC,
+    }
     # Whichever of them a pod runs with, kubelet keeps its control group in one way.
     others = _table(data, runtimes)
     of_runc = [n for n, one in others.items() if _table(one, ()).get("runtime_type") == _RUNC]
-    for name in dict.fromkeys(["runc", *of_runc]):
-        keys[(*runtimes, name, "options", "SystemdCgroup")] = True
+    cgroups = ("options", "SystemdCgroup")
+    keys |= {(*runtimes, name, *cgroups): True for name in dict.fromkeys(["runc", *of_runc])}
     keys |= _cni(version, _table(data, (*runtime, "cni")), wanted, (*runtime, "cni"))
-    registry = _table(data, (*images, "registry"))
+    registry = (*images, "registry")
     # containerd does not start with a folder of registries beside these.
-    if not {"config_path", "mirrors", "configs"} & registry.keys():
-        keys[(*images, "registry", "config_path")] = _CERTIFICATES
+    if not {"mirrors", "configs"} & _table(data, registry).keys():
+        path = (*registry, "config_path")
+        keys[path] = _at(data, path) or _CERTIFICATES
     return keys
 
 
