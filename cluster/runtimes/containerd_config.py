@@ -113,18 +113,10 @@ def merge(text: str, wanted: Wanted) -> Merged:
     if version < 2:
         _refuse_old(_parsed(text).unwrap())
         version, text = 2, f"version = 2\n{text}" if "version" not in _parsed(text) else text
-    document = _parsed(text)
-    data: dict[str, Any] = document.unwrap()
+    data: dict[str, Any] = _parsed(text).unwrap()
     _refuse_other_socket(data)
     keys = _keys(version, data, wanted)
-    changed = {key: value for key, value in keys.items() if _at(data, key) != value}
-    expected = copy.deepcopy(data)
-    for key, value in changed.items():
-        _set(expected, key, value)
-        _set(document, key, value)
-    result = tomlkit.dumps(document) if changed else text
-    if _parsed(result).unwrap() != expected:
-        raise ValueError("its tables are spread so that no key can be added; put them together")
+    result = _with(text, data, {k: value for k, value in keys.items() if _at(data, k) != value})
     before = {key: _at(data, key) for key in keys}
     return Merged(result, _shown(before), _shown(keys))
 
@@ -134,6 +126,41 @@ def _parsed(text: str) -> tomlkit.TOMLDocument:
         return tomlkit.parse(text)
     except (TOMLKitError, RecursionError) as error:
         raise ValueError(f"it is no TOML: {error}") from error
+
+
+def _with(text: str, data: Mapping[str, Any], changed: Mapping[Key, Any]) -> str:
+    """The file with changed keys."""
+
+    if not changed:
+        return text
+    expected = copy.deepcopy(data)
+    for key, value in changed.items():
+        _set(expected, key, value)
+    lacking = {key: v for key, v in changed.items() if not isinstance(_at(data, key[:-1]), Mapping)}
+    # A new table may not stand amid tables that lie apart, but after all of them.
+    for after in ({}, lacking):
+        document = _parsed(text)
+        for key, value in changed.items():
+            if key not in after:
+                _set(document, key, value)
+        result = tomlkit.dumps(document).rstrip("\n") + "\n" + _tables(after)
+        try:
+            if _parsed(result).unwrap() == expected:
+                return result
+        except ValueError:
+            continue
+    raise ValueError("a key cannot be added, for its tables lie apart; put them together")
+
+
+def _tables(keys: Mapping[Key, Any]) -> str:
+    """Keys with the tables that they are in."""
+
+    found: dict[Key, str] = {}
+    for key, value in keys.items():
+        if value is not None:
+            line = f"{_spelled(key[-1:])} = {tomlkit.item(value).as_string()}\n"
+            found[key[:-1]] = found.get(key[:-1], "") + line
+    return "".join(f"\n[{_spelled(table)}]\n{lines}" for table, lines in found.items())
 
 
 def _refuse_old(data: Mapping[str, Any]) -> None:
@@ -228,12 +255,12 @@ def _set(data: Any, key: Key, value: Any) -> None:
 
 def _shown(keys: Mapping[Key, Any]) -> str:
     lines = (
-        f"{'.'.join(map(_spelled, key))} = {tomlkit.item(value).as_string()}\n"
+        f"{_spelled(key)} = {tomlkit.item(value).as_string()}\n"
         for key, value in keys.items()
         if value is not None
     )
     return "".join(lines)
 
 
-def _spelled(name: str) -> str:
-    return tomlkit.key(name).as_string()
+def _spelled(key: Key) -> str:
+    return ".".join(tomlkit.key(name).as_string() for name in key)
