@@ -11,7 +11,7 @@ from pyinfra.api import OperationError, StringCommand
 
 from pyinfra_kube.cluster.containerd_versions import NEWEST
 from pyinfra_kube.cluster.runtimes import CONTAINERD
-from pyinfra_kube.cluster.runtimes.containerd_config import Wanted, merge, version_of
+from pyinfra_kube.cluster.runtimes.containerd_config import Wanted, keys_of, merge, version_of
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.snapshot import read
@@ -104,21 +104,38 @@ def is_ours(text: str) -> bool:
 
 def _config(state: ContainerdState, wanted: Wanted) -> File:
     text = state.config
-    new = not (text or "").strip() or (is_ours(text or "") and _is_older(text or "", wanted))
-    if text is None or new:
-        values = {"sandbox_image": wanted.sandbox_image, "several": wanted.several}
-        values |= {"cni_bin_dir": wanted.cni_bin_dir, "cni_conf_dir": wanted.cni_conf_dir}
-        return File(CONFIG, render(_TEMPLATES[wanted.version], **values), keep=text is not None)
+    if text is None:
+        return File(CONFIG, _whole(wanted, wanted.version))
+    if not text.strip() or (is_ours(text) and _is_stale(text, wanted)):
+        # Others' keys are not shown: they may be secrets.
+        new = _whole(wanted, wanted.version)
+        return File(CONFIG, new, keep=True, shown=("", new))
     merged = merge(text, wanted)
-    shown = None if is_ours(text) else (merged.before, merged.after)
-    return File(CONFIG, merged.text, keep=True, shown=shown)
+    return File(CONFIG, merged.text, keep=True, shown=(merged.before, merged.after))
 
 
-def _is_older(text: str, wanted: Wanted) -> bool:
-    """Whether a file is of another version than a new one; one that was damaged is, too."""
+def _whole(wanted: Wanted, version: int) -> str:
+    return render(
+        _TEMPLATES[version],
+        sandbox_image=wanted.sandbox_image,
+        several=wanted.several,
+        cni_bin_dir=wanted.cni_bin_dir,
+        cni_conf_dir=wanted.cni_conf_dir,
+    )
+
+
+def _is_stale(text: str, wanted: Wanted) -> bool:
+    """
+    Whether a file of ours is damaged, or of the version that another containerd needed and without
+    a key of somebody else.
+    """
 
     try:
-        return version_of(text) != wanted.version
+        version = version_of(text)
+        if version == wanted.version or version not in _TEMPLATES:
+            return False
+        # In place of bin_dir it may say bin_dirs.
+        return len(keys_of(text)) == len(keys_of(_whole(wanted, version)))
     except ValueError:
         return True
 

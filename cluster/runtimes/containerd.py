@@ -42,7 +42,7 @@ def full_name(name: str) -> str:
 def _read_kept_images(content: bytes) -> dict[str, str]:
     # It keeps the id of an image elsewhere.
     names = bolt.buckets(gzip.decompress(content), ["v1", NAMESPACE, "images"])
-    return {name: "" for name in names if "@" not in name}
+    return {name: "" for name in names if "@" not in name and not name.startswith("sha256:")}
 
 
 CONTAINERD = Runtime(

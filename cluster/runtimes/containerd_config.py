@@ -5,7 +5,7 @@ containerd's config.toml: the keys that a cluster needs, in a file that may be s
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,26 @@ def version_of(text: str) -> int:
     if not isinstance(found, int):
         raise ValueError(f"its version is {found!r}")
     return found
+
+
+def keys_of(text: str) -> set[Key]:
+    """
+    Return the keys of a file, each with the tables that it is in.
+
+    + text: of config.toml
+
+    Raises ``ValueError`` for what is no TOML.
+    """
+
+    return set(_leaves(_parsed(text).unwrap()))
+
+
+def _leaves(data: Mapping[str, Any], table: Key = ()) -> Iterator[Key]:
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*table, name))
+        else:
+            yield (*table, name)
 
 
 def merge(text: str, wanted: Wanted) -> Merged:
