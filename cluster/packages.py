@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
+from typing import TypeVar
 
 from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.releases import covers, minor_of
 
 Spans = dict[str, list[str]]
+Value = TypeVar("Value")
 
 # What can be set where a distribution does not ship a part: (setting, what to do).
 _RPMS = 'give RPM files or URLs, with package_source = "rpm"'
@@ -63,7 +65,7 @@ def packages_for(
     Give the packages that bring parts, each once, in the order of the parts.
 
     + parts: of ``control-plane``, ``node``, ``client``, ``etcd``, ``flannel``, ``docker``,
-      ``containerd``, ``cni``, ``network-tools``, ``bridge-tools``
+      ``containerd``, ``runc``, ``cni``, ``network-tools``, ``bridge-tools``
     + system: the distribution's ``ID`` as its os-release has it, such as ``fedora``
     + release: its ``VERSION_ID``, such as ``42``
     + kubernetes_version: the Kubernetes release, such as ``1.31.4``
@@ -84,7 +86,7 @@ def packages_for(
     given = {found[0] for found in map(parse_rpm, rpm_files) if found}
     minor = ".".join(kubernetes_version.split(".")[:2])
     found = {
-        part: [name.format(minor=minor) for name in _find(table.get(part, {}), release)]
+        part: [name.format(minor=minor) for name in find(table.get(part, {}), release) or []]
         for part in parts
         if not _brought(table.get(part, {}), minor, given)
     }
@@ -122,10 +124,21 @@ def _data() -> dict[str, dict[str, Spans]]:
     return data
 
 
-def _find(spans: Spans, release: str) -> list[str]:
-    # A release without a number is a rolling one: newer than all.
+def find(spans: Mapping[str, Value], release: str) -> Value | None:
+    """
+    Return the value of a table for a release of a distribution; ``None`` where no span covers it.
+
+    + spans: values by span, such as ``-34`` or ``41-``
+    + release: its ``VERSION_ID``; one without a number is a rolling one, newer than all
+
+    ```
+    >>> find({"-34": "old", "35-": "new"}, "42")
+    'new'
+    ```
+    """
+
     number = int(re.sub(r"\D.*", "", release) or 10**9)
-    return next((names for span, names in spans.items() if _covers(span, number)), [])
+    return next((value for span, value in spans.items() if _covers(span, number)), None)
 
 
 def _brought(spans: Spans, minor: str, given: set[str]) -> bool:

@@ -31,6 +31,7 @@ CHOICES = {
     "certificate_signing": "leave it unset: up to 1.23 no host holds the CA's key",
     "cloud_provider": "leave it unset for bare metal and local machines",
     "etcd_tls": "leave it unset: up to 1.23 etcd is reached without TLS",
+    "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
     "hyperkube": "leave it unset: each component has an image of its own",
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
@@ -197,8 +198,8 @@ class Release:
 
     @property
     def container_runtime(self) -> str:
-        """How the kubelet reaches containers: "docker" itself, or "cri" (1.24 and later)."""
-        return str(self.fact("container_runtime"))
+        """What runs its containers when nothing is chosen: "docker", or "containerd" from 1.24."""
+        return str(self.fact("container_runtime")[0])
 
     @property
     def docker_versions(self) -> list[str]:

@@ -4,6 +4,7 @@ Container images that a host holds.
 
 from __future__ import annotations
 
+import base64
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing_extensions import override
 
 from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
 from pyinfra_kube.engine.printable import Printable
-from pyinfra_kube.engine.tools import content, decoded, understanding
+from pyinfra_kube.engine.tools import understanding
 
 # Where uploaded images wait to be loaded: one fixed place, so that the next run finds what a killed
 # one left.
@@ -28,7 +29,8 @@ class ImageStates(Printable):
 
     + runtime: its name, ``missing`` if it is not installed, ``down`` if it does not answer
     + ids: image id by name with tag, such as ``{"k8s.gcr.io/pause:3.2": "sha256:80d28b…"}``; of a
-      runtime that is down, those that it keeps in files of its default folder
+      runtime that does not answer, those that it keeps in files of its default folder, where an id
+      may be empty
     + staged: whether an earlier run left uploaded images behind
     """
 
@@ -56,7 +58,8 @@ class Images(FactBase[ImageStates]):
         kept = f"""\
 for file in {self.runtime.kept_images}; do
 [ -f "$file" ] || continue
-{content('"kept $file"', '"$file"')}
+text=$({self.runtime.kept_filter} < "$file" | base64 -w 0) || exit 1
+echo "kept $file $text"
 done"""
         return f"""\
 [ ! -e {shlex.quote(STAGE)} ] || echo staged
@@ -67,10 +70,9 @@ done"""
         lines = list(output)
         staged = lines[:1] == ["staged"]
         first, *rest = lines[1:] if staged else lines
-        if first == "runtime missing":
-            return ImageStates("missing", {}, staged)
-        if first == "runtime down":
-            return ImageStates("down", _kept(self.runtime, rest), staged)
+        if first in ("runtime missing", "runtime down"):
+            kept = _kept(self.runtime, rest)
+            return ImageStates(first.removeprefix("runtime "), kept, staged)
         if first != f"runtime {self.runtime.name}":
             raise FactProcessError(f"the host does not tell whether {self.runtime.name} runs")
         with understanding(self.runtime.client):
@@ -84,5 +86,5 @@ def _kept(runtime: Runtime, lines: Iterable[str]) -> dict[str, str]:
     for line in lines:
         _, path, text = line.split(" ")
         with understanding(path):
-            ids |= runtime.read_kept_images(decoded(text, path))
+            ids |= runtime.read_kept_images(base64.b64decode(text, validate=True))
     return ids

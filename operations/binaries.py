@@ -1,5 +1,6 @@
 """
-Manage programs that come as one file: from a folder of this machine, or from a URL.
+Manage programs that come as one file: from a folder of this machine, or from a URL, where it may be
+in an archive.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.binaries import Versions
 from pyinfra_kube.facts.files import Files, FileState
 
 __all__ = ["Binary", "binaries"]
@@ -41,6 +43,16 @@ install_from() {
 }
 """
 
+_FROM_ARCHIVE = """\
+install_member() {
+  echo "$3  $1" | sha256sum -c --status ||
+    { rm -f "$1"; echo "$2: the digest of its archive is not $3" >&2; exit 1; }
+  tar -xzOf "$1" "$5" > "$1.member"
+  install_from "$1.member" "$2" "$(sha256sum < "$1.member" | cut -d ' ' -f 1)" "$4"
+  rm -f "$1"
+}
+"""
+
 
 @dataclass(frozen=True)
 class Binary:
@@ -52,12 +64,15 @@ class Binary:
     + sha256: the digest it must have; by default that of the local file, or the one published at
       the URL with ``.sha256`` appended
     + mode: octal digits
+    + member: the program's path in the archive that the URL leads to; empty for no archive. Only
+      the archive's digest is known, so any program that tells its ``--version`` is the right one
     """
 
     path: str
     source: str
     sha256: str = ""
     mode: str = "755"
+    member: str = ""
 
     @property
     def remote(self) -> bool:
@@ -93,11 +108,15 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         )
     """
 
-    digests = [_digest(binary) for binary in binaries]
+    digests = {binary.path: _digest(binary) for binary in binaries if not binary.member}
     states = read(Files, paths=[binary.path for binary in binaries])
+    members = [binary for binary in binaries if binary.member]
+    versions = read(Versions, paths=[binary.path for binary in members]) if members else {}
+    for binary in members:
+        digests[binary.path] = "" if binary.path in versions else _digest(binary)
     plans = [
-        _Plan(binary, digest, states.get(binary.path))
-        for binary, digest in zip(binaries, digests, strict=True)
+        _Plan(binary, digests[binary.path], states.get(binary.path), binary.path in versions)
+        for binary in binaries
     ]
     differing = [plan for plan in plans if not plan.done]
     for plan in differing:
@@ -117,7 +136,7 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         lines = []
     for plan in uploads:
         yield FileUploadCommand(plan.binary.source, plan.beside)
-    lines.insert(0, _FUNCTIONS.rstrip("\n"))
+    lines.insert(0, (_FUNCTIONS + (_FROM_ARCHIVE if members else "")).rstrip("\n"))
     for binary in (plan.binary for plan in differing if plan.right):
         # Its age stays, so that what runs it is not restarted.
         lines += [f"chown root:root {shlex.quote(binary.path)}"]
@@ -126,22 +145,30 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         if plan.binary.remote:
             lines.append(shlex.join(["fetch", plan.beside, plan.binary.source]))
         words = ["install_from", plan.beside, plan.place, plan.digest, plan.binary.mode]
+        if plan.binary.member:
+            words = ["install_member", *words[1:], plan.binary.member]
         lines.append(shlex.join(words))
     yield Script("\n".join(lines), f"install {', '.join(plan.binary.path for plan in differing)}")
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A program, the digest that it must have, and what stands in its place."""
+    """
+    A program, the digest that it must have, what stands in its place, and whether that tells its
+    version.
+    """
 
     binary: Binary
     digest: str
     state: FileState | None
+    tells: bool = False
 
     @property
     def right(self) -> bool:
         """Whether the right program stands there, whatever its mode and owner."""
         state = self.state
+        if self.binary.member:
+            return self.tells
         return bool(state and state.points_at == "file" and state.sha256 == self.digest)
 
     @property
@@ -157,6 +184,8 @@ class _Plan:
         state = self.state
         if state and self.right:
             return f"mode {state.mode} of {state.user} → {self.binary.mode} of root"
+        if self.binary.member:
+            return f"{'another' if state else 'absent'} → from {self.binary.source}"
         was = (state.sha256[:12] or state.kind) if state else "absent"
         return f"{was} → {self.digest[:12]} from {self.binary.source}"
 

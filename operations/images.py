@@ -32,7 +32,7 @@ load() {{
 }}
 name() {{
   [ "$1" = "$2" ] || {tag}
-  {has}
+  {has}{keep}
 }}"""
 
 
@@ -67,16 +67,19 @@ def images(files: Mapping[str, str | None], runtime: str = "docker") -> Generato
     use = runtime_named(runtime)
     state = read(Images, runtime=runtime)
     archives = {name: archive(path) for name, path in files.items() if path}
-    missing = [name for name in files if name not in state.ids]
+    ids = {name: state.ids.get(use.full_name(name)) for name in files}
+    missing = [name for name in files if ids[name] is None]
+    # A runtime that does not answer may not tell which image a name means.
+    found = {name: _bare(id_) for name, id_ in ids.items() if id_}
     differing = [
         name
-        for name, found in archives.items()
-        if name in state.ids and found.ids and _bare(state.ids[name]) not in found.ids
+        for name, one in archives.items()
+        if name in found and one.ids and found[name] not in one.ids
     ]
     for name in missing:
         changes.show(f"image {name}: absent → {'loaded' if files[name] else 'pulled'}")
     for name in differing:
-        changes.show(f"image {name}: {_bare(state.ids[name])[:12]} → another, loaded")
+        changes.show(f"image {name}: {found[name][:12]} → another, loaded")
 
     loading = [name for name in archives if name in missing or name in differing]
     pulling = [name for name in missing if not files[name]]
@@ -172,10 +175,12 @@ def _bare(digest: str) -> str:
 
 
 def _load(runtime: Runtime, archives: Mapping[str, Archive]) -> Generator[Any, None, None]:
+    keep = runtime.keep_image.format(name='"$1"')
     functions = _FUNCTIONS.format(
         load=runtime.load_image.format(file='"$1"'),
         tag=runtime.tag_image.format(name='"$1"', image='"$2"'),
         has=runtime.has_image.format(name='"$1"'),
+        keep=f"\n  {keep}" if keep else "",
     )
     yield Script(f"rm -rf {STAGE}\nmkdir -m 700 {STAGE}", "prepare to upload images")
     lines = [functions, f"trap 'rm -rf {STAGE}' EXIT"]
@@ -184,5 +189,8 @@ def _load(runtime: Runtime, archives: Mapping[str, Archive]) -> Generator[Any, N
         staged = f"{STAGE}/{digest[:16]}.tar"
         yield FileUploadCommand(path, staged)
         lines.append(shlex.join(["load", staged, digest]))
-    lines += [shlex.join(["name", name, found.origin(name)]) for name, found in archives.items()]
+    lines += [
+        shlex.join(["name", runtime.full_name(name), runtime.full_name(found.origin(name))])
+        for name, found in archives.items()
+    ]
     yield Script("\n".join(lines), f"load {', '.join(archives)}")

@@ -5,12 +5,21 @@ Container runtimes, a file each. ``RUNTIMES`` has those that a cluster can be bu
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.runtimes.containerd import CONTAINERD
 from pyinfra_kube.cluster.runtimes.docker import DOCKER
 from pyinfra_kube.cluster.runtimes.runtime import IncompleteAnswer, PodContainer, Runtime
 
-__all__ = ["DOCKER", "RUNTIMES", "IncompleteAnswer", "PodContainer", "Runtime", "runtime_named"]
+__all__ = [
+    "CONTAINERD",
+    "DOCKER",
+    "RUNTIMES",
+    "IncompleteAnswer",
+    "PodContainer",
+    "Runtime",
+    "runtime_named",
+]
 
-RUNTIMES = {one.name: one for one in (DOCKER,)}
+RUNTIMES = {one.name: one for one in (DOCKER, CONTAINERD)}
 
 
 def runtime_named(name: str) -> Runtime:

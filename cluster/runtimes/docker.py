@@ -62,8 +62,8 @@ def _read_images(lines: Sequence[str]) -> dict[str, str]:
 _REPOSITORIES = TypeAdapter(dict[Literal["Repositories"], dict[str, dict[str, str]]])
 
 
-def _read_kept_images(text: str) -> dict[str, str]:
-    repositories = _REPOSITORIES.validate_json(text)["Repositories"]
+def _read_kept_images(content: bytes) -> dict[str, str]:
+    repositories = _REPOSITORIES.validate_json(content)["Repositories"]
     found = {name: id_ for names in repositories.values() for name, id_ in names.items()}
     return {name: id_ for name, id_ in found.items() if "@" not in name}
 

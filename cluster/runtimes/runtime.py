@@ -58,10 +58,14 @@ class Runtime:
       where kubelet rotates them
     + images, read_images: every image; ids by name with tag
     + kept_images, read_kept_images: files (a shell pattern) in which it keeps images' names, and
-      the ids by name in the text of one, for when it does not answer
+      the ids by name in the content of one, for when it does not answer; empty for an id that is
+      not told
+    + kept_filter: what such a file is sent through on the host
+    + full_name: the name by which it knows an image that archives and people call so
     + load_image: from the archive ``{file}``
     + tag_image: give ``{image}`` the name ``{name}`` too
     + has_image: fails unless it has the image ``{name}``
+    + keep_image: have the image ``{name}`` stay where nothing uses it; empty where none goes
     + pull_image: the image ``{name}``
     + pods, read_pods: whatever must be removed for every pod to be gone; the ids
     + remove_pods: those with the ids ``{ids}``
@@ -103,7 +107,10 @@ class Runtime:
 
     containers_more: str = ""
     kept_images: str = ""
-    read_kept_images: Callable[[str], Mapping[str, str]] = lambda _: {}
+    kept_filter: str = "cat"
+    read_kept_images: Callable[[bytes], Mapping[str, str]] = lambda _: {}
+    full_name: Callable[[str], str] = str
+    keep_image: str = ""
 
     @property
     def guard(self) -> str:
@@ -132,13 +139,16 @@ esac
         + question: one command, which fails where the runtime does not answer
         + answer: shell that prints the answer from ``$shown``, what the question printed; by
           default all of it
-        + down: shell for a runtime that does not answer
+        + down: shell for a runtime that does not answer, or whose client is missing
         """
 
         answer = answer or "printf '%s\\n' \"$shown\""
         return f"""\
 {self.guard}
-if ! command -v {self.client} >/dev/null 2>&1; then echo 'runtime missing'
+if ! command -v {self.client} >/dev/null 2>&1
+then
+echo 'runtime missing'
+{down or ":"}
 elif ! {self.name}_runs || ! shown=$({question} 2>/dev/null)
 then
 echo 'runtime down'

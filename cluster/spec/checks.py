@@ -157,6 +157,10 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     if spec.flannel_source and not (spec.flannel_on_api or spec.flannel_version):
         allowed = "the version of flannel_source, which tells how it speaks with etcd"
         problems.append(Problem("flannel_version", None, None, allowed))
+    if spec.runtime_source and not spec.containerd_version:
+        allowed = "the version of the containerd in runtime_source"
+        fix = f"see what {spec.runtime_source}/containerd --version says"
+        problems.append(Problem("containerd_version", None, None, allowed, fix))
     return problems
 
 
@@ -169,6 +173,11 @@ _SHARES = (
     "kubernetes_version",
     *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
     *("network", "flannel_network", "flannel_subnet_len"),
+)
+
+_SOURCES = (
+    *("package_source", "rpm_files", "flannel_source", "flannel_version"),
+    *("runtime_source", "containerd_version"),
 )
 
 # Each check with the fields that must be right for it to mean anything.

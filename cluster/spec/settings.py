@@ -17,6 +17,7 @@ from pyinfra_kube.cluster.releases import minor_of, value_at
 from pyinfra_kube.cluster.spec.values import (
     Address,
     Configuration,
+    ContainerdVersion,
     Digest,
     DnsName,
     EndpointText,
@@ -189,6 +190,18 @@ class SoftwareSettings(Settings):
     """Digests of binaries by file name, beside those that the release publishes."""
     image_source: str | None = None
     """A folder of image archives, `.tar` files. By default images are pulled."""
+    container_runtime: Literal["docker", "containerd"] | None = None
+    """What runs containers. By default docker up to 1.23, and containerd from 1.24 on."""
+    runtime_source: str | None = None
+    """Where containerd, its shim containerd-shim-runc-v2, ctr, crictl, runc and CNI plugins come
+    from: a folder on the control machine, or its URL. There they lie at the top, in `bin/` or in
+    `cni/`; of a URL the plugins in `cni/` and the rest at the top. By default the distribution's
+    packages are used, and crictl comes from https://github.com/kubernetes-sigs/cri-tools."""
+    runtime_sha256: dict[str, Digest] = {}
+    """Digests of `runtime_source` by file name, beside those that are published there."""
+    containerd_version: ContainerdVersion | None = None
+    """Which containerd `runtime_source` has, or a package of your own. It decides on the form of
+    containerd's configuration. By default the one that the distribution has."""
     hyperkube: bool = False
     """Whether the control plane runs from the one image hyperkube."""
     package_source: Literal["distribution", "rpm"] = "distribution"

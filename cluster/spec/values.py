@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from pyinfra_kube.cluster.containerd_versions import known_lines, newest_configuration
 from pyinfra_kube.cluster.errors import Wrong
 from pyinfra_kube.cluster.networks import (
     ADDRESS,
@@ -108,6 +109,16 @@ def _version(value: object) -> None:
         raise Wrong(VERSION)
 
 
+_CONTAINERD = f'a version of containerd, such as "2.4.2", of {known_lines()}'
+
+
+def _containerd_version(value: str) -> None:
+    known = re.fullmatch(r"\d+\.\d+(\.\d+\S*)?", value) and newest_configuration(value)
+    if not known:
+        bare = value.removeprefix("v")
+        raise Wrong(_CONTAINERD, f'write "{bare}"' if bare != value else None)
+
+
 def _with_patch(line: str) -> str:
     return newest_patch(line) or f"{line}.x"
 
@@ -133,6 +144,7 @@ def _squeezed(path: str) -> str:
 
 Version = Annotated[str, Checked(VERSION, _version, any_type=True)]
 FlannelVersion = Annotated[str, _like(r"v?\d+\.\d+\S*", 'a version of flannel, such as "0.9.0"')]
+ContainerdVersion = Annotated[str, Checked(_CONTAINERD, _containerd_version)]
 Modes = Annotated[str, Checked(_MODES, _modes)]
 Network = Annotated[str, Checked(NETWORK, parse_network)]
 Address = Annotated[str, Checked(ADDRESS, parse_address)]

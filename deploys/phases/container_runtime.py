@@ -1,5 +1,6 @@
 """
-The container runtime: docker, configured for a cluster before it starts for the first time.
+The container runtime, docker or containerd: configured for a cluster before it starts for the first
+time.
 """
 
 from __future__ import annotations
@@ -7,14 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.cluster.containerd_versions import of_distribution
+from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.packages import packages_of
+from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER
 from pyinfra_kube.deploys.phases import pod_network
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
+from pyinfra_kube.deploys.run.artifacts import (
+    CNI_PLUGINS,
+    RUNTIME_PROGRAMS,
+    RuntimeArtifacts,
+    crictl_archive,
+)
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.containerd import LOCAL, PACKAGED, Containerd
 from pyinfra_kube.facts.docker import DATA_ROOT
-from pyinfra_kube.operations import docker, packages, services
+from pyinfra_kube.facts.packages import Packages
+from pyinfra_kube.operations import binaries, cni, containerd, docker, packages, services
+
+CRICTL = "/usr/local/bin/crictl"
+# Of plugins that no package brings.
+CNI_BIN_DIR = "/opt/cni/bin"
 
 # Without its userland proxy, docker lets a pod reach itself through a service.
 HAIRPIN = {"userland-proxy": False}
@@ -50,8 +68,83 @@ def run_docker(cluster: Cluster) -> None:
     services.services(name="Run docker", units=[docker_unit])
 
 
+def _run_containerd(cluster: Cluster) -> None:
+    """Configure containerd before it is installed, have the pod network described, and run it."""
+
+    source = cluster.artifacts.runtime
+    if cluster.own_facts.docker:
+        changes.say(
+            "docker is there too: containerd.service runs the containers of both, and goes on to "
+            "when it is restarted"
+        )
+    distribution = of_distribution(cluster.own_facts.system, cluster.own_facts.release)
+    containerd.containerd(
+        name="Configure containerd",
+        sandbox_image=image_of("pause", cluster.spec).name,
+        cni_bin_dir=_cni_bin_dir(cluster),
+        version=cluster.spec.containerd_version or distribution,
+        program=LOCAL if source else "",
+    )
+    if cluster.is_a("node") and not cluster.on_flannel:
+        cni.pod_network(
+            name="Describe the pod network",
+            subnet=cluster.node.pod_cidr,
+            bridge=BRIDGE,
+            mtu=cluster.spec.bridge_mtu,
+            bin_dir=_cni_bin_dir(cluster),
+            required=() if source or cluster.spec.install_packages else cni.PLUGINS,
+        )
+    _install_containerd(cluster, source)
+    programs = [LOCAL] if source else []
+    unit = services.Unit(cluster.runtime.unit, config=[*containerd.CONFIG_FILES, *programs])
+    services.services(name="Run containerd", units=[unit])
+
+
+def _cni_bin_dir(cluster: Cluster) -> str:
+    """The folder of CNI's plugins: the distribution's, or that of a source."""
+
+    return CNI_BIN_DIR if cluster.artifacts.runtime else str(cluster.settings()["cni_bin_dir"])
+
+
+def _install_containerd(cluster: Cluster, source: RuntimeArtifacts | None) -> None:
+    """Install containerd and what it calls: from a source, or else from packages."""
+
+    parts = _missing_parts(source)
+    if cluster.spec.install_packages and parts:
+        packages.packages(
+            name="Install runc" if source else "Install containerd",
+            packages=distribution_packages(parts),
+            removable=cluster.spec.removable_packages,
+        )
+    wanted = []
+    if source:
+        runc = {"runc": "/usr/local/sbin/runc"} if source.has_runc else {}
+        paths = {name: f"/usr/local/bin/{name}" for name in RUNTIME_PROGRAMS} | runc
+        paths |= {name: f"{CNI_BIN_DIR}/{name}" for name in CNI_PLUGINS}
+        wanted = [binaries.Binary(path, *source.program(name)) for name, path in paths.items()]
+    elif read(Containerd).crictl in ("", CRICTL):
+        wanted = [binaries.Binary(CRICTL, crictl_archive(cluster.release), member="crictl")]
+    if wanted:
+        name = "Install containerd and CNI plugins" if source else "Install crictl"
+        binaries.binaries(name=name, binaries=wanted)
+
+
+def _missing_parts(source: RuntimeArtifacts | None) -> list[str]:
+    """What packages must bring: not a containerd that the host's owner installed without one."""
+
+    if source:
+        return [] if source.has_runc else ["runc"]
+    state, found = read(Containerd), read(Packages, names=packages_of("containerd"))
+    others = state.versions.keys() & {LOCAL, PACKAGED} and not (found.versions or found.partial)
+    ours = state.unit and containerd.is_ours(state.unit)
+    return ["cni"] if others and not ours else ["containerd", "cni"]
+
+
 # How each runtime is set up, by its name.
-_RUN: dict[str, Callable[[Cluster], None]] = {DOCKER.name: _run_docker}
+_RUN: dict[str, Callable[[Cluster], None]] = {
+    DOCKER.name: _run_docker,
+    CONTAINERD.name: _run_containerd,
+}
 
 
 def options() -> dict[str, Any]:

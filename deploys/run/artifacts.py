@@ -5,7 +5,7 @@ Where binaries and images come from: the release's own site, a mirror, or a fold
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,14 @@ from pyinfra_kube.engine.digest import published_sha256, sha256_of
 
 RELEASE_SITE = "https://dl.k8s.io"
 
+CRICTL_SITE = "https://github.com/kubernetes-sigs/cri-tools/releases/download"
+
 # Where a folder may have its files: at its top, or as in a release's own archive.
 _PLACES = ("", "server/bin", "kubernetes/server/bin")
+_RUNTIME_PLACES = ("", "bin", "cni", "cni/bin")
+
+RUNTIME_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "crictl")
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,13 @@ class Artifacts:
     + source: a folder, or the URL of one
     + images: a folder of image archives; empty when images are pulled
     + digests: file name → SHA-256, from the inventory
+    + runtime: the container runtime's programs; ``None`` where packages bring them
     """
 
     source: str
     images: str
     digests: Mapping[str, str]
+    runtime: RuntimeArtifacts | None = None
 
     @classmethod
     def of(cls, spec: ClusterSpec, release: Release) -> Artifacts:
@@ -58,7 +66,8 @@ class Artifacts:
             source = f"{source.rstrip('/')}/v{release.version}/bin/linux/amd64"
         images = spec.image_source or ("" if remote else source)
         listed = {} if remote else _listed(source)
-        return cls(source, images, {**listed, **spec.kubernetes_sha256})
+        runtime = RuntimeArtifacts.of(spec) if spec.runtime_source else None
+        return cls(source, images, {**listed, **spec.kubernetes_sha256}, runtime)
 
     def binary(self, name: str) -> tuple[str, str]:
         """
@@ -71,18 +80,12 @@ class Artifacts:
 
         if "://" in self.source:
             url = f"{self.source}/{name}"
-            return url, self.digests.get(name) or _published(name, url)
+            return url, self.digests.get(name) or _published("kubernetes", name, url)
         path = _find(self.source, name)
         if not path:
             allowed = f"a folder with {name} in it"
             raise InputError([Problem("kubernetes_source", self.source, None, allowed)])
-        digest = sha256_of(str(path))
-        vouched = self.digests.get(name, digest)
-        if vouched != digest:
-            allowed = f"the digest of {path}, {digest}"
-            fix = "take that file anew from where the digest is from"
-            raise InputError([Problem(f"kubernetes_sha256.{name}", vouched, None, allowed, fix)])
-        return str(path), digest
+        return str(path), _vouched("kubernetes", path, self.digests)
 
     def image(self, component: str) -> str:
         """
@@ -95,9 +98,94 @@ class Artifacts:
         return str(path) if path else ""
 
 
-def _find(folder: str, name: str) -> Path | None:
-    paths = (Path(folder).expanduser() / place / name for place in _PLACES)
+@dataclass(frozen=True)
+class RuntimeArtifacts:
+    """
+    The container runtime's programs and CNI plugins.
+
+    + source: a folder, or the URL of one
+    + digests: file name → SHA-256, from the inventory
+    """
+
+    source: str
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, spec: ClusterSpec) -> RuntimeArtifacts:
+        """
+        Return those of a spec. Raises ``InputError`` for a folder that lacks one.
+
+        + spec: the cluster, with a ``runtime_source``
+        """
+
+        source = str(spec.runtime_source).rstrip("/")
+        if "://" in source:
+            return cls(source, spec.runtime_sha256)
+        if not Path(source).expanduser().is_dir():
+            allowed = "a URL, or a folder that is there"
+            raise InputError([Problem("runtime_source", source, None, allowed)])
+        wanted = (*RUNTIME_PROGRAMS, *CNI_PLUGINS)
+        if lacking := [name for name in wanted if not _find(source, name, _RUNTIME_PLACES)]:
+            allowed = f"a folder with {', '.join(lacking)} in it too, at its top, in bin or in cni"
+            raise InputError([Problem("runtime_source", source, None, allowed)])
+        return cls(source, {**_listed(source), **spec.runtime_sha256})
+
+    def program(self, name: str) -> tuple[str, str]:
+        """
+        Return where a program or a CNI plugin is, and its SHA-256.
+
+        + name: such as ``containerd``, or ``bridge``
+
+        Raises ``InputError`` when it does not exist, or has another digest.
+        """
+
+        if "://" in self.source:
+            url = f"{self.source}/{f'cni/{name}' if name in CNI_PLUGINS else name}"
+            return url, self.digests.get(name) or _published("runtime", name, url)
+        path = _find(self.source, name, _RUNTIME_PLACES)
+        if not path:
+            allowed = f"a folder with {name} in it"
+            raise InputError([Problem("runtime_source", self.source, None, allowed)])
+        return str(path), _vouched("runtime", path, self.digests)
+
+    @property
+    def has_runc(self) -> bool:
+        """Whether runc is there too. At a URL it is where its digest is."""
+
+        if "://" not in self.source:
+            return bool(_find(self.source, "runc", _RUNTIME_PLACES))
+        try:
+            return bool(self.digests.get("runc") or published_sha256(f"{self.source}/runc"))
+        except ValueError:
+            return False
+
+
+def crictl_archive(release: Release) -> str:
+    """
+    Return the URL of the archive with a release's crictl. Its digest is published beside it.
+
+    + release: of Kubernetes
+    """
+
+    version = f"v{release.fact('crictl')}"
+    return f"{CRICTL_SITE}/{version}/crictl-{version}-linux-amd64.tar.gz"
+
+
+def _find(folder: str, name: str, places: Sequence[str] = _PLACES) -> Path | None:
+    paths = (Path(folder).expanduser() / place / name for place in places)
     return next((path for path in paths if path.is_file()), None)
+
+
+def _vouched(what: str, path: Path, digests: Mapping[str, str]) -> str:
+    """The digest of a file of this machine, if nobody gave another one."""
+
+    digest = sha256_of(str(path))
+    vouched = digests.get(path.name, digest)
+    if vouched != digest:
+        allowed = f"the digest of {path}, {digest}"
+        fix = "take that file anew from where the digest is from"
+        raise InputError([Problem(f"{what}_sha256.{path.name}", vouched, None, allowed, fix)])
+    return digest
 
 
 def _listed(folder: str) -> dict[str, str]:
@@ -108,10 +196,10 @@ def _listed(folder: str) -> dict[str, str]:
     return {Path(name).name: digest for digest, name in found}
 
 
-def _published(name: str, url: str) -> str:
+def _published(what: str, name: str, url: str) -> str:
     try:
         return published_sha256(url)
     except ValueError as error:
         allowed = f"a SHA-256 digest; {error}"
-        fix = "give the digest, or a kubernetes_source that is within reach"
-        raise InputError([Problem(f"kubernetes_sha256.{name}", None, None, allowed, fix)]) from None
+        fix = f"give the digest, or a {what}_source that is within reach"
+        raise InputError([Problem(f"{what}_sha256.{name}", None, None, allowed, fix)]) from None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.cluster.packages import _data, _find, packages_for
+from pyinfra_kube.cluster.packages import _data, find, packages_for
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_files_bring_is_not_asked_for() -> None:
 @given(st.sampled_from(sorted(_data())), st.integers(1, 99).map(str), st.data())
 def test_every_answer_is_names_of_packages(system: str, release: str, data: st.DataObject) -> None:
     parts = data.draw(st.lists(st.sampled_from(sorted(_data()[system])), unique=True))
-    shipped = [part for part in parts if _find(_data()[system][part], release)]
+    shipped = [part for part in parts if find(_data()[system][part], release)]
     names = packages_for(shipped, system, release, "1.33.6")
     assert len(names) == len(set(names))
     assert bool(names) == bool(shipped)

@@ -70,12 +70,6 @@ def test_plan(
     [
         ({**DATA, "colour": "red"}, "control_plane", "colour = (not shown); allowed: a known key"),
         (DATA, "mastres", "fix: rename the group mastres"),
-        (
-            {**DATA, "kubernetes_version": "1.24.0"},
-            "control_plane",
-            "kubernetes_version = '1.24.0'; allowed: a release whose kubelet runs containers with "
-            "docker: up to 1.23",
-        ),
     ],
 )
 def test_no_plan(

@@ -74,7 +74,10 @@ def test_settings_of_a_release() -> None:
         [False, True],
         [False],
     )
-    assert (old.container_runtime, Release.of("1.24.0").container_runtime) == ("docker", "cri")
+    assert (old.container_runtime, Release.of("1.24.0").container_runtime) == (
+        "docker",
+        "containerd",
+    )
     assert "1.9.1" in old.docker_versions
     assert "mesos" in old.fact("cloud_provider")
     assert old.admission_control[0] == "NamespaceLifecycle"

@@ -16,6 +16,7 @@ from pyinfra_kube.operations import bridge, flannel, images, iptables, pods, sta
 from tests.unit import harness
 from tests.unit.toy_runtime import TOY
 
+CRICTL = f"crictl --config /dev/null --runtime-endpoint {TOY.endpoint}"
 NAME = {"runtime": TOY.name}
 MANIFEST = """\
 metadata: {name: etcd, namespace: kube-system}
@@ -87,8 +88,8 @@ def test_a_static_pod_is_restarted() -> None:
         "files.Files": {},
     }
     done = commands(static_pods.static_pods, facts, pods=[pod])
-    assert "end() { crictl stop" in done
-    assert 'logs() { crictl logs --tail 20 "$1"; }' in done
+    assert f"end() {{ {CRICTL} stop" in done
+    assert f'logs() {{ {CRICTL} logs --tail 20 "$1"; }}' in done
     assert "end 30 e5" in done
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.runtimes import RUNTIMES, Runtime, crictl
 
+_CRICTL = crictl.Crictl("unix:///run/crio/crio.sock")
+
 TOY = Runtime(
     name="crio",
     unit="crio.service",
     socket="/run/crio/crio.sock",
-    endpoint="unix:///run/crio/crio.sock",
+    endpoint=_CRICTL.endpoint,
     client="crictl",
     packages="crio",
     cgroup_driver="systemd",
@@ -22,11 +24,11 @@ TOY = Runtime(
     pods="toy pods",
     read_pods=list,
     remove_pods="toy remove {ids}",
-    containers=crictl.CONTAINERS,
+    containers=_CRICTL.containers,
     read_containers=crictl.read_containers,
-    pod_functions=crictl.POD_FUNCTIONS,
+    pod_functions=_CRICTL.pod_functions,
     find_container="toy find {container}",
-    logs=crictl.LOGS,
+    logs=_CRICTL.logs,
     list_containers="toy list",
 )
 

@@ -1,0 +1,68 @@
+"""
+Manage CNI's description of the pod network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from pyinfra.api import OperationError, StringCommand
+
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.operations.files import File, plan_files
+
+CONF_DIR = "/etc/cni/net.d"
+CONFLIST = f"{CONF_DIR}/10-pods.conflist"
+PLUGINS = ("bridge", "host-local", "loopback", "portmap")
+
+
+@operation()
+def pod_network(
+    subnet: str,
+    bridge: str = "cbr0",
+    mtu: int = 1460,
+    bin_dir: str = "/opt/cni/bin",
+    required: Sequence[str] = (),
+) -> Generator[StringCommand, None, None]:
+    """
+    Have a container runtime give pods addresses of a subnet, on a bridge of the host.
+
+    The bridge has the subnet's first address: an existing one with another is refused by CNI. A
+    runtime takes up the description at once, and running pods keep what they have.
+
+    + subnet: the node's pod CIDR
+    + bridge: name of the bridge
+    + mtu: what it carries, in bytes
+    + bin_dir: the folder of CNI's plugins
+    + required: plugins that must be there already
+
+    Fails where a network of somebody else comes first by its name, for a runtime uses that, and
+    where a required plugin lacks.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import cni
+
+        cni.pod_network(name="Describe the pod network", subnet="10.10.1.0/24")
+    """
+
+    state = read(Cni, conf_dir=CONF_DIR, bin_dir=bin_dir)
+    own = CONFLIST.rpartition("/")[2]
+    if first := [name for name in state.configurations if name < own]:
+        raise OperationError(
+            f"{CONF_DIR}/{first[0]}: a container runtime uses it in place of {own}, because its "
+            "name comes first; move it away, or rename it to come later"
+        )
+    if lacking := [name for name in required if name not in state.plugins]:
+        raise OperationError(
+            f"{bin_dir}: it has no {', '.join(lacking)}, and nothing installs CNI plugins; install "
+            "them there (containernetworking-plugins), or set install_packages or runtime_source"
+        )
+    text = render(f"{CONFLIST[1:]}.j2", subnet=subnet, bridge=bridge, mtu=mtu)
+    yield from run_or_noop(plan_files([File(CONFLIST, text)]), "the pod network is described")

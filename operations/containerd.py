@@ -1,0 +1,153 @@
+"""
+Manage containerd for a cluster: its configuration, crictl's, and its unit where no package has one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+
+from pyinfra.api import OperationError, StringCommand
+
+from pyinfra_kube.cluster.containerd_versions import NEWEST
+from pyinfra_kube.cluster.runtimes import CONTAINERD
+from pyinfra_kube.cluster.runtimes.containerd_config import Wanted, keys_of, merge, version_of
+from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.script import run_or_noop
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.facts.containerd import (
+    CONFIG,
+    CRICTL_CONFIG,
+    PACKAGED,
+    UNIT,
+    Containerd,
+    ContainerdState,
+)
+from pyinfra_kube.operations.files import File, plan_files
+
+_TEMPLATES = {2: "etc/containerd/config-version-2.toml.j2", 3: "etc/containerd/config.toml.j2"}
+_OURS = "set by pyinfra-kube"
+
+
+@operation()
+def containerd(
+    sandbox_image: str,
+    cni_bin_dir: str = "/opt/cni/bin",
+    cni_conf_dir: str = "/etc/cni/net.d",
+    version: str = "",
+    program: str = "",
+) -> Generator[StringCommand, None, None]:
+    """
+    Configure containerd, and crictl, for kubelet.
+
+    Where there is no config.toml, a whole one is written, which may be before containerd is
+    installed. In one of somebody else only the keys that a cluster needs are set: the pause image,
+    CNI's folders, control groups by systemd, the folder of registries, unless the file names
+    registries itself. All else in it stays. Restarting containerd is left to ``services``.
+
+    + sandbox_image: the pause image, by its full name
+    + cni_bin_dir: the folder of CNI's plugins
+    + cni_conf_dir: the folder that describes CNI's networks
+    + version: which containerd it is; by default the one that a package has installed, or else the
+      newest known one
+    + program: path of a containerd that no package brought, which gets a unit
+
+    Fails for a config.toml that is no TOML, that this containerd cannot read, or that has another
+    socket.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import containerd, services
+
+        containerd.containerd(
+            name="Configure containerd",
+            sandbox_image="registry.k8s.io/pause:3.10.2",
+            cni_bin_dir="/usr/lib/cni",
+        )
+        services.services(
+            name="Run containerd",
+            units=[services.Unit("containerd.service", config=containerd.CONFIG_FILES)],
+        )
+    """
+
+    state = read(Containerd)
+    packaged = "" if program else state.versions.get(PACKAGED, "")
+    wanted = Wanted(sandbox_image, cni_bin_dir, cni_conf_dir, packaged or version or NEWEST)
+    try:
+        files = [_config(state, wanted)]
+    except ValueError as error:
+        raise OperationError(f"{CONFIG}: {error}; mend it, or move it away") from error
+    files.append(_crictl_config(state))
+    if program:
+        files.append(File(UNIT, render(f"{UNIT[1:]}.j2", program=program)))
+    elif state.unit and is_ours(state.unit):
+        files.append(File(UNIT, kind="absent"))
+    yield from run_or_noop(plan_files(files), "containerd is configured as wanted")
+
+
+# What containerd reads when it starts: for the ``config`` of a ``services.Unit``.
+CONFIG_FILES = (CONFIG,)
+
+
+def is_ours(text: str) -> bool:
+    """
+    Return whether a file is one that this module wrote as a whole.
+
+    + text: of the file
+    """
+
+    return _OURS in text.partition("\n")[0].lower()
+
+
+def _config(state: ContainerdState, wanted: Wanted) -> File:
+    text = state.config
+    if text is None:
+        return File(CONFIG, _whole(wanted, wanted.version))
+    if not text.strip() or (is_ours(text) and _is_stale(text, wanted)):
+        # Others' keys are not shown: they may be secrets.
+        new = _whole(wanted, wanted.version)
+        return File(CONFIG, new, keep=True, shown=("", new))
+    merged = merge(text, wanted)
+    return File(CONFIG, merged.text, keep=True, shown=(merged.before, merged.after))
+
+
+def _whole(wanted: Wanted, version: int) -> str:
+    return render(
+        _TEMPLATES[version],
+        sandbox_image=wanted.sandbox_image,
+        several=wanted.several,
+        cni_bin_dir=wanted.cni_bin_dir,
+        cni_conf_dir=wanted.cni_conf_dir,
+    )
+
+
+def _is_stale(text: str, wanted: Wanted) -> bool:
+    """
+    Whether a file of ours is damaged, or of the version that another containerd needed and without
+    a key of somebody else.
+    """
+
+    try:
+        version = version_of(text)
+        if version == wanted.version or version not in _TEMPLATES:
+            return False
+        # In place of bin_dir it may say bin_dirs.
+        return len(keys_of(text)) == len(keys_of(_whole(wanted, version)))
+    except ValueError:
+        return True
+
+
+def _crictl_config(state: ContainerdState) -> File:
+    """crictl.yaml with the socket; other keys stay."""
+
+    ours = render(f"{CRICTL_CONFIG[1:]}.j2", endpoint=CONTAINERD.endpoint)
+    before = state.crictl_config or ""
+    lines = [
+        line for line in before.splitlines() if not re.match(r"(runtime|image)-endpoint:", line)
+    ]
+    told = set(before.splitlines()) >= set(ours.splitlines())
+    whole = before if told else ours + "".join(f"{line}\n" for line in lines)
+    return File(CRICTL_CONFIG, whole, keep=state.crictl_config is not None)
