@@ -85,7 +85,7 @@ def _run_containerd(cluster: Cluster) -> None:
         version=cluster.spec.containerd_version or distribution,
         program=LOCAL if source else "",
     )
-    if cluster.is_a("node") and not cluster.on_flannel:
+    if cluster.is_a("node") and cluster.spec.network != "none":
         cni.pod_network(
             name="Describe the pod network",
             subnet=cluster.node.pod_cidr,

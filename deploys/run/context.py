@@ -93,7 +93,7 @@ class Cluster:
     @property
     def runtime(self) -> Runtime:
         """The cluster's container runtime."""
-        return runtime_named(self.release.container_runtime)
+        return runtime_named(self.spec.container_runtime or self.release.container_runtime)
 
     @property
     def own_facts(self) -> HostFacts:
@@ -161,7 +161,9 @@ class Cluster:
             "cgroup_driver": self.runtime.cgroup_driver,
             "container_runtime_endpoint": self.runtime.endpoint,
         }
-        return settings(self.spec, self.plan, name, {**runtime, **host_facts, **facts})
+        # A docker that the host's owner configured may use another cgroup driver.
+        known = host_facts | runtime if self.runtime is not DOCKER else runtime | host_facts
+        return settings(self.spec, self.plan, name, {**known, **facts})
 
     def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
         """The flags of a component on a host; by default the current host."""
