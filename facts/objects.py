@@ -26,7 +26,7 @@ APPLY = f"apply --server-side --force-conflicts --field-manager={FIELD_MANAGER} 
 """What follows kubectl to apply a manifest from standard input."""
 
 REJECTIONS = (
-    "is invalid|unknown field|strict decoding|ValidationError|error validating|cannot be handled as"
+    "is invalid|unknown field|strict decoding|ValidationError|cannot be handled as"
     "|typed patch|denied the request|does not support dry run|must specify|immutable"
 )
 """What the API server says of an object that it will not take, however long one waits: a regular
