@@ -125,7 +125,7 @@ def objects(
     wanted = [one for manifest in manifests for one in _documents(manifest)]
     _refuse_doubles(wanted)
     ask = {"kubectl": kubectl, "kubeconfig": kubeconfig, "server": server}
-    differing = _differing(wanted, ask)
+    differing = _differing(wanted, ask) if wanted else []
     script = None
     if differing:
         text = base64.encodebytes(_list(differing).encode()).decode()
