@@ -26,7 +26,7 @@ APPLY = f"apply --server-side --force-conflicts --field-manager={FIELD_MANAGER} 
 """What follows kubectl to apply a manifest from standard input."""
 
 REJECTIONS = (
-    "is invalid|unknown field|strict decoding|ValidationError|error validating|cannot be handled as"
+    "is invalid|unknown field|strict decoding|ValidationError|cannot be handled as"
     "|typed patch|denied the request|does not support dry run|must specify|immutable"
 )
 """What the API server says of an object that it will not take, however long one waits: a regular
@@ -138,18 +138,25 @@ class Objects(FactBase[ObjectStates]):
         kubeconfig: str = "",
         server: str = "",
     ) -> str:
-        manifest = _list(map(_bare, references))
         words = words_of(kubectl, kubeconfig, server)
-        return asking(kubectl, f"{words} {_GET}", manifest)
+        # kubectl says nothing of objects that are absent. That it works is seen by another answer.
+        return _both(
+            asking(kubectl, f"{words} get --raw=/version"),
+            asking(kubectl, f"{words} {_GET}", _list(map(_bare, references))),
+        )
 
     @override
     def process(self, output: Iterable[str]) -> ObjectStates:
-        heard = answer(output)
-        if heard.code is None:
+        version, found = _answers(output)
+        if version.code is None or found.code is None:
             return ObjectStates("missing")
-        if heard.code and not _lacks_kinds(heard):
-            return ObjectStates(*failed(heard))
-        return ObjectStates("ok", "", _objects(heard.text))
+        if version.code:
+            return ObjectStates(*failed(version))
+        if found.code and not _lacks_kinds(found):
+            return ObjectStates(*failed(found))
+        with understanding("kubectl"):
+            json.loads(version.text)["gitVersion"]
+        return ObjectStates("ok", "", _objects(found.text))
 
 
 class AppliedObjects(FactBase[AppliedStates]):
@@ -182,19 +189,14 @@ class AppliedObjects(FactBase[AppliedStates]):
         words = words_of(kubectl, kubeconfig, server)
         dry_run = f"{words} {APPLY} --dry-run=server --output=json"
         # One after the other, so that little happens between the two.
-        asked = [
+        return _both(
             asking(kubectl, dry_run, manifest, _DRY_RUN_PATIENCE),
             asking(kubectl, f"{words} {_GET}", manifest),
-        ]
-        return f"\necho {_NEXT}\n".join(asked)
+        )
 
     @override
     def process(self, output: Iterable[str]) -> AppliedStates:
-        lines = list(output)
-        if _NEXT not in lines:
-            raise FactProcessError("kubectl does not work: its answer was cut off")
-        cut = lines.index(_NEXT)
-        applied, found = answer(lines[:cut]), answer(lines[cut + 1 :])
+        applied, found = _answers(output)
         if applied.code is None or found.code is None:
             return AppliedStates("missing")
         if applied.code:
@@ -203,11 +205,27 @@ class AppliedObjects(FactBase[AppliedStates]):
             return AppliedStates(*failed(applied, _DRY_RUN_PATIENCE))
         if found.code:
             return AppliedStates(*failed(found))
+        if not applied.text.strip():
+            raise FactProcessError("kubectl does not work: it says nothing of what it would do")
         return AppliedStates("ok", "", _objects(found.text), _objects(applied.text))
 
 
 _GET = "get --ignore-not-found --output=json --filename=-"
 _NEXT = "pyinfra-kube next"
+
+
+def _both(first: str, second: str) -> str:
+    return f"{first}\necho '{_NEXT}'\n{second}"
+
+
+def _answers(output: Iterable[str]) -> tuple[Answer, Answer]:
+    """The two answers to ``_both``."""
+
+    lines = list(output)
+    if _NEXT not in lines:
+        raise FactProcessError("kubectl does not work: its answer was cut off")
+    cut = lines.index(_NEXT)
+    return answer(lines[:cut]), answer(lines[cut + 1 :])
 
 
 def _list(items: Iterable[Mapping[str, Any]]) -> str:

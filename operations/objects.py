@@ -125,7 +125,7 @@ def objects(
     wanted = [one for manifest in manifests for one in _documents(manifest)]
     _refuse_doubles(wanted)
     ask = {"kubectl": kubectl, "kubeconfig": kubeconfig, "server": server}
-    differing = _differing(wanted, ask)
+    differing = _differing(wanted, ask) if wanted else []
     script = None
     if differing:
         text = base64.encodebytes(_list(differing).encode()).decode()
@@ -161,8 +161,9 @@ def _applied(those: Iterable[dict[str, Any]], ask: Mapping[str, str]) -> Applied
         return None
     applied = read(AppliedObjects, manifest=_list(asked), **ask)
     if applied.status == "rejected":
+        reason = "; ".join(applied.reason.splitlines())
         raise OperationError(
-            f"the API server does not take the objects: {applied.reason}; change the manifest, or "
+            f"the API server does not take the objects: {reason}; change the manifest, or "
             "delete the object, and the next run makes it anew"
         )
     return applied

@@ -36,6 +36,7 @@ from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.nodes import Nodes
+from pyinfra_kube.facts.objects import AppliedObjects, Objects
 from pyinfra_kube.facts.packages import Packages, Removals
 from pyinfra_kube.facts.pods import PodContainers
 from pyinfra_kube.facts.processes import Flags, Listeners
@@ -100,7 +101,15 @@ case "$*" in
 esac
 """,
     "kubectl": """\
-echo '{"items": [{"metadata": {"name": "n", "labels": {}}, "spec": {"podCIDR": "10.10.1.0/24"}}]}'
+case "$*" in
+*--raw=/version*) echo '{"gitVersion": "v1.20.2"}' ;;
+*--filename=-*)
+grep -q Namespace || exit 1
+echo '{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}}' ;;
+*)
+echo '{"items": [{"metadata": {"name": "n", "labels": {}}, '
+echo '"spec": {"podCIDR": "10.10.1.0/24"}}]}' ;;
+esac
 """,
     "ping": """\
 echo '64 bytes from 192.0.2.1: icmp_seq=1 ttl=64 time=0.1 ms'
@@ -253,6 +262,9 @@ def _files(folder: Path) -> dict[str, str]:
     return {name: str(folder / "files" / name) for name in [*files, "link", "loop", "root"]}
 
 
+_NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "name": "shop"}
+
+
 def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
     paths = [files["certificate"], files["link"]]
     manifests = str(Path(files["manifests/etcd.yaml"]).parent)
@@ -279,6 +291,8 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Rules),
         Subject(OtherFirewalls),
         Subject(Nodes),
+        Subject(Objects, {"references": [_NAMESPACE]}),
+        Subject(AppliedObjects, {"manifest": "kind: Namespace"}),
         Subject(Packages, {"names": ["docker.io", "etcd"]}),
         Subject(PodContainers),
         Subject(Flags, {"names": [PROGRAM]}),

@@ -9,6 +9,7 @@ from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 OLD, NEW = "gcr.io/google_containers", "k8s.gcr.io"
+NEWEST = "registry.k8s.io"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ OLD, NEW = "gcr.io/google_containers", "k8s.gcr.io"
         ("1.20.2", "kube-apiserver", True, (f"{NEW}/kube-apiserver:v1.20.2", "kube-apiserver")),
         ("1.20.2", "etcd", False, (f"{NEW}/etcd:3.4.13-0", "etcd")),
         ("1.20.2", "pause", False, (f"{NEW}/pause:3.2", "pause")),
+        ("1.37.2", "coredns", False, (f"{NEWEST}/coredns/coredns:v1.14.6", "coredns")),
     ],
 )
 def test_names(version: str, part: str, hyperkube: bool, expected: tuple[str, str]) -> None:

@@ -53,6 +53,7 @@ def test_each_list_of_objects_is_known() -> None:
         "files.files": ["File"],
         "firewall_report.seen": ["Packet"],
         "nodes.node_objects": ["NodeObject"],
+        "objects.objects": ["Manifest"],
         # Places and visits are noted in them.
         "reach.take_place": ["Place"],
         "reach.send": ["Place", "Visit", "Target"],

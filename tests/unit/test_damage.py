@@ -28,6 +28,7 @@ from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers, Keys
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.nodes import Nodes
+from pyinfra_kube.facts.objects import AppliedObjects, Objects
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.static_pods import StaticPods
 from tests.unit import harness
@@ -55,6 +56,12 @@ _VXLAN = {
 }
 _BRIDGE = {**_VXLAN, "ifname": "cbr0", "linkinfo": {"info_kind": "bridge"}}
 _ROUTE = {"dst": "10.10.2.0/24", "gateway": "192.0.2.12", "dev": "eth0", "protocol": "76"}
+_SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "key", "namespace": "shop", "annotations": {"a": "b"}},
+    "data": {"password": "eA=="},
+}
 _NODE = {
     "metadata": {"name": "n", "labels": {"a": "b"}},
     "spec": {"podCIDR": "10.10.1.0/24"},
@@ -95,6 +102,28 @@ CASES: dict[str, tuple[type[FactBase[Any]], Asked, Any, Printed, str]] = {
         {},
         {"kind": "List", "items": [_NODE]},
         lambda text: ["answer", *text.split("\n"), "", "status 0", ""],
+        "kubectl",
+    ),
+    "objects": (
+        Objects,
+        {"references": []},
+        {"kind": "List", "items": [_SECRET]},
+        lambda text: [
+            *["answer", '{"gitVersion": "v1.37.2"}', "", "status 0", ""],
+            "pyinfra-kube next",
+            *["answer", *text.split("\n"), "", "status 0", ""],
+        ],
+        "kubectl",
+    ),
+    "objects as applied": (
+        AppliedObjects,
+        {"manifest": "{}"},
+        {"kind": "List", "items": [_SECRET]},
+        lambda text: [
+            *["answer", *text.split("\n"), "", "status 0", ""],
+            "pyinfra-kube next",
+            *["answer", *text.split("\n"), "", "status 0", ""],
+        ],
         "kubectl",
     ),
     "containers of crictl": (

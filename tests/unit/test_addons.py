@@ -1,0 +1,141 @@
+"""The objects of add-ons are what each release's API takes, and their phases do what they say."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from pyinfra_kube.cluster.allocation import make_plan
+from pyinfra_kube.cluster.releases import Release, known_releases, minor_of, newest_patch
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.phases import addons
+from pyinfra_kube.deploys.phases.addons import dns_checks, dns_manifest, dns_query
+from pyinfra_kube.engine.phase import run_phases
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.facts.packages import PackageStates
+from tests.unit.blank import ONE_NODE, prepared
+
+# Those whose schemas kubernetes-validate has.
+RELEASES = [
+    line
+    for line in known_releases()
+    if Release.of(f"{line}.0").fact("coredns") and minor_of(line) >= (1, 25)
+]
+
+
+def _cluster(version: str = "1.37.2", nodes: int = 2, host: str = "m", **data: Any) -> Any:
+    names = [f"n{number}" for number in range(nodes)]
+    common = {"kubernetes_version": version, "control_plane_endpoint": "192.0.2.1", **data}
+    hosts = {
+        name: {**common, "ssh_hostname": f"192.0.2.{number}"}
+        for number, name in enumerate(["m", *names], 1)
+    }
+    groups = {"control_plane": ["m"], "nodes": names or ["m"]}
+    spec = ClusterSpec.from_inventory(groups, hosts)
+    roles = spec.host(host).roles
+    return SimpleNamespace(
+        spec=spec,
+        release=Release.of(version),
+        plan=make_plan(spec),
+        is_first_control_plane=host == "m",
+        is_a=lambda role: role in roles,
+    )
+
+
+def _objects(text: str) -> dict[str, Any]:
+    return {one["kind"]: one for one in yaml.safe_load_all(text)}
+
+
+@pytest.mark.parametrize("line", RELEASES)
+def test_every_release_takes_the_objects(line: str) -> None:
+    texts = [
+        dns_manifest(_cluster(newest_patch(line) or "")),
+        render("addons/kubelet-api-admin.yaml.j2", user="kube-apiserver-kubelet-client"),
+    ]
+    for text in texts:
+        for one in yaml.safe_load_all(text):
+            kubernetes_validate.validate(one, line, strict=True)
+
+
+def test_what_the_inventory_says_of_dns() -> None:
+    cluster = _cluster(cluster_domain="k8s.example", service_cidr="10.96.0.0/16")
+    found = _objects(dns_manifest(cluster))
+    assert found["Service"]["spec"]["clusterIP"] == "10.96.0.10"
+    assert (
+        "kubernetes k8s.example in-addr.arpa ip6.arpa {" in found["ConfigMap"]["data"]["Corefile"]
+    )
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.k8s.io/coredns/coredns:v1.14.6"
+    selector = found["Deployment"]["spec"]["selector"]["matchLabels"]
+    assert selector == found["Service"]["spec"]["selector"]
+    assert selector == found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(("nodes", "replicas"), [(0, 1), (1, 2), (3, 2)])
+def test_replicas(nodes: int, replicas: int) -> None:
+    found = _objects(dns_manifest(_cluster(nodes=nodes)))
+    assert found["Deployment"]["spec"]["replicas"] == replicas
+
+
+def test_an_old_coredns_gets_no_option_that_it_does_not_know() -> None:
+    assert "disable" not in dns_manifest(_cluster("1.26.0"))
+    assert "disable success cluster.local" in dns_manifest(_cluster("1.27.0"))
+
+
+def test_who_checks_what() -> None:
+    deployment = "CoreDNS runs as its Deployment says"
+    answers = "10.0.0.10 answers where kubernetes.default.svc.cluster.local is"
+    assert [check.name for check in dns_checks(_cluster())] == [deployment, answers]
+    assert [check.name for check in dns_checks(_cluster(host="n1"))] == [answers]
+
+
+def test_an_older_release_gets_no_add_ons() -> None:
+    phases = [addons.allow_kubelet_api, addons.run_dns]
+    state, _ = prepared(lambda: run_phases(phases), ONE_NODE, {}, PackageStates("apt"))
+    assert not state.failed_hosts
+    assert not any(state.ops.values())
+
+
+# What a server answers by TCP to the question for a.b, after its header.
+_QUESTION = b"\1a\1b\0\0\1\0\1"
+_ADDRESS = b"\xc0\x0c\0\1\0\1\0\0\0\x1e\0\4\x0a\0\0\1"
+
+
+@pytest.mark.parametrize(
+    ("reply", "works"),
+    [
+        (b"\x4b\x55\x81\x80\0\1\0\1\0\0\0\0" + _QUESTION + _ADDRESS, True),
+        (b"\x4b\x55\x81\x80\0\1\0\1\0\0\0\0" + _QUESTION + _ADDRESS[:-1] + b"\2", False),
+        (b"\x4b\x55\x81\x83\0\1\0\0\0\0\0\0" + _QUESTION, False),
+        (b"", False),
+    ],
+    ids=["the address", "another address", "no such name", "nothing"],
+)
+def test_dns_is_asked_with_bash(reply: bytes, works: bool) -> None:
+    asked = []
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            asked.append(connection.recv(100))
+            connection.sendall(len(reply).to_bytes(2, "big") + reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        command = dns_query("127.0.0.1", "a.b", "10.0.0.1")
+        port = server.getsockname()[1]
+        done = subprocess.run(
+            ["sh", "-c", command.replace("127.0.0.1/53", f"127.0.0.1/{port}")], check=False
+        )
+    assert (done.returncode == 0) is works
+    header = b"\x4b\x55\1\0\0\1\0\0\0\0\0\0"
+    assert asked == [(len(header) + len(_QUESTION)).to_bytes(2, "big") + header + _QUESTION]
+    assert "\n" in shlex.split(command)[-1]
