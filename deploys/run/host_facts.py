@@ -13,6 +13,8 @@ from pyinfra.api.exceptions import FactError
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_of
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
@@ -140,6 +142,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     # One line is the title.
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
+    runtime = spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
+    on_docker = runtime == DOCKER.name
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
     return HostFacts(
@@ -158,7 +162,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
             # From 1.8 on kubelet does not start on a host with swap, unless a flag tells it to.
             "fail_swap_on": False if swaps else None,
-            **_docker_settings(spec, read(Docker)),
+            **(_docker_settings(spec, read(Docker)) if on_docker else {}),
         },
         links=links,
     )

@@ -97,7 +97,11 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
     (fedora_single_node, FLANNEL, "fix: use deploys/multinode.py"),
     (multinode, {}, "network = 'routes'; allowed: flannel; fix: use deploys/fedora_single_node.py"),
     (fedora_single_node, {}, "nodes = ['n', 'o']; allowed: one node"),
-    (multinode, FLANNEL | {"kubernetes_version": "1.24.0"}, "kubernetes_version = '1.24.0'; all"),
+    (
+        scratch,
+        {"container_runtime": "containerd"},
+        "container_runtime = 'containerd'; allowed: dock",
+    ),
     (multinode, FLANNEL | {"flannel_backend": "gre"}, "flannel_backend = 'gre'; allowed: 'vxlan'"),
     (
         remove_nodes,
