@@ -54,6 +54,8 @@ class Containerd(FactBase[ContainerdState]):
     """
     Returns which containerd and crictl are installed, and their configuration.
 
+    + root: the folder below which they are looked for
+
     .. code:: python
 
         ContainerdState(
@@ -62,17 +64,21 @@ class Containerd(FactBase[ContainerdState]):
         )
     """
 
+    # Its registries may have passwords.
+    secret = True
+
     default = ContainerdState
 
     @override
-    def command(self) -> str:
+    def command(self, root: str = "") -> str:
         return f"""\
+root={shlex.quote(root)}
 for file in {shlex.join(_FILES)}; do
-[ -f "$file" ] || continue
-{content('"file $file"', '"$file"')}
+[ -f "$root$file" ] || continue
+{content('"file $file"', '"$root$file"')}
 done
 for program in {shlex.join(_PROGRAMS)}; do
-[ -x "$program" ] && said=$(timeout 20 "$program" --version 2>/dev/null) || continue
+[ -x "$root$program" ] && said=$("$root$program" --version 2>/dev/null) || continue
 printf 'version %s %s\\n' "$program" "$(printf '%s\\n' "$said" | head -n 1)"
 done
 echo end"""

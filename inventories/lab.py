@@ -38,6 +38,11 @@ if _lab["kubernetes"]:
     # etcd's may be the distribution's, which is another than the release came with.
     for _key, _file in {"kubernetes_version": "version", "etcd_version": "etcd_version"}.items():
         _data[_key] = (Path(_lab["kubernetes"]) / _file).read_text().strip()
+    # From 1.24 on containerd and its parts come with it.
+    _containerd = Path(_lab["kubernetes"]) / "containerd_version"
+    if _containerd.exists():
+        _data["runtime_source"] = _lab["kubernetes"]
+        _data["containerd_version"] = _containerd.read_text().strip()
 
 _hosts = [
     (host["name"], {"ssh_hostname": host["ip"], "ssh_key": host["ssh_key"]})

@@ -198,7 +198,8 @@ class SoftwareSettings(Settings):
     `cni/`; of a URL the plugins in `cni/` and the rest at the top. By default the distribution's
     packages are used, and crictl comes from https://github.com/kubernetes-sigs/cri-tools."""
     runtime_sha256: dict[str, Digest] = {}
-    """Digests of `runtime_source` by file name, beside those that are published there."""
+    """Digests of programs of `runtime_source`, and of crictl's archive, by file name, beside those
+    that are published there."""
     containerd_version: ContainerdVersion | None = None
     """Which containerd `runtime_source` has, or a package of your own. It decides on the form of
     containerd's configuration. By default the one that the distribution has."""

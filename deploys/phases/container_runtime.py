@@ -74,8 +74,8 @@ def _run_containerd(cluster: Cluster) -> None:
     source = cluster.artifacts.runtime
     if cluster.own_facts.docker:
         changes.say(
-            "docker is there too: containerd.service runs the containers of both, and goes on to "
-            "when it is restarted"
+            "docker is there too: containerd.service runs the containers of both, which live on when "
+            "it is restarted"
         )
     distribution = of_distribution(cluster.own_facts.system, cluster.own_facts.release)
     containerd.containerd(
@@ -123,7 +123,9 @@ def _install_containerd(cluster: Cluster, source: RuntimeArtifacts | None) -> No
         paths |= {name: f"{CNI_BIN_DIR}/{name}" for name in CNI_PLUGINS}
         wanted = [binaries.Binary(path, *source.program(name)) for name, path in paths.items()]
     elif read(Containerd).crictl in ("", CRICTL):
-        wanted = [binaries.Binary(CRICTL, crictl_archive(cluster.release), member="crictl")]
+        archive = crictl_archive(cluster.release)
+        digest = cluster.spec.runtime_sha256.get(archive.rpartition("/")[2], "")
+        wanted = [binaries.Binary(CRICTL, archive, digest, member="crictl")]
     if wanted:
         name = "Install containerd and CNI plugins" if source else "Install crictl"
         binaries.binaries(name=name, binaries=wanted)

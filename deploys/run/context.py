@@ -161,9 +161,7 @@ class Cluster:
             "cgroup_driver": self.runtime.cgroup_driver,
             "container_runtime_endpoint": self.runtime.endpoint,
         }
-        # A docker that the host's owner configured may use another cgroup driver.
-        known = host_facts | runtime if self.runtime is not DOCKER else runtime | host_facts
-        return settings(self.spec, self.plan, name, {**known, **facts})
+        return settings(self.spec, self.plan, name, {**runtime, **host_facts, **facts})
 
     def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
         """The flags of a component on a host; by default the current host."""

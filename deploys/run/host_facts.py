@@ -15,6 +15,7 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_for, packages_of
 from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
@@ -149,6 +150,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     # One line is the title.
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
+    runtime = spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
+    on_docker = runtime == DOCKER.name
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
     return HostFacts(
@@ -170,7 +173,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             "fail_cgroup_v1": None if _CGROUP_V2 in there else False,
             "resolv_conf": _RESOLVED if _RESOLVED in there else None,
             "proxy_mode": _proxy_mode(spec, packages, kernel.get(_KERNEL, b"").decode(), there),
-            **_docker_settings(spec, read(Docker)),
+            **(_docker_settings(spec, read(Docker)) if on_docker else {}),
         },
         links=links,
     )

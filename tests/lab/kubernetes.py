@@ -36,7 +36,7 @@ _CRI = "1.24-"
 _PARTS = {"etcd": "", "containerd": "", "crictl": "", "coredns": "", "cni-plugins": "cni"}
 
 # What is said of a release here is said anew.
-_NOTES = ("SHA256SUMS", "version", "etcd_version")
+_NOTES = ("SHA256SUMS", "version", "etcd_version", "containerd_version")
 
 
 def release() -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinfra_kube.cluster import images
-from pyinfra_kube.cluster.releases import Release, known_releases, minor_of
+from pyinfra_kube.cluster.releases import Release
 from tests.lab import roots
 from tests.lab.images import Image
 from tests.lab.machine import LabError, run
@@ -37,7 +37,7 @@ def write(folder: Path, version: str) -> None:
     + version: of the release
     """
     debian = _Debian.unpacked(folder / "debian")
-    release = _facts(version)
+    release = Release.of(version)
     for made in (
         _of_components(folder, release, version, debian),
         _of_etcd(folder, release, debian),
@@ -51,6 +51,9 @@ def write(folder: Path, version: str) -> None:
                 image.write(archive)
                 tag = image.names[0].rpartition(":")[2]
                 (folder / f"{name}.docker_tag").write_text(f"{tag}\n")
+    if (folder / "containerd").exists():
+        found = _version_of(folder / "containerd")
+        (folder / "containerd_version").write_text(f"{found}\n")
     shutil.rmtree(debian.folder)
 
 
@@ -115,12 +118,6 @@ def _of_addons(folder: Path) -> Iterator[tuple[str, Image]]:
         if (folder / name).exists():
             names = [f"{repository}:v{_version_of(folder / name)}"]
             yield name, Image(names, {f"/{name}": folder / name}, entrypoint=[f"/{name}"])
-
-
-def _facts(version: str) -> Release:
-    """What the package knows of a release; of the newest one, where it knows none of this."""
-    newest = known_releases()[-1]
-    return Release.of(f"{newest}.0" if minor_of(version) > minor_of(newest) else version)
 
 
 def _version_of(program: Path) -> str:

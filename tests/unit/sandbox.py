@@ -22,9 +22,12 @@ from typing import Any
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
+from pyinfra_kube.facts.binaries import Versions
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.facts.containerd import Containerd
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
 from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.environment import EnvironmentFiles
@@ -251,12 +254,16 @@ def _files(folder: Path) -> dict[str, str]:
         "subnet": 'FLANNEL_SUBNET="10.16.1.1/24"\nFLANNEL_MTU=1450',
         "environment": "KUBE_ARGS='a'\nOWN=b",
         "users.csv": "token,alice,alice-uid\n",
+        "root/etc/containerd/config.toml": "version = 2\n",
+        "root/usr/bin/crictl": "#!/bin/sh\necho crictl version 1.37.0\n",
+        "net.d/10-pods.conflist": "{}\n",
         "root/etc/systemd/system/one.service.d/10.conf": "[Service]\nExecStart=/bin/true\n",
     }
     for name, text in files.items():
         path = folder / "files" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    (folder / "files/root/usr/bin/crictl").chmod(0o755)
     (folder / "files/link").symlink_to("subnet")
     (folder / "files/loop").symlink_to("loop")
     return {name: str(folder / "files" / name) for name in [*files, "link", "loop", "root"]}
@@ -273,6 +280,8 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Routes),
         Subject(Certificates, {"paths": paths[:1]}),
         Subject(Checks, {"commands": {"yes": "true", "no": "false"}, "given": {"a": "echo a"}}),
+        Subject(Cni, {"conf_dir": str(Path(files["net.d/10-pods.conflist"]).parent)}),
+        Subject(Containerd, {"root": files["root"]}),
         Subject(Docker),
         Subject(DockerNetworks),
         Subject(EnvironmentFiles, {"files": {files["environment"]: ["KUBE_ARGS"]}}),
@@ -307,4 +316,5 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(SysctlSettings),
         Subject(Modules, {"modules": ["br_netfilter"]}),
         Subject(Mtimes, {"paths": paths}),
+        Subject(Versions, {"paths": [files["root/usr/bin/crictl"]]}),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
+from pyinfra.api.exceptions import DeployError
 
 from pyinfra_kube.cluster.containerd_versions import newest_configuration, of_distribution
 from pyinfra_kube.cluster.errors import InputError
@@ -19,9 +21,12 @@ from pyinfra_kube.cluster.runtimes import CONTAINERD, bolt, crictl
 from pyinfra_kube.cluster.runtimes.containerd import full_name
 from pyinfra_kube.cluster.runtimes.containerd_config import Wanted, merge
 from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.phases import container_runtime
 from pyinfra_kube.facts.images import Images
+from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.operations import images
 from tests.unit import harness
+from tests.unit.blank import ONE_NODE, prepared
 
 # The file that containerd 2.4.2 kept of three images, one of them with two names.
 META = Path(__file__).parent / "fixtures/containerd/meta.db.gz"
@@ -143,6 +148,84 @@ def test_settings_that_are_refused() -> None:
     assert "container_runtime = 'docker'; allowed: containerd (Kubernetes 1.37)" in said
     said = problems(container_runtime="containerd", kubernetes_version="1.19.16")
     assert "container_runtime = 'containerd'; allowed: docker (Kubernetes 1.19)" in said
+
+
+FOLDER = Path(container_runtime.__file__)
+PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "crictl")
+PLUGINS = ("bridge", "host-local", "loopback", "portmap")
+CRICTL = "https://github.com/kubernetes-sigs/cri-tools/releases/download/v1.37.0"
+
+
+def programs(folder: Path, plugins: str = "cni", names: Sequence[str] = PROGRAMS) -> str:
+    """A folder with everything that a source must have."""
+
+    for path in (*names, *(f"{plugins}/{name}" for name in PLUGINS)):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(path)
+    return str(folder)
+
+
+def planned(tmp_path: Path, **data: Any) -> str:
+    """What the phase alone shows on a blank Debian 12."""
+
+    common = {"credentials_dir": str(tmp_path / "none"), "kubernetes_version": "1.37.2", **data}
+    code = compile(FOLDER.read_text(), str(FOLDER), "exec")
+    host = PackageStates("apt", "debian", "12")
+    _, shown = prepared(lambda: exec(code, {}), ONE_NODE, common, host)
+    return shown["n"]
+
+
+def test_a_plan_with_a_source(tmp_path: Path) -> None:
+    source = programs(tmp_path)
+    shown = planned(tmp_path, runtime_source=source, containerd_version="2.4.2")
+    for line in (
+        "+ version = 3",
+        'bin_dirs = ["/opt/cni/bin"]',
+        "ExecStart=/usr/local/bin/containerd",
+        '"mtu": 1460,',
+        '{"type": "host-local", "ranges": [[{"subnet": "10.10.1.0/24"}]]}',
+        "package runc: absent → installed",
+        f"from {source}/cni/portmap",
+        "containerd.service: inactive → running",
+    ):
+        assert line in shown
+    assert "package containerd:" not in shown
+    (tmp_path / "runc").write_text("runc")
+    shown = planned(tmp_path, runtime_source=source, containerd_version="2.4.2")
+    assert "/usr/local/sbin/runc: absent" in shown
+    assert "package runc:" not in shown
+
+
+def test_a_plan_with_packages(tmp_path: Path) -> None:
+    archive = "crictl-v1.37.0-linux-amd64.tar.gz"
+    shown = planned(tmp_path, runtime_sha256={archive: "0" * 64})
+    for line in (
+        "+ version = 2",
+        'bin_dir = "/usr/lib/cni"',
+        "package containerd: absent → installed",
+        "package containernetworking-plugins: absent → installed",
+        f"/usr/local/bin/crictl: absent → from {CRICTL}/{archive}",
+        "containerd.service: not installed → enabled",
+    ):
+        assert line in shown
+    assert "/etc/systemd/system/containerd.service" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given_names", "more", "said"),
+    [
+        (("ctr", "crictl"), {}, "a folder with containerd, containerd-shim-runc-v2 in it too"),
+        (PROGRAMS, {"runtime_sha256": {"ctr": "0" * 64}}, "runtime_sha256.ctr = '0000"),
+        (None, {}, "allowed: a URL, or a folder that is there"),
+    ],
+)
+def test_a_source_that_is_refused(
+    given_names: Sequence[str] | None, more: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    source = programs(tmp_path, "bin", given_names) if given_names else "/no/folder"
+    with pytest.raises(DeployError) as error:
+        planned(tmp_path, runtime_source=source, containerd_version="2.4.2", **more)
+    assert said in str(error.value)
 
 
 # Foreign tables of a file, below any plugin.

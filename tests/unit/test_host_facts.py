@@ -22,9 +22,9 @@ SPEC = ClusterSpec.from_inventory(
 TITLE = b"Filename Type Size Used Priority\n"
 
 
-def seen(facts: dict[str, Any]) -> HostFacts:
+def seen(facts: dict[str, Any], spec: ClusterSpec = SPEC) -> HostFacts:
     with harness.fake_host(facts):
-        return gather(SPEC, "/srv/kubernetes/ca.crt")
+        return gather(spec, "/srv/kubernetes/ca.crt")
 
 
 def test_a_blank_host() -> None:
@@ -51,6 +51,8 @@ def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
     lines = [f"file {base64.b64encode(text.encode()).decode()} /etc/docker/daemon.json"]
     settings = seen({"docker.Docker": lines}).settings
     assert (settings["docker_root"], settings["cgroup_driver"]) == ("/data/docker", "systemd")
+    later = SPEC.model_copy(update={"kubernetes_version": "1.37.2"})
+    assert "cgroup_driver" not in seen({"docker.Docker": lines}, later).settings
     running = [
         *lines,
         "running",

@@ -102,6 +102,11 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
         FLANNEL | {"kubernetes_version": "1.24.0", "flannel_source": "https://example.com/f"},
         "kubernetes_version = '1.24.0'; all",
     ),
+    (
+        scratch,
+        {"container_runtime": "containerd"},
+        "container_runtime = 'containerd'; allowed: dock",
+    ),
     (multinode, FLANNEL | {"flannel_backend": "gre"}, "flannel_backend = 'gre'; allowed: 'vxlan'"),
     (
         remove_nodes,
