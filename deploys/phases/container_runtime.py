@@ -74,8 +74,8 @@ def _run_containerd(cluster: Cluster) -> None:
     source = cluster.artifacts.runtime
     if cluster.own_facts.docker:
         changes.say(
-            "docker is there too: containerd.service runs the containers of both, which live on when "
-            "it is restarted"
+            "docker is there too: containerd.service runs the containers of both, and they live "
+            "on when it is restarted"
         )
     distribution = of_distribution(cluster.own_facts.system, cluster.own_facts.release)
     containerd.containerd(
