@@ -117,6 +117,7 @@ def dns_checks(cluster: Cluster) -> list[verify.Check]:
                 f"{address} answers where {name} is",
                 dns_query(address, name, cluster.plan.service_ip),
                 hint=f"kubectl --namespace=kube-system get {pods}; journalctl -u kube-proxy",
+                host=cluster.spec.control_plane[0].name,
             )
         )
     return found
