@@ -165,10 +165,6 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
 
 
 _RANGES = ("cluster_cidr", "service_cidr")
-_SOURCES = (
-    *("kubernetes_version", "network", "package_source", "rpm_files"),
-    *("flannel_source", "flannel_version"),
-)
 _SHARES = (
     "kubernetes_version",
     *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
@@ -176,7 +172,8 @@ _SHARES = (
 )
 
 _SOURCES = (
-    *("package_source", "rpm_files", "flannel_source", "flannel_version"),
+    *("kubernetes_version", "network", "package_source", "rpm_files"),
+    *("flannel_source", "flannel_version"),
     *("runtime_source", "containerd_version"),
 )
 

@@ -198,7 +198,7 @@ def _proxy_mode(
 def _coming(spec: ClusterSpec, packages: PackageStates) -> list[str]:
     """The packages of tools that the run installs."""
 
-    if not spec.install_packages:
+    if not (spec.install_packages and packages.system):
         return []
     here = packages.system, packages.release
     return packages_for(["network-tools"], *here, spec.kubernetes_version, spec.rpm_files)
