@@ -47,6 +47,7 @@ def _cluster(version: str = "1.37.2", nodes: int = 2, host: str = "m", **data: A
         plan=make_plan(spec),
         is_first_control_plane=host == "m",
         is_a=lambda role: role in roles,
+        units=["kubelet", "kube-proxy"],
     )
 
 
@@ -98,7 +99,7 @@ def test_who_checks_what() -> None:
 
 
 def test_an_older_release_gets_no_add_ons() -> None:
-    phases = [addons.allow_kubelet_api, addons.run_dns]
+    phases = [addons.allow_components, addons.run_dns]
     state, _ = prepared(lambda: run_phases(phases), ONE_NODE, {}, PackageStates("apt"))
     assert not state.failed_hosts
     assert not any(state.ops.values())
