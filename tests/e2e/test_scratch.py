@@ -26,6 +26,7 @@ pytestmark = pytest.mark.lab
 
 CONTROL_PLANE, *NODES = HOSTS
 NEW = "kube-node-3"
+RELEASE = "1.20"
 # Where nobody but us puts files.
 OURS = re.compile(
     r"/etc/(docker(?!/key\.json)|kubernetes|systemd/system|sysctl\.d|modules-load\.d|logrotate\.d)/"
