@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from tests.e2e.paths import each, eventually, ssh
+from tests.e2e.paths import eventually, load_test_image, ssh
 from tests.lab import Lab
 from tests.lab.machine import LabError
 from tests.lab.release_images import TEST_IMAGE
@@ -52,8 +52,7 @@ class Cluster:
 
     def start(self) -> None:
         """Run a web server on each node, and a service in front of them."""
-        image = (self.lab.kubernetes / "test.tar").read_bytes() if self.lab.kubernetes else b""
-        each(lambda node: ssh(self.lab, node, "docker load", image), self.nodes)
+        load_test_image(self.lab, self.nodes)
         items = [*map(_pod, self.nodes), SERVICE]
         listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         self.kubectl("apply -f -", listed)

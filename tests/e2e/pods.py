@@ -7,7 +7,7 @@ import shlex
 from itertools import permutations
 from typing import Any
 
-from tests.e2e.paths import each, eventually, execute, ssh
+from tests.e2e.paths import eventually, execute, load_test_image, ssh
 from tests.lab import Lab
 from tests.lab.release_images import TEST_IMAGE
 
@@ -63,9 +63,7 @@ class Kubectl:
 
     def run_web(self, nodes: list[str]) -> dict[str, str]:
         """Have a web server on each of the nodes; return pod → its address."""
-        assert self.lab.kubernetes
-        image = (self.lab.kubernetes / "test.tar").read_bytes()
-        each(lambda node: ssh(self.lab, node, "docker load", image), nodes)
+        load_test_image(self.lab, nodes)
         items = [*map(_web, nodes), _SERVICE]
         self("apply --filename=-", json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         return self.web(len(nodes))
