@@ -11,18 +11,17 @@ import sys
 from typing import Any
 
 from tests.e2e.paths import eventually, load_test_image, ssh
+from tests.e2e.pods import PORT, SERVE
 from tests.lab import Lab
 from tests.lab.machine import LabError
 from tests.lab.release_images import TEST_IMAGE
 
-PORT = 8080
 LABELS = {"app": "show"}
 
 
 def _pod(node: str) -> dict[str, Any]:
     # Bare, and placed by hand: every release knows such pods.
-    serve = f"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p {PORT} -h /www"
-    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", serve]}
+    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", SERVE]}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -13,8 +13,11 @@ from tests.lab.release_images import TEST_IMAGE
 
 PORT = 8080
 
-# Each answers with its own name.
-_SERVE = f"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p {PORT} -h /www"
+# Each answers with its own name, and ends when it is told to: a host that shuts down waits for it.
+SERVE = (
+    f"mkdir -p /www && hostname >/www/index.html; trap 'exit 0' TERM; "
+    f"httpd -f -p {PORT} -h /www & wait"
+)
 _SERVICE: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Service",
@@ -26,7 +29,7 @@ _SERVICE: dict[str, Any] = {
 def _web(node: str) -> dict[str, Any]:
     """One on a node, in words that every release from 1.2 on knows."""
     labels = {"app": "web", "on": node}
-    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", _SERVE]}
+    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", SERVE]}
     pod = {
         "terminationGracePeriodSeconds": 0,
         "nodeSelector": {"kubernetes.io/hostname": node},
