@@ -34,15 +34,15 @@ _data = {
 
 # A lab of hosts only has none.
 if _lab["kubernetes"]:
-    _data["kubernetes_source"] = _lab["kubernetes"]
-    # etcd's may be the distribution's, which is another than the release came with.
-    for _key, _file in {"kubernetes_version": "version", "etcd_version": "etcd_version"}.items():
-        _data[_key] = (Path(_lab["kubernetes"]) / _file).read_text().strip()
-    # From 1.24 on containerd and its parts come with it.
-    _containerd = Path(_lab["kubernetes"]) / "containerd_version"
-    if _containerd.exists():
-        _data["runtime_source"] = _lab["kubernetes"]
-        _data["containerd_version"] = _containerd.read_text().strip()
+    _release = Path(_lab["kubernetes"])
+    _data["kubernetes_source"] = str(_release)
+    _data["kubernetes_version"] = (_release / "version").read_text().strip()
+    # It may be another than the release came with.
+    _data["etcd_version"] = (_release / "etcd_version").read_text().strip()
+    if (_release / "containerd_version").exists():
+        # The same folder has containerd, crictl and CNI plugins.
+        _data["runtime_source"] = str(_release)
+        _data["containerd_version"] = (_release / "containerd_version").read_text().strip()
 
 _hosts = [
     (host["name"], {"ssh_hostname": host["ip"], "ssh_key": host["ssh_key"]})

@@ -10,19 +10,18 @@ import json
 import sys
 from typing import Any
 
-from tests.e2e.paths import each, eventually, ssh
+from tests.e2e.paths import eventually, load_test_image, ssh
+from tests.e2e.pods import PORT, SERVE
 from tests.lab import Lab
 from tests.lab.machine import LabError
 from tests.lab.release_images import TEST_IMAGE
 
-PORT = 8080
 LABELS = {"app": "show"}
 
 
 def _pod(node: str) -> dict[str, Any]:
     # Bare, and placed by hand: every release knows such pods.
-    serve = f"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p {PORT} -h /www"
-    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", serve]}
+    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", SERVE]}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -52,8 +51,7 @@ class Cluster:
 
     def start(self) -> None:
         """Run a web server on each node, and a service in front of them."""
-        image = (self.lab.kubernetes / "test.tar").read_bytes() if self.lab.kubernetes else b""
-        each(lambda node: ssh(self.lab, node, "docker load", image), self.nodes)
+        load_test_image(self.lab, self.nodes)
         items = [*map(_pod, self.nodes), SERVICE]
         listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         self.kubectl("apply -f -", listed)

@@ -18,6 +18,7 @@ from tests.lab.places import NAME, STATE
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run what takes minutes")
     parser.addoption("--keep", action="store_true", help="leave the lab up, to look at it")
+    parser.addoption("--release", default="", help="not the release that a module names")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,11 +48,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Three blank hosts."""
+def release(request: pytest.FixtureRequest) -> str:
+    """The Kubernetes that a module names as its `RELEASE`."""
+    return str(request.config.getoption("--release") or request.module.RELEASE)
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest, release: str) -> Iterator[Lab]:
+    """Three blank hosts, and the release to install."""
     with held():
         # What --keep left.
         down()
-        yield Lab.up()
+        yield Lab.up(release=release)
         if not request.config.getoption("--keep"):
             down()

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import containers
 from tests.lab import Lab
 from tests.lab.places import KNOWN_HOSTS
 
@@ -212,10 +213,6 @@ _UNITS = """\
 systemctl show --type=service --state=active \
   --property=Id,MainPID,ActiveEnterTimestampMonotonic '*' | tr '\\n' ' ' | sed 's/  /\\n/g'
 """
-_CONTAINERS = """\
-docker ps --quiet --no-trunc | xargs --no-run-if-empty \
-  docker inspect --format '{{.Name}} {{.Id}} {{.State.StartedAt}}'
-"""
 
 
 def state(lab: Lab, names: Iterable[str] | None = None) -> dict[str, list[str]]:
@@ -229,8 +226,8 @@ def starts(lab: Lab, name: str) -> dict[str, str]:
     units = execute(lab, name, _UNITS)
     found = {f"unit {part['Id']}": str(part) for part in map(_properties, units)}
     found = {key: when for key, when in found.items() if not _PASSING.match(key[5:])}
-    containers = execute(lab, name, f"if command -v docker >/dev/null; then {_CONTAINERS}fi")
-    return found | {f"container {line.split()[0]}": line for line in containers}
+    running = containers.read(execute(lab, name, f"{containers.SHELL}running"))
+    return found | {f"container {one.name}": one.id for one in running}
 
 
 def _properties(line: str) -> dict[str, str]:
@@ -260,6 +257,13 @@ def each(do: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
     """The same for several hosts, at once."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         return list(pool.map(do, names))
+
+
+def load_test_image(lab: Lab, names: Iterable[str]) -> None:
+    """Have the image to test with on hosts."""
+    assert lab.kubernetes
+    archive = (lab.kubernetes / "test.tar").read_bytes()
+    each(lambda name: ssh(lab, name, f"{containers.SHELL}load_image", archive), names)
 
 
 def eventually(look: Callable[[], Any], patience: float = 60) -> Any:

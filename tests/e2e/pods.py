@@ -7,14 +7,17 @@ import shlex
 from itertools import permutations
 from typing import Any
 
-from tests.e2e.paths import each, eventually, execute, ssh
+from tests.e2e.paths import eventually, execute, load_test_image, ssh
 from tests.lab import Lab
 from tests.lab.release_images import TEST_IMAGE
 
 PORT = 8080
 
-# Each answers with its own name.
-_SERVE = f"mkdir -p /www && hostname >/www/index.html && exec httpd -f -p {PORT} -h /www"
+# Each answers with its own name, and ends when it is told to: a host that shuts down waits for it.
+SERVE = (
+    f"mkdir -p /www && hostname >/www/index.html; trap 'exit 0' TERM; "
+    f"httpd -f -p {PORT} -h /www & wait"
+)
 _SERVICE: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Service",
@@ -26,7 +29,7 @@ _SERVICE: dict[str, Any] = {
 def _web(node: str) -> dict[str, Any]:
     """One on a node, in words that every release from 1.2 on knows."""
     labels = {"app": "web", "on": node}
-    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", _SERVE]}
+    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", SERVE]}
     pod = {
         "terminationGracePeriodSeconds": 0,
         "nodeSelector": {"kubernetes.io/hostname": node},
@@ -63,9 +66,7 @@ class Kubectl:
 
     def run_web(self, nodes: list[str]) -> dict[str, str]:
         """Have a web server on each of the nodes; return pod → its address."""
-        assert self.lab.kubernetes
-        image = (self.lab.kubernetes / "test.tar").read_bytes()
-        each(lambda node: ssh(self.lab, node, "docker load", image), nodes)
+        load_test_image(self.lab, nodes)
         items = [*map(_web, nodes), _SERVICE]
         self("apply --filename=-", json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         return self.web(len(nodes))

@@ -14,6 +14,7 @@ from tests.lab.lab import HOSTS
 pytestmark = pytest.mark.lab
 
 CONTROL_PLANE, *NODES = HOSTS
+RELEASE = "1.20"
 
 # Where a host has its address: on a bridge of any name, on the loopback, beside one that all have.
 VAGRANTS = "ip link add eth9 type veth peer name eth9p; ip address add 10.0.2.15/24 dev eth9"

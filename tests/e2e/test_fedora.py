@@ -22,6 +22,7 @@ pytestmark = pytest.mark.lab
 
 CONTROL_PLANE, *NODES = "fed-master", "fed-node-1", "fed-node-2"
 NEW = "fed-node-3"
+RELEASE = "1.20"
 # The guide's own numbers.
 GUIDE = {"network": "flannel", "cluster_cidr": "18.16.0.0/16", "flannel_subnet_len": 24}
 PREFIX = "http://127.0.0.1:2379/v2/keys/coreos.com/network"
@@ -33,10 +34,10 @@ def succeeded(run: Run) -> Run:
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, release: str) -> Iterator[Lab]:
     with held():
         down()
-        yield Lab.up([CONTROL_PLANE, *NODES], family="fedora")
+        yield Lab.up([CONTROL_PLANE, *NODES], family="fedora", release=release)
         if not request.config.getoption("--keep"):
             down()
 

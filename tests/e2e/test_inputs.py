@@ -18,6 +18,7 @@ from tests.lab.lab import HOSTS
 pytestmark = pytest.mark.lab
 
 CONTROL_PLANE, *NODES = HOSTS
+RELEASE = "1.20"
 MANIFESTS = "/etc/kubernetes/manifests"
 KUBELET = "/etc/systemd/system/kubelet.service"
 PROXY = "/etc/systemd/system/kube-proxy.service"
@@ -95,7 +96,36 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "version as a number": (
         {"settings": {"kubernetes_version": 1.20}},
-        ["kubernetes_version = 1.2;", 'allowed: a release in quotes, such as "1.20.2"', '"1.20.x"'],
+        [
+            "kubernetes_version = 1.2;",
+            'allowed: a release in quotes, such as "1.20.2"',
+            '"1.20.15"',
+        ],
+    ),
+    "version without a patch": (
+        {"settings": {"kubernetes_version": "1.37"}},
+        ["kubernetes_version = '1.37'", "allowed: a release", 'fix: write "1.37.2"'],
+    ),
+    "docker with a release of today": (
+        {"settings": {"kubernetes_version": "1.24.17", "container_runtime": "docker"}},
+        ["container_runtime = 'docker'", "1.24", "from 1.24 on containerd"],
+    ),
+    "containerd with an old release": (
+        {"settings": {"kubernetes_version": "1.19.16", "container_runtime": "containerd"}},
+        ["container_runtime = 'containerd'", "1.19", "up to 1.23 that is docker"],
+    ),
+    "misspelt field": (
+        {
+            "settings": {
+                "kubernetes_version": "1.37.2",
+                "kubelet_configuration": {"maxPod": 50},
+            }
+        },
+        ["kubelet_configuration = 'maxPod'", "allowed: a field of", "fix: did you mean maxPods?"],
+    ),
+    "unknown containerd": (
+        {"settings": {"kubernetes_version": "1.37.2", "containerd_version": "3.9.0"}},
+        ["containerd_version = '3.9.0'", "allowed: a version of containerd", "2.3-2.4"],
     ),
     "approach that the release lacks": (
         {"settings": {"kubernetes_version": "1.20.2", "apiserver_approach": "http"}},

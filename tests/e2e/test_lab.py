@@ -27,6 +27,7 @@ PYINFRA = str(Path(sys.executable).with_name("pyinfra"))
 pytestmark = pytest.mark.lab
 
 CONTROL_PLANE, NODE = "kube-master", "kube-node-1"
+RELEASE = "1.20"
 
 CNI = "/opt/cni/bin"
 CONTAINERD_FILES = {
@@ -54,10 +55,10 @@ sandbox = 'k8s.gcr.io/pause:3.2'
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(release: str) -> Iterator[Lab]:
     settings = _settings()
     with held():
-        lab = Lab.up([CONTROL_PLANE, NODE])
+        lab = Lab.up([CONTROL_PLANE, NODE], release=release)
         yield lab
         marks = _marks(lab)
         assert _traces(marks)

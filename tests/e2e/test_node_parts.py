@@ -29,6 +29,7 @@ from tests.unit.harness import answers, fake_host
 pytestmark = pytest.mark.lab
 
 HOST = "kube-master"
+RELEASE = "1.20"
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -105,9 +106,9 @@ def _report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(release: str) -> Iterator[Lab]:
     with held():
-        yield Lab.up([HOST], runtime="docker")
+        yield Lab.up([HOST], runtime="docker", release=release)
         down()
 
 

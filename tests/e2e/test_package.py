@@ -16,6 +16,7 @@ from tests.lab.lab import HOSTS
 from tests.lab.places import KNOWN_HOSTS
 
 NODES = HOSTS[1:]
+RELEASE = "1.20"
 ADDRESSES = {name: f"10.10.{number}.1/24" for number, name in enumerate(NODES)}
 
 TEMPLATE = """\

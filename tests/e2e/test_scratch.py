@@ -26,6 +26,7 @@ pytestmark = pytest.mark.lab
 
 CONTROL_PLANE, *NODES = HOSTS
 NEW = "kube-node-3"
+RELEASE = "1.20"
 # Where nobody but us puts files.
 OURS = re.compile(
     r"/etc/(docker(?!/key\.json)|kubernetes|systemd/system|sysctl\.d|modules-load\.d|logrotate\.d)/"
@@ -429,7 +430,7 @@ def test_a_new_node_restarts_the_apiserver_only(
 ) -> None:
     _, _, restarted = grown
     kinds = {
-        name: {re.sub(r"/k8s_([^_.]+)[_.].*", r"\1", key) for key in keys}
+        name: {re.sub(r"k8s_([^_.]+)[_.].*", r"\1", key) for key in keys}
         for name, keys in restarted.items()
     }
     assert kinds == {CONTROL_PLANE: {"container kube-apiserver"}, NODES[0]: set(), NODES[1]: set()}

@@ -15,6 +15,7 @@ from tests.lab.lab import HOSTS
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CONTROL_PLANE = HOSTS[0]
+RELEASE = "1.20"
 SETTINGS = {
     "credential_kind": "certificate",
     "credential_policy": "shared",

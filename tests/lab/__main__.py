@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
 
     command("down", "take the lab away", lambda _: down())
     command("status", "say what is up", _status)
-    command("kubernetes", "make the Kubernetes to install, and say where it is", _kubernetes)
+    made = command("kubernetes", "make the Kubernetes to install, and say where it is", _kubernetes)
+    provide = command("provide", "have another Kubernetes to install", _provide)
+    for added in (made, provide):
+        added.add_argument("release", nargs="?", default="", help="such as 1.20")
     build = command("build", "build parts from Go modules, and say where they are", _build)
     build.add_argument("parts", nargs="+", metavar="PART", choices=go_build.parts())
     reset = command("reset", "make hosts blank again", _reset)
@@ -85,7 +88,7 @@ def _up(arguments: argparse.Namespace) -> None:
             arguments.names,
             family=arguments.family,
             runtime=arguments.runtime,
-            with_kubernetes=not arguments.hosts_only,
+            release=None if arguments.hosts_only else "",
         )
     _status(arguments)
 
@@ -125,9 +128,14 @@ def _status(_: argparse.Namespace) -> None:
         print(f"By hand: ssh -i {some.ssh_key} {known} root@{some.ip}")
 
 
-def _kubernetes(_: argparse.Namespace) -> None:
+def _kubernetes(arguments: argparse.Namespace) -> None:
     with state.held():
-        print(kubernetes.release())
+        print(kubernetes.release(arguments.release))
+
+
+def _provide(arguments: argparse.Namespace) -> None:
+    Lab.load().provide(arguments.release)
+    _status(arguments)
 
 
 def _build(arguments: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ def digest(*parts: str | Path | Iterable[str]) -> str:
 
 def kept(kind: str, recipe: str, make: Callable[[Path], None]) -> Path:
     """The folder of this recipe; made now if there is none, and older ones of its kind removed."""
-    folder = CACHE / f"{kind}.{recipe}"
+    folder = _folder(kind, recipe)
     if folder.is_dir():
         return folder
     with alone(kind):
@@ -40,6 +40,15 @@ def kept(kind: str, recipe: str, make: Callable[[Path], None]) -> Path:
         if not folder.is_dir():
             _make(kind, folder, make)
     return folder
+
+
+def is_kept(kind: str, recipe: str) -> bool:
+    """Whether it was made already."""
+    return _folder(kind, recipe).is_dir()
+
+
+def _folder(kind: str, recipe: str) -> Path:
+    return CACHE / f"{kind}.{recipe}"
 
 
 def _make(kind: str, folder: Path, make: Callable[[Path], None]) -> None:

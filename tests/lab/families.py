@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.lab import fedora, roots
 from tests.lab.machine import LabError
 
-_BASES = {"debian": roots.base, "fedora": fedora.base}
-FAMILIES = tuple(_BASES)
+FAMILIES = ("debian", "fedora")
 
 
-def base(family: str, *, runtime: str = "") -> roots.Base:
-    """The base of a kind of host; made now if the cache has none of this recipe."""
-    if family not in _BASES:
+def base(family: str, *, runtime: str = "", release: Path | None = None) -> roots.Base:
+    """The base of a kind of host; made now if the cache has none of this recipe.
+
+    + runtime: installed already, as `roots.base` takes it
+    + release: the folder of the Kubernetes that a distribution's repository has
+    """
+    if family not in FAMILIES:
         raise LabError(f"No such family of hosts: {family}. There are: {', '.join(FAMILIES)}.")
-    return _BASES[family](runtime=runtime)
+    if family == "fedora":
+        return fedora.base(runtime=runtime, release=release)
+    return roots.base(runtime=runtime)

@@ -1,7 +1,7 @@
 """Fedora-like hosts: the Debian base with dnf and rpm in place of apt, and a repository of RPMs.
 
-The RPMs have Fedora 34's names, file layout and units, and hold real programs: the chosen
-Kubernetes release, and the distribution's etcd, docker and containerd. flanneld is the one that
+The RPMs have Fedora 34's names, file layout and units, and hold real programs: the Kubernetes that
+the lab provides, and the distribution's etcd, docker and containerd. flanneld is the one that
 FLANNELD_BIN names, or else a stand-in that speaks flannel's protocol with etcd.
 """
 
@@ -20,6 +20,7 @@ from tests.lab.places import HERE, LOGS
 _RPMS = HERE / "rpms"
 _STAND_IN = HERE / "flanneld_stand_in"
 _CHOICE = "FLANNELD_BIN"
+_RELEASE = "1.20"
 
 _TOOLS = {
     "createrepo_c": "createrepo-c",
@@ -63,14 +64,15 @@ enabled=0
 """
 
 
-def base(*, runtime: str = "") -> roots.Base:
+def base(*, runtime: str = "", release: Path | None = None) -> roots.Base:
     """The base of Fedora-like hosts; made now if the cache has none of this recipe.
 
     + runtime: docker; empty for a host without any
+    + release: the folder of the Kubernetes in their repository; by default Fedora 34's own
     """
     if runtime not in ("", "docker"):
         raise LabError(f"There are no Fedora-like hosts with {runtime}.")
-    packages = repository()
+    packages = repository(release or kubernetes.release(_RELEASE))
     root = _root(packages)
     kind = "fedora"
     if runtime:
@@ -84,11 +86,10 @@ def base(*, runtime: str = "") -> roots.Base:
     return roots.Base(usr=root / "root/usr", apt=packages, disk=disk / "disk.ext4")
 
 
-def repository() -> Path:
+def repository(release: Path) -> Path:
     """The folder of both repositories, which a host sees as /srv/rpms."""
     require_tools(_TOOLS)
     flanneld = _flanneld()
-    release = kubernetes.release()
     recipe = digest(_RPMS, flanneld, release.name, roots.blank().name)
     return kept("rpms", recipe, lambda folder: _make_repository(folder, release, flanneld))
 

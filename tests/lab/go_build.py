@@ -6,18 +6,24 @@ a version, change it in `go.mod` and run `go list -mod=mod -deps tool` there.
 
 A part is built once, into a folder of the cache that is named by everything that went into it.
 There it looks like a release: the programs, and their digests in `SHA256SUMS`.
+
+What Go unpacks and compiles on the way takes 20 GB and goes with the last build; the modules'
+archives stay. PYINFRA_KUBE_KEEP_GO_CACHE=1 keeps all of it, for somebody who builds again and
+again.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.lab.cache import digest, kept, write_sums
+from tests.lab.cache import alone, digest, is_kept, kept, write_sums
 from tests.lab.machine import LabError, require_tools, run, run_logged, say
 from tests.lab.places import CACHE, HERE, LOGS
 
@@ -27,6 +33,7 @@ BUILD = HERE / "build"
 _FLAGS = ("-trimpath", "-buildvcs=false", "-modcacherw", "-mod=readonly")
 _LINKER = "-s -w"
 _NICE = ("nice", "-n", "15")
+_KEEP = "PYINFRA_KUBE_KEEP_GO_CACHE"
 
 _SERVER_STAMP = "k8s.io/component-base/version"
 _CLIENT_STAMP = "k8s.io/client-go/pkg/version"
@@ -126,7 +133,62 @@ def built(path: str) -> Path:
         raise LabError(f"No such part: {path}. There are: {', '.join(parts())}.")
     part = Part(path)
     go, version = _go(part.least_go)
-    return kept(part.kind, part.key(version), lambda folder: _build(folder, part, go))
+    recipe = part.key(version)
+    with together():
+        if not is_kept(part.kind, recipe):
+            _have_caches()
+        return kept(part.kind, recipe, lambda folder: _build(folder, part, go))
+
+
+_together: ExitStack | None = None
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What is built meanwhile shares what Go unpacks and compiles."""
+    global _together
+    if _together:
+        yield
+        return
+    with ExitStack() as _together:
+        try:
+            yield
+        finally:
+            ending, _together = _together, None
+            ending.close()
+
+
+def _have_caches() -> None:
+    """Hold Go's caches until all is built; then remove them, but for the archives of modules."""
+    global _have
+    if _have or not _together:
+        return
+    _together.enter_context(alone("go"))
+    _together.callback(_let_caches_go)
+    if not os.environ.get(_KEEP):
+        # What a build that was killed left.
+        shutil.rmtree(_work(), ignore_errors=True)
+    modules = _work() / "pkg/mod/cache"
+    modules.mkdir(parents=True, exist_ok=True)
+    archives = CACHE / "go-modules"
+    archives.mkdir(exist_ok=True)
+    if not (modules / "download").exists():
+        (modules / "download").symlink_to(archives)
+    _have = True
+
+
+_have = False
+
+
+def _let_caches_go() -> None:
+    global _have
+    _have = False
+    if not os.environ.get(_KEEP):
+        shutil.rmtree(_work())
+
+
+def _work() -> Path:
+    return CACHE / "go"
 
 
 def _build(folder: Path, part: Part, go: Path) -> None:
@@ -155,9 +217,9 @@ def _environment(part: Part) -> dict[str, str]:
     """Go's settings: all that it keeps is in the lab's cache, and it fetches no other Go."""
     return {
         "CGO_ENABLED": "1" if part.recipe.cgo else "0",
-        "GOCACHE": str(CACHE / "go/build"),
+        "GOCACHE": str(_work() / "build"),
         "GOFLAGS": " ".join(_FLAGS),
-        "GOPATH": str(CACHE / "go"),
+        "GOPATH": str(_work()),
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }

@@ -1,8 +1,9 @@
 """The Kubernetes that the lab's clusters are built from, laid out as a release's server/bin.
 
-KUBERNETES_VERSION chooses a release that can be built here: 1.20 from the distribution's source,
-the ones since from Go modules. RELEASES names a site that has the programs of any release, such as
-https://dl.k8s.io. KUBERNETES_BIN names other binaries: a folder, or the address of an archive.
+Who asks for a release gets that one. Else KUBERNETES_VERSION chooses a release that can be built
+here: 1.20 from the distribution's source, the ones since from Go modules. KUBERNETES_BIN names
+other binaries: a folder, or the address of an archive. RELEASES names a site that has the programs
+of any release, such as https://dl.k8s.io.
 
 What a release does not bring is added: images of its programs under the names that it expects,
 etcd's, the pod sandbox's, and one to test with. Releases that need a CRI runtime get one, with all
@@ -39,14 +40,23 @@ _PARTS = {"etcd": "", "containerd": "", "crictl": "", "coredns": "", "cni-plugin
 _NOTES = ("SHA256SUMS", "version", "etcd_version", "containerd_version")
 
 
-def release() -> Path:
-    """The folder of the chosen release, complete; made now if the cache has none."""
-    chosen = sources(os.environ)
+def release(asked: str = "") -> Path:
+    """The folder of a release, complete; made now if the cache has none.
+
+    + asked: such as `1.20`; empty for the one that the environment chooses, or else the default
+    """
+    environment = dict(os.environ)
+    if asked:
+        environment.pop(_FOLDER, None)
+        environment[_VERSION] = asked
+    with go_build.together():
+        chosen = sources(environment)
     files = [path for folder in chosen for path in sorted(folder.iterdir()) if path.is_file()]
     stamps = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
     version = _version(next(iter(chosen)))
     code = [HERE / f"{name}.py" for name in ("kubernetes", "release_images", "images")]
-    recipe = digest(version, stamps, *code, roots.blank().name)
+    names = release_images.names(version)
+    recipe = digest(version, stamps, names, *code, roots.blank().name)
     kind = "release-{}.{}".format(*minor_of(version))
     return kept(kind, recipe, lambda folder: _complete(folder, chosen, version))
 

@@ -46,9 +46,13 @@ class Lab:
         *,
         family: str = "debian",
         runtime: str = "",
-        with_kubernetes: bool = True,
+        release: str | None = "",
     ) -> Lab:
-        """Make hosts, ready to be used."""
+        """Make hosts, ready to be used.
+
+        + release: of Kubernetes, to be installed on them, such as `1.20`; by default the one that
+          the environment chooses; `None` for hosts only
+        """
         require_root()
         if not re.fullmatch("[a-z0-9]{1,7}", NAME):
             raise LabError(f"PYINFRA_KUBE_LAB={NAME}: a name has 1 to 7 small letters or digits.")
@@ -56,11 +60,11 @@ class Lab:
             if state.load():
                 raise LabError("The lab is up already. Take it down first: make lab-down")
             require_tools(_TOOLS)
-            release = kubernetes.release() if with_kubernetes else None
+            found = None if release is None else str(kubernetes.release(release))
             # Two labs that choose at the same moment must not choose the same network.
             with alone("network"):
                 chosen = network.choose()
-                lab = cls(State(chosen, str(release) if release else None, settings.change()))
+                lab = cls(State(chosen, found, settings.change()))
                 RUN.mkdir(mode=0o755, exist_ok=True)
                 lab._state.save()
                 with _down_if_it_fails():
@@ -89,8 +93,17 @@ class Lab:
 
     @property
     def kubernetes(self) -> Path | None:
-        """The folder of the release's binaries and images."""
+        """The folder of binaries and images of the release that is provided."""
         return Path(self._state.kubernetes) if self._state.kubernetes else None
+
+    def provide(self, release: str) -> None:
+        """Have another release to install from now on. What hosts run stays as it is.
+
+        + release: such as `1.20`
+        """
+        with state.held():
+            self._state.kubernetes = str(kubernetes.release(release))
+            self._state.save()
 
     @property
     def release(self) -> Release:
@@ -108,7 +121,7 @@ class Lab:
     def add(self, *names: str, family: str = "debian", runtime: str = "") -> None:
         """Further hosts, blank and ready."""
         with state.held():
-            base = families.base(family, runtime=runtime)
+            base = families.base(family, runtime=runtime, release=self.kubernetes)
             say(f"starting {len(names)} hosts" if len(names) > 1 else f"starting {names[0]}")
             for name in names:
                 self._check_new(name)

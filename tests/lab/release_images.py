@@ -17,10 +17,8 @@ from tests.lab.machine import LabError, run
 TEST_IMAGE = "lab/test:1"
 
 _COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
-_ADDONS = {
-    "coredns": "registry.k8s.io/coredns/coredns",
-    "metrics-server": "registry.k8s.io/metrics-server/metrics-server",
-}
+# Others whose archives have the names that the package asks for, whichever version is in them.
+_NAMED = ("pause", "coredns")
 
 # What a sandbox's process does: nothing, until it is told to end.
 _PAUSE = (
@@ -42,7 +40,7 @@ def write(folder: Path, version: str) -> None:
         _of_components(folder, release, version, debian),
         _of_etcd(folder, release, debian),
         _of_pause(folder, release, debian),
-        _of_addons(folder),
+        _of_coredns(folder, release),
         [("test", Image([TEST_IMAGE], debian.busybox, debian.applets, command=["/bin/sh"]))],
     ):
         for name, image in made:
@@ -55,6 +53,11 @@ def write(folder: Path, version: str) -> None:
         found = _version_of(folder / "containerd")
         (folder / "containerd_version").write_text(f"{found}\n")
     shutil.rmtree(debian.folder)
+
+
+def names(version: str) -> list[str]:
+    """What the package calls images whose names say nothing of the release's own version."""
+    return [_named(part, Release.of(version)) for part in _NAMED]
 
 
 @dataclass(frozen=True)
@@ -106,18 +109,21 @@ def _of_etcd(folder: Path, release: Release, debian: _Debian) -> Iterator[tuple[
 
 
 def _of_pause(folder: Path, release: Release, debian: _Debian) -> Iterator[tuple[str, Image]]:
-    names = [images.image("pause", release).name]
+    names = [_named("pause", release)]
     if (folder / "pause").exists():
         yield "pause", Image(names, {"/pause": folder / "pause"}, entrypoint=["/pause"])
     else:
         yield "pause", Image(names, debian.busybox, entrypoint=["/bin/busybox", *_PAUSE])
 
 
-def _of_addons(folder: Path) -> Iterator[tuple[str, Image]]:
-    for name, repository in _ADDONS.items():
-        if (folder / name).exists():
-            names = [f"{repository}:v{_version_of(folder / name)}"]
-            yield name, Image(names, {f"/{name}": folder / name}, entrypoint=[f"/{name}"])
+def _of_coredns(folder: Path, release: Release) -> Iterator[tuple[str, Image]]:
+    if (folder / "coredns").exists():
+        files = {"/coredns": folder / "coredns"}
+        yield "coredns", Image([_named("coredns", release)], files, entrypoint=["/coredns"])
+
+
+def _named(part: str, release: Release) -> str:
+    return images.image(part, release).name
 
 
 def _version_of(program: Path) -> str:

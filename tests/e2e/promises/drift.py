@@ -16,6 +16,7 @@ from functools import cache
 from itertools import cycle
 from typing import Any
 
+from cryptography import x509
 from netaddr import IPNetwork
 
 from pyinfra_kube.cluster import pki
@@ -24,8 +25,9 @@ from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
 from pyinfra_kube.facts.systemd import variables
 from pyinfra_kube.operations.files import File
+from tests.e2e import containers
 from tests.e2e.promises.driver import Record
-from tests.e2e.promises.managed import Catalogue, Reader, Wanted, pair
+from tests.e2e.promises.managed import Catalogue, Reader, Wanted, objects_of, pair
 from tests.e2e.promises.trial import Pair, Trial
 
 # What ends when something else is started anew: docker's containers with docker, and what cannot
@@ -37,8 +39,11 @@ _CONSEQUENCES = {
 
 _BELOW_API = ("docker.service", "etcd.service", "kube-apiserver.service")
 
-# What others on its host, or the one who makes a drift, cannot do without.
-_HEAVY = {"unit flanneld.service", *(f"unit {name}" for name in _BELOW_API), *_CONSEQUENCES}
+# What others on its host, or the one who makes a drift, cannot do without. Pods outlive containerd.
+_HEAVY = {
+    *(f"unit {name}" for name in ("containerd.service", "flanneld.service", *_BELOW_API)),
+    *_CONSEQUENCES,
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Spoil:
     @property
     def asks(self) -> bool:
         """Whether its command asks the apiserver or etcd."""
-        return self.kind.startswith(("label", "etcd key", "lease"))
+        return self.kind.startswith(("label", "object", "etcd key", "lease"))
 
     def __str__(self) -> str:
         return f"{self.host}: {self.what}: {self.kind}"
@@ -197,7 +202,8 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     if file.kind == "directory":
         return
     yield spoil("content", _edit(file))
-    asking = {r.arguments["kubeconfig"] for r in catalogue.calls("nodes.node_objects", host)}
+    names = ("nodes.node_objects", "objects.objects")
+    asking = {r.arguments["kubeconfig"] for name in names for r in catalogue.calls(name, host)}
     hides = _objects(catalogue) if file.path in asking else frozenset[Pair]()
     yield replace(spoil("missing", f"rm {path}"), hides=hides)
     # Where the users of units may read it.
@@ -216,12 +222,23 @@ def _with(own: Pair, readers: Iterable[Reader]) -> tuple[frozenset[Pair], frozen
     return frozenset(changes), frozenset(reader.key for reader in readers)
 
 
+# What is changed in files of which somebody may add lines of his own, or in which a comment is
+# none: the end of a path → a command of sed.
+_EDITS = {
+    "/daemon.json": r's/"\(ip-masq\|userland-proxy\)": false/"\1": true/',
+    "/containerd/config.toml": "s/pause:[0-9.]*/pause:0/",
+    "/crictl.yaml": "s/containerd.sock/other.sock/",
+    ".conflist": r's/"mtu": *[0-9]*/"mtu": 1337/',
+}
+
+
 def _edit(file: File) -> str:
     """Another content that is still valid, so that only a run would notice."""
 
     path = shlex.quote(file.path)
-    if file.path.endswith(".json"):
-        edit = rf"""sed -i 's/"\(ip-masq\|userland-proxy\)": false/"\1": true/' {path}"""
+    known = next((edit for end, edit in _EDITS.items() if file.path.endswith(end)), None)
+    if known:
+        edit = f"sed -i {shlex.quote(known)} {path}"
     elif file.path.endswith((".yaml", ".service")) and b"--v=" in file.data:
         edit = f"sed -i 's/--v=[0-9]*/--v=4/' {path}"
     elif file.path.startswith(("/etc/kubernetes/", "/etc/sysconfig", "/etc/etcd/")):
@@ -274,7 +291,8 @@ def _binaries(scene: _Scene, record: Record) -> Iterator[Spoil]:
 
 def _objects(catalogue: Catalogue) -> frozenset[Pair]:
     """Operations on what only the API can tell."""
-    return frozenset(pair(record) for record in catalogue.calls("nodes.node_objects"))
+    names = ("nodes.node_objects", "objects.objects")
+    return frozenset(pair(record) for name in names for record in catalogue.calls(name))
 
 
 def _bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
@@ -390,12 +408,11 @@ WantedBy=multi-user.target
 
 def _pods(scene: _Scene, record: Record) -> Iterator[Spoil]:
     for pod in record.arguments["pods"]:
-        find = f"docker ps --quiet --filter label=io.kubernetes.container.name={pod.name}"
         yield Spoil(
             record.host,
             "pod killed",
             pod.name,
-            f"docker kill $({find}) >/dev/null",
+            f"{containers.SHELL}kill_containers $(ids {pod.name})",
             # kubelet starts it again, nobody else.
             frozenset(),
             frozenset({f"container {pod.name}"}),
@@ -408,7 +425,7 @@ def _pods(scene: _Scene, record: Record) -> Iterator[Spoil]:
 def _images(_: _Scene, record: Record) -> Iterator[Spoil]:
     for name in record.arguments["files"]:
         spoil = _maker(record, name, "image")
-        yield spoil("gone", f"docker rmi --force {name} >/dev/null")
+        yield spoil("gone", f"{containers.SHELL}remove_images {name}")
 
 
 def _hosts(_: _Scene, record: Record) -> Iterator[Spoil]:
@@ -478,7 +495,7 @@ def _with_files(scene: _Scene, spoil: Spoil, paths: Iterable[str]) -> Spoil:
 _ASK = {
     "docker": ("docker.docker0_absent", "images.images", "static_pods.static_pods"),
     "iptables": ("iptables.rules",),
-    "kubectl": ("nodes.node_objects",),
+    "kubectl": ("nodes.node_objects", "objects.objects"),
 }
 
 
@@ -493,6 +510,34 @@ def _nodes(scene: _Scene, record: Record) -> Iterator[Spoil]:
             label = f"{scene.trial.path.kubectl} label --overwrite node {node.name}"
             yield spoil("changed", f"{label} {key}=drift >/dev/null")
             yield spoil("missing", f"{label} {key}- >/dev/null")
+
+
+def _manifests(scene: _Scene, record: Record) -> Iterator[Spoil]:
+    for one in objects_of(record):
+        kind, metadata = one["kind"], one["metadata"]
+        namespace = metadata.get("namespace", "default")
+        spoil = _maker(record, f"{kind} {metadata['name']}", "object")
+        kubectl = f"{scene.trial.path.kubectl} --namespace={namespace}"
+        named = f"{kind} {metadata['name']}"
+        if kind in _PATCHES:
+            patch = shlex.quote(json.dumps(_PATCHES[kind](one)))
+            change = f"{kubectl} patch {named} --type=merge --patch={patch} >/dev/null"
+            yield spoil(f"{kind} changed", change)
+        # The tokens of pods that run are worth nothing once their account is another one.
+        if kind != "ServiceAccount":
+            yield spoil(f"{kind} missing", f"{kubectl} delete {named} >/dev/null")
+
+
+# What somebody changes of an object: kind → a patch of it.
+_PATCHES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "ConfigMap": lambda one: {
+        "data": {key: f"{text}# drift\n" for key, text in one["data"].items()}
+    },
+    "ClusterRole": lambda one: {"rules": one["rules"][:1]},
+    "ClusterRoleBinding": lambda one: {"subjects": []},
+    "Deployment": lambda one: {"spec": {"replicas": 0}},
+    "Service": lambda one: {"spec": {"selector": {"k8s-app": "drift"}}},
+}
 
 
 def _docker_rules(_: _Scene, record: Record) -> Iterator[Spoil]:
@@ -576,6 +621,7 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "images.images": _images,
     "iptables.rules": _rules,
     "nodes.node_objects": _nodes,
+    "objects.objects": _manifests,
     "packages.packages": _packages,
     "routes.routes": _routes,
     "services.services": _services,
@@ -611,16 +657,21 @@ _LEFT = (timedelta(days=-1), timedelta(days=7))
 
 
 def aged(store: Mapping[str, str]) -> dict[str, str]:
-    """What a store holds, by file name, when its certificates but the CA's are old."""
+    """What a store holds, by file name, when its certificates but those of CAs are old."""
 
-    ca = pki.KeyPair(store["ca.crt"], store["ca.key"])
-    names = [name for name in sorted(store) if name.endswith(".crt") and name != "ca.crt"]
+    certificates = {name: text for name, text in sorted(store.items()) if name.endswith(".crt")}
+    authorities = {
+        name: pki.KeyPair(text, store[f"{name.removesuffix('.crt')}.key"])
+        for name, text in certificates.items()
+        if pki.issued_by(text, text)
+    }
+    names = [name for name in certificates if name not in authorities]
     found = dict(store)
     for name, left in zip(names, cycle(_LEFT), strict=False):
         old = pki.read(store[name])
         issued = pki.issue(
-            ca,
-            "server" if old.names else "client",
+            next(ca for ca in authorities.values() if pki.issued_by(store[name], ca.cert)),
+            _usage(store[name]),
             old.common_name,
             organizations=old.organizations,
             names=old.names,
@@ -629,6 +680,14 @@ def aged(store: Mapping[str, str]) -> dict[str, str]:
         )
         found |= {name: issued.cert, f"{name.removesuffix('.crt')}.key": issued.key}
     return found
+
+
+def _usage(certificate: str) -> str:
+    """What a certificate is good for, as ``pki.issue`` calls it."""
+
+    parsed = x509.load_pem_x509_certificate(certificate.encode())
+    usages = set(parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    return next(kind for kind, known in pki.USAGES.items() if usages == set(known))
 
 
 def exchanged(

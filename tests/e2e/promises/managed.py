@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pyinfra_kube.facts.images import STAGE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
 from pyinfra_kube.operations.files import File
+from tests.e2e import containers
 from tests.e2e.promises.driver import Record, Report
 from tests.e2e.promises.trial import Pair, Trial
 
@@ -102,38 +105,38 @@ def short(name: str) -> str:
     return name.partition(" | ")[2]
 
 
-_FUNCTIONS = r"""
-points() { echo "file $1 link $(readlink "$1")"; }
-file() {
+_FUNCTIONS = rf"""{containers.SHELL}
+points() {{ echo "file $1 link $(readlink "$1")"; }}
+file() {{
   if [ -d "$1" ]; then echo "file $1 $(stat -L -c '%F %a %U:%G' "$1")"
   elif [ -e "$1" ]; then
     echo "file $1 $(stat -L -c '%F %a %U:%G' "$1") $(sha256sum <"$1" | cut -c 1-64)"
   else echo "file $1 absent"; fi
-}
-link() {
-  [ -e "/sys/class/net/$1" ] || { echo "link $1 absent"; return; }
+}}
+link() {{
+  [ -e "/sys/class/net/$1" ] || {{ echo "link $1 absent"; return; }}
   echo "link $1 mtu $(cat "/sys/class/net/$1/mtu") up $(ip -o link show up dev "$1" | wc -l)" \
-    $(ip -o -4 address show dev "$1" | awk '{print $4}')
-}
-unit() {
+    $(ip -o -4 address show dev "$1" | awk '{{print $4}}')
+}}
+unit() {{
   echo "unit $1" $(systemctl show --property=LoadState,ActiveState,UnitFileState -- "$1")
-}
-image() {
-  echo "image $1 $(docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo absent)"
-}
-pod() {
-  echo "pod $1 $(docker ps --quiet --filter "label=io.kubernetes.container.name=$1" | wc -l)"
-}
-package() {
-  echo "package $1 $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null || rpm -q "$1")"
-}
+}}
+image() {{ echo "image $1 $(image_id "$1" || echo absent)"; }}
+pod() {{ echo "pod $1 $(ids "$1" | wc -l)"; }}
+package() {{
+  echo "package $1 $(dpkg-query -W -f '${{db:Status-Abbrev}}' "$1" 2>/dev/null || rpm -q "$1")"
+}}
+object() {{
+  echo "object $3 $4 $($1 --namespace "$2" get "$3" "$4" --output jsonpath="$5" || echo absent)"
+}}
 """
 
 # Everybody's rules and routes, but for those that kube-proxy and kubelet keep by themselves.
 _KERNEL = rf"""
 iptables-save | awk '/^\*/ {{ t = $1 }} /^-A/ && !/KUBE-/ {{ print "rule", t, $0 }}'
 ip -4 route show | sed 's/ linkdown//; s/ *$//; s/^/route /'
-find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker \) -prune -o \
+find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker -o -path /var/lib/containerd \) \
+  -prune -o \
   \( -name '.*.pyinfra-kube' -o -path {STAGE} -o -path '/tmp/*pyinfra*' \) -printf 'leftover %p\n'
 """
 
@@ -153,9 +156,7 @@ for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /u
 done
 echo 'vm.max_map_count = 262144' >/etc/sysctl.d/98-own.conf
 echo '100.127.9.9 somebody' >>/etc/hosts
-if command -v docker >/dev/null; then
-  docker run --detach --name own --restart always --network none {image} >/dev/null
-fi
+keep_own {image}
 """
 _NEIGHBOURS = r"""
 for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /usr/local/bin; do
@@ -164,12 +165,24 @@ done
 file /etc/sysctl.d/98-own.conf
 file /etc/hosts
 link own0
-docker inspect --format 'container {{.Name}} {{.Id}} {{.State.Running}}' own 2>/dev/null || :
+own || :
 """
 
 _NODES = """\
 {{range $n := .items}}node {{.metadata.name}} {{.spec.podCIDR}}\
 {{range $k, $v := .metadata.labels}} {{$k}}={{$v}}{{end}}{{"\\n"}}{{end}}"""
+
+
+# What of an object somebody may change by hand, and how many of its pods are ready.
+_OBJECT = (
+    "{.metadata.labels} {.spec} {.data} {.rules} {.roleRef} {.subjects} {.status.readyReplicas}"
+)
+
+
+def objects_of(record: Record) -> Iterator[dict[str, Any]]:
+    """The objects that are set in the API."""
+    for manifest in record.arguments["manifests"]:
+        yield from filter(None, yaml.safe_load_all(manifest.text))
 
 
 def dump(trial: Trial, catalogue: Catalogue, *, api: bool = True) -> dict[str, list[str]]:
@@ -205,6 +218,11 @@ def _script(trial: Trial, catalogue: Catalogue, host: str, api: bool) -> str:
         lines += [
             f'echo "sysctl {k} $(cat {sysctl_path(k)})"' for k in record.arguments["settings"]
         ]
+    for record in calls("objects.objects", host) if api else ():
+        for one in objects_of(record):
+            metadata = one["metadata"]
+            words = [metadata.get("namespace", "default"), one["kind"], metadata["name"], _OBJECT]
+            lines.append(shlex.join(["object", trial.path.kubectl, *words]))
     if host == trial.path.control_plane and api:
         template = shlex.quote(f"go-template={_NODES}")
         lines += [f"{trial.path.kubectl} get nodes --output {template} || echo node unknown"]
@@ -221,7 +239,7 @@ def stale(trial: Trial, catalogue: Catalogue) -> list[str]:
 
     found = []
     for host in trial.hosts:
-        lines = [_AGES]
+        lines = [containers.SHELL, _AGES]
         for record in catalogue.calls("services.services", host):
             for unit in record.arguments["units"]:
                 own = [f"/etc/systemd/system/{unit.name}", f"/etc/systemd/system/{unit.name}.d"]
@@ -252,8 +270,7 @@ unit() {
 pod() {
   name=$1
   shift
-  id=$(docker ps --quiet --filter "label=io.kubernetes.container.name=$name")
-  older "$name" "$(date -d "$(docker inspect --format '{{.State.StartedAt}}' "$id")" +%s)" "$@"
+  older "$name" "$(date -d "$(started "$(ids "$name")")" +%s)" "$@"
 }
 """
 
@@ -261,25 +278,31 @@ _STARTS = r"""
 systemctl show --property=Id,MainPID --type=service --state=active '*' \
   | awk -F= '{ found[$1] = $2 } !$1 || /^$/ { show() } END { show() }
     function show() { if (found["Id"]) print "unit", found["Id"], found["MainPID"]; delete found }'
-command -v docker >/dev/null || exit 0
-docker ps --no-trunc --format 'container {{.Names}} {{.ID}}'
+running
 """
-_OTHERS = ("systemd-", "user", "dbus", "getty", "console-getty", "apt-", "logrotate", "containerd")
+_OTHERS = ("systemd-", "user", "dbus", "getty", "console-getty", "apt-", "logrotate")
 
 
 def starts(trial: Trial) -> dict[tuple[str, str], str]:
     """What runs on each host, and by what it is known from the one that ran there before."""
 
     found = {}
-    for host, said in trial.everywhere(_STARTS).items():
-        for line in said.splitlines():
-            kind, name, identity = line.split()
-            if kind == "unit" and (identity == "0" or name.startswith(_OTHERS)):
+    for host, said in trial.everywhere(f"{containers.SHELL}{_STARTS}").items():
+        lines = said.splitlines()
+        for line in lines:
+            kind, name, *identity = line.split()
+            if kind != "unit" or identity == ["0"] or name.startswith(_OTHERS):
                 continue
-            if name.startswith("k8s_"):
-                container, _, namespace = name.split("_")[1:4]
-                if container == "POD" or namespace != "kube-system":
-                    continue
-                name = container
-            found[host, f"{kind} {name}"] = identity
+            found[host, f"unit {name}"] = identity[0]
+        for one in containers.read(lines):
+            if not one.in_pod:
+                found[host, f"container {one.name}"] = one.id
+                continue
+            container, pod, _ = one.in_pod
+            # Others come and go as their controllers please.
+            if pod == f"{container}-{host}":
+                found[host, f"container {container}"] = one.id
+        if (host, "unit docker.service") in found:
+            # docker's own.
+            found.pop((host, "unit containerd.service"), None)
     return found

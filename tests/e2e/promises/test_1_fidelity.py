@@ -85,9 +85,10 @@ def test_host_added(settled: Settled, full: bool, figures: list[str]) -> None:
     try:
         trial.groups["nodes"].append(name)
         trial.configure()
-        # docker, and so the control plane, starts anew in the run that gives it new tokens.
-        trial.configure(docker_nofile=900_000)
-        _try(settled, score, "host added, docker changed")
+        # On docker's paths docker, and so the control plane, starts anew in the run that gives it
+        # new tokens.
+        trial.configure(**trial.path.with_added)
+        _try(settled, score, "host added, settings changed")
         trial.groups["nodes"].remove(name)
         trial.configure()
         _try(settled, score, "host left out")

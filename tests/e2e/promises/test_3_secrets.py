@@ -87,7 +87,7 @@ def test_secrets_stay_hidden(
         trial.execute(host, f"rm {' '.join(file.path for file in files)}")
     with Sampler(trial, settled.catalogue.secret_folders) as sampler:
         for options in _MODES if full else _MODES[:2]:
-            said = trial.run(*options, deploy=trial.path.name)
+            said = trial.run(*options, deploy=trial.path.file)
             outputs[" ".join(options)] = said.out + said.said
         outputs["a failing run"] = _failing_run(trial, secret[trial.path.control_plane][0].path)
         run = trial.watched("--diff", "-vvv", "--debug-all")
@@ -188,7 +188,13 @@ def _left(settled: Settled, needles: Needles, patterns: Path) -> list[str]:
     for host in ("", *trial.hosts):
         root = trial.root(host)
         place = f"{root}/" if host else str(trial.folder)
-        pruned = f"( -path {root}/proc -o -path {root}/sys -o -path */overlay2/*/merged ) -prune"
+        places = [
+            f"{root}/proc",
+            f"{root}/sys",
+            "*/overlay2/*/merged",
+            "*/runtime.v2.task/*/rootfs",
+        ]
+        pruned = f"( -path {' -o -path '.join(places)} ) -prune"
         grep = f"-o -type f -exec grep -lFa -D skip -f {patterns} {{}} +"
         words = ["find", place, *pruned.split(), *grep.split()]
         done = subprocess.run(words, capture_output=True, text=True, env={"LC_ALL": "C"})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import containers
 from tests.e2e.promises import managed
 from tests.e2e.promises.settled import Goal, Settled, State, differences
 from tests.e2e.promises.trial import Trial
@@ -54,10 +55,10 @@ def _strikes(commands: Commands, count: int) -> list[Strike]:
     return [every[round(turn * (len(every) - 1) / max(1, count - 1))] for turn in range(count)]
 
 
-def _lost_restart(commands: Commands) -> Strike:
-    """Right after the command by which docker has a new configuration and was not restarted."""
-    found = [n for n, (_, said) in enumerate(commands, 1) if "/etc/systemd/system/docker" in said]
-    assert found, f"docker's configuration does not change: {commands}"
+def _lost_restart(commands: Commands, path: str) -> Strike:
+    """Right after the command by which a file is new, and who reads it was not restarted."""
+    found = [n for n, (_, said) in enumerate(commands, 1) if path in said]
+    assert found, f"{path} does not change: {commands}"
     return found[-1], _MOMENTS[0]
 
 
@@ -68,7 +69,10 @@ def test_killed_runs(settled: Settled, full: bool, figures: list[str]) -> None:
     home, other = settled.home, _other(settled)
     count = (int(os.environ.get("PROMISE_KILLS", _FULL if full else _SAMPLE)) + 1) // 2
     struck = {
-        "out": [_lost_restart(other.commands), *_strikes(other.commands, count - 1)],
+        "out": [
+            _lost_restart(other.commands, trial.path.read_late),
+            *_strikes(other.commands, count - 1),
+        ],
         "back": _strikes(home.commands, count),
     }
     problems: list[str] = []
@@ -225,7 +229,7 @@ def _spoil_much(settled: Settled) -> None:
         trial.execute(host, f"rm -f {shlex.join(gone)}")
         images = [n for r in calls("images.images", host) for n in r.arguments["files"]]
         if images:
-            trial.execute(host, f"docker rmi --force {shlex.join(images)} >/dev/null")
+            trial.execute(host, f"{containers.SHELL}remove_images {shlex.join(images)}")
 
 
 def _harmed(settled: Settled, name: str, place: int, among: int) -> tuple[int, list[str]]:

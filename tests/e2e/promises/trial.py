@@ -30,25 +30,40 @@ class Path_:
     """
     A path, as a row of data.
 
-    + name: of the deploy's file
+    + name: of the path; of its deploy's file too, unless ``deploy`` is that
+    + release: of Kubernetes
     + groups: group → hosts; hosts that no start has but the last are in ``added``
     + settings: of the inventory, of all hosts
     + labels: node → its labels
     + changes: name → settings that are changed on a settled cluster, of all hosts
-    + added: a node that joins later
+    + read_late: the start of a file's path that every such change touches; whoever reads it is
+      restarted by a later command
+    + with_added: settings that change in the run with a node that joins later
+    + added: that node
+    + sampled: whether it is tried without ``--full`` too
     + family, runtime: what its hosts are like
     + kubectl: the administrator's kubectl, on the first control-plane host
     """
 
     name: str
+    release: str
     groups: Mapping[str, Sequence[str]]
+    read_late: str
+    with_added: Mapping[str, Any]
+    deploy: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     added: str = ""
+    sampled: bool = True
     family: str = "debian"
     runtime: str = ""
     kubectl: str = "kubectl"
+
+    @property
+    def file(self) -> Path:
+        """The deploy."""
+        return REPOSITORY / f"deploys/{self.deploy or self.name}.py"
 
     @property
     def every_change(self) -> dict[str, Any]:
@@ -64,24 +79,54 @@ class Path_:
         return self.groups["control_plane"][0]
 
 
+_HOSTS = {"control_plane": ["kube-master"], "nodes": ["kube-node-1", "kube-node-2"]}
+
 SCRATCH = Path_(
     name="scratch",
-    groups={"control_plane": ["kube-master"], "nodes": ["kube-node-1", "kube-node-2"]},
+    release="1.37",
+    groups=_HOSTS,
     labels={"kube-node-1": {"disk": "ssd"}},
     changes={
         "log_level": {"log_level": 3},
-        "docker_nofile": {"docker_nofile": 900_000},
+        "kubelet field": {"kubelet_configuration": {"maxPods": 50}},
+        "kube-proxy field": {"proxy_configuration": {"conntrack": {"min": 65536}}},
+        "scheduler field": {"scheduler_configuration": {"parallelism": 8}},
+        "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
+        "bridge_mtu": {"bridge_mtu": 1400},
+        "node label": {"labels": {"kube-node-1": {"disk": "hdd"}}},
+    },
+    read_late="/var/lib/kubelet/config.yaml",
+    with_added={"kubelet_configuration": {"maxPods": 50}},
+    added="kube-node-3",
+)
+
+_DOCKER_NOFILE = {"docker_nofile": 900_000}
+_DOCKER_UNIT = "/etc/systemd/system/docker"
+
+SCRATCH_DOCKER = Path_(
+    name="scratch_docker",
+    deploy="scratch",
+    release="1.20",
+    groups=_HOSTS,
+    labels={"kube-node-1": {"disk": "ssd"}},
+    changes={
+        "log_level": {"log_level": 3},
+        "docker_nofile": _DOCKER_NOFILE,
         "kubelet flag": {"kubelet_flags": {"max-pods": 50}},
         "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
         "bridge_mtu": {"bridge_mtu": 1400},
         "node label": {"labels": {"kube-node-1": {"disk": "hdd"}}},
     },
+    read_late=_DOCKER_UNIT,
+    with_added=_DOCKER_NOFILE,
     added="kube-node-3",
+    # The scratch path of today and the others, on docker, have its parts.
+    sampled=False,
 )
 
 _FEDORA_CHANGES: dict[str, dict[str, Any]] = {
     "log_level": {"log_level": 3},
-    "docker_nofile": {"docker_nofile": 900_000},
+    "docker_nofile": _DOCKER_NOFILE,
     "kubelet flag": {"kubelet_flags": {"max-pods": 50}},
     "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
     "node label": {"labels": {"fed-node-1": {"disk": "hdd"}}},
@@ -89,23 +134,31 @@ _FEDORA_CHANGES: dict[str, dict[str, Any]] = {
 
 SINGLE_NODE = Path_(
     name="fedora_single_node",
+    release="1.20",
     groups={"control_plane": ["fed-master"], "nodes": ["fed-node-1"]},
     labels={"fed-node-1": {"disk": "ssd"}},
     changes=_FEDORA_CHANGES,
+    read_late=_DOCKER_UNIT,
+    with_added=_DOCKER_NOFILE,
+    # The multi-node path has its parts.
+    sampled=False,
     family="fedora",
 )
 
 MULTINODE = Path_(
     name="multinode",
+    release="1.20",
     groups={"control_plane": ["fed-master"], "nodes": ["fed-node-1", "fed-node-2"]},
     settings={"network": "flannel", "cluster_cidr": "10.16.0.0/16"},
     labels={"fed-node-1": {"disk": "ssd"}},
     changes=_FEDORA_CHANGES,
+    read_late=_DOCKER_UNIT,
+    with_added=_DOCKER_NOFILE,
     added="fed-node-3",
     family="fedora",
 )
 
-PATHS = [SCRATCH, SINGLE_NODE, MULTINODE]
+PATHS = [SCRATCH, SCRATCH_DOCKER, SINGLE_NODE, MULTINODE]
 
 
 class Watched(Run):
@@ -192,7 +245,7 @@ class Trial(Site):
 
     def dry(self, *options: str) -> Run:
         """What pyinfra says it would do."""
-        return self.run("--dry", *options, deploy=self.path.name)
+        return self.run("--dry", *options, deploy=self.path.file)
 
     def plan(self) -> set[Pair]:
         """What a dry run names; a conditional change is wrong at once."""
@@ -220,9 +273,8 @@ class Trial(Site):
         report = self.folder.with_name(f"report-{time.monotonic_ns()}")
         given = Orders(report=str(report), **orders)
         driver = "tests.e2e.promises.driver"
-        deploy = REPOSITORY / f"deploys/{self.path.name}.py"
         process = subprocess.Popen(
-            [sys.executable, "-m", driver, str(self.inventory), str(deploy), *options],
+            [sys.executable, "-m", driver, str(self.inventory), str(self.path.file), *options],
             cwd=self.folder,
             env={
                 **self.environment,
@@ -253,8 +305,9 @@ class Trial(Site):
 
 
 def hosts_for(path: Path_, lab: Lab) -> None:
-    """Have the lab's hosts that a path needs, whatever others did to them, and no others."""
+    """Have the hosts and the release that a path needs, whatever was there before, and no more."""
 
+    lab.provide(path.release)
     for name in set(lab.hosts) - set(path.hosts):
         lab.remove(name)
     for name in path.hosts:

@@ -1,0 +1,264 @@
+"""
+The scratch path with a release of today, on containerd: from blank hosts to a cluster that outlives
+reboots.
+
+One cluster for all: each fixture is a step of its life, made from the one before.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
+from tests.e2e.pods import PORT, Kubectl
+from tests.lab import Lab
+from tests.lab.lab import HOSTS
+
+pytestmark = pytest.mark.lab
+
+CONTROL_PLANE, *NODES = HOSTS
+RELEASE = "1.37"
+
+# What `--diff` must name on each kind of host, besides what every release has.
+ON_ALL = (
+    "/etc/containerd/config.toml",
+    "/etc/crictl.yaml",
+    "/etc/systemd/system/containerd.service",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/pki/kubelet.crt",
+    "/var/lib/kubelet/pki/kubelet.key",
+)
+ON_NODES = ("/etc/cni/net.d/10-pods.conflist", "/var/lib/kube-proxy/config.yaml")
+ON_CONTROL_PLANE = (
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/srv/kubernetes/etcd-server.crt",
+    "/srv/kubernetes/front-proxy-client.key",
+    "/srv/kubernetes/kube-scheduler.yaml",
+)
+
+# The processes of pods, as their host numbers them.
+PIDS = "find /sys/fs/cgroup/pids -path '*kubepods*' -name cgroup.procs -exec cat {} + | sort -n"
+
+# A manifest that changed: the apiserver ends, kubelet waits 10 s, and it starts.
+LONGEST_OUTAGE = 15.0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site") / "cluster")
+
+
+@pytest.fixture(scope="module")
+def kubectl(lab: Lab) -> Kubectl:
+    return Kubectl(lab, CONTROL_PLANE)
+
+
+# The steps
+
+
+@pytest.fixture(scope="module")
+def dry(lab: Lab, site: Site) -> Run:
+    return succeeded(site.run("--dry", "--diff", "--json"))
+
+
+@pytest.fixture(scope="module")
+def built(dry: Run, site: Site) -> Run:
+    return succeeded(site.run("-y", "--json"))
+
+
+@pytest.fixture(scope="module")
+def web(built: Run, kubectl: Kubectl) -> dict[str, str]:
+    """A web server on each node: pod → address."""
+    return kubectl.run_web(NODES)
+
+
+@pytest.fixture(scope="module")
+def flag_changed(web: object, lab: Lab, site: Site) -> tuple[Run, float]:
+    """One flag of the apiserver more: the run, and for how many seconds nothing answered."""
+    with site.inventory.open("a") as inventory:
+        inventory.write("_data['apiserver_flags'] = {'event-ttl': '2h0m0s'}\n")
+    with _watched(lab) as outages:
+        run = succeeded(site.run("-y", "--json"))
+    return run, max(outages, default=0.0)
+
+
+@pytest.fixture(scope="module")
+def rebooted(flag_changed: object, lab: Lab) -> list[str]:
+    """A node, then the control plane."""
+    for name in (NODES[0], CONTROL_PLANE):
+        lab.reboot(name)
+    return [NODES[0], CONTROL_PLANE]
+
+
+@contextmanager
+def _watched(lab: Lab) -> Iterator[list[float]]:
+    """Ask the apiserver all the time whether it is ready; note for how long it was not."""
+    url = f"https://{lab.hosts[CONTROL_PLANE].ip}:6443/readyz"
+    unverified = ssl._create_unverified_context()
+    outages: list[float] = []
+    end = threading.Event()
+
+    def watch() -> None:
+        good = time.monotonic()
+        while not end.is_set():
+            try:
+                with urllib.request.urlopen(url, timeout=1, context=unverified):
+                    now = time.monotonic()
+                    outages.append(now - good)
+                    good = now
+            except (urllib.error.URLError, OSError):
+                pass
+            time.sleep(0.1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield outages
+    finally:
+        end.set()
+        watcher.join()
+
+
+# Blank hosts
+
+
+def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
+    assert built.changed == dry.planned
+    assert dry.conditional == set()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_diff_names_the_files(dry: Run, host: str) -> None:
+    named = {text.partition(": ")[0] for name, text in dry.lines if name == host}
+    assert {*ON_ALL, *(ON_CONTROL_PLANE if host == CONTROL_PLANE else ON_NODES)} <= named
+    assert "PRIVATE KEY" not in dry.said
+
+
+# The cluster
+
+
+def test_nodes_are_ready_and_show_their_roles(built: Run, kubectl: Kubectl) -> None:
+    assert kubectl.ready_nodes() == set(HOSTS)
+    rows = [line.split() for line in kubectl("get nodes --no-headers").splitlines()]
+    assert {name: roles for name, _, roles, *_ in rows if name == CONTROL_PLANE} == {
+        CONTROL_PLANE: "control-plane"
+    }
+    runtimes = {n["status"]["nodeInfo"]["containerRuntimeVersion"] for n in kubectl.get("nodes")}
+    assert {one.partition("://")[0] for one in runtimes} == {"containerd"}
+
+
+def test_pods_reach_pods_and_services_of_other_nodes(web: dict[str, str], kubectl: Kubectl) -> None:
+    kubectl.see_pods_reach_pods(web)
+    kubectl.see_a_service_lead_to_pods(web)
+    kubectl.see_pods_leave_as_their_nodes()
+
+
+@pytest.mark.parametrize("name", ["web", "web.default", "web.default.svc.cluster.local"])
+def test_pods_have_dns(web: dict[str, str], kubectl: Kubectl, name: str) -> None:
+    for pod in web:
+        assert kubectl.fetch(pod, f"http://{name}/") in web
+    for pod in web:
+        said = kubectl(f"exec {pod} -- nslookup kubernetes.default.svc.cluster.local")
+        assert "10.254.0.1" in said
+
+
+def test_logs_and_exec_come_through_the_apiserver(web: dict[str, str], kubectl: Kubectl) -> None:
+    for pod in web:
+        assert kubectl(f"exec {pod} -- hostname").strip() == pod
+    for host in HOSTS:
+        pods = "get pods --namespace=kube-system --output=name"
+        some = kubectl(f"{pods} --field-selector=spec.nodeName={host}").split()
+        assert some, host
+        assert kubectl(f"logs --namespace=kube-system --tail=1 {some[0]}"), host
+
+
+def test_kubelets_serve_with_certificates_of_the_cluster(
+    built: Run, kubectl: Kubectl, lab: Lab
+) -> None:
+    apiserver = execute(lab, CONTROL_PLANE, "tr '\\0' '\\n' </proc/$(pidof kube-apiserver)/cmdline")
+    assert "--kubelet-certificate-authority=/srv/kubernetes/ca.crt" in apiserver
+    assert not [flag for flag in apiserver if "insecure" in flag]
+    for host in HOSTS:
+        for name in (host, lab.hosts[host].ip):
+            ask = "curl -s -o /dev/null -w '%{http_code}'"
+            url = f"https://{name}:10250/healthz"
+            trusted = f"{ask} --cacert /srv/kubernetes/ca.crt {url}"
+            assert execute(lab, CONTROL_PLANE, trusted) == ["401"]
+            assert lab.exec(CONTROL_PLANE, f"{ask} {url}").returncode == 60
+
+
+def test_nothing_of_the_cluster_answers_strangers(built: Run, lab: Lab) -> None:
+    """Beyond the loopback: etcd, kubelet, the control plane, kube-proxy."""
+    address = lab.hosts[CONTROL_PLANE].ip
+    listening = execute(lab, CONTROL_PLANE, "ss -Hltn | awk '{print $4}'")
+    ports = {line.rpartition(":")[2] for line in listening if not line.startswith("127.0.0.1:")}
+    for port in ports & {"2379", "2380", "2381", "6443", "10249", "10250", "10257", "10259"}:
+        ask = "curl -sk -m 5 -o /dev/null -w '%{http_code}'"
+        plain = lab.exec(NODES[0], f"{ask} http://{address}:{port}/metrics").stdout
+        tls = lab.exec(NODES[0], f"{ask} https://{address}:{port}/metrics").stdout
+        assert plain in ("000", "400"), port
+        assert tls in ("000", "401", "403"), port
+
+
+# The second run
+
+
+def test_the_second_run_changes_and_restarts_nothing(web: object, lab: Lab, site: Site) -> None:
+    before = {name: starts(lab, name) for name in HOSTS}
+    assert {"unit containerd.service", "unit kubelet.service"} <= set(before[NODES[0]])
+    assert any("kube-apiserver" in key for key in before[CONTROL_PLANE])
+    assert succeeded(site.run("-y", "--json")).changed == set()
+    assert {name: starts(lab, name) for name in HOSTS} == before
+    dry = succeeded(site.run("--dry", "--json"))
+    assert (dry.planned, dry.conditional) == (set(), set())
+
+
+def test_pods_outlive_containerd(web: dict[str, str], kubectl: Kubectl, lab: Lab) -> None:
+    before = {name: set(execute(lab, name, PIDS)) for name in HOSTS}
+    for name in HOSTS:
+        assert len(before[name]) > 1
+        execute(lab, name, "systemctl restart containerd")
+    eventually(lambda: [kubectl.fetch(pod, f"http://{web[pod]}:{PORT}/") for pod in web])
+    for name in HOSTS:
+        assert before[name] <= set(execute(lab, name, PIDS))
+
+
+# One flag more
+
+
+def test_a_changed_flag_costs_seconds_of_the_api(
+    flag_changed: tuple[Run, float], kubectl: Kubectl
+) -> None:
+    run, outage = flag_changed
+    print(f"the API was away for {outage:.1f} s")
+    assert ("Control plane | Run the control plane as static pods", CONTROL_PLANE) in run.changed
+    assert outage <= LONGEST_OUTAGE
+    assert kubectl.ready_nodes() == set(HOSTS)
+
+
+# Reboots
+
+
+def test_the_cluster_comes_back_by_itself(
+    rebooted: list[str], kubectl: Kubectl, lab: Lab, site: Site
+) -> None:
+    def back() -> bool:
+        kubectl.see_pods_reach_pods(kubectl.web(len(NODES), patience=0))
+        return kubectl.ready_nodes() == set(HOSTS)
+
+    started = time.monotonic()
+    eventually(back, 120)
+    print(f"back after {time.monotonic() - started:.0f} s")
+    for name in rebooted:
+        assert execute(lab, name, "systemctl --failed --no-legend --plain") == []
+    dry = succeeded(site.run("--dry", "--json"))
+    assert (dry.planned, dry.conditional) == (set(), set())
