@@ -32,6 +32,12 @@ load() {{
 }}
 name() {{
   [ "$1" = "$2" ] || {tag}
+  # What kubelet asks hears of an image a moment later.
+  tries=0
+  until {has} 2>/dev/null || [ "$tries" -ge 20 ]; do
+    sleep 0.5
+    tries=$((tries + 1))
+  done
   {has}{keep}
 }}"""
 

@@ -27,7 +27,7 @@ from tests.lab.cache import digest, kept, write_sums
 from tests.lab.machine import LabError, run, say
 from tests.lab.places import HERE
 
-DEFAULT = "1.20"
+DEFAULT = "1.37"
 """The release when none is chosen."""
 
 _VERSION, _SITE, _FOLDER = "KUBERNETES_VERSION", "RELEASES", "KUBERNETES_BIN"
