@@ -38,8 +38,7 @@ def run_control_plane() -> None:
     components = pods_on(cluster)
     if not components:
         return
-    for component in components:
-        _refuse_others(cluster, component)
+    _refuse_others(cluster, components)
     if cluster.is_a("control_plane"):
         source, digest = cluster.artifacts.binary("kubectl")
         kubectl = binaries.Binary(KUBECTL, source, digest)
@@ -78,27 +77,28 @@ def _static_pod(cluster: Cluster, component: str) -> static_pods.StaticPod:
     )
 
 
-def _refuse_others(cluster: Cluster, component: str) -> None:
-    """Refuse a port that another program uses: it would be mistaken for our pod."""
+def _refuse_others(cluster: Cluster, components: list[str]) -> None:
+    """Refuse ports that other programs use: they would be mistaken for our pods."""
 
-    ports = {int(probe(component, cluster.release, cluster.settings()).port)}
-    if component == "etcd":
-        ports |= {cluster.spec.etcd_client_port, cluster.spec.etcd_peer_port}
-    for port in sorted(ports):
-        _refuse_others_on(cluster, component, port)
-
-
-def _refuse_others_on(cluster: Cluster, component: str, port: int) -> None:
-    listening = read(Listeners, ports=[port]).get(port, [])
+    ports = {port: component for component in components for port in _ports(cluster, component)}
+    listening = read(Listeners, ports=sorted(ports))
     pods = read(StaticPods, directory=cluster.spec.manifest_dir, runtime=cluster.runtime.name)
     ours = [container.id for container in pods.containers]
-    others = [one for one in listening if not any(id_ in one.groups for id_ in ours)]
-    if others and pods.runtime != "down":
-        program, pid = others[0].program or "the kernel", others[0].pid
-        raise OperationError(
-            f"port {port}: {program} (pid {pid}) listens there, and {component} of the cluster "
-            f"needs it; see systemctl status {pid}, stop it, and keep it from starting at boot"
-        )
+    for port in listening if pods.runtime != "down" else ():
+        others = [one for one in listening[port] if not any(id_ in one.groups for id_ in ours)]
+        if others:
+            program, pid = others[0].program or "the kernel", others[0].pid
+            raise OperationError(
+                f"port {port}: {program} (pid {pid}) listens there, and {ports[port]} of the "
+                f"cluster needs it; see systemctl status {pid}, stop it, and keep it from starting "
+                "at boot"
+            )
+
+
+def _ports(cluster: Cluster, component: str) -> set[int]:
+    asked = {int(probe(component, cluster.release, cluster.settings()).port)}
+    spec = cluster.spec
+    return asked | ({spec.etcd_client_port, spec.etcd_peer_port} if component == "etcd" else set())
 
 
 def manifest(cluster: Cluster, component: str) -> str:

@@ -184,10 +184,10 @@ def test_who_listens_in_place_of_a_pod(groups: str, runtime: Any, refused: bool)
     }
     with harness.fake_host(facts):
         if not refused:
-            _refuse_others(cluster("etcd"), "etcd")
+            _refuse_others(cluster("etcd"), ["etcd"])
             return
         with pytest.raises(OperationError, match=r"port 2379: etcd \(pid 7\)"):
-            _refuse_others(cluster("etcd"), "etcd")
+            _refuse_others(cluster("etcd"), ["etcd"])
 
 
 @pytest.mark.parametrize(
