@@ -51,6 +51,26 @@ again() {
 }
 """
 
+# Its control group is the last that kubelet takes from a pod that has ended.
+_LEAVE = """\
+left=
+leave() {
+  manifest=$1
+  shift
+  for id in "$@"; do left="$left $(uid "$id" 2>/dev/null || :)"; done
+  rm -f "$manifest"
+}
+gone() {
+  waited=0
+  for uid in $left; do
+    while [ "$waited" -lt "$1" ] &&
+      find /sys/fs/cgroup -maxdepth 8 -type d -name "*pod$uid*" 2>/dev/null | grep -q .; do
+      sleep 0.25
+      waited=$((waited + 1))
+    done
+  done
+}"""
+
 
 @dataclass(frozen=True)
 class StaticPod:
@@ -186,6 +206,7 @@ def static_pods(
     directory: str = "/etc/kubernetes/manifests",
     absent: Sequence[str] = (),
     runtime: str = "docker",
+    leave_first: bool = False,
 ) -> Generator[StringCommand, None, None]:
     """
     Set static pods, and restart those that are older than what they read.
@@ -199,6 +220,8 @@ def static_pods(
     + directory: kubelet's manifest directory
     + absent: names of pods to remove, whatever the ending of their file
     + runtime: name of the container runtime
+    + leave_first: take a pod that changes away before its new manifest comes. A kubelet from 1.22
+      on waits 10 to 15 seconds before it starts a pod in place of one that still ends
 
     **Example:**
 
@@ -238,7 +261,10 @@ def static_pods(
     for one in restarts:
         item = one.container
         changes.show(f"pod {item.pod}: {item.container} restarted: {one.why}")
-    script = join([files, _script(restarts, states, mtimes, runtime_named(runtime))])
+    use = runtime_named(runtime)
+    ending = [one for one in restarts if one.rewritten] if leave_first else []
+    leaving = _leaving(ending, directory, use) if states.runtime == runtime else None
+    script = join([leaving, files, _script(restarts, states, mtimes, use)])
     yield from run_or_noop(script, f"{len(pods)} static pods are as wanted")
 
 
@@ -247,12 +273,14 @@ class _Restart:
     """
     A container that is older than its manifest or than what it reads. It may have ended already.
 
+    + pod: the name of its manifest
     + grace: seconds that it has to stop
     + rewritten: whether its manifest changes, which kubelet notices
     + stale: whether what it reads changes
     + newer: the files of that which have changed already
     """
 
+    pod: str
     container: PodContainer
     grace: int
     rewritten: bool
@@ -286,7 +314,22 @@ def _restarts(
             stale = comes or (bool(newer) and container.running)
             rewritten = pod.name in changing and container.running
             if rewritten or (stale and pod.name not in changing):
-                yield _Restart(container, _grace(pod.manifest), rewritten, stale, newer)
+                yield _Restart(pod.name, container, _grace(pod.manifest), rewritten, stale, newer)
+
+
+def _leaving(ending: Sequence[_Restart], directory: str, runtime: Runtime) -> Script | None:
+    """The script that takes pods away whose manifests change, and waits until kubelet is done."""
+
+    if not ending:
+        return None
+    pods = dict.fromkeys(one.pod for one in ending)
+    ids = {pod: [one.container.id for one in ending if one.pod == pod] for pod in pods}
+    # Four times a second.
+    patience = 4 * (max(one.grace for one in ending) + 20)
+    lines = [runtime.pod_functions.rstrip("\n"), _LEAVE]
+    lines += [shlex.join(["leave", f"{directory}/{pod}.yaml", *ids[pod]]) for pod in pods]
+    lines.append(f"gone {patience}")
+    return Script("\n".join(lines), summary=f"end {', '.join(pods)}")
 
 
 def _script(

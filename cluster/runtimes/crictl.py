@@ -29,6 +29,10 @@ containers() {{
   {crictl} ps --quiet --no-trunc --label "io.kubernetes.pod.name=$pod" \\
     --label "io.kubernetes.container.name=$container" "$@"
 }}
+uid() {{
+  {crictl} inspect --output go-template \
+    --template '{{{{index .status.labels "io.kubernetes.pod.uid"}}}}' "$1"
+}}
 end() {{ {crictl} stop --timeout "$@" >/dev/null; }}
 forget() {{
   containers "$1" "$2" --all --state Exited | xargs -r {crictl} rm >/dev/null || :

@@ -45,6 +45,7 @@ containers() {
   docker ps --quiet --no-trunc --filter "label=io.kubernetes.pod.name=$pod" \\
     --filter "label=io.kubernetes.container.name=$container" "$@"
 }
+uid() { docker inspect --format '{{index .Config.Labels "io.kubernetes.pod.uid"}}' "$1"; }
 end() { docker stop -t "$@" >/dev/null; }
 forget() { containers "$1" "$2" --all --filter status=exited | xargs -r docker rm >/dev/null || :; }
 """

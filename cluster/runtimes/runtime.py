@@ -73,7 +73,8 @@ class Runtime:
     + containers_more: shell that makes of what ``containers`` printed, in ``$shown``, what
       ``read_containers`` takes; empty where it takes that
     + pod_functions: shell functions for one container of a pod: ``containers POD CONTAINER …``
-      prints ids, ``end SECONDS ID …`` stops, and ``forget POD CONTAINER`` removes what has ended
+      prints ids, ``uid ID`` the pod's UID, ``end SECONDS ID …`` stops, and ``forget POD CONTAINER``
+      removes what has ended
     + find_container: ids of the containers named ``{container}``, newest first
     + logs: the last ``{lines}`` lines of the container ``{id}``
     + list_containers: what a person runs to see every container

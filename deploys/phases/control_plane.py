@@ -58,6 +58,7 @@ def run_control_plane() -> None:
         pods=[_static_pod(cluster, component) for component in components],
         directory=cluster.spec.manifest_dir,
         runtime=cluster.runtime.name,
+        leave_first=bool(cluster.release.fact("static_pods_wait")),
     )
 
 
