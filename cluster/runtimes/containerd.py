@@ -75,6 +75,7 @@ CONTAINERD = Runtime(
     pod_functions=_CRICTL.pod_functions,
     find_container=f"{_CRICTL.program} ps --all --quiet --label "
     "io.kubernetes.container.name={container}",
+    uses_systemd=_CRICTL.uses_systemd,
     logs=_CRICTL.logs,
     list_containers="crictl ps --all",
 )

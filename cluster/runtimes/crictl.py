@@ -69,6 +69,11 @@ class Crictl:
         return _POD_FUNCTIONS.format(crictl=self.program)
 
     @property
+    def uses_systemd(self) -> str:
+        """Shell that succeeds if the runtime leaves control groups to systemd."""
+        return f"{self.program} info | grep -q '\"SystemdCgroup\": *true'"
+
+    @property
     def logs(self) -> str:
         return f"{self.program} logs --tail {{lines}} {{id}}"
 

@@ -77,6 +77,7 @@ class Runtime:
       removes what has ended
     + find_container: ids of the containers named ``{container}``, newest first
     + logs: the last ``{lines}`` lines of the container ``{id}``
+    + uses_systemd: succeeds if it leaves control groups to systemd; empty where nobody is asked
     + list_containers: what a person runs to see every container
     """
 
@@ -106,6 +107,7 @@ class Runtime:
     logs: str
     list_containers: str
 
+    uses_systemd: str = ""
     containers_more: str = ""
     kept_images: str = ""
     kept_filter: str = "cat"

@@ -262,6 +262,12 @@ def checks(cluster: Cluster) -> list[verify.Check]:
     for unit in cluster.units:
         found += [answers(cluster, unit, "unit"), obeys(cluster, unit)]
     found += [answers(cluster, pod, "pod") for pod in pods_on(cluster)]
+    if asked := cluster.runtime.uses_systemd:
+        name = f"kubelet and {cluster.runtime.name} leave control groups to systemd"
+        # kubelet makes it.
+        command = f"systemctl is-active --quiet kubepods.slice && {asked}"
+        hint = "one of the two uses cgroupfs: compare cgroupDriver and SystemdCgroup"
+        found.append(verify.Check(name, command, "systemd-cgls --no-pager | head -n 40", hint))
     if cluster.is_a("control_plane"):
         ask, hint = f"{_ASK} api-versions", f"{KUBECTL} --kubeconfig={ADMIN} get nodes"
         found.append(verify.Check("the API answers its administrator", ask, ask, hint))
