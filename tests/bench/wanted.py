@@ -22,7 +22,10 @@ _MANIFESTS = "/etc/kubernetes/manifests/"
 _PLAYBOOK = Path(__file__).with_name("playbook.yml")
 
 # Folders that every host has. Others are made by our operations as they write what lies in them.
-_THERE = {"/etc/systemd/system", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/logrotate.d"}
+_THERE = {
+    *("/etc/systemd/system", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/logrotate.d"),
+    *("/usr/local/bin", "/usr/local/sbin"),
+}
 
 # Operations whose paths the playbook has tasks of its own for.
 _ELSEWHERE = ("Set the hosts' names in /etc/hosts",)
@@ -43,6 +46,10 @@ def main(report: Path, folder: Path) -> None:
             if owner == host and not name.endswith(_ELSEWHERE)
         }
         variables = {**_of_files(folder / "files" / host, files), **_of_records(records)}
+        variables["directories"] += [
+            {"path": path, "mode": "0755", "group": "root"}
+            for path in {one["path"].rpartition("/")[0] for one in variables["binaries"]} - _THERE
+        ]
         (folder / "host_vars" / f"{host}.json").write_text(json.dumps(variables, indent=1))
 
 
@@ -142,6 +149,11 @@ def _of_records(records: list[Record]) -> dict[str, Any]:
             for unit in arguments["units"]
         ],
         "nodes": [vars(node) for node in one("nodes.node_objects").get("nodes", [])],
+        "labels": [
+            {"node": node.name, "key": key, "value": value}
+            for node in one("nodes.node_objects").get("nodes", [])
+            for key, value in {**node.labels, **node.registered_with}.items()
+        ],
         "objects": [
             vars(manifest)
             for arguments in by_operation.get("objects.objects", [])
