@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -18,14 +19,16 @@ from statistics import median
 os.environ["PYINFRA_KUBE_LAB"] = os.environ.get("PYINFRA_KUBE_BENCH_LAB", "bench")
 
 from tests.bench import ansible, ours, report
-from tests.bench.report import Growth, Pair, Result
+from tests.bench.report import Beside, Growth, Pair, Result
 from tests.bench.timed import Door, doors
 from tests.e2e.paths import REPOSITORY, Site
-from tests.lab.lab import Lab, down
+from tests.lab.lab import HOSTS, Lab, down
 from tests.lab.machine import say
 
 _PAGE = REPOSITORY / "docs/performance.md"
 _DISTANCES = (0, 50)
+# Releases of the scratch path, with what runs their containers.
+_RELEASES = {"1.37": "containerd", "1.20": "docker"}
 _KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
 
 
@@ -40,11 +43,16 @@ def main() -> None:
     result = Result(ansible="" if arguments.skip_ansible else ansible.install())
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         if not arguments.skip_ansible:
-            _with_lab(None, lambda lab: _compare(lab, Path(folder), arguments.runs, result))
-            _write(result)
+            for release, runtime in _RELEASES.items():
+                beside = result.beside(f"Kubernetes {release} on {runtime}")
+                own = Path(folder) / release
+                own.mkdir()
+                compare = partial(_compare, folder=own, runs=arguments.runs, result=beside)
+                _with_lab(release, (), compare)
+                _write(result)
         names = [f"light-{number}" for number in range(1, max(arguments.hosts, default=0) + 1)]
         if names:
-            _with_lab(names, lambda lab: _grow(lab, Path(folder), arguments.hosts, result))
+            _with_lab(None, names, lambda lab: _grow(lab, Path(folder), arguments.hosts, result))
     if arguments.skip_ansible:
         print(report.page(result))
     else:
@@ -59,14 +67,14 @@ def _write(result: Result) -> None:
     _PAGE.write_text(text)
 
 
-def _with_lab(names: list[str] | None, do: Callable[[Lab], None]) -> None:
+def _with_lab(release: str | None, names: Iterable[str], do: Callable[[Lab], None]) -> None:
     try:
-        do(Lab.up(names) if names else Lab.up())
+        do(Lab.up(names or HOSTS, release=release))
     finally:
         down()
 
 
-def _compare(lab: Lab, folder: Path, runs: int, result: Result) -> None:
+def _compare(lab: Lab, folder: Path, runs: int, result: Beside) -> None:
     """Our scratch path and the playbook, on the same hosts by turns."""
 
     settings = {"credentials_dir": str(folder / "store")}
@@ -122,7 +130,7 @@ def _by_turns(
     there: Mapping[str, Door],
     distance: int,
     runs: int,
-    result: Result,
+    result: Beside,
 ) -> None:
     for kind, mine, theirs in _KINDS:
         pair = Pair(kind, distance, [], [])
@@ -134,7 +142,7 @@ def _by_turns(
 
 
 def _count_trips(
-    site: Site, playbook: ansible.Playbook, there: Mapping[str, Door], result: Result
+    site: Site, playbook: ansible.Playbook, there: Mapping[str, Door], result: Beside
 ) -> None:
     for kind, mine, theirs in _KINDS:
         counted = ours.count(site, ours.SCRATCH, *mine), playbook.run(there, "-vvv", *theirs)

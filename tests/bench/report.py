@@ -25,18 +25,12 @@ from our deploy itself. No-op and dry runs were made by turns on the hosts that 
 built, and found nothing to change; the middle one of {runs} counts, first runs were made once.
 Round trip time is added by a relay that holds each packet back, for both sides alike.
 
-| run | added round trip time | ours | playbook | ratio |
-|---|---|---|---|---|
-{pairs}
-
-After the playbook built the cluster, our own run found {differences}.
-
-A no-op run of ours sends {trips[0]} commands and transfers to the busiest host, a dry run
-{trips[2]}; the playbook {trips[1]} and {trips[3]} (`--check`).
+{beside}
 
 Less for the playbook: it starts a component again only for what it changed itself, compares
-images by name, and does not look at rules and routes that should not be. Its hosts got Python
-before the clock ran. More for it: some parent folders, which ours makes as it writes into them.
+images by name, does not look at rules and routes that should not be, and leaves out the API's
+objects with `--check`. Its hosts got Python before the clock ran. More for it: some parent folders,
+which ours makes as it writes into them.
 
 ## More hosts
 
@@ -57,6 +51,19 @@ The same on one host. A quarter as many rules, and as many routes.
 ## Where the time goes
 
 {parts}
+"""
+
+_BESIDE = """\
+### {title}
+
+| run | added round trip time | ours | playbook | ratio |
+|---|---|---|---|---|
+{pairs}
+
+After the playbook built the cluster, our own run found {differences}.
+
+A no-op run of ours sends {trips[0]} commands and transfers to the busiest host, a dry run
+{trips[2]}; the playbook {trips[1]} and {trips[3]} (`--check`).
 """
 
 _PARTS = """\
@@ -91,16 +98,13 @@ class Growth:
 
 
 @dataclass
-class Result:
-    """All that was measured."""
+class Beside:
+    """What was measured on both sides, with one release."""
 
-    ansible: str
+    title: str
     pairs: list[Pair] = field(default_factory=list)
     trips: dict[str, tuple[int, int]] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
-    growth: list[Growth] = field(default_factory=list)
-    size: list[tuple[int, Growth]] = field(default_factory=list)
-    load: float = field(default_factory=lambda: os.getloadavg()[0])
 
     def add(self, pair: Pair) -> None:
         for run in [*pair.ours, *pair.theirs]:
@@ -108,18 +112,41 @@ class Result:
                 raise RuntimeError(f"a {pair.kind} changes something:\n{run.said}")
         self.pairs.append(pair)
 
+    def text(self) -> str:
+        trips = [*self.trips.get("no-op run", (0, 0)), *self.trips.get("dry run", (0, 0))]
+        found = "; ".join(self.differences)
+        return _BESIDE.format(
+            title=self.title,
+            pairs="\n".join(_row(pair) for pair in self.pairs),
+            differences=f"this to change: {found}" if found else "nothing to change",
+            trips=trips,
+        )
+
+
+@dataclass
+class Result:
+    """All that was measured."""
+
+    ansible: str
+    both: list[Beside] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
+    size: list[tuple[int, Growth]] = field(default_factory=list)
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
+
+    def beside(self, title: str) -> Beside:
+        """Make room for the figures of one more release."""
+        self.both.append(Beside(title))
+        return self.both[-1]
+
 
 def page(result: Result) -> str:
-    trips = [*result.trips.get("no-op run", (0, 0)), *result.trips.get("dry run", (0, 0))]
-    found = "; ".join(result.differences)
+    beside = [one for one in result.both if one.pairs]
     return _PAGE.format(
         machine=_machine(result.load),
         pyinfra=version("pyinfra"),
         ansible=result.ansible,
-        runs=max((len(pair.ours) for pair in result.pairs), default=0),
-        pairs="\n".join(_row(pair) for pair in result.pairs),
-        differences=f"this to change: {found}" if found else "nothing to change",
-        trips=trips,
+        runs=max((len(pair.ours) for one in beside for pair in one.pairs), default=0),
+        beside="\n".join(one.text() for one in beside).rstrip("\n"),
         growth="\n".join(f"| {g.hosts} {_cells(g)}" for g in result.growth),
         size="\n".join(f"| {files} {_cells(g)}" for files, g in result.size),
         parts=_PARTS.rstrip("\n"),

@@ -18,10 +18,14 @@ from pyinfra_kube.operations.files import File
 from tests.e2e.promises.driver import Record, Report
 
 _WANTS = "/multi-user.target.wants/"
+_MANIFESTS = "/etc/kubernetes/manifests/"
 _PLAYBOOK = Path(__file__).with_name("playbook.yml")
 
 # Folders that every host has. Others are made by our operations as they write what lies in them.
-_THERE = {"/etc/systemd/system", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/logrotate.d"}
+_THERE = {
+    *("/etc/systemd/system", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/logrotate.d"),
+    *("/usr/local/bin", "/usr/local/sbin"),
+}
 
 # Operations whose paths the playbook has tasks of its own for.
 _ELSEWHERE = ("Set the hosts' names in /etc/hosts",)
@@ -42,6 +46,10 @@ def main(report: Path, folder: Path) -> None:
             if owner == host and not name.endswith(_ELSEWHERE)
         }
         variables = {**_of_files(folder / "files" / host, files), **_of_records(records)}
+        variables["directories"] += [
+            {"path": path, "mode": "0755", "group": "root"}
+            for path in {one["path"].rpartition("/")[0] for one in variables["binaries"]} - _THERE
+        ]
         (folder / "host_vars" / f"{host}.json").write_text(json.dumps(variables, indent=1))
 
 
@@ -62,13 +70,43 @@ def _of_files(folder: Path, files: dict[str, tuple[str, File]]) -> dict[str, Any
             source = folder / file.path.lstrip("/")
             source.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             source.write_bytes(file.data)
-            where = "manifests" if phase.endswith(" pod") else ""
-            group = found[where] if where else found["files"].setdefault(phase, [])
+            manifest = file.path.startswith(_MANIFESTS)
+            group = found["manifests"] if manifest else found["files"].setdefault(phase, [])
             group.append({**owned, "from": str(source)})
     parents = {path.rpartition("/")[0] for path, (_, file) in files.items() if file.kind == "file"}
     for path in sorted(parents - _THERE - {one["path"] for one in found["directories"]}):
         found["directories"].append({"path": path, "mode": "0755", "group": "root"})
     return found
+
+
+# How a runtime is asked for its images, and given them.
+_RUNTIMES = {
+    "docker": {
+        "unit": "docker.service",
+        "works": "docker info",
+        "held": "docker images | awk 'NR > 1 { print $1 \":\" $2 }'",
+        "load": "docker load --input",
+        "has": "docker inspect --type=image",
+    },
+    "containerd": {
+        "unit": "containerd.service",
+        "works": "ctr version",
+        "held": "ctr --namespace=k8s.io images list --quiet",
+        "load": "ctr --namespace=k8s.io images import",
+        "has": "crictl inspecti",
+    },
+}
+
+
+def _runtime(records: list[Record]) -> dict[str, Any]:
+    name = next(r.arguments["runtime"] for r in records if r.operation == "images.images")
+    packages = [
+        package
+        for record in records
+        if record.operation == "packages.packages" and " | Container runtime | " in record.name
+        for package in record.arguments["packages"]
+    ]
+    return {**_RUNTIMES[name], "packages": packages}
 
 
 def _of_records(records: list[Record]) -> dict[str, Any]:
@@ -82,7 +120,7 @@ def _of_records(records: list[Record]) -> dict[str, Any]:
 
     return {
         "tools": by_name["Host preparation | Install the tools of a node"]["packages"],
-        "docker": by_name["Container runtime | Install docker"]["packages"],
+        "runtime": _runtime(records),
         "modules": one("sysctl.sysctls")["modules"],
         "settings": one("sysctl.sysctls")["settings"],
         "settings_file": one("sysctl.sysctls")["file"],
@@ -111,6 +149,16 @@ def _of_records(records: list[Record]) -> dict[str, Any]:
             for unit in arguments["units"]
         ],
         "nodes": [vars(node) for node in one("nodes.node_objects").get("nodes", [])],
+        "labels": [
+            {"node": node.name, "key": key, "value": value}
+            for node in one("nodes.node_objects").get("nodes", [])
+            for key, value in {**node.labels, **node.registered_with}.items()
+        ],
+        "objects": [
+            vars(manifest)
+            for arguments in by_operation.get("objects.objects", [])
+            for manifest in arguments["manifests"]
+        ],
         "kubectl": _kubectl(one("nodes.node_objects")),
         "checks": {
             record.name.rpartition(" | ")[2]: [

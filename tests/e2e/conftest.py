@@ -18,7 +18,7 @@ from tests.lab.places import NAME, STATE
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run what takes minutes")
     parser.addoption("--keep", action="store_true", help="leave the lab up, to look at it")
-    parser.addoption("--release", default="", help="not the release that a module names")
+    parser.addoption("--release", default="", help="another than a module names")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -250,7 +250,10 @@ BACKENDS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+# That of the cluster itself is vxlan too.
+@pytest.mark.parametrize(
+    "backend", [pytest.param("vxlan", marks=pytest.mark.slow), "host-gw", "udp"]
+)
 def test_backend(built: Run, lab: Lab, site: Site, kubectl: Kubectl, backend: str) -> None:
     """Another way between the nodes, and back."""
 

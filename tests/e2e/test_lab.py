@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from runpy import run_path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -257,6 +259,19 @@ def test_a_second_run_is_refused_with_a_reason(lab: Lab) -> None:
         assert f"Another run holds the lab (process {os.getpid()}: " in done.stderr
 
 
+def test_another_release_is_provided(lab: Lab, release: str) -> None:
+    lab.provide("1.37")
+    try:
+        data = _inventory()
+        assert data["kubernetes_version"].startswith("1.37.")
+        assert data["kubernetes_source"] == data["runtime_source"] == str(lab.kubernetes)
+        assert (lab.release.minor, data["containerd_version"][0]) == ((1, 37), "2")
+    finally:
+        lab.provide(release)
+    assert _inventory()["kubernetes_source"] == str(lab.kubernetes)
+    assert f"{lab.release.version}.".startswith(f"{release}.")
+
+
 @pytest.mark.parametrize(
     ("programs", "version", "images"),
     [
@@ -363,6 +378,12 @@ def test_inventory_refuses_to_load_while_the_lab_is_down() -> None:
     assert done.returncode != 0
     assert "The lab is down. Bring it up: make lab-up" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _inventory() -> dict[str, Any]:
+    """What the lab's inventory says of a cluster."""
+    data: dict[str, Any] = run_path(str(_repository() / "inventories/lab.py"))["control_plane"][1]
+    return data
 
 
 def _stand_ins(folder: Path, programs: Sequence[str], version: str) -> None:

@@ -139,8 +139,9 @@ def _provide(arguments: argparse.Namespace) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    for part in arguments.parts:
-        print(go_build.built(part), flush=True)
+    with go_build.together():
+        for part in arguments.parts:
+            print(go_build.built(part), flush=True)
 
 
 def _exec(arguments: argparse.Namespace) -> int:

@@ -280,7 +280,7 @@ def _binaries(scene: _Scene, record: Record) -> Iterator[Spoil]:
         changes, restarts = _with(pair(record), readers)
         path, other = binary.path, f"{binary.path}.other"
         damage = f"cp {path} {other} && echo >> {other} && mv {other} {path}"
-        hides = _objects(catalogue) if path.endswith("kubectl") else frozenset[Pair]()
+        hides = _asked(catalogue, record.host, {path.rpartition("/")[2]})
         for kind, command in {"content": damage, "missing": f"rm {path}"}.items():
             yield Spoil(
                 record.host, f"binary {kind}", path, command, changes, restarts, hides=hides
@@ -480,9 +480,7 @@ def _with_files(scene: _Scene, spoil: Spoil, paths: Iterable[str]) -> Spoil:
     hides = _hidden(scene, host, ended)
     # In Debian iptables is not among its package's own paths.
     programs = {spoil.what, *(path.rpartition("/")[2] for path in paths)}
-    for program, operations in _ASK.items():
-        if program in programs:
-            hides |= {pair(record) for name in operations for record in catalogue.calls(name, host)}
+    hides |= _asked(catalogue, host, programs)
     # Debian's packages run their units themselves.
     if scene.trial.path.family == "debian":
         started, hides = frozenset(), hides | started
@@ -491,8 +489,15 @@ def _with_files(scene: _Scene, spoil: Spoil, paths: Iterable[str]) -> Spoil:
     )
 
 
-# What cannot be read without a program.
+def _asked(catalogue: Catalogue, host: str, programs: set[str]) -> frozenset[Pair]:
+    """The operations whose subject cannot be read without programs."""
+
+    names = [name for program in programs for name in _ASK.get(program, ())]
+    return frozenset(pair(record) for name in names for record in catalogue.calls(name, host))
+
+
 _ASK = {
+    "crictl": ("images.images", "static_pods.static_pods"),
     "docker": ("docker.docker0_absent", "images.images", "static_pods.static_pods"),
     "iptables": ("iptables.rules",),
     "kubectl": ("nodes.node_objects", "objects.objects"),

@@ -144,12 +144,21 @@ def _noting(function: Callable[..., Any], report: Report) -> Callable[..., Any]:
         if _preparing() and function.__module__.startswith("pyinfra_kube."):
             bound = inspect.signature(function).bind(*args, **kwargs)
             bound.apply_defaults()
-            arguments = {k: v for k, v in bound.arguments.items() if not callable(v)}
+            given = {k: v for k, v in bound.arguments.items() if not callable(v)}
+            arguments = {k: _plain(v) for k, v in given.items()}
             operation = f"{function.__module__.rsplit('.', 1)[1]}.{function.__name__}"
             report.records.append(Record(ctx_host.get().name, operation, _name(), arguments))
         yield from function(*args, **kwargs)
 
     return noting
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be kept: a text that is made when it is needed is made."""
+
+    if isinstance(value, dict):
+        return {key: one() if callable(one) else one for key, one in value.items()}
+    return value
 
 
 def _preparing() -> bool:

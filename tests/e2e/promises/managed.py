@@ -148,7 +148,7 @@ iptables -w -t nat -A POSTROUTING -s 100.127.9.8/32 -m comment --comment own -j 
 ip route add blackhole 100.127.9.0/24
 ip link add own0 type bridge
 """
-NEIGHBOURS = r"""
+NEIGHBOURS = f"""{containers.SHELL}
 for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /usr/local/bin; do
   mkdir -p $folder
   echo own >$folder/own.txt
@@ -156,7 +156,7 @@ for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /u
 done
 echo 'vm.max_map_count = 262144' >/etc/sysctl.d/98-own.conf
 echo '100.127.9.9 somebody' >>/etc/hosts
-keep_own {image}
+keep_own {{image}}
 """
 _NEIGHBOURS = r"""
 for folder in /srv/kubernetes /etc/kubernetes /etc/systemd/system /etc/docker /usr/local/bin; do
