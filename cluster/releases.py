@@ -361,7 +361,7 @@ def _dotted(minor: Minor) -> str:
 
 
 def _unknown_release(version: object, match: re.Match[str] | None, known: list[str]) -> Problem:
-    allowed = f'a release of {known[0]} … {known[-1]} with all three numbers, such as "1.20.2"'
+    allowed = f'a release of {known[0]} … {known[-1]} with all three numbers, such as "1.37.2"'
     if match and match[1] in known:
         newest = f'write "{newest_patch(match[1])}"'
         return Problem("kubernetes_version", version, None, allowed, newest)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from itertools import islice
 from pathlib import Path
 from runpy import run_path
 
 from netaddr import IPNetwork
+
+from pyinfra_kube.cluster.allocation import AddressPlan, NodeAddresses, make_plan
+from pyinfra_kube.cluster.spec import ClusterSpec
 
 FOLDER = Path(__file__).parent
 WIDTH, MARGIN, PAD = 480, 8, 14
@@ -58,28 +60,24 @@ def picture() -> str:
     """The drawing, as SVG."""
 
     inventory = run_path(str(FOLDER.parent / "inventories/scratch.py"))
-    (host, host_data), *_ = inventory["control_plane"]
-    nodes = [(name, data["ssh_hostname"]) for name, data in inventory["nodes"]]
-    settings = inventory["all"][1]
-    pods = IPNetwork(settings["cluster_cidr"])
-    cidrs = list(islice(pods.subnet(settings["node_cidr_mask_size"]), len(nodes)))
-    address = host_data["ssh_hostname"]
+    groups = {group: dict(inventory[group]) for group in ("control_plane", "nodes")}
+    names, common = inventory["all"]
+    own = {name: data for members in groups.values() for name, data in members.items()}
+    spec = ClusterSpec.from_inventory(groups, {name: common | own[name] for name in names})
+    plan = make_plan(spec)
+    first, *nodes = plan.nodes.values()
     parts = [
-        *_control(f"{settings['cluster_name']}-credentials/"),
-        _rect("hosts", MARGIN, 128, WIDTH - 2 * MARGIN, 636, 10),
+        *_control(f"{spec.cluster_name}-credentials/"),
+        _rect("hosts", MARGIN, 128, WIDTH - 2 * MARGIN, 726, 10),
         *_arrow(WIDTH / 2, 100, WIDTH / 2, 146, "line"),
         _text("ssh", WIDTH / 2 + 10, 122, "quiet"),
-        *_control_plane(
-            host, address, [f"route {c} via {a}" for c, (_, a) in zip(cidrs, nodes, strict=True)]
-        ),
+        *_control_plane(first, plan),
     ]
-    for index, (name, own) in enumerate(nodes):
-        left = MARGIN + PAD + index * (NODE + PAD)
-        others = [c for c in cidrs if c != cidrs[index]]
-        parts += _node(left, name, own, cidrs[index], others[0])
+    for index, node in enumerate(nodes):
+        parts += _node(MARGIN + PAD + index * (NODE + PAD), node, plan)
     parts += _between()
-    parts += _legend(782)
-    return _svg(820, parts)
+    parts += _legend(872)
+    return _svg(910, parts)
 
 
 def _control(folder: str) -> list[str]:
@@ -87,51 +85,62 @@ def _control(folder: str) -> list[str]:
         _rect("box", MARGIN, 8, WIDTH - 2 * MARGIN, 92),
         _text("control machine", MARGIN + PAD, 32, "title"),
         _text("inventory.py, deploys/scratch.py, pyinfra", MARGIN + PAD, 54),
-        *_chips("secret", MARGIN + PAD, 64, [f"{folder} CA, keys, tokens"]),
+        *_chips("secret", MARGIN + PAD, 64, [f"{folder} CAs, keys, tokens"]),
     ]
 
 
-def _control_plane(name: str, address: str, routes: Sequence[str]) -> list[str]:
+def _control_plane(host: NodeAddresses, plan: AddressPlan) -> list[str]:
     left, top = MARGIN + PAD, 146
-    within = left + PAD
+    within, width = left + PAD, WIDTH - 2 * left - 2 * PAD
     pods = [["etcd :2379", "kube-apiserver :6443"], ["kube-controller-manager", "kube-scheduler"]]
+    routes = [f"route {pods} via {at}" for pods, at in plan.routes(host.name)]
     return [
-        _rect("box", left, top, WIDTH - 2 * left, 250),
-        *_head(within, top + 26, name, address),
-        *_chips("unit", within, top + 38, ["docker", "kubelet"]),
+        _rect("box", left, top, WIDTH - 2 * left, 286),
+        *_head(within, top + 26, host.name, host.address or ""),
+        *_chips("unit", within, top + 38, ["containerd", "kubelet", "kube-proxy"]),
         _text("static pods, /etc/kubernetes/manifests", within, top + 86, "quiet"),
         *_chips("pod", within, top + 94, pods[0]),
         *_chips("pod", within, top + 124, pods[1]),
         _text("credentials, /srv/kubernetes", within, top + 172, "quiet"),
-        *_chips("secret", within, top + 180, ["ca", "server", "kubelet-client", "tokens", "…"]),
-        *(_text(route, within, top + 222 + 17 * n, "quiet") for n, route in enumerate(routes)),
+        *_chips(
+            "secret", within, top + 180, ["ca", "server", "etcd", "front-proxy", "tokens", "…"]
+        ),
+        *_bridge(within, top + 214, width, host),
+        *(_text(route, within, top + 258 + 17 * n, "quiet") for n, route in enumerate(routes)),
     ]
 
 
-def _node(left: float, name: str, address: str, own: IPNetwork, other: IPNetwork) -> list[str]:
-    top, within, width = 440, left + PAD, NODE - 2 * PAD
-    first = [str(own[n]) for n in (2, 3)]
+def _node(left: float, node: NodeAddresses, plan: AddressPlan) -> list[str]:
+    top, within, width = 478, left + PAD, NODE - 2 * PAD
     half = (width - 8) / 2
     parts = [
-        _rect("box", left, top, NODE, 278),
-        *_head(within, top + 26, name, address, below=True),
-        *_chips("unit", within, top + 56, ["docker", "kubelet"]),
+        _rect("box", left, top, NODE, 326),
+        *_head(within, top + 26, node.name, node.address or "", below=True),
+        *_chips("unit", within, top + 56, ["containerd", "kubelet"]),
         *_chips("unit", within, top + 86, ["kube-proxy"]),
-        *_chips("secret", within, top + 116, ["ca", "2 kubeconfigs"]),
+        *_chips("secret", within, top + 116, ["ca", "kubelet.crt"]),
+        *_chips("secret", within, top + 146, ["2 kubeconfigs"]),
     ]
-    for index, pod in enumerate(first):
+    for index, pod in enumerate(("CoreDNS", str(IPNetwork(node.pod_cidr)[3]))):
         x = within + index * (half + 8)
         parts += [
-            _rect("pod", x, top + 154, half, 26, 6),
-            _text(pod, x + half / 2, top + 172, "middle"),
-            _line(x + half / 2, top + 180, x + half / 2, top + 194, "wire"),
+            _rect("pod", x, top + 184, half, 26, 6),
+            _text(pod, x + half / 2, top + 202, "middle"),
+            _line(x + half / 2, top + 210, x + half / 2, top + 224, "wire"),
         ]
+    routes = [f"route {pods}" for pods, _ in plan.routes(node.name)]
     return [
         *parts,
-        _rect("net", within, top + 194, width, 26, 6),
-        _text(f"cbr0 {own[1]}/{own.prefixlen}", within + width / 2, top + 212, "middle"),
-        _text(f"route {other}", within, top + 242, "quiet"),
-        _text("masquerade what leaves", within, top + 262, "quiet"),
+        *_bridge(within, top + 224, width, node),
+        *(_text(route, within, top + 272 + 17 * n, "quiet") for n, route in enumerate(routes)),
+        _text("masquerade what leaves", within, top + 311, "quiet"),
+    ]
+
+
+def _bridge(left: float, top: float, width: float, node: NodeAddresses) -> list[str]:
+    return [
+        _rect("net", left, top, width, 26, 6),
+        _text(f"cbr0 {node.bridge_address}", left + width / 2, top + 18, "middle"),
     ]
 
 
@@ -139,13 +148,13 @@ def _between() -> list[str]:
     """What goes from host to host."""
 
     left, right = MARGIN + PAD + NODE / 2, WIDTH - MARGIN - PAD - NODE / 2
-    middle = WIDTH / 2
+    box, edge = MARGIN + PAD, MARGIN + PAD / 2
     return [
-        *_arrow(left, 440, left, 398, "line"),
-        *_arrow(right, 440, right, 398, "line"),
-        _text("https, to the apiserver", middle, 424, "quiet middle"),
-        f'<path class="wire" d="M{left} 718 V736 H{right} V718"/>',
-        _text("pods reach pods, by routes", middle, 755, "middle"),
+        *_arrow(left, 478, left, 434, "line"),
+        *_arrow(right, 478, right, 434, "line"),
+        _text("https, to the apiserver", WIDTH / 2, 460, "quiet middle"),
+        f'<path class="wire" d="M{box + PAD} 373 H{edge} V822 H{right} V804 M{left} 804 V822"/>',
+        _text("pods reach pods, by routes", WIDTH / 2, 843, "middle"),
     ]
 
 

@@ -117,7 +117,7 @@ class Firewall(Printable):
     unknown: tuple[str, ...] = ()
 
 
-_UNREAD = "nft is not installed, so what there is in tables of nftables' own is not known"
+_UNREAD = "nft is not installed: rules in nftables' own tables are not seen"
 
 
 class OtherFirewalls(FactBase[Firewall]):

@@ -262,7 +262,7 @@ class _Names:
         for number, address, name in self.others:
             line = f"{PATH}:{number} gives {name} the address {address}"
             if _is_loopback(address):
-                changes.show(f"{line}, as this host may call itself")
+                changes.show(f"{line}; it stays, for it is the host itself")
             elif not _counts(address):
                 log(f"{line} too, which programs may try first", logger.warning)
         if wanted and re.search(r"^#.*manage_etc_hosts.*\bTrue\b", self.found.text, re.M):

@@ -31,10 +31,13 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.credential_set import TOKENS
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
+from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS, RUNTIME_PROGRAMS
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.engine.snapshot import discovering
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.hosts import HostsFile
 from pyinfra_kube.facts.packages import PackageStates
+from pyinfra_kube.operations import objects
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
 from pyinfra_kube.operations.files import File, plan_files
 from tests.unit.blank import Path_, prepared
@@ -46,14 +49,19 @@ DEBIAN = PackageStates("apt", "debian", "12")
 # The last Fedora that brings flannel.
 FEDORA = PackageStates("dnf", "fedora", "34")
 
+_CGROUPS = "/sys/fs/cgroup/cgroup.controllers"
+
 # What a new host has, where it decides a file.
 FACTS = {
+    "files.Files": {_CGROUPS: FileState("file", "444", "root", "root", 0, 0)},
+    "files.FileContents": {"/proc/sys/kernel/osrelease": b"6.1.0-30-amd64\n"},
     "hosts.Hosts": HostsFile("127.0.0.1 localhost\n"),
     "sysctl.Modules": {"br_netfilter": "available"},
     "sysctl.Sysctls": {"net.ipv4.ip_forward": "0", "net.bridge.bridge-nf-call-iptables": None},
 }
-# The site publishes those of its programs; here nothing is asked.
+# The sites publish those of their programs; here nothing is asked.
 DIGESTS = dict.fromkeys(("kubelet", "kube-proxy", "kubectl"), "0" * 64)
+RUNTIME_DIGESTS = dict.fromkeys((*RUNTIME_PROGRAMS, *CNI_PLUGINS, "runc"), "0" * 64)
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,16 @@ class Example:
 
 
 EXAMPLES = {
-    "scratch-1.3.10": Example(
+    "scratch-1.37.2": Example(
         scratch,
         "scratch.py",
+        DEBIAN,
+        {"runtime_source": "https://mirror.example/containerd", "containerd_version": "2.4.2"},
+    ),
+    "scratch-1.20.2": Example(scratch, "scratch_docker.py", DEBIAN),
+    "scratch-1.3.10": Example(
+        scratch,
+        "scratch_docker.py",
         DEBIAN,
         {
             "kubernetes_version": "1.3.10",
@@ -85,7 +100,6 @@ EXAMPLES = {
             "hyperkube": True,
         },
     ),
-    "scratch-1.20.2": Example(scratch, "scratch.py", DEBIAN),
     "fedora-multinode": Example(multinode, "multinode.py", FEDORA),
 }
 
@@ -126,10 +140,17 @@ def render(example: Example) -> dict[str, str]:
     hosts = {group: dict(inventory[group]) for group in ("control_plane", "nodes")}
     groups = {group: list(members) for group, members in hosts.items()}
     own = {name: data for members in hosts.values() for name, data in members.items()}
-    with TemporaryDirectory() as folder, _quick_keys(), _noted() as noted:
+    with (
+        TemporaryDirectory() as folder,
+        _quick_keys(),
+        _noted() as noted,
+        _noted_objects() as manifests,
+    ):
         data = {
+            "control_plane_endpoint": None,
             **inventory["all"][1],
             "kubernetes_sha256": DIGESTS,
+            "runtime_sha256": RUNTIME_DIGESTS,
             **example.data,
             "credentials_dir": f"{folder}/none",
         }
@@ -139,6 +160,7 @@ def render(example: Example) -> dict[str, str]:
     kept = [*cluster.credentials.changes, *cluster.new_addresses]
     public = _Public(cluster.credentials._files, cluster.credentials.secrets())
     texts = {"control-machine.txt": _lines("Kept on the control machine", kept)}
+    texts |= {f"api/{name}.yaml": text for name, text in manifests.items()}
     for host, files in noted.items():
         for file in files.values():
             if file.kind == "file":
@@ -170,6 +192,22 @@ def _noted() -> Iterator[dict[str, dict[str, File]]]:
             for plan in (plan_files, plan_environment_files):
                 if name.startswith("pyinfra_kube.") and getattr(module, plan.__name__, 0) is plan:
                     patch.setattr(module, plan.__name__, noting(plan))
+        yield found
+
+
+@contextmanager
+def _noted_objects() -> Iterator[dict[str, str]]:
+    """Note the manifests that are applied, by name."""
+
+    found: dict[str, str] = {}
+    read_documents = objects._documents
+
+    def note(manifest: objects.Manifest) -> Any:
+        found[manifest.name] = manifest.text
+        return read_documents(manifest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objects, "_documents", note)
         yield found
 
 
@@ -298,11 +336,13 @@ folder. A unit test holds it equal to what the code makes.
 {rows}
 `CLUSTER/HOST/` is the root of a host. `CLUSTER/HOST/other.txt` has the modes, owners and links,
 and what is no file: packages, kernel settings, bridges, routes, rules, images, units.
+`CLUSTER/api/` has the objects that are applied to the cluster's API.
 `CLUSTER/control-machine.txt` says what is kept where pyinfra runs.
 
 No credential here is real. A private key is one line that says whose it is. A certificate is one
 line that says what it says. A token is `TEST-token-of-` and its user. Digests of programs are
-zeros. The hosts were new: their /etc/hosts had one line, and they had no docker.
+zeros, and mirror.example is no real host. The hosts were new: Linux 6.1 with cgroup v2, one line in
+/etc/hosts, and no docker.
 """
 
 

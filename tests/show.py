@@ -1,5 +1,6 @@
 """
-Show that the lab's cluster works: its nodes, a pod on each, each answering the other and a service.
+Show that the lab's cluster works: its nodes, a pod on each, each answering the
+other and a service, by address and by name.
 
     python -m tests.show
 """
@@ -83,8 +84,12 @@ def main() -> int:
             if other != pod:
                 print(f"{pod} asks {address}: {cluster.fetch(pod, f'http://{address}:{PORT}/')}")
     service = json.loads(cluster.kubectl("get service show -o json"))["spec"]["clusterIP"]
+    # By its name too, where the cluster has a DNS.
+    services = cluster.kubectl("--namespace=kube-system get services -o name").split()
+    names = [service, *(["show"] if "service/kube-dns" in services else [])]
     for pod in addresses:
-        print(f"{pod} asks the service {service}: {cluster.fetch(pod, f'http://{service}/')}")
+        for name in names:
+            print(f"{pod} asks the service {name}: {cluster.fetch(pod, f'http://{name}/')}")
     return 0
 
 

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from pyinfra_kube.cluster.errors import Problem, Wrong
 
-_REQUIRED = {"kubernetes_version": 'a release in quotes, such as "1.20.2"'}
+_REQUIRED = {"kubernetes_version": 'a release in quotes, such as "1.37.2"'}
 
 _EXPECTED = {
     "missing": "{required}; there is no default",

@@ -80,9 +80,9 @@ class ClusterSettings(Settings):
     """The cluster"""
 
     cluster_name: Word = "kubernetes"
-    """Its name."""
+    """Its name, in kubeconfigs and certificates."""
     kubernetes_version: Version
-    """The release of Kubernetes."""
+    """The release of Kubernetes, of 1.2 to 1.37."""
     control_plane_endpoint: EndpointText | None = None
     """Where clients reach the control plane: the address of a host, or a load balancer or DNS name
     that leads to the apiserver. The default is the address of the first control-plane host, and the
@@ -95,7 +95,7 @@ class AddressSettings(Settings):
     cluster_cidr: Network = "10.10.0.0/16"
     """The range of all pods. Where only `flannel_network` is set, it is that."""
     node_cidr_mask_size: Length = 24
-    """The length of one node's share of it, in bits."""
+    """The prefix length of a node's pod CIDR. 24 has room for 253 pods."""
     service_cidr: Network = "10.0.0.0/16"
     """The range of the services. It is routed nowhere."""
     cluster_dns: Address = Field(default_factory=_tenth)
@@ -107,39 +107,40 @@ class AddressSettings(Settings):
     allow_network_change: bool = False
     """Whether a node may get another pod CIDR than it has, and the services another range."""
     max_pods: Positive | None = None
-    """Most pods of a node. By default the kubelet's own limit, 110."""
+    """How many pods a node may have. By default the kubelet's own limit, 110."""
 
 
 class PodNetworkSettings(Settings):
     """The network of the pods"""
 
     network: Literal["routes", "flannel", "none"] = "routes"
-    """What carries packets between the pods of different nodes: routes on the hosts, or flannel;
+    """What carries packets between the pods of different nodes: routes on the hosts, or flannel.
     `"none"` leaves it to a CNI plugin of your own, from 1.24 on."""
     route_pods: bool = True
     """Whether hosts get routes to each other's pods. Turn it off where your router has them."""
     bridge_approach: Literal["manual", "kubelet"] = "manual"
     """Who makes the bridge cbr0: this package, or the kubelet, up to 1.23."""
     host_mtu: Mtu = 1500
-    """What the network between the hosts carries, in bytes."""
+    """The MTU of the network between the hosts."""
     flannel_backend: Literal["vxlan", "udp", "host-gw"] = "vxlan"
     """How flannel's packets travel."""
     bridge_mtu: Mtu = Field(default_factory=_bridge_mtu)
-    """What the pods' bridge carries, in bytes."""
+    """The MTU of the pods' bridge."""
     flannel_network: Network = Field(default_factory=_cluster_cidr)
-    """flannel's range, within `cluster_cidr`."""
+    """flannel's range, within `cluster_cidr`. From 1.24 on it is all of that."""
     flannel_subnet_len: Length = 24
-    """The length of one node's share of flannel's range, in bits."""
+    """The prefix length of the subnet that flannel gives a node, up to 1.23."""
     flannel_vni: Annotated[int, Field(ge=1, le=2**24 - 1)] = 1
     """The number of the VXLAN network."""
     flannel_port: Port | None = Field(default_factory=_flannel_port)
     """The UDP port of flannel's packets."""
     flannel_etcd_prefix: Path = "/coreos.com/network"
-    """Where flannel's keys are in etcd."""
+    """Where flannel's keys are in etcd, up to 1.23."""
     flannel_version: FlannelVersion | None = None
-    """Which flannel runs. Through 0.17 it speaks etcd's v2 API, from 0.18 on v3."""
+    """Which flannel runs, where it has its keys in etcd. Up to 0.17 it uses etcd's v2 API, then
+    v3."""
     flannel_source: str | None = None
-    """The URL, file or folder of flanneld, where no package brings it."""
+    """The URL, file or folder of flanneld, where no package brings it, as from 1.24 on."""
     flannel_sha256: Digest | None = None
     """The digest of flanneld, where none is published beside its URL."""
 
@@ -152,12 +153,12 @@ class AccessSettings(Settings):
     secure_port: Port = 6443
     """The apiserver's port with TLS."""
     insecure_port: Port = 8080
-    """The apiserver's port without TLS."""
+    """The apiserver's port without TLS, up to 1.19."""
     authorization_mode: Modes | None = None
-    """Who decides what a user may do. The default depends on the release."""
+    """Who decides what a user may do. By default AlwaysAllow up to 1.7, then Node,RBAC."""
     admission_control: Strings | None = None
-    """Admission plugins in order. The default depends on the release; `[]` leaves the choice to the
-    apiserver."""
+    """Admission plugins, up to 1.9 in this order. From 1.10 on they are added to those that the
+    apiserver has by itself, and the default is NodeRestriction."""
     allow_privileged: bool = True
     """Whether pods may be privileged."""
     credential_policy: Literal["shared", "per_component", "per_node"] = "per_node"
@@ -172,8 +173,8 @@ class AccessSettings(Settings):
     replace_credentials: bool = False
     """Whether hosts that hold another CA get new credentials. Without it they are refused."""
     certificate_signing: bool = False
-    """Whether the control plane signs certificate requests, from 1.24 on. Its hosts then hold the
-    key of the CA."""
+    """Whether the control plane signs CertificateSigningRequests, from 1.24 on. Its hosts then hold
+    the key of the CA."""
     certificate_days: Positive = 365
     """How long a certificate lasts, in days."""
     certificate_renew_days: Positive = 30
@@ -184,25 +185,27 @@ class SoftwareSettings(Settings):
     """Software"""
 
     kubernetes_source: str | None = None
-    """Where binaries come from: a URL, or a folder on the control machine. By default
+    """Where Kubernetes' binaries come from: a URL, or a folder on the control machine. By default
     https://dl.k8s.io."""
     kubernetes_sha256: dict[str, Digest] = {}
     """Digests of binaries by file name, beside those that the release publishes."""
     image_source: str | None = None
-    """A folder of image archives, `.tar` files. By default images are pulled."""
+    """A folder of image archives, such as `etcd.tar`. By default that of `kubernetes_source`, if it
+    is a folder. An image that is not there is pulled."""
     container_runtime: Literal["docker", "containerd"] | None = None
-    """What runs containers. By default docker up to 1.23, and containerd from 1.24 on."""
+    """What runs containers: docker up to 1.23, containerd from 1.24 on. It need not be set."""
     runtime_source: str | None = None
-    """Where containerd, its shim containerd-shim-runc-v2, ctr, crictl, runc and CNI plugins come
-    from: a folder on the control machine, or its URL. There they lie at the top, in `bin/` or in
-    `cni/`; of a URL the plugins in `cni/` and the rest at the top. By default the distribution's
-    packages are used, and crictl comes from https://github.com/kubernetes-sigs/cri-tools."""
+    """Where containerd, containerd-shim-runc-v2, ctr, crictl, runc and the CNI plugins bridge,
+    host-local, loopback and portmap come from. A folder on the control machine has them at its
+    top, in `bin/` or in `cni/`; a URL has plugins in `cni/` and the rest at its top. Where runc is
+    not there, it is the distribution's. By default all are the distribution's but crictl, which
+    comes from https://github.com/kubernetes-sigs/cri-tools."""
     runtime_sha256: dict[str, Digest] = {}
     """Digests of programs of `runtime_source`, and of crictl's archive, by file name, beside those
     that are published there."""
     containerd_version: ContainerdVersion | None = None
-    """Which containerd `runtime_source` has, or a package of your own. It decides on the form of
-    containerd's configuration. By default the one that the distribution has."""
+    """Which containerd `runtime_source` has, or a package of your own. The form of containerd's
+    configuration depends on it. By default the one that the distribution has."""
     hyperkube: bool = False
     """Whether the control plane runs from the one image hyperkube."""
     package_source: Literal["distribution", "rpm"] = "distribution"
@@ -221,12 +224,13 @@ class PartSettings(Settings):
     """Components"""
 
     cloud_provider: str | None = None
-    """The cloud provider; which ones there are depends on the release. None is bare metal."""
+    """The cloud provider; which ones there are depends on the release, and from 1.29 on it is
+    `"external"`. Without one, hosts are bare metal."""
     cloud_config: str | None = None
     """The cloud provider's file, on the control machine."""
     proxy_mode: Literal["iptables", "nftables", "ipvs", "none"] | None = None
     """How kube-proxy leads packets to services; `"none"` sets up no kube-proxy. By default
-    nftables where release, kernel and host carry it, else iptables."""
+    nftables from 1.33 on, on hosts with nft and Linux 5.13 or newer, else iptables."""
     register_node: bool = True
     """Whether kubelets register their nodes."""
     node_registration: Literal["self", "manual"] = "self"
@@ -240,19 +244,20 @@ class PartSettings(Settings):
     """Whether drop-ins of others that give a component another command line are put aside. Without
     it they are refused."""
     docker_root: Path | None = None
-    """docker's folder. By default the one that each host's docker has."""
+    """docker's folder, up to 1.23. By default the one that each host's docker has."""
     kubelet_root: Path = "/var/lib/kubelet"
     """kubelet's folder."""
     manifest_dir: Path = "/etc/kubernetes/manifests"
     """The folder of static pods."""
     docker_options: dict[str, Any] = {}
-    """More keys of docker's daemon.json."""
+    """More keys of docker's daemon.json, up to 1.23."""
     docker_mtu: Mtu | None = None
-    """What docker's network carries, in bytes. By default what the pods' bridge carries."""
+    """The MTU of docker's network, up to 1.23. By default that of the pods' bridge."""
     docker_nofile: Annotated[int, Field(ge=1024)] = 1_000_000
-    """How many files docker may open."""
+    """How many files docker may open, up to 1.23."""
     insecure_registries: Strings = ()
-    """Registries that docker uses without TLS."""
+    """Registries that docker uses without TLS, up to 1.23. containerd reads
+    /etc/containerd/certs.d, which is yours."""
     etcd_data_dir: Path = "/var/lib/etcd"
     """etcd's folder."""
     etcd_client_port: Port = 2379
@@ -260,7 +265,7 @@ class PartSettings(Settings):
     etcd_peer_port: Port = 2380
     """etcd's port for its other members."""
     etcd_tls: bool = Field(default_factory=_etcd_tls)
-    """Whether etcd's clients and members show certificates."""
+    """Whether etcd uses TLS, and lets in only who shows a certificate of its own CA."""
     etcd_version: Version | None = None
     """Which etcd runs. By default the one that the release came with."""
     etcd_listen_client_urls: str | None = None
@@ -270,35 +275,35 @@ class PartSettings(Settings):
     log_level: Annotated[int, Field(ge=0, le=10)] = 2
     """How much is logged; 0 is least."""
     apiserver_flags: Flags = {}
-    """More flags of kube-apiserver, without dashes; checked against the release."""
+    """More flags of kube-apiserver, without dashes, checked against the release."""
     controller_manager_flags: Flags = {}
-    """The same of kube-controller-manager."""
+    """More flags of kube-controller-manager."""
     scheduler_flags: Flags = {}
-    """The same of kube-scheduler."""
+    """More flags of kube-scheduler."""
     kubelet_flags: Flags = {}
-    """The same of kubelet."""
+    """More flags of kubelet."""
     proxy_flags: Flags = {}
-    """The same of kube-proxy."""
+    """More flags of kube-proxy."""
     etcd_flags: Flags = {}
-    """The same of etcd."""
+    """More flags of etcd."""
     kubelet_configuration: Configuration = {}
-    """More fields of kubelet's configuration file, nested as there; checked against the release.
-    From 1.24 on."""
+    """More fields of kubelet's configuration file, nested as there and checked against the release,
+    from 1.24 on: `{"maxPods": 200}`."""
     proxy_configuration: Configuration = {}
-    """The same of kube-proxy."""
+    """More fields of kube-proxy's configuration file."""
     scheduler_configuration: Configuration = {}
-    """The same of kube-scheduler."""
+    """More fields of kube-scheduler's configuration file."""
 
 
 class RunSettings(Settings):
     """The run"""
 
     verify_timeout: Positive = 300
-    """How long to wait for the cluster to work, in seconds."""
+    """How long each wait for the cluster may take, in seconds."""
     open_ports: bool = True
-    """Whether the apiserver's ports are opened."""
+    """Whether a rule of iptables opens the apiserver's port."""
     manage_hosts: bool = True
-    """Whether /etc/hosts knows every host."""
+    """Whether /etc/hosts gets the name and address of every host."""
     extra_data_keys: Strings = ()
     """Keys of the inventory that are your own."""
     remove_nodes: Strings = ()

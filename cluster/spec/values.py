@@ -88,7 +88,7 @@ def node_name(name: str) -> str:
     return whole if len(whole) <= 63 else found[0]
 
 
-VERSION = 'a release in quotes, such as "1.20.2"'
+VERSION = 'a release in quotes, such as "1.37.2"'
 AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
 _MODES = f"some of {', '.join(AUTHORIZATION_MODES)}, with a comma between"
 

@@ -28,6 +28,7 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.cluster.components.rendering import command_line, configuration_text
 from pyinfra_kube.cluster.components.row_settings import settings
+from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
@@ -35,7 +36,7 @@ from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.notices import Used, notices
 from pyinfra_kube.cluster.releases import Release, configuration_setting, flags_setting
-from pyinfra_kube.cluster.runtimes import DOCKER, RUNTIMES, Runtime, runtime_named
+from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES, Runtime, runtime_named
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 from pyinfra_kube.cluster.spec.base import unknown_endpoint
 from pyinfra_kube.cluster.spec.checks import check_endpoint
@@ -318,7 +319,7 @@ def _make(state: State) -> Cluster:
     )
     _say(plan.table())
     for line in notices(release, *_used(spec, release, host_facts)):
-        logger.warning(line)
+        logger.warning(f"notice: {line}")
     credentials = store.plan(spec, plan)
     _check_store(spec, credentials, host_facts)
     _check_etcd(spec, host_facts)
@@ -337,6 +338,13 @@ def _used(
         yield "cgroup v1"
     if any(one["proxy_mode"] == "ipvs" for one in told):
         yield "ipvs"
+    runtime = spec.container_runtime or release.container_runtime
+    versions = [
+        spec.containerd_version or of_distribution(one.system, one.release)
+        for one in host_facts.values()
+    ]
+    if runtime == CONTAINERD.name and any(one.startswith("1.") for one in versions):
+        yield "containerd 1"
 
 
 def _current(

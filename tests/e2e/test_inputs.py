@@ -98,7 +98,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"settings": {"kubernetes_version": 1.20}},
         [
             "kubernetes_version = 1.2;",
-            'allowed: a release in quotes, such as "1.20.2"',
+            'allowed: a release in quotes, such as "1.37.2"',
             '"1.20.15"',
         ],
     ),

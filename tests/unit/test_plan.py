@@ -31,7 +31,10 @@ def run(folder: Path, data: dict[str, object], group: str = "control_plane") -> 
     return main([str(path)])
 
 
-@pytest.mark.parametrize("path", ["scratch", "fedora_single_node", "multinode", "ansible"])
+EXAMPLES = sorted(path.stem for path in INVENTORIES.glob("*.py") if path.stem != "lab")
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
 def test_every_example_has_a_plan(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(INVENTORIES / f"{path}.py")]) == 0
     assert "HOST " in capsys.readouterr().out

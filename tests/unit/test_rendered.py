@@ -27,9 +27,12 @@ def test_they_hold_no_key(rendered: dict[str, str]) -> None:
 
 def test_kubeconfigs_and_manifests_are_whole(rendered: dict[str, str]) -> None:
     kinds = [
-        yaml.safe_load(text)["kind"]
+        document.get("kind")
         for path, text in rendered.items()
         if path.endswith((".yaml", "kubeconfig"))
+        for document in yaml.safe_load_all(text)
     ]
-    assert kinds.count("Pod") == 8
-    assert kinds.count("Config") == 21
+    assert kinds.count("Pod") == 12
+    assert kinds.count("Config") == 30
+    assert kinds.count("KubeletConfiguration") == 3
+    assert kinds.count("Deployment") == 1

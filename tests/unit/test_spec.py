@@ -428,7 +428,7 @@ def test_required_keys() -> None:
         ClusterSpec.from_inventory(GROUPS, {})
     assert [str(problem) for problem in error.value.problems] == [
         "kubernetes_version is not set; allowed: a release in quotes, such as "
-        '"1.20.2"; there is no default',
+        '"1.37.2"; there is no default',
     ]
 
 
