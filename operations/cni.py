@@ -66,3 +66,22 @@ def pod_network(
         )
     text = render(f"{CONFLIST[1:]}.j2", subnet=subnet, bridge=bridge, mtu=mtu)
     yield from run_or_noop(plan_files([File(CONFLIST, text)]), "the pod network is described")
+
+
+@operation()
+def pod_network_absent() -> Generator[StringCommand, None, None]:
+    """
+    Remove our description of the pod network; those of others stay. Pods that run keep the network
+    that they have.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import cni
+
+        cni.pod_network_absent(name="Remove the description of the pod network")
+    """
+
+    script = plan_files([File(CONFLIST, kind="absent")])
+    yield from run_or_noop(script, "it is not there")
