@@ -100,7 +100,7 @@ def leave(cluster: Cluster) -> None:
     """
 
     spec = cluster.spec
-    units = [*UNITS, *(["flanneld.service"] if cluster.on_flannel else [])]
+    units = [*UNITS, *(["flanneld.service"] if spec.flannel_leases else [])]
     services.services(
         name="Stop the node's services",
         units=[services.Unit(name, running=False, enabled=False) for name in units],

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 
 from pyinfra.api import OperationError, StringCommand
 
+from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.snapshot import read
@@ -72,7 +73,7 @@ def pod_network(
 def pod_network_absent() -> Generator[StringCommand, None, None]:
     """
     Remove our description of the pod network; those of others stay. Pods that run keep the network
-    that they have.
+    that they have: where its bridge goes too, they must be made anew.
 
     **Example:**
 
@@ -84,4 +85,6 @@ def pod_network_absent() -> Generator[StringCommand, None, None]:
     """
 
     script = plan_files([File(CONFLIST, kind="absent")])
+    if script:
+        changes.say("pods that run keep the network that they have, and must be made anew")
     yield from run_or_noop(script, "it is not there")

@@ -195,7 +195,9 @@ def flannel_checks(cluster: Cluster) -> list[verify.Check]:
         way = f"dev {device}" if device else f"via {address}"
         command = f"ip -4 route show {pods} | grep -qE {shlex.quote(f' {way}( |$)')}"
         name = f"flannel has a route to the pods of {node.name} at {pods}"
-        found.append(verify.Check(name, command, log, hint, host=node.name))
+        # One whose object was made anew lacks flannel's notes until its flanneld starts again.
+        there = f"on {node.name}: systemctl restart flanneld.service"
+        found.append(verify.Check(name, command, log, there, host=node.name))
     return found
 
 
