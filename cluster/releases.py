@@ -34,6 +34,7 @@ CHOICES = {
     "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
     "hyperkube": "leave it unset: each component has an image of its own",
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",
+    "proxy_mode": "leave it unset: the best that release and host carry",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
 }
 """Settings of which a release takes only the values that its data lists, and the way out."""

@@ -14,11 +14,11 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.deploys.phases import kube_proxy, kubelet
+from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
-from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file
-from pyinfra_kube.deploys.phases.flannel import BINARY as FLANNELD
-from pyinfra_kube.deploys.phases.pod_network import set_routes
+from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file, serving_files
+from pyinfra_kube.deploys.phases.pod_network import leave_network, set_routes
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase
@@ -61,7 +61,7 @@ def remove_nodes() -> None:
         _warn_of_absent(cluster)
     if cluster.host_spec.name in cluster.spec.remove_nodes:
         leave(cluster)
-    elif not cluster.on_flannel:
+    elif cluster.spec.network == "routes":
         set_routes(cluster, gone=cluster.spec.remove_nodes)
     # An operation of all hosts: a kubelet or flanneld that still runs would register again.
     verify.barrier(name="Wait until the nodes have stopped", at=None)
@@ -94,34 +94,57 @@ def remove_nodes() -> None:
 
 
 def leave(cluster: Cluster) -> None:
-    """Stop and remove what makes the current host a node. docker stays, with its own network."""
+    """
+    Stop and remove what makes the current host a node. The container runtime stays; docker gets its
+    own network.
+    """
 
-    units = [*UNITS, *(["flanneld.service"] if cluster.on_flannel else [])]
+    spec = cluster.spec
+    units = [*UNITS, *(["flanneld.service"] if spec.flannel_leases else [])]
     services.services(
         name="Stop the node's services",
         units=[services.Unit(name, running=False, enabled=False) for name in units],
     )
-    if cluster.on_flannel:
+    if spec.flannel_leases:
         docker_on_flannel.flannel_absent(
-            name="Remove flannel's network", network=cluster.spec.flannel_network
+            name="Remove flannel's network", network=spec.flannel_network
         )
     pods.pods_absent(name="Remove the pods that kubelet left", runtime=cluster.runtime.name)
-    ours = [*COMPONENT_UNITS.values(), kubelet.BINARY, kube_proxy.BINARY]
-    ours += [COMPONENTS[name].kubeconfig for name in NODE_COMPONENTS]
-    ours.append(ca_file(cluster).path)
-    ours += [FLANNELD] if cluster.spec.flannel_source else []
+    if not spec.flannel_leases:
+        flannel.remove_flannel(cluster)
+    kube_proxy.remove_rules(cluster)
     files.files(
-        name="Remove the node's files", files=[files.File(path, kind="absent") for path in ours]
+        name="Remove the node's files",
+        files=[files.File(path, kind="absent") for path in node_files(cluster)],
     )
-    iptables.rules(
-        name="Remove the rules of the pods' network",
-        rules=[],
-        owner="kube-forward",
-        present=False,
-        runtime=cluster.runtime.name,
-    )
-    if not cluster.on_flannel:
-        leave_bridge(cluster)
+    if cluster.runtime is DOCKER:
+        iptables.rules(
+            name="Remove the rules of the pods' network",
+            rules=[],
+            owner="kube-forward",
+            present=False,
+            runtime=cluster.runtime.name,
+        )
+        if not spec.flannel_leases:
+            leave_bridge(cluster)
+    else:
+        leave_network(cluster)
+
+
+def node_files(cluster: Cluster) -> list[str]:
+    """
+    The files that make the current host a node.
+
+    + cluster: the cluster
+    """
+
+    parts = [COMPONENTS[name] for name in NODE_COMPONENTS]
+    ours = [*COMPONENT_UNITS.values(), kubelet.BINARY, kube_proxy.BINARY]
+    ours += [part.kubeconfig for part in parts]
+    ours += [part.configuration for part in parts if part.configuration]
+    ours += [file.path for file in serving_files(cluster)]
+    ours.append(ca_file(cluster).path)
+    return ours + ([flannel.BINARY] if cluster.spec.flannel_source else [])
 
 
 def leave_bridge(cluster: Cluster) -> None:
@@ -196,14 +219,14 @@ def _refusal(why: str) -> DeployError:
 def _needed(cluster: Cluster) -> set[str]:
     """The hosts that delete nodes' objects and leases."""
 
-    of_leases = {cluster.spec.etcd_members[0].name} if cluster.on_flannel else set()
+    of_leases = {cluster.spec.etcd_members[0].name} if cluster.spec.flannel_leases else set()
     return {cluster.spec.control_plane[0].name} | of_leases
 
 
 def _deletes_leases(cluster: Cluster) -> bool:
     """Whether the current host is the one that deletes leases."""
 
-    return cluster.on_flannel and cluster.host_spec == cluster.spec.etcd_members[0]
+    return cluster.spec.flannel_leases and cluster.host_spec == cluster.spec.etcd_members[0]
 
 
 def _failed(cluster: Cluster) -> bool:

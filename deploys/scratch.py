@@ -1,6 +1,6 @@
 """
-Kubernetes from scratch: docker on the bridge cbr0, kubelet and kube-proxy as units, the control
-plane as static pods, and the cluster's own certificates and tokens.
+Kubernetes from scratch: docker or containerd on the bridge cbr0, kubelet and kube-proxy as units,
+the control plane as static pods, and the cluster's own certificates and tokens.
 
     pyinfra inventories/scratch.py deploys/scratch.py
 """
@@ -13,12 +13,16 @@ from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import run_control_plane
 from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
-from pyinfra_kube.deploys.phases.flannel import run_flannel
+from pyinfra_kube.deploys.phases.flannel import leave_flannel, run_flannel
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
-from pyinfra_kube.deploys.phases.verification import show_cluster, verify_cluster
+from pyinfra_kube.deploys.phases.verification import (
+    register_nodes,
+    show_cluster,
+    verify_cluster,
+)
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -38,6 +42,7 @@ PHASES = (
     check_inventory,
     prepare_host,
     record_allocations,
+    leave_flannel,
     set_up_pod_network,
     run_container_runtime,
     keep_credentials,
@@ -46,6 +51,7 @@ PHASES = (
     run_kube_proxy,
     run_control_plane,
     allow_components,
+    register_nodes,
     run_flannel,
     verify_cluster,
     run_dns,

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 
 from pyinfra.api import OperationError, StringCommand
 
+from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.snapshot import read
@@ -66,3 +67,24 @@ def pod_network(
         )
     text = render(f"{CONFLIST[1:]}.j2", subnet=subnet, bridge=bridge, mtu=mtu)
     yield from run_or_noop(plan_files([File(CONFLIST, text)]), "the pod network is described")
+
+
+@operation()
+def pod_network_absent() -> Generator[StringCommand, None, None]:
+    """
+    Remove our description of the pod network; those of others stay. Pods that run keep the network
+    that they have: where its bridge goes too, they must be made anew.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import cni
+
+        cni.pod_network_absent(name="Remove the description of the pod network")
+    """
+
+    script = plan_files([File(CONFLIST, kind="absent")])
+    if script:
+        changes.say("pods that run keep the network that they have, and must be made anew")
+    yield from run_or_noop(script, "it is not there")

@@ -4,6 +4,7 @@ Manage flannel: its network in etcd, flanneld, its lease of a subnet, and CNI's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Sequence
 
 from netaddr import IPNetwork
@@ -30,6 +31,7 @@ from pyinfra_kube.facts.flannel import (
     SubnetEnv,
     lease_states,
 )
+from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.operations import etcd
 from pyinfra_kube.operations.environment import EnvironmentFile, plan_environment_files
 from pyinfra_kube.operations.files import File, plan_files
@@ -299,6 +301,61 @@ clear_others() {
   ip -4 route flush root "$2" proto boot
 }
 """
+
+
+@operation()
+def devices_absent(network: str, keep: str = "") -> Generator[StringCommand, None, None]:
+    """
+    Remove the devices that flannel made and does not use any more, and, where none is kept, its
+    routes and subnet.env. Stop flanneld first where it is to go.
+
+    + network: the range of all nodes' subnets
+    + keep: the device that it uses now; empty where flannel goes
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import flannel, services
+
+        services.services(
+            name="Stop flanneld",
+            units=[services.Unit("flanneld.service", running=False, enabled=False)],
+        )
+        flannel.devices_absent(name="Remove flannel's devices", network="10.10.0.0/16")
+    """
+
+    left = [name for name in read(Links) if re.fullmatch(_DEVICES, name) and name != keep]
+    scripts: list[Script | None] = []
+    for name in left:
+        changes.show(f"link {name}: present → absent")
+    if left:
+        text = "\n".join(f"ip link delete dev {name}" for name in left)
+        scripts.append(Script(text, f"remove {', '.join(left)}"))
+    if not keep:
+        scripts += [_routes_absent(network, left), plan_files([File(SUBNET_FILE, kind="absent")])]
+    yield from run_or_noop(join(scripts), "nothing is left of flannel")
+
+
+_DEVICES = r"flannel(0|\.\d+)"
+
+
+def _routes_absent(network: str, gone: Sequence[str]) -> Script | None:
+    """Remove flannel's routes, but those that go with their devices."""
+
+    found = [
+        route.destination
+        for route in read(Routes) or ()
+        if route.protocol == "boot"
+        and route.dev not in gone
+        and IPNetwork(route.destination) in IPNetwork(network)
+    ]
+    for destination in found:
+        changes.show(f"route {destination}: present → absent")
+    lines = [f"ip -4 route delete {destination} proto boot" for destination in found]
+    return Script("\n".join(lines), "remove flannel's routes") if lines else None
+
+
 # What systemd stops along with flanneld starts again, even if the script fails in between.
 _STOP = """\
 along=

@@ -46,6 +46,8 @@ def api_flags(iface: str) -> list[str]:
         f"--kubeconfig-file={KUBECONFIG}",
         f"--net-config-path={NET_CONFIG}",
         f"--iface={iface}",
+        # What lets packets of pods pass is there without flanneld.
+        "--iptables-forward-rules=false",
         "--healthz-ip=127.0.0.1",
         f"--healthz-port={HEALTH_PORT}",
     ]

@@ -154,7 +154,7 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     if spec.flannel_on_api and not spec.flannel_source:
         allowed = "where flanneld comes from, with its flannel_sha256: no distribution brings it"
         problems.append(Problem("flannel_source", None, None, allowed, f"such as {_FLANNEL}"))
-    if spec.flannel_source and not (spec.flannel_on_api or spec.flannel_version):
+    if spec.flannel_source and spec.flannel_leases and not spec.flannel_version:
         allowed = "the version of flannel_source, which tells how it speaks with etcd"
         problems.append(Problem("flannel_version", None, None, allowed))
     if spec.runtime_source and not spec.containerd_version:

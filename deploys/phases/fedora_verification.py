@@ -10,7 +10,14 @@ from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import components_on
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
-from pyinfra_kube.deploys.phases.verification import answers, obeys, show, verify_nodes, wait_until
+from pyinfra_kube.deploys.phases.verification import (
+    answers,
+    obeys,
+    set_nodes,
+    show,
+    verify_nodes,
+    wait_until,
+)
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
@@ -19,6 +26,9 @@ from pyinfra_kube.facts.etcd import EtcdKeys, trouble
 from pyinfra_kube.facts.flannel import Flannel, lease_states
 from pyinfra_kube.operations import verify
 from pyinfra_kube.operations.flannel_agreement import HostNetwork, compare, table
+
+# Where its package has it.
+_KUBECTL = "/usr/bin/kubectl"
 
 
 @phase("Verification")
@@ -34,7 +44,8 @@ def verify_fedora_cluster() -> None:
         *(obeys(cluster, part) for part in parts if part != "etcd"),
     ]
     wait_until(cluster, "Wait for every component to answer", checks)
-    verify_nodes(cluster, bridge_of_pods(cluster), kubectl="/usr/bin/kubectl")
+    set_nodes(cluster, kubectl=_KUBECTL)
+    verify_nodes(cluster, bridge_of_pods(cluster), kubectl=_KUBECTL)
     of_nodes = [cluster.runtime.name, *(["flanneld"] if cluster.on_flannel else [])]
     show(
         cluster,

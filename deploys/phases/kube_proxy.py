@@ -4,15 +4,18 @@ kube-proxy on every node.
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.deploys.phases.credentials import (
     give_credentials,
     keep_credentials,
     kubeconfig_file,
 )
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
-from pyinfra_kube.deploys.run.context import current_cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import binaries, component_unit, files, services
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.files import Files
+from pyinfra_kube.operations import binaries, component_unit, files, proxy_rules, services
 
 BINARY = "/usr/local/bin/kube-proxy"
 
@@ -23,6 +26,7 @@ def run_kube_proxy() -> None:
 
     cluster = current_cluster()
     if "kube-proxy" not in cluster.units:
+        remove_kube_proxy(cluster)
         return
     source, digest = cluster.artifacts.binary("kube-proxy")
     binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
@@ -38,6 +42,37 @@ def run_kube_proxy() -> None:
     # It does not notice a file that is replaced whole.
     config = [BINARY, *(file.path for file in read_files)]
     services.services(name="Run kube-proxy", units=[cluster.unit("kube-proxy", config)])
+
+
+def remove_kube_proxy(cluster: Cluster) -> None:
+    """
+    Stop and remove the current host's kube-proxy and its rules, where it is one of ours.
+
+    + cluster: the cluster
+    """
+
+    component = COMPONENTS["kube-proxy"]
+    unit = component_unit.UNITS["kube-proxy"]
+    # Nobody else has the first. The program, which removes the rules, goes last.
+    paths = [component.kubeconfig, component.configuration, unit, BINARY]
+    if not read(Files, paths=paths, digest=False):
+        return
+    stopped = services.Unit("kube-proxy.service", running=False, enabled=False)
+    services.services(name="Stop kube-proxy", units=[stopped])
+    remove_rules(cluster)
+    gone = [files.File(path, kind="absent") for path in paths if path]
+    files.files(name="Remove kube-proxy's files", files=gone)
+
+
+def remove_rules(cluster: Cluster) -> None:
+    """
+    Remove the rules of the current host's kube-proxy, which has stopped.
+
+    + cluster: the cluster
+    """
+
+    flag = "cleanup" if cluster.release.has_flag("kube-proxy", "cleanup") else "cleanup-iptables"
+    proxy_rules.proxy_rules_absent(name="Remove kube-proxy's rules", binary=BINARY, flag=flag)
 
 
 # Alone, it brings what it needs.

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from pyinfra_kube.cluster.errors import refuse
+from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.range_checks import check_mtu
 from pyinfra_kube.deploys.phases.allocations import record_allocations
@@ -15,7 +16,7 @@ from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, HostFacts
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import bridge, iptables, routes
+from pyinfra_kube.operations import bridge, cni, iptables, routes
 
 
 @phase("Pod network")
@@ -24,6 +25,10 @@ def set_up_pod_network() -> None:
 
     cluster = current_cluster()
     if cluster.spec.network == "none":
+        if cluster.is_a("node"):
+            leave_network(cluster)
+        else:
+            routes.routes(name="Remove the routes to pods", present=False)
         return
     if cluster.is_a("node"):
         # kubenet makes its bridge itself; docker needs any other one to exist.
@@ -49,6 +54,37 @@ def set_up_pod_network() -> None:
         )
     set_routes(cluster)
     see_firewalls(cluster, BRIDGE, opened=cluster.spec.open_ports)
+
+
+def leave_network(cluster: Cluster) -> None:
+    """
+    Remove the current host's pod network of ours, from the description that CNI reads to routes.
+
+    + cluster: the cluster
+    """
+
+    if cluster.runtime is CONTAINERD:
+        cni.pod_network_absent(name="Remove the description of the pod network")
+    iptables.rules(
+        name="Remove the rules of the pods' network",
+        rules=[],
+        owner="kube-forward",
+        present=False,
+        runtime=cluster.runtime.name,
+    )
+    iptables.masquerade(
+        name="Remove the masquerade of the pods' network",
+        cluster_cidr=cluster.spec.cluster_cidr,
+        present=False,
+        runtime=cluster.runtime.name,
+    )
+    routes.routes(name="Remove the routes to pods", present=False)
+    bridge.bridge(
+        name="Remove the bridge of the pods",
+        bridge=BRIDGE,
+        present=False,
+        runtime=cluster.runtime.name,
+    )
 
 
 def set_routes(cluster: Cluster, gone: Collection[str] = ()) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import PODS, components_on
+from pyinfra_kube.cluster.components import PODS, components_on, flanneld
 from pyinfra_kube.cluster.components.rendering import probe
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
@@ -36,16 +36,23 @@ from pyinfra_kube.operations import nodes, reach, verify
 _ASK = kubectl_words(KUBECTL, ADMIN)
 
 
-@phase("Verification")
-def verify_cluster() -> None:
-    """Wait for the components, then for the nodes."""
+@phase("Nodes")
+def register_nodes() -> None:
+    """Wait for the components, then for nodes to register, and set their pod CIDRs and labels."""
 
     cluster = current_cluster()
     # An operation of all hosts: none looks for nodes before every host is set up.
     wait_until(
         cluster, "Wait for every component to answer", checks(cluster), then=partial(_note, cluster)
     )
-    verify_nodes(cluster, BRIDGE)
+    set_nodes(cluster)
+
+
+@phase("Verification")
+def verify_cluster() -> None:
+    """Wait for nodes to be Ready, and check that packets of their pods arrive."""
+
+    verify_nodes(current_cluster(), BRIDGE)
 
 
 @phase("Verification")
@@ -83,56 +90,115 @@ def _since(cluster: Cluster, host: str) -> str:
     return datetime.fromtimestamp(started, timezone.utc).isoformat()[:19] if started else ""
 
 
+def set_nodes(cluster: Cluster, kubectl: str = KUBECTL) -> None:
+    """
+    Wait for nodes to register, and set their pod CIDRs and labels.
+
+    + cluster: the cluster
+    + kubectl: path of kubectl on control-plane hosts
+    """
+
+    if not cluster.is_first_control_plane:
+        return
+    manual = not cluster.spec.nodes_register
+    ask = kubectl_words(kubectl, ADMIN)
+    known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
+    if not manual:
+        wait_until(
+            cluster,
+            "Wait for nodes to register",
+            [_of_node(node, "registered", "", f"{ask} get nodes") for node in _nodes(cluster)],
+            given={"nodes": _shown(ask)},
+            seen=lambda: [_holds(node, "registered") for node in known().nodes],
+        )
+    nodes.node_objects(
+        name="Set the nodes' pod CIDRs and labels",
+        nodes=_node_objects(cluster, manual),
+        kubectl=kubectl,
+        kubeconfig=ADMIN,
+        wait=cluster.spec.verify_timeout,
+    )
+
+
 def verify_nodes(cluster: Cluster, bridge: str, kubectl: str = KUBECTL) -> None:
     """
-    Wait for nodes to register, set their pod CIDRs and labels, wait until they are Ready, and check
-    that packets of their pods arrive.
+    Wait until nodes are Ready, and check that packets of their pods arrive. What the inventory
+    leaves to its owner is not waited for, and said.
 
     + cluster: the cluster
     + bridge: the pod bridge
     + kubectl: path of kubectl on control-plane hosts
     """
 
-    manual = not cluster.spec.nodes_register
-    if cluster.is_first_control_plane:
-        ask = kubectl_words(kubectl, ADMIN)
-        # One request for all nodes prints the name and status of each.
-        shown = {
-            "nodes": f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'",
-            "late": lambda: _late(cluster, ask),
-        }
-        known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
-        if not manual:
-            wait_until(
-                cluster,
-                "Wait for nodes to register",
-                [_of_node(node, "registered", "", f"{ask} get nodes") for node in _nodes(cluster)],
-                given=shown,
-                seen=lambda: [_holds(node, "registered") for node in known().nodes],
-            )
-        nodes.node_objects(
-            name="Set the nodes' pod CIDRs and labels",
-            nodes=_node_objects(cluster, manual),
-            kubectl=kubectl,
-            kubeconfig=ADMIN,
-            wait=cluster.spec.verify_timeout,
+    if missing := _missing(cluster):
+        verify.say(
+            name="What the cluster lacks",
+            text=lambda: "\n".join(missing if cluster.runs_once else ()),
         )
-        # Without a network no node is; its owner brings one.
-        ready = [] if cluster.spec.network == "none" else _nodes(cluster)
+    if cluster.is_first_control_plane and cluster.spec.network != "none":
+        ask = kubectl_words(kubectl, ADMIN)
+        known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
         wait_until(
             cluster,
             "Wait for nodes to be Ready",
-            [_ready(ask, node) for node in ready],
-            given=shown,
+            [_ready(ask, node) for node in _nodes(cluster)],
+            given={"nodes": _shown(ask), "late": lambda: _late(cluster, ask)},
             seen=lambda: [
                 _holds(node.hostname_override, "Ready")
-                for node in ready
+                for node in _nodes(cluster)
                 if (one := known().nodes.get(node.hostname_override))
                 and (one.ready and one.seen >= _since(cluster, node.name))
             ],
         )
-    if cluster.spec.network != "none":
-        verify_packets(cluster, bridge)
+    if cluster.spec.flannel_on_api and cluster.is_a("node"):
+        wait_until(cluster, "Wait for flannel's routes", flannel_checks(cluster))
+    verify_packets(cluster, bridge)
+
+
+def _missing(cluster: Cluster) -> list[str]:
+    """What the cluster's owner has to bring."""
+
+    spec = cluster.spec
+    lines = {
+        f"network = {spec.network!r}: install a CNI plugin; until then nodes are not Ready, and "
+        "only pods on their hosts' own network run": spec.network == "none",
+        f"proxy_mode = {spec.proxy_mode!r}: install what leads packets to services; until then "
+        "pods, CoreDNS among them, do not reach the API": spec.proxy_mode == "none",
+    }
+    return [line for line, lacks in lines.items() if lacks]
+
+
+def _shown(ask: str) -> str:
+    """One request for all nodes, which prints the name and status of each."""
+
+    return f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"
+
+
+def flannel_checks(cluster: Cluster) -> list[verify.Check]:
+    """
+    Return what must hold on a node whose flanneld learns nodes from the apiserver: that it carries
+    the packets to the pods of each other node.
+
+    + cluster: the cluster
+    """
+
+    backend, vni = cluster.spec.flannel_backend, cluster.spec.flannel_vni
+    device = flanneld.device_of(backend, vni)
+    log = f"journalctl --no-pager --quiet --output=cat --lines=2000 --unit=flanneld.service|{WORDS}"
+    hint = "systemctl status flanneld.service; ip route; kubectl describe node"
+    health = f"http://127.0.0.1:{flanneld.HEALTH_PORT}/healthz"
+    ask = f"curl --silent --fail --noproxy '*' --max-time 5 {health}"
+    found = [verify.Check(f"flanneld answers at {health}", ask, log, hint)]
+    others = [node for node in _nodes(cluster) if node.name != cluster.host_spec.name]
+    for node in others:
+        pods, address = cluster.plan.nodes[node.name].pod_cidr, cluster.plan.addresses[node.name]
+        way = f"dev {device}" if device else f"via {address}"
+        command = f"ip -4 route show {pods} | grep -qE {shlex.quote(f' {way}( |$)')}"
+        name = f"flannel has a route to the pods of {node.name} at {pods}"
+        # One whose object was made anew lacks flannel's notes until its flanneld starts again.
+        there = f"on {node.name}: systemctl restart flanneld.service"
+        found.append(verify.Check(name, command, log, there, host=node.name))
+    return found
 
 
 def wait_until(cluster: Cluster, name: str, checks: list[verify.Check], **more: Any) -> None:
@@ -159,7 +225,8 @@ def verify_packets(cluster: Cluster, bridge: str) -> None:
 
     me = cluster.host_spec.name
     places, visits = cluster.notes("places"), cluster.notes("visits")
-    ways = reach.pairs([node.name for node in _nodes(cluster)])
+    on_pods = [] if cluster.spec.network == "none" else _nodes(cluster)
+    ways = reach.pairs([node.name for node in on_pods])
     if me in ways:
         reach.take_place(
             name="Join the pod network for a test",
@@ -189,7 +256,7 @@ def _targets(cluster: Cluster) -> list[reach.Target]:
 
     spec = cluster.spec
     found = []
-    if cluster.is_a("node"):
+    if "kube-proxy" in cluster.units:
         api = "the API's service from its pods"
         found.append(reach.Target(api, cluster.plan.service_ip, 443, inside=True))
     if not cluster.is_a("control_plane"):
@@ -413,4 +480,4 @@ def _pod_cidr(cluster: Cluster, host: str) -> str:
 
 
 if "__name__" not in globals():
-    run_phases([verify_cluster, show_cluster])
+    run_phases([register_nodes, verify_cluster, show_cluster])

@@ -32,12 +32,16 @@ BRIDGE = "cbr0"
 DOCKER_BRIDGE = "docker0"
 
 # Links that carry pods and services, not hosts, by kind: flannel's devices, kube-proxy's with
-# ipvs, and the bridge that flannel's CNI plugin makes.
+# ipvs, the bridge that flannel's CNI plugin makes, and what Calico, Cilium and kube-router make.
 _OF_PODS = {
-    "vxlan": r"flannel\.\d+",
+    "vxlan": r"flannel\.\d+|vxlan\.calico|cilium_vxlan",
+    "geneve": r"cilium_geneve",
     "tun": r"flannel\d+",
-    "dummy": r"kube-ipvs0",
-    "bridge": r"cni0",
+    "ipip": r"tunl0|tun-.+|cilium_(ipip4|tunl)",
+    "wireguard": r"flannel-wg|wireguard\.cali|cilium_wg0",
+    "dummy": r"kube-ipvs0|kube-dummy-if|nodelocaldns",
+    "bridge": r"cni0|kube-bridge",
+    "veth": r"cilium_(host|net)|lxc.+|cali.+",
 }
 
 # Where each package manager's distribution keeps CNI plugins.

@@ -84,6 +84,13 @@ LINKS = [
     ("flannel0", "tun", None, ["10.10.2.0/16"]),
     ("veth1a", "veth", "cbr0", ["10.10.1.9/32"]),
     ("kube-ipvs0", "dummy", None, ["10.0.0.1/32"]),
+    ("cilium_host", "veth", None, ["10.10.3.1/32"]),
+    ("lxc1a2b", "veth", None, ["10.10.3.2/32"]),
+    ("cali1a2b", "veth", None, ["10.10.3.3/32"]),
+    ("vxlan.calico", "vxlan", None, ["10.10.3.4/32"]),
+    ("tunl0", "ipip", None, ["10.10.3.5/32"]),
+    ("wireguard.cali", "wireguard", None, ["10.10.3.6/32"]),
+    ("kube-bridge", "bridge", None, ["10.10.3.7/24"]),
 ]
 
 

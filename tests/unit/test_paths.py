@@ -14,6 +14,7 @@ from pyinfra_kube.deploys import phases
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
+from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS, RUNTIME_PROGRAMS
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import HOSTS, ONE_NODE, TWO_NODES, Groups, Path_, cluster_of, prepared
@@ -154,6 +155,12 @@ ALONE = {
         "package flannel: absent → installed",
         "etcd /coreos.com/network/config: absent",
     ],
+    "flannel": [
+        "bridge cbr0: absent → present",
+        "/usr/local/bin/flanneld: absent",
+        "/etc/systemd/system/flanneld.service: absent → file",
+        "node n: set as soon as it has registered",
+    ],
     "host_preparation": ["package conntrack: absent → installed"],
     "kube_proxy": [
         "package conntrack: absent → installed",
@@ -176,11 +183,16 @@ def test_every_phase_is_tried_alone() -> None:
 def test_a_phase_alone_brings_what_it_needs(name: str, tmp_path: Path) -> None:
     file = FOLDER / f"{name}.py"
     fedora = name.startswith("fedora")
-    data = FLANNEL if name == "fedora_flannel" else {}
+    data = FLANNEL if name in ("flannel", "fedora_flannel") else {}
     source = tmp_path / "release"
     source.mkdir()
-    for program in ("kubelet", "kube-proxy", "kubectl"):
+    for program in ("kubelet", "kube-proxy", "kubectl", "flanneld", "runc"):
         (source / program).write_text(program)
+    for program in (*RUNTIME_PROGRAMS, *CNI_PLUGINS):
+        (source / program).write_text(program)
+    if name == "flannel":
+        data = {**data, "kubernetes_version": "1.37.2", "flannel_source": str(source)}
+        data |= {"runtime_source": str(source), "containerd_version": "2.4.2"}
     common = {
         "credentials_dir": str(tmp_path / "none"),
         "kubernetes_source": str(source),

@@ -19,6 +19,14 @@ PROGRAMS = ("kubelet", "kube-proxy", "kubectl")
 
 Case = tuple[Path_, Groups, dict[str, Any], set[str], set[str]]
 
+TODAY = {
+    "kubernetes_version": "1.37.2",
+    "containerd_version": "2.4.2",
+    # Any file will do: a plan looks at nothing but its digest.
+    "flannel_source": __file__,
+    "runtime_sha256": {"crictl-v1.37.0-linux-amd64.tar.gz": "0" * 64},
+}
+
 # The path, its groups and data, some of what it must do and where, and what it must not.
 CASES: dict[str, Case] = {
     "scratch": (
@@ -68,6 +76,39 @@ CASES: dict[str, Case] = {
         {"node_registration": "manual", "credential_kind": "certificate", "route_pods": False},
         {"o: Run the control plane as static pods", "m: Set the nodes' pod CIDRs and labels"},
         {"n: Route to the pods of the other nodes"},
+    ),
+    "flannel on the API": (
+        scratch,
+        TWO_NODES,
+        {**TODAY, "network": "flannel"},
+        {
+            "m: Let flanneld read nodes",
+            "m: Run flanneld",
+            "o: Run flanneld",
+            "o: Describe the pod network",
+        },
+        {"n: Route to the pods of the other nodes", "n: Remove devices that flannel does not use"},
+    ),
+    "neither a network nor a kube-proxy": (
+        scratch,
+        TWO_NODES,
+        {**TODAY, "network": "none", "proxy_mode": "none"},
+        {"n: Run kubelet", "m: Set CoreDNS and its service"},
+        {
+            "n: Make the bridge cbr0 of the pods",
+            "n: Describe the pod network",
+            "n: Forward the packets of pods",
+            "n: Masquerade packets that leave the cluster",
+            "n: Run kube-proxy",
+            "n: Remove kube-proxy's rules",
+        },
+    ),
+    "removal of a node on containerd that was made anew": (
+        remove_nodes,
+        TWO_NODES,
+        {**TODAY, "network": "flannel", "remove_nodes": ["o"]},
+        set(),
+        {"o: Run docker", "o: Restore docker's own network", "m: Delete the nodes' leases"},
     ),
     "removal of a node that was made anew": (
         remove_nodes,

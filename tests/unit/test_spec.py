@@ -123,6 +123,9 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("apiserver_approach", "http", "https", ""),
     ("cloud_provider", "vagrant", "aws", ""),
     ("hyperkube", True, "1.20", ""),
+    ("network", "none", "routes, flannel (Kubernetes 1.20)", "a network of ours"),
+    ("proxy_mode", "nftables", "iptables, ipvs, none (Kubernetes 1.20)", "leave it unset"),
+    ("etcd_tls", True, "False (Kubernetes 1.20)", "leave it unset"),
     ("authorization_mode", "RBAC,RBAK", "AlwaysAllow", "RBAC"),
     ("kubelet_flags", {"api-servers": "http://m1"}, "a flag of kubelet 1.20", "kubeconfig"),
     # What other values say
@@ -149,8 +152,24 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {"every": {"package_source": "rpm"}},
         [("rpm_files", None, "at least one file", "")],
     ),
+    "a flanneld from nowhere": (
+        {"every": {"kubernetes_version": "1.37.2", "network": "flannel"}},
+        [("flannel_source", None, "where flanneld comes from", "flanneld-amd64")],
+    ),
+    "flannel's range beside that of the nodes' pod CIDRs": (
+        {
+            "every": {
+                "kubernetes_version": "1.24.0",
+                "network": "flannel",
+                "flannel_source": "/flanneld",
+                "cluster_cidr": "10.10.0.0/16",
+                "flannel_network": "10.10.0.0/20",
+            }
+        },
+        [("flannel_network", None, "cluster_cidr 10.10.0.0/16", "leave it out")],
+    ),
     "a flanneld of no known version": (
-        {"every": {"flannel_source": "https://example.com/flanneld"}},
+        {"every": {"network": "flannel", "flannel_source": "https://example.com/flanneld"}},
         [("flannel_version", None, "the version of flannel_source", "")],
     ),
     "docker's MTU too": (
