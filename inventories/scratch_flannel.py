@@ -1,6 +1,6 @@
 """
-Kubernetes from scratch with flannel, for hosts of which no router knows the pods: packets between
-pods travel inside packets between hosts. Copy this file, put your hosts in it, and see the plan first:
+Kubernetes from scratch with flannel, where no router knows the pods: packets between pods travel
+inside packets between hosts. Copy this file, put your hosts in it, and see the plan first:
 
     pyinfra inventories/scratch_flannel.py deploys/scratch.py --dry --diff
     pyinfra inventories/scratch_flannel.py deploys/scratch.py
@@ -24,8 +24,8 @@ all = (
         "network": "flannel",
         # "vxlan", "udp", or "host-gw" for nodes in one network.
         "flannel_backend": "vxlan",
-        # A file of this machine, from https://github.com/flannel-io/flannel/releases. A URL may stand
-        # here too; give the file's flannel_sha256 with it.
+        # A file of this machine, from https://github.com/flannel-io/flannel/releases. A URL may
+        # stand here too; give the file's flannel_sha256 with it.
         "flannel_source": "flanneld-amd64",
     },
 )
