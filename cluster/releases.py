@@ -36,6 +36,7 @@ CHOICES = {
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",
     "proxy_mode": "leave it unset: the best that release and host carry",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
+    "proxy_mode": "leave it unset: kube-proxy has ipvs from 1.8 on, and nftables from 1.29 on",
 }
 """Settings of which a release takes only the values that its data lists, and the way out."""
 

@@ -63,7 +63,8 @@ def picture() -> str:
     groups = {group: dict(inventory[group]) for group in ("control_plane", "nodes")}
     names, common = inventory["all"]
     own = {name: data for members in groups.values() for name, data in members.items()}
-    spec = ClusterSpec.from_inventory(groups, {name: common | own[name] for name in names})
+    members = {group: list(hosts) for group, hosts in groups.items()}
+    spec = ClusterSpec.from_inventory(members, {name: common | own[name] for name in names})
     plan = make_plan(spec)
     first, *nodes = plan.nodes.values()
     parts = [

@@ -1,6 +1,6 @@
 """
-Kubernetes from scratch with flannel, for hosts of which no router knows the pods: packets between
-pods travel inside packets between hosts. Copy this file, put your hosts in it, and see the plan:
+Kubernetes from scratch with flannel, where no router knows the pods: packets between pods travel
+inside packets between hosts. Copy this file, put your hosts in it, and see the plan first:
 
     pyinfra inventories/scratch_flannel.py deploys/scratch.py --dry --diff
     pyinfra inventories/scratch_flannel.py deploys/scratch.py

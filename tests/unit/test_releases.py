@@ -221,6 +221,13 @@ def test_settings_that_a_release_cannot_do() -> None:
     assert Release.of("1.3.10").check_settings({}) == []
 
 
+@pytest.mark.parametrize(("version", "mode"), [("1.7.16", "ipvs"), ("1.28.15", "nftables")])
+def test_a_release_refuses_modes_of_kube_proxy_that_came_later(version: str, mode: str) -> None:
+    (problem,) = Release.of(version).check_settings({"proxy_mode": mode})
+    assert problem.key == "proxy_mode"
+    assert Release.of("1.29.15").check_settings({"proxy_mode": mode}) == []
+
+
 def test_nodes_with_names_need_the_node_mode_from_1_8_on() -> None:
     settings = {"authorization_mode": "RBAC", "credential_policy": "per_node"}
     assert Release.of("1.7.0").check_settings(settings) == []
