@@ -34,7 +34,6 @@ CHOICES = {
     "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
     "hyperkube": "leave it unset: each component has an image of its own",
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",
-    "proxy_mode": "leave it unset: the best that release and host carry",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
     "proxy_mode": "leave it unset: kube-proxy has ipvs from 1.8 on, and nftables from 1.29 on",
 }
