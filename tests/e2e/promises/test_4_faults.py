@@ -226,10 +226,11 @@ def _spoil_much(settled: Settled) -> None:
         ]
         for record in calls("binaries.binaries", host):
             gone += [binary.path for binary in record.arguments["binaries"]]
-        trial.execute(host, f"rm -f {shlex.join(gone)}")
+        # While there is a program that removes them.
         images = [n for r in calls("images.images", host) for n in r.arguments["files"]]
         if images:
             trial.execute(host, f"{containers.SHELL}remove_images {shlex.join(images)}")
+        trial.execute(host, f"rm -f {shlex.join(gone)}")
 
 
 def _harmed(settled: Settled, name: str, place: int, among: int) -> tuple[int, list[str]]:
