@@ -4,6 +4,8 @@ kube-proxy on every node.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.deploys.phases.credentials import (
     give_credentials,
@@ -71,7 +73,8 @@ def remove_rules(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    flag = "cleanup" if cluster.release.has_flag("kube-proxy", "cleanup") else "cleanup-iptables"
+    known = cluster.release.has_flag("kube-proxy", "cleanup")
+    flag: Literal["cleanup", "cleanup-iptables"] = "cleanup" if known else "cleanup-iptables"
     proxy_rules.proxy_rules_absent(name="Remove kube-proxy's rules", binary=BINARY, flag=flag)
 
 
