@@ -4,6 +4,8 @@ kube-proxy on every node.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.deploys.phases.credentials import (
     give_credentials,
@@ -14,7 +16,7 @@ from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.files import FileContents
 from pyinfra_kube.operations import binaries, component_unit, files, proxy_rules, services
 
 BINARY = "/usr/local/bin/kube-proxy"
@@ -51,17 +53,20 @@ def remove_kube_proxy(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    component = COMPONENTS["kube-proxy"]
-    unit = component_unit.UNITS["kube-proxy"]
-    # Nobody else has the first. The program, which removes the rules, goes last.
-    paths = [component.kubeconfig, component.configuration, unit, BINARY]
-    if not read(Files, paths=paths, digest=False):
+    component, unit = COMPONENTS["kube-proxy"], component_unit.UNITS["kube-proxy"]
+    if _DESCRIPTION not in read(FileContents, paths=[unit]).get(unit, b""):
         return
     stopped = services.Unit("kube-proxy.service", running=False, enabled=False)
     services.services(name="Stop kube-proxy", units=[stopped])
     remove_rules(cluster)
+    # The unit, by which ours is known, goes last.
+    paths = [component.kubeconfig, component.configuration, BINARY, unit]
     gone = [files.File(path, kind="absent") for path in paths if path]
     files.files(name="Remove kube-proxy's files", files=gone)
+
+
+# Of our unit. A kube-proxy of the cluster's owner may have the same name, and the same files.
+_DESCRIPTION = b"Description=kube-proxy: leads the addresses of services to pods"
 
 
 def remove_rules(cluster: Cluster) -> None:
@@ -71,7 +76,8 @@ def remove_rules(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    flag = "cleanup" if cluster.release.has_flag("kube-proxy", "cleanup") else "cleanup-iptables"
+    known = cluster.release.has_flag("kube-proxy", "cleanup")
+    flag: Literal["cleanup", "cleanup-iptables"] = "cleanup" if known else "cleanup-iptables"
     proxy_rules.proxy_rules_absent(name="Remove kube-proxy's rules", binary=BINARY, flag=flag)
 
 

@@ -150,8 +150,8 @@ def verify_nodes(cluster: Cluster, bridge: str, kubectl: str = KUBECTL) -> None:
                 and (one.ready and one.seen >= _since(cluster, node.name))
             ],
         )
-    if cluster.spec.flannel_on_api and cluster.is_a("node"):
-        wait_until(cluster, "Wait for flannel's routes", flannel_checks(cluster))
+    if ways := way_checks(cluster):
+        wait_until(cluster, "Wait for the ways of packets", ways)
     verify_packets(cluster, bridge)
 
 
@@ -174,6 +174,32 @@ def _shown(ask: str) -> str:
     return f"{ask} get nodes --no-headers | awk '{{ print $1, $2 }}'"
 
 
+def way_checks(cluster: Cluster) -> list[verify.Check]:
+    """
+    Return what must hold on the current host before packets are sent: that kube-proxy and flannel,
+    which hear of the rest of the cluster by themselves, have done so.
+
+    + cluster: the cluster
+    """
+
+    found = []
+    if "kube-proxy" in cluster.units:
+        address = cluster.plan.service_ip
+        found.append(
+            verify.Check(
+                f"the API's service answers at {address}:443",
+                f"timeout 5 bash -c '</dev/tcp/{address}/443'",
+                "journalctl --no-pager --quiet --output=cat --lines=2000 --unit=kube-proxy.service "
+                f"| {WORDS}",
+                "systemctl status kube-proxy.service; kubectl get endpointslices",
+                host=cluster.spec.control_plane[0].name,
+            )
+        )
+    if cluster.spec.flannel_on_api and cluster.is_a("node"):
+        found += flannel_checks(cluster)
+    return found
+
+
 def flannel_checks(cluster: Cluster) -> list[verify.Check]:
     """
     Return what must hold on a node whose flanneld learns nodes from the apiserver: that it carries
@@ -184,7 +210,8 @@ def flannel_checks(cluster: Cluster) -> list[verify.Check]:
 
     backend, vni = cluster.spec.flannel_backend, cluster.spec.flannel_vni
     device = flanneld.device_of(backend, vni)
-    log = f"journalctl --no-pager --quiet --output=cat --lines=2000 --unit=flanneld.service|{WORDS}"
+    log = "journalctl --no-pager --quiet --output=cat --lines=2000 --unit=flanneld.service"
+    log += f" | {WORDS}"
     hint = "systemctl status flanneld.service; ip route; kubectl describe node"
     health = f"http://127.0.0.1:{flanneld.HEALTH_PORT}/healthz"
     ask = f"curl --silent --fail --noproxy '*' --max-time 5 {health}"
