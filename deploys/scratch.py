@@ -1,6 +1,7 @@
 """
-Kubernetes from scratch: docker or containerd on the bridge cbr0, kubelet and kube-proxy as units,
-the control plane as static pods, and the cluster's own certificates and tokens.
+Kubernetes from scratch: containers on the bridge cbr0, kubelet and kube-proxy as units, the control
+plane as static pods, and the cluster's own certificates and tokens. docker runs them up to 1.23,
+containerd from 1.24 on.
 
     pyinfra inventories/scratch.py deploys/scratch.py
 """

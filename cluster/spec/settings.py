@@ -158,7 +158,7 @@ class AccessSettings(Settings):
     """Who decides what a user may do. By default AlwaysAllow up to 1.7, then Node,RBAC."""
     admission_control: Strings | None = None
     """Admission plugins, up to 1.9 in this order. From 1.10 on they are added to those that the
-    apiserver has by itself, and the default is NodeRestriction."""
+    apiserver has by itself, and the default is NodeRestriction; `[]` adds none."""
     allow_privileged: bool = True
     """Whether pods may be privileged."""
     credential_policy: Literal["shared", "per_component", "per_node"] = "per_node"
