@@ -150,7 +150,7 @@ def render(example: Example) -> dict[str, str]:
             "control_plane_endpoint": None,
             **inventory["all"][1],
             "kubernetes_sha256": DIGESTS,
-            "runtime_sha256": RUNTIME_DIGESTS,
+            **({"runtime_sha256": RUNTIME_DIGESTS} if "runtime_source" in example.data else {}),
             **example.data,
             "credentials_dir": f"{folder}/none",
         }

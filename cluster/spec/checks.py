@@ -46,6 +46,32 @@ def check_release(spec: BaseSpec) -> list[Problem]:
     return release.check_settings(dict(spec)) + fields.check_settings(dict(spec), release)
 
 
+# What each runtime reads, and the other one does not.
+_OF_RUNTIME = {
+    "docker": (
+        *("docker_root", "docker_options", "docker_mtu", "docker_nofile"),
+        "insecure_registries",
+    ),
+    "containerd": ("runtime_source", "runtime_sha256", "containerd_version"),
+}
+
+
+def check_runtime(spec: BaseSpec) -> list[Problem]:
+    """Settings of a container runtime that the cluster does not have."""
+    try:
+        release = Release.of(spec.kubernetes_version)
+    except InputError:
+        return []
+    runtime = spec.container_runtime or release.container_runtime
+    allowed = f"nothing: Kubernetes {release.version} runs containers with {runtime}"
+    return [
+        Problem(key, getattr(spec, key), None, allowed, "leave it out")
+        for other, keys in _OF_RUNTIME.items()
+        for key in keys
+        if other != runtime and key in spec.model_fields_set
+    ]
+
+
 _PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
 
 
@@ -180,6 +206,7 @@ _SOURCES = (
 # Each check with the fields that must be right for it to mean anything.
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] = (
     (("kubernetes_version",), check_release),
+    (("kubernetes_version", "container_runtime"), check_runtime),
     ((), check_names),
     ((), check_etcd_size),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),

@@ -307,6 +307,7 @@ def _make(state: State) -> Cluster:
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
     spec = _with_addresses(state, spec, host_facts)
+    _check_runtime(spec, release, host_facts)
     _check_endpoint(spec, host_facts)
     _check_ifaces(spec, host_facts)
     plan = make_plan(
@@ -318,7 +319,8 @@ def _make(state: State) -> Cluster:
         held={name: seen.addresses for name, seen in host_facts.items()},
     )
     _say(plan.table())
-    for line in notices(release, *_used(spec, release, host_facts)):
+    running = any(seen.service_range for seen in host_facts.values())
+    for line in notices(release, *_used(spec, release, host_facts), running=running):
         logger.warning(f"notice: {line}")
     credentials = store.plan(spec, plan)
     _check_store(spec, credentials, host_facts)
@@ -345,6 +347,21 @@ def _used(
     ]
     if runtime == CONTAINERD.name and any(one.startswith("1.") for one in versions):
         yield "containerd 1"
+
+
+def _check_runtime(
+    spec: ClusterSpec, release: Release, host_facts: Mapping[str, HostFacts]
+) -> None:
+    """Refuse a host whose kubelet runs docker's containers, which would live on beside others."""
+
+    runtime = spec.container_runtime or release.container_runtime
+    allowed = "a release up to 1.23, for kubelet runs docker's containers there"
+    fix = "take the host out of its cluster first; a running cluster is not taken past 1.23"
+    refuse(
+        Problem("kubernetes_version", release.version, name, allowed, fix)
+        for name, seen in host_facts.items()
+        if (seen.kubelet_runtime, runtime) == (DOCKER.name, CONTAINERD.name)
+    )
 
 
 def _current(

@@ -74,6 +74,7 @@ class HostFacts:
       read
     + system, release: the distribution's name and number, such as ``debian`` and ``12``
     + service_range: the service CIDR of its apiserver now; empty without one
+    + kubelet_runtime: the container runtime that its kubelet runs with, up to 1.26; else empty
     + docker: whether it is installed
     + foreign_docker: whether it is, but not from the distribution's package
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
@@ -89,6 +90,7 @@ class HostFacts:
     system: str
     release: str
     service_range: str = ""
+    kubelet_runtime: str = ""
     docker: bool = False
     foreign_docker: bool = False
     other_etcd: str = ""
@@ -164,6 +166,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         networks=[str(IPNetwork(address).cidr) for address in addresses],
         pod_cidr=_pod_cidr(spec, links, flags["kubelet"].configured or {}),
         service_range=_service_range(flags["kube-apiserver"]),
+        kubelet_runtime=(flags["kubelet"].running or {}).get("container-runtime", ""),
         ca_fingerprint=_fingerprint(ca_certificate),
         system=packages.system,
         release=packages.release,

@@ -17,7 +17,7 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.control_plane import _refuse_others
 from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
-from pyinfra_kube.deploys.run.context import _check_etcd, _check_store
+from pyinfra_kube.deploys.run.context import _check_etcd, _check_runtime, _check_store
 from pyinfra_kube.deploys.run.host_facts import gather
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.script import Script
@@ -146,6 +146,24 @@ def test_credentials_of_another_cluster(held: str, replace: bool, refused: bool)
         return
     with pytest.raises(InputError, match="replace_credentials = True"):
         _check_store(spec, credentials, facts)
+
+
+@pytest.mark.parametrize(
+    ("version", "runtime", "refused"),
+    [("1.24.0", "docker", True), ("1.24.0", "remote", False), ("1.23.1", "docker", False)],
+)
+def test_a_kubelet_that_runs_docker_s_containers(version: str, runtime: str, refused: bool) -> None:
+    there = SimpleNamespace(kubelet_runtime=runtime)
+    facts: Any = {"n1": there}
+    spec = ClusterSpec.from_inventory(
+        {"control_plane": ["m1"], "nodes": ["n1"]},
+        dict.fromkeys(["m1", "n1"], DATA | {"kubernetes_version": version}),
+    )
+    if not refused:
+        _check_runtime(spec, Release.of(version), facts)
+        return
+    with pytest.raises(InputError, match="kubelet runs docker's containers there"):
+        _check_runtime(spec, Release.of(version), facts)
 
 
 def cluster(role: str) -> Any:

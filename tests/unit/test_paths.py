@@ -94,6 +94,16 @@ def test_the_single_node_path(plan: Plan) -> None:
 # Refusals
 
 REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
+    (
+        scratch,
+        {"kubernetes_version": "1.37.2", "docker_mtu": 1400},
+        "docker_mtu = 1400; allowed: nothing: Kubernetes 1.37.2 runs containers with containerd",
+    ),
+    (
+        scratch,
+        {"containerd_version": "2.4.2"},
+        "containerd_version = '2.4.2'; allowed: nothing: Kubernetes",
+    ),
     (scratch, FLANNEL, "fix: use deploys/multinode.py"),
     (fedora_single_node, FLANNEL, "fix: use deploys/multinode.py"),
     (multinode, {}, "network = 'routes'; allowed: flannel; fix: use deploys/fedora_single_node.py"),
