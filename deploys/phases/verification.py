@@ -354,7 +354,11 @@ def checks(cluster: Cluster) -> list[verify.Check]:
 
     found = []
     for unit in cluster.units:
-        found += [answers(cluster, unit, "unit"), obeys(cluster, unit)]
+        check = answers(cluster, unit, "unit")
+        if unit == "kube-proxy" and len(cluster.spec.control_plane) == 1:
+            # It is well only once it has heard from the apiserver.
+            check = replace(check, host=cluster.spec.control_plane[0].name)
+        found += [check, obeys(cluster, unit)]
     found += [answers(cluster, pod, "pod") for pod in pods_on(cluster)]
     if asked := cluster.runtime.uses_systemd:
         name = f"kubelet and {cluster.runtime.name} leave control groups to systemd"

@@ -154,9 +154,11 @@ def test_no_network_and_no_kube_proxy(
     for setting in ("network", "proxy_mode"):
         assert f"{setting} = 'none': install " in run.said
     assert kubectl.ready_nodes() == set()
+    units = "kube-bridge-cbr0 kube-forward kube-masquerade kube-routes kube-proxy flanneld"
     for name in HOSTS:
-        left = "ls /etc/cni/net.d; ip -o link show cbr0; ls /etc/systemd/system/kube-*"
-        assert execute(lab, name, f"{left}; nft list tables | grep kube-proxy; true") == []
+        left = "ls /etc/cni/net.d; ip -o link show cbr0; nft list tables | grep kube-proxy"
+        files = f"for one in {units}; do ls /etc/systemd/system/$one.service; done"
+        assert execute(lab, name, f"{left}; {files}; true") == []
 
     text = json.dumps({"cniVersion": "1.0.0", "name": "own", "plugins": [_OWN]})
     device = "ip link add cilium_host address 02:00:00:00:00:01 type veth peer name cilium_net"
