@@ -77,7 +77,7 @@ def remove_nodes() -> None:
         etcd.keys(
             name="Delete the nodes' leases",
             keys=[etcd.Key(path, "", present=False) for path in leases],
-            endpoints=[cluster.local_etcd],
+            endpoints=[cluster.etcd_of_leases],
             api=cluster.flannel_api,
         )
 
@@ -244,7 +244,7 @@ def _kubectl() -> str:
 def _leases(cluster: Cluster) -> list[str]:
     """The keys of the leases that the nodes hold."""
 
-    prefix, endpoints = cluster.spec.flannel_etcd_prefix, [cluster.local_etcd]
+    prefix, endpoints = cluster.spec.flannel_etcd_prefix, [cluster.etcd_of_leases]
     found = read(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=cluster.flannel_api)
     if found.status != "ok":
         raise FactError(trouble(found.status, found.said, endpoints, cluster.flannel_api))

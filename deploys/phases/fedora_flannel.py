@@ -27,7 +27,7 @@ def set_flannel_network() -> None:
             backend=spec.flannel_backend,
             vni=spec.flannel_vni,
             port=spec.flannel_port,
-            endpoints=[cluster.local_etcd],
+            endpoints=[cluster.etcd_of_leases],
             prefix=spec.flannel_etcd_prefix,
             api=cluster.flannel_api,
             allow_network_change=spec.allow_network_change,

@@ -77,7 +77,7 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
 
     spec = cluster.spec
     prefix = spec.flannel_etcd_prefix
-    endpoints, api = [cluster.local_etcd], cluster.flannel_api
+    endpoints, api = [cluster.etcd_of_leases], cluster.flannel_api
     keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api)
     if keys.status != "ok":
         raise OperationError(trouble(keys.status, keys.said, endpoints, api))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from pyinfra_kube.cluster.errors import refuse
-from pyinfra_kube.cluster.runtimes import CONTAINERD
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.range_checks import check_mtu
 from pyinfra_kube.deploys.phases.allocations import record_allocations
@@ -63,7 +63,8 @@ def leave_network(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    if cluster.runtime is CONTAINERD:
+    # kubelet itself looks after docker's network.
+    if cluster.runtime is not DOCKER:
         cni.pod_network_absent(name="Remove the description of the pod network")
     iptables.rules(
         name="Remove the rules of the pods' network",

@@ -117,8 +117,8 @@ class Cluster:
         return self.spec.network == "flannel"
 
     @property
-    def local_etcd(self) -> str:
-        """Where a member of etcd asks itself."""
+    def etcd_of_leases(self) -> str:
+        """Where a member of etcd with flannel's leases asks itself, up to 1.23 and without TLS."""
         return f"http://127.0.0.1:{self.spec.etcd_client_port}"
 
     @property

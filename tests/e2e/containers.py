@@ -40,8 +40,11 @@ elif command -v crictl >/dev/null; then
   kill_containers() { cri stop --timeout 0 "$@" >/dev/null; }
   remove_images() { cri rmi "$@" >/dev/null; }
   keep_own() {
-    ctr --namespace k8s.io images export /root/own.tar "$1"
-    ctr --namespace own images import /root/own.tar >/dev/null
+    # Now and then ctr exports less than it should.
+    for _ in 1 2 3 4 5; do
+      ctr --namespace k8s.io images export /root/own.tar "$1"
+      if ctr --namespace own images import /root/own.tar >/dev/null; then break; fi
+    done
     rm /root/own.tar
     ctr --namespace own run --detach "$1" own
   } 2>/dev/null
@@ -51,6 +54,7 @@ elif command -v crictl >/dev/null; then
   }
 else
   running() { :; }
+  keep_own() { :; }
   own() { :; }
 fi
 """

@@ -243,11 +243,12 @@ def test_a_new_release_is_new_data(monkeypatch: pytest.MonkeyPatch) -> None:
     facts["newest_patch"]["1.38"] = 1
     facts["coredns"]["1.38"] = "coredns/coredns:v1.15.0"
     facts["containerd_versions"]["1.38"] = ["2.4.0"]
+    facts["crictl"]["1.38"] = "1.38.0"
     data = {"releases": facts}
     known = releases.table
     monkeypatch.setattr(releases, "table", lambda name: data.get(name) or known(name))
     release = Release.of("1.38.1")
     assert image("etcd", release).name == "registry.k8s.io/etcd:3.7.9-0"
     assert image("pause", release).name == "registry.k8s.io/pause:3.11"
-    assert all(release.fact(name) is not Ellipsis for name in facts)
+    assert [name for name in facts if not covers(",".join(facts[name]), (1, 38))] == []
     assert release.check_flags("kubelet", ["kubeconfig", "cluster-dns"]) == []

@@ -210,7 +210,7 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     aside = f"/var/lib/drift-{file.path.replace('/', '-')}"
     yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
     behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
-    behind = f"{behind}; mv {path} {aside} && ln -s {aside} {path}"
+    behind = f"{behind} && mv {path} {aside} && ln -s {aside} {path}"
     yield replace(spoil("content behind a link", behind), undo=f"mv {aside} {path}")
     if file.path.endswith(".crt"):
         yield spoil("certificate of another CA", put(file.path, _other_ca()))
@@ -246,7 +246,8 @@ def _edit(file: File) -> str:
         edit = f"sed -i '0,/=/s/=/=drift/' {path}"
     else:
         return f"echo '# drift' >> {path}"
-    return f"cp {path} /root/before && {edit} && ! cmp -s /root/before {path}; done=$?; rm /root/before; exit $done"  # noqa: E501
+    changes = f"cp {path} /root/before && {edit} && ! cmp -s /root/before {path}"
+    return f"( {changes}; done=$?; rm /root/before; exit $done )"
 
 
 @cache
