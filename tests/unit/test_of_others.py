@@ -191,6 +191,8 @@ def cluster(role: str) -> Any:
         ("1:name=systemd:/docker/3e8a", "docker", False),
         ("0::/system.slice/docker-9999.scope", "docker", True),
         ("0::/system.slice/docker-3e8a.scope", "down", False),
+        ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-3e8a.scope", "missing", False),
+        ("0::/system.slice/etcd.service", "missing", True),
     ],
 )
 def test_who_listens_in_place_of_a_pod(groups: str, runtime: Any, refused: bool) -> None:
