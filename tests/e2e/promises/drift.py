@@ -211,7 +211,9 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
     behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
     behind = f"{behind} && mv {path} {aside} && ln -s {aside} {path}"
-    yield replace(spoil("content behind a link", behind), undo=f"mv {aside} {path}")
+    # systemd takes a unit behind a link for an alias until it looks again.
+    undo = f"mv {aside} {path} && systemctl daemon-reload"
+    yield replace(spoil("content behind a link", behind), undo=undo)
     if file.path.endswith(".crt"):
         yield spoil("certificate of another CA", put(file.path, _other_ca()))
         yield spoil("certificate cut off", f"truncate --size=100 {path}")
