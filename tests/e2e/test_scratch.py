@@ -418,7 +418,7 @@ def test_a_new_node_changes_of_others_what_must(
         ("Credentials | Keep the credentials on the control machine", CONTROL_PLANE),
         ("Credentials | Set the users of the apiserver", CONTROL_PLANE),
         ("Control plane | Run the control plane as static pods", CONTROL_PLANE),
-        ("Verification | Set the nodes' pod CIDRs and labels", CONTROL_PLANE),
+        ("Nodes | Set the nodes' pod CIDRs and labels", CONTROL_PLANE),
     }
     assert {
         (what, host) for what, host in run.changed if host != NEW
