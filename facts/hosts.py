@@ -148,7 +148,8 @@ wait; true"""
         found: dict[str, dict[str, list[str]]] = {"": {}, "=answer": {}, "=early": {}}
         words = [line.split() for line in said if line.strip()]
         for word in words:
-            kind, name, address = ["", *word][:3] if word[0][0] != "=" else [*word, "", ""][:3]
+            # A name with an odd letter in it may end a line early.
+            kind, name, address = [*([] if word[0][0] == "=" else [""]), *word, "", ""][:3]
             if kind in found and (read := plain_address(address)):
                 addresses = found[kind].setdefault(name, [])
                 addresses += [] if read in addresses else [read]
