@@ -245,8 +245,7 @@ def test_a_changed_flag_costs_seconds_of_the_api(
     assert [run.changed for run, _ in flag_changed] == [{changed}] * 2
     outages = [outage for _, outage in flag_changed]
     print(f"the API was away for {outages} s")
-    # A busy machine is slow, and nobody's fault.
-    assert min(outages) <= LONGEST_OUTAGE
+    assert max(outages) <= LONGEST_OUTAGE
     assert kubectl.ready_nodes() == set(HOSTS)
 
 
