@@ -18,9 +18,8 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file, serving_files
-from pyinfra_kube.deploys.phases.pod_network import leave_network, set_routes
+from pyinfra_kube.deploys.phases.pod_network import leave_forwarding, leave_network, set_routes
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
-from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.etcd import EtcdKeys, trouble
@@ -28,16 +27,13 @@ from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.flannel import lease_states
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.operations import (
-    bridge,
     control_machine,
     docker,
     docker_on_flannel,
     etcd,
     files,
-    iptables,
     nodes,
     pods,
-    routes,
     services,
     verify,
 )
@@ -117,18 +113,19 @@ def leave(cluster: Cluster) -> None:
         name="Remove the node's files",
         files=[files.File(path, kind="absent") for path in node_files(cluster)],
     )
+    if spec.flannel_leases:
+        leave_forwarding(cluster)
+        return
     if cluster.runtime is DOCKER:
-        iptables.rules(
-            name="Remove the rules of the pods' network",
-            rules=[],
-            owner="kube-forward",
-            present=False,
-            runtime=cluster.runtime.name,
+        docker.docker(
+            name="Restore docker's own network",
+            options=dict.fromkeys([*options(), "bip"], None),
+            nofile=None,
         )
-        if not spec.flannel_leases:
-            leave_bridge(cluster)
-    else:
-        leave_network(cluster)
+    leave_network(cluster)
+    # A host that was installed anew has no docker.
+    if cluster.runtime is DOCKER and cluster.own_facts.docker:
+        run_docker(cluster)
 
 
 def node_files(cluster: Cluster) -> list[str]:
@@ -145,27 +142,6 @@ def node_files(cluster: Cluster) -> list[str]:
     ours += [file.path for file in serving_files(cluster)]
     ours.append(ca_file(cluster).path)
     return ours + ([flannel.BINARY] if cluster.spec.flannel_source else [])
-
-
-def leave_bridge(cluster: Cluster) -> None:
-    """Remove the current host's pod bridge, and the routes and rules that belong to it."""
-
-    iptables.masquerade(
-        name="Remove the masquerade of the pods' network",
-        cluster_cidr=cluster.spec.cluster_cidr,
-        present=False,
-        runtime=cluster.runtime.name,
-    )
-    routes.routes(name="Remove the routes to pods", present=False)
-    docker.docker(
-        name="Restore docker's own network",
-        options=dict.fromkeys([*options(), "bip"], None),
-        nofile=None,
-    )
-    bridge.bridge(name="Remove the bridge of the pods", bridge=BRIDGE, present=False)
-    # A host that was installed anew has no docker.
-    if cluster.own_facts.docker:
-        run_docker(cluster)
 
 
 def _check(cluster: Cluster) -> None:

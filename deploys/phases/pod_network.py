@@ -63,16 +63,10 @@ def leave_network(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    # kubelet itself looks after docker's network.
+    # Up to 1.23 kubelet itself puts pods on docker's network.
     if cluster.runtime is not DOCKER:
         cni.pod_network_absent(name="Remove the description of the pod network")
-    iptables.rules(
-        name="Remove the rules of the pods' network",
-        rules=[],
-        owner="kube-forward",
-        present=False,
-        runtime=cluster.runtime.name,
-    )
+    leave_forwarding(cluster)
     iptables.masquerade(
         name="Remove the masquerade of the pods' network",
         cluster_cidr=cluster.spec.cluster_cidr,
@@ -83,6 +77,22 @@ def leave_network(cluster: Cluster) -> None:
     bridge.bridge(
         name="Remove the bridge of the pods",
         bridge=BRIDGE,
+        present=False,
+        runtime=cluster.runtime.name,
+    )
+
+
+def leave_forwarding(cluster: Cluster) -> None:
+    """
+    Remove the rules that forward pods' packets on the current host.
+
+    + cluster: the cluster
+    """
+
+    iptables.rules(
+        name="Remove the rules of the pods' network",
+        rules=[],
+        owner="kube-forward",
         present=False,
         runtime=cluster.runtime.name,
     )
