@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test bench promises rendered settings picture clean
+.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test test-promises test-paths
+.PHONY: bench promises rendered settings picture clean
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
@@ -36,10 +37,18 @@ unit-paths:
 unit-rest:
 	$(BIN)/pytest -q tests/unit $(WHOLE_PATHS:%=--ignore=%)
 
-# All examples of each property.
+# All examples of each property. Two labs at once, for hosts wait more than they work.
 test: export HYPOTHESIS_PROFILE = full
 test: check
-	$(BIN)/pytest -v --durations=20 tests/e2e
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line test-promises test-paths
+
+test-promises: export PYINFRA_KUBE_LAB = promise
+test-promises:
+	$(BIN)/pytest -v --durations=20 tests/e2e/promises
+
+test-paths: export PYINFRA_KUBE_LAB = paths
+test-paths:
+	$(BIN)/pytest -v --durations=20 tests/e2e --ignore=tests/e2e/promises
 
 promises: .venv/installed
 	$(BIN)/pytest -v --full tests/e2e/promises

@@ -16,12 +16,30 @@ import yaml
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.rows import ALWAYS, Asked, Field, Flag, Probe
-from pyinfra_kube.cluster.errors import refuse
+from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.fields import check_fields
-from pyinfra_kube.cluster.releases import Release, covers, value_at
+from pyinfra_kube.cluster.releases import (
+    Release,
+    configuration_setting,
+    covers,
+    flags_setting,
+    value_at,
+)
+from pyinfra_kube.cluster.spec import ClusterSpec
 
 AnyRow = TypeVar("AnyRow", Flag, Field, Probe)
 _HEAD = ("apiVersion", "kind")
+
+# Settings that one component alone reads: a flag of its own may say otherwise.
+_OF_ONE = {
+    "admission_control",
+    "authorization_mode",
+    "cloud_config",
+    "cloud_provider",
+    "log_level",
+    "max_pods",
+}
+_SETTINGS = ClusterSpec.model_fields.keys() - _OF_ONE
 
 
 def command_line(
@@ -39,7 +57,8 @@ def command_line(
     + extra: flags without leading dashes; one that a row has too takes the row's place, the others
       follow by name
 
-    Raises ``InputError`` with every flag that the release does not have, and what replaces it.
+    Raises ``InputError`` with every flag that the release does not have, and what replaces it, and
+    with every one that a setting gives otherwise.
 
     ```
     >>> command_line("kube-proxy", Release.of("1.3.10"), context, {"masquerade-all": True})
@@ -53,7 +72,12 @@ def command_line(
         if _is_set(row.value, context)
     }
     flags = {**own, **{flag: _text(extra[flag]) for flag in sorted(extra)}}
-    refuse(release.check_flags(component, flags, str(context["etcd_version"])))
+    refuse(
+        [
+            *release.check_flags(component, flags, str(context["etcd_version"])),
+            *_of_settings(component, Flag, flags_setting(component), flags, release, context),
+        ]
+    )
     return [f"--{flag}={value}" for flag, value in flags.items()]
 
 
@@ -72,7 +96,8 @@ def configuration(
     + extra: more fields, nested as in the file; one that a row has too takes its place, and of a
       dictionary each key by itself
 
-    Raises ``InputError`` with every field that the release does not have.
+    Raises ``InputError`` with every field that the release does not have, and with every one that
+    a setting gives otherwise.
 
     ```
     >>> rows = (Field("port", 10250), Field("authentication.anonymous.enabled", False))
@@ -92,6 +117,8 @@ def configuration(
             place[name] = _typed(row.value, context)
     given = _merged({key: content[key] for key in content if key not in _HEAD}, extra)
     refuse(check_fields(component, given, release) if given else ())
+    key = configuration_setting(component)
+    refuse(_of_settings(component, Field, key, dict(_flat(extra)), release, context))
     return {**content, **given}
 
 
@@ -196,6 +223,37 @@ def holding(
     for row in rows:
         if covers(row.releases, line) and all(context[k] == row.when[k] for k in row.when):
             yield row
+
+
+def _of_settings(
+    component: str,
+    kind: type[Flag] | type[Field],
+    key: str,
+    given: Mapping[str, object],
+    release: Release,
+    context: Mapping[str, object],
+) -> Iterator[Problem]:
+    """Name what a setting gives already: other parts of the cluster follow the setting alone."""
+
+    rows = (row for row in COMPONENTS[component].rows if isinstance(row, kind))
+    for row in holding(rows, component, release, context):
+        setting = str(row.value)[1:-1]
+        if row.value != f"{{{setting}}}" or setting not in _SETTINGS or row.name not in given:
+            continue
+        own, value = context[setting], given[row.name]
+        if own is not None and _text(value) != _text(own):
+            where = f"{key}.{row.name}"
+            yield Problem(where, value, None, f"{_text(own)}, as {setting} says", f"set {setting}")
+
+
+def _flat(fields: Mapping[str, Any], parents: str = "") -> Iterator[tuple[str, object]]:
+    """Fields by their whole names, such as ``authentication.anonymous.enabled``."""
+
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{parents}{name}.")
+        else:
+            yield f"{parents}{name}", value
 
 
 def _names(value: str) -> list[str]:

@@ -60,6 +60,8 @@ def in_the_way(spec: BaseSpec, key: str, allowed: str, avoid: Iterable[IPNetwork
     around_hosts = [IPNetwork(f"{address}/24").cidr for address in known if address]
     taken = [DOCKER_DEFAULT, *others.values(), *around_hosts, *avoid]
     free = free_private(network.prefixlen, taken)
+    if key not in spec.model_fields_set:
+        allowed = f"{allowed}; {network} is the default"
     return Problem(key, str(network), None, allowed, f'for example "{free}"' if free else None)
 
 

@@ -123,9 +123,8 @@ def _install_containerd(cluster: Cluster, source: RuntimeArtifacts | None) -> No
         paths |= {name: f"{CNI_BIN_DIR}/{name}" for name in CNI_PLUGINS}
         wanted = [binaries.Binary(path, *source.program(name)) for name, path in paths.items()]
     elif read(Containerd).crictl in ("", CRICTL):
-        archive = crictl_archive(cluster.release)
-        digest = cluster.spec.runtime_sha256.get(archive.rpartition("/")[2], "")
-        wanted = [binaries.Binary(CRICTL, archive, digest, member="crictl")]
+        archive = crictl_archive(cluster.release, cluster.spec.runtime_sha256)
+        wanted = [binaries.Binary(CRICTL, *archive, member="crictl")]
     if wanted:
         name = "Install containerd and CNI plugins" if source else "Install crictl"
         binaries.binaries(name=name, binaries=wanted)

@@ -160,15 +160,21 @@ class RuntimeArtifacts:
             return False
 
 
-def crictl_archive(release: Release) -> str:
+def crictl_archive(release: Release, digests: Mapping[str, str]) -> tuple[str, str]:
     """
-    Return the URL of the archive with a release's crictl. Its digest is published beside it.
+    Return the URL of the archive with a release's crictl, and its SHA-256: the given one, or that
+    which is published beside it.
 
     + release: of Kubernetes
+    + digests: file name → SHA-256, from the inventory
+
+    Raises ``InputError`` when its digest is neither given nor within reach.
     """
 
     version = f"v{release.fact('crictl')}"
-    return f"{CRICTL_SITE}/{version}/crictl-{version}-linux-amd64.tar.gz"
+    name = f"crictl-{version}-linux-amd64.tar.gz"
+    url = f"{CRICTL_SITE}/{version}/{name}"
+    return url, digests.get(name) or _published("runtime", name, url)
 
 
 def _find(folder: str, name: str, places: Sequence[str] = _PLACES) -> Path | None:

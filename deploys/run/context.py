@@ -379,10 +379,8 @@ def _current(
 
 
 def _service_ranges(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> dict[str, str]:
-    """The service CIDR of each apiserver, unless a flag in the inventory sets it."""
+    """The service CIDR of each apiserver."""
 
-    if "service-cluster-ip-range" in spec.apiserver_flags:
-        return {}
     apiservers = told(spec.control_plane, host_facts)
     return {host.name: seen.service_range for host, seen in apiservers if seen.service_range}
 

@@ -459,6 +459,25 @@ def test_extra_flags_that_the_release_lacks_are_all_named() -> None:
     assert all(problem.fix for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    ("component", "flag", "value", "setting"),
+    [
+        ("kube-apiserver", "service-cluster-ip-range", "10.9.0.0/16", "service_cidr"),
+        ("kube-apiserver", "secure-port", 8443, "secure_port"),
+        ("kube-controller-manager", "cluster-cidr", "10.9.0.0/16", "cluster_cidr"),
+        ("kubelet", "cluster-domain", "example.org", "cluster_domain"),
+    ],
+)
+def test_a_flag_does_not_contradict_a_setting(
+    component: str, flag: str, value: object, setting: str
+) -> None:
+    spec = spec_of("1.20.2")
+    with pytest.raises(InputError, match=rf"_flags\.{flag} = .*; fix: set {setting}"):
+        flags(component, spec, "m1", None, **{flag: value})
+    own = named(component, spec, "m1")[flag]
+    assert flags(component, spec, "m1", None, **{flag: own}) == flags(component, spec, "m1")
+
+
 def test_an_address_that_is_not_known() -> None:
     everywhere = {"kubernetes_version": "1.20.2", "control_plane_endpoint": "192.0.2.10"}
     spec = ClusterSpec.from_inventory(GROUPS, dict.fromkeys(["m1", "n1", "n2"], everywhere))
@@ -655,6 +674,8 @@ def test_fields_of_the_inventory_are_merged_over_ours() -> None:
     }
     assert found["clusterDNS"] == ["192.0.2.53"]
     assert [*found] == [*own]
+    with pytest.raises(InputError, match=r"kubelet_configuration\.clusterDomain = .* cluster_dom"):
+        configuration("kubelet", release, context, {"clusterDomain": "example.org"})
     with pytest.raises(InputError, match="did you mean maxPods"):
         spec_of("1.37.2", kubelet_configuration={"maxPod": 60})
     with pytest.raises(InputError, match="use kubelet_flags"):
