@@ -52,9 +52,21 @@ class InputError(ValueError):
     + problems: every one of them, in the order in which they were found
     """
 
+    about = "the inventory"
+
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class UnfitHosts(InputError):
+    """
+    Hosts that cannot carry the cluster, found before any of them was touched.
+
+    + problems: every one of every host
+    """
+
+    about = "the hosts"
 
 
 def refuse(problems: Iterable[Problem]) -> None:
