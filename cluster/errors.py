@@ -69,14 +69,15 @@ class UnfitHosts(InputError):
     about = "the hosts"
 
 
-def refuse(problems: Iterable[Problem]) -> None:
+def refuse(problems: Iterable[Problem], kind: type[InputError] = InputError) -> None:
     """
     Raise ``InputError`` where there are problems.
 
     + problems: every one of them; none is fine
+    + kind: of error
     """
     if found := list(problems):
-        raise InputError(found)
+        raise kind(found)
 
 
 class Wrong(ValueError):

@@ -13,7 +13,7 @@ from pyinfra import logger
 
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.rendering import probe
-from pyinfra_kube.cluster.errors import UnfitHosts
+from pyinfra_kube.cluster.errors import UnfitHosts, refuse
 from pyinfra_kube.cluster.fitness import Case, Stranger, Verdict, judge
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.run.context import Cluster, told
@@ -35,12 +35,12 @@ def check_hosts(cluster: Cluster, as_units: bool = False) -> None:
 
     notes = cluster.notes("fitness")
     found: list[Verdict] = notes.setdefault("found", judge(cases(cluster, as_units)))
-    if refused := [one.problem for one in found if one.refused]:
-        raise UnfitHosts(refused)
     if not (discovering() or notes.get("said")):
         notes["said"] = True
         for one in found:
-            logger.warning(f"notice: {one.problem}")
+            if not one.refused:
+                logger.warning(f"notice: {one.problem}")
+    refuse((one.problem for one in found if one.refused), UnfitHosts)
 
 
 def cases(cluster: Cluster, as_units: bool = False) -> list[Case]:
