@@ -685,7 +685,6 @@ FINDINGS: tuple[Finding, ...] = (
         _read_only,
         "one that can be written",
         "mount -o remount,rw {fix}",
-        "always",
     ),
     Finding(
         "programs in {of}",
@@ -694,7 +693,6 @@ FINDINGS: tuple[Finding, ...] = (
         _no_exec,
         "programs can be run from there",
         "mount -o remount,exec {fix}, and in /etc/fstab too",
-        "always",
     ),
     Finding(
         "cluster of {of}",
@@ -720,7 +718,6 @@ FINDINGS: tuple[Finding, ...] = (
         _networks,
         "none whose name comes before 10-pods.conflist: containerd would take that one",
         "mv {value} /root/",
-        "always",
     ),
     Finding(
         "chains of iptables",

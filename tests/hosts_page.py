@@ -60,7 +60,9 @@ def _row(one: Finding) -> list[str]:
         one.reads,
         ", ".join(_matters(one)) or "all hosts",
         one.allowed.format(**wrong),
-        f"`{one.fix.format(**wrong)}`" if one.fix != "{fix}" else "as the error says",
+        f"`{one.fix.format(**wrong)}`".replace("……", "…")
+        if one.fix != "{fix}"
+        else "as the error says",
         _REFUSED[one.refused],
     ]
 

@@ -34,7 +34,9 @@ def check_hosts(cluster: Cluster, as_units: bool = False) -> None:
     """
 
     notes = cluster.notes("fitness")
-    found: list[Verdict] = notes.setdefault("found", judge(cases(cluster, as_units)))
+    if "found" not in notes:
+        notes["found"] = judge(cases(cluster, as_units))
+    found: list[Verdict] = notes["found"]
     if not (discovering() or notes.get("said")):
         notes["said"] = True
         for one in found:
@@ -92,17 +94,18 @@ def _strangers(
 ) -> Iterator[Stranger]:
     """The programs that use ports of a host's components, and would be mistaken for them."""
 
-    units = cluster.units_of(host)
-    for component in dict.fromkeys([*units, *components_on(host.roles)]):
-        if component in PODS and not as_units:
+    components = components_on(host.roles)
+    units = components if as_units else cluster.units_of(host)
+    for component in dict.fromkeys([*units, *components]):
+        if component in units:
+            signs = [f"/{component}.service"]
+        elif component in PODS:
             if seen.fit.pods.runtime == "down":
                 continue
             ours = [container.id for container in seen.fit.pods.containers]
             # A runtime whose client is missing tells of no container, and may run ours all the
             # same.
             signs = ours if seen.fit.pods.runtime == cluster.runtime.name else ["kubepods"]
-        elif component in PODS or component in units:
-            signs = [f"/{component}.service"]
         else:
             continue
         for port in sorted(_ports(cluster, host, component)):

@@ -240,13 +240,13 @@ FAULTS = {
         disk(KUBELET, inodes=0, inodes_free=0),
     ),
     "a read-only folder": Fault(
-        disk("/etc", options=("ro", "relatime")), "folder /etc", "read-only", ALWAYS, disk("/etc")
+        disk("/etc", options=("ro", "relatime")), "folder /etc", "read-only", NEW, disk("/etc")
     ),
     "programs that cannot be run": Fault(
         disk("/usr/local/bin", options=("rw", "noexec")),
         "programs in /usr/local/bin",
         "noexec",
-        ALWAYS,
+        NEW,
         disk("/usr/local/bin", options=("rw", "nosuid")),
     ),
     **{
@@ -270,7 +270,7 @@ FAULTS = {
         {"networks": ["/etc/cni/net.d/05-cilium.conflist"]},
         "CNI network",
         "/etc/cni/net.d/05-cilium.conflist",
-        ALWAYS,
+        NEW,
         {},
     ),
     "chains": Fault(
@@ -379,7 +379,7 @@ def refused(tmp_path: Any) -> Callable[..., str]:
     def refused(path: Path_, more: Mapping[str, Any], **data: Any) -> str:
         packages = FEDORA if path is prepare_fedora_host else DEBIAN
         common = {"credentials_dir": str(tmp_path / "none"), **data}
-        groups = ONE_NODE if path is prepare_fedora_host else TWO_NODES
+        groups = TWO_NODES if "kubernetes_version" in data else ONE_NODE
         try:
             prepared(path, groups, common, packages, more=more)
         except DeployError as error:
