@@ -60,9 +60,10 @@ bench: .venv/installed
 rendered: .venv/installed
 	$(BIN)/python -m tests.rendered
 
-# The page of all settings, docs/settings.md.
+# The pages of all settings, docs/settings.md, and of all that is looked at on hosts, docs/hosts.md.
 settings: .venv/installed
 	$(BIN)/python -m tests.settings
+	$(BIN)/python -m tests.hosts_page
 
 picture: .venv/installed
 	$(BIN)/python docs/picture.py

@@ -52,19 +52,32 @@ class InputError(ValueError):
     + problems: every one of them, in the order in which they were found
     """
 
+    about = "the inventory"
+
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def refuse(problems: Iterable[Problem]) -> None:
+class UnfitHosts(InputError):
+    """
+    Hosts that cannot carry the cluster, found before any of them was touched.
+
+    + problems: every one of every host
+    """
+
+    about = "the hosts"
+
+
+def refuse(problems: Iterable[Problem], kind: type[InputError] = InputError) -> None:
     """
     Raise ``InputError`` where there are problems.
 
     + problems: every one of them; none is fine
+    + kind: of error
     """
     if found := list(problems):
-        raise InputError(found)
+        raise kind(found)
 
 
 class Wrong(ValueError):

@@ -93,5 +93,5 @@ def explain(error: InputError) -> str:
 
     count = len(error.problems)
     title = "One thing is" if count == 1 else f"{count} things are"
-    lines = [f"{title} wrong with the inventory; no host was touched:"]
+    lines = [f"{title} wrong with {error.about}; no host was touched:"]
     return "\n".join([*lines, *(f"  {problem}" for problem in error.problems)])

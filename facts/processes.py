@@ -14,7 +14,7 @@ from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
-from pyinfra_kube.engine.tools import understanding
+from pyinfra_kube.engine.tools import by_word, understanding
 from pyinfra_kube.facts.systemd import Unit, read_unit, unit_command
 
 # All-in-one programs take the component as their first argument, some without its prefix.
@@ -113,9 +113,9 @@ class Listener(Printable):
     """
     What listens on a port.
 
-    + program: its name; empty for the kernel
+    + program: the first one that holds it; empty for the kernel
     + pid: its process, 0 for the kernel
-    + groups: its control groups, which contain the name of its unit or container
+    + groups: the control groups of all who hold it, which contain the names of units or containers
     """
 
     program: str = ""
@@ -123,46 +123,80 @@ class Listener(Printable):
     groups: str = ""
 
 
-class Listeners(FactBase[dict[int, list[Listener]]]):
+class Listeners(FactBase[dict[str, list[Listener]]]):
     """
-    Returns what listens on TCP ports. A free port is left out.
+    Returns what listens on ports, by ``tcp PORT`` and ``udp PORT``. A free port is left out.
 
-    + ports: numbers
+    The kernel's own tables are read, so no tool such as ss need be there.
+
+    + ports: numbers of TCP
+    + udp: numbers of UDP
 
     .. code:: python
 
-        {2379: [Listener("etcd", 811, "0::/system.slice/etcd.service")]}
+        {"tcp 2379": [Listener("etcd", 811, "0::/system.slice/etcd.service")]}
     """
 
     default = dict
 
     @override
-    def command(self, ports: Sequence[int]) -> str:
-        self.ports = list(ports)
-        return r"""
-shown=$(ss -ltnp) || exit 1
-case $shown in State*) ;; *) echo 'ss does not tell what listens' >&2; exit 1 ;; esac
-printf '%s\n' "$shown" | sed '1d; s/^/socket /'
-for pid in $(printf '%s\n' "$shown" | sed -n 's/.*pid=\([0-9]*\).*/\1/p' | sort -u); do
+    def command(self, ports: Sequence[int], udp: Sequence[int] = ()) -> str:
+        return f"""\
+sockets() {{
+cat /proc/net/$1 /proc/net/${{1}}6 2>/dev/null | awk -v kind=$1 -v state=$2 -v ports="$3" '
+$4 == state {{
+port = $2
+sub(/.*:/, "", port)
+if (index(ports, " " port " ")) print kind, port, $10
+}}'
+}}
+found=$(sockets tcp 0A "{_hex(ports)}"; sockets udp 07 "{_hex(udp)}")
+if [ -n "$found" ]; then
+printf '%s\n' "$found" | sed 's/^/socket /'
+held=$(find /proc/[0-9]*/fd -maxdepth 1 -lname 'socket:*' -printf '%l %p\n' 2>/dev/null |
+awk -v wanted=" $(printf '%s\n' "$found" | awk '{{ print $3 }}' | tr '\n' ' ')" '{{
+gsub(/[^0-9]/, "", $1)
+split($2, part, "/")
+if (index(wanted, " " $1 " ")) print $1, part[3]
+}}' | sort -u)
+printf '%s\n' "$held" | sed -n 's/./held &/p'
+for pid in $(printf '%s\n' "$held" | awk '{{ print $2 }}' | sort -u); do
+printf 'name %s %s\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
 printf 'of %s %s\n' "$pid" "$(tr '\n' ' ' 2>/dev/null < "/proc/$pid/cgroup")"
 done
-true"""
+fi"""
 
     @override
-    def process(self, output: Iterable[str]) -> dict[int, list[Listener]]:
-        lines = list(output)
-        groups = dict(line.split(" ", 2)[1:] for line in lines if line.startswith("of "))
-        found: dict[int, list[Listener]] = {}
-        with understanding("ss"):
-            for line in lines:
-                word, *fields = line.split()
-                port = int(fields[3].rpartition(":")[2]) if word == "socket" else 0
-                who = re.search(r'\(\("(.*?)",pid=(\d+)', line)
-                name, pid = (who[1], who[2]) if who else ("", "0")
-                if port in self.ports:
-                    listener = Listener(name, int(pid), groups.get(pid, "").strip())
-                    found.setdefault(port, []).append(listener)
+    def process(self, output: Iterable[str]) -> dict[str, list[Listener]]:
+        said = by_word(output)
+        found: dict[str, list[Listener]] = {}
+        with understanding("/proc/net"):
+            holders: dict[str, list[int]] = {}
+            for line in said.get("held", []):
+                inode, pid = line.split()
+                holders.setdefault(inode, []).append(int(pid))
+            names, groups = (
+                {
+                    int(pid): rest.strip()
+                    for pid, _, rest in (x.partition(" ") for x in said.get(w, []))
+                }
+                for w in ("name", "of")
+            )
+            for line in dict.fromkeys(said.get("socket", [])):
+                kind, port, inode = line.split()
+                pids = sorted(holders.get(inode, []))
+                first = pids[0] if pids else 0
+                # A socket that systemd opened is held by it and by who serves it.
+                together = " ".join(groups.get(pid, "") for pid in pids).strip()
+                listener = Listener(names.get(first, ""), first, together)
+                found.setdefault(f"{kind} {int(port, 16)}", []).append(listener)
         return found
+
+
+def _hex(ports: Sequence[int]) -> str:
+    """Ports as the kernel prints them, between spaces."""
+
+    return " ".join(["", *(f"{port:04X}" for port in sorted(ports)), ""])
 
 
 def parse_flags(words: Sequence[str]) -> dict[str, str]:

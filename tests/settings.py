@@ -64,12 +64,13 @@ def page() -> str:
     for title, fields in {**subjects, "One host": hosts}.items():
         parts.append(
             f"## {title}\n\n"
-            + _table(["key", "default", "allowed", "what it is"], _rows(fields, said))
+            + table(["key", "default", "allowed", "what it is"], _rows(fields, said))
         )
-    return "\n".join([*parts, OTHER_WORDS + _table(["ours", "also accepted"], _other_words())])
+    return "\n".join([*parts, OTHER_WORDS + table(["ours", "also accepted"], _other_words())])
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A table as Markdown has it."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(
         f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in lines

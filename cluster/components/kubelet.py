@@ -43,6 +43,7 @@ FIELDS = (
     Field("cgroupDriver", "{cgroup_driver}", "1.24-"),
     Field("failCgroupV1", "{fail_cgroup_v1}", "1.31-"),
     Field("failSwapOn", "{fail_swap_on}", "1.24-"),
+    Field("memorySwap.swapBehavior", "{swap_behavior}", "1.30-"),
     Field("maxPods", "{max_pods}", "1.24-"),
 )
 
@@ -82,6 +83,7 @@ COMPONENT = Component(
         Flag("container-runtime-endpoint", "{container_runtime_endpoint}", "1.24-1.26"),
         Flag("pod-infra-container-image", "{pause_image}", "1.2-1.34"),
         Flag("cgroup-driver", "{cgroup_driver}", "1.5-1.23"),
+        Flag("resolv-conf", "{resolv_conf}", "1.2-1.23"),
         Flag("fail-swap-on", "{fail_swap_on}", "1.8-1.23"),
         Flag("max-pods", "{max_pods}", "1.2-1.23"),
         Flag("configure-cbr0", "{kubelet_bridge}", "1.2-1.4"),

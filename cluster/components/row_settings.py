@@ -25,6 +25,8 @@ HOST_FACTS: Mapping[str, object] = MappingProxyType(
         # False lets a kubelet from 1.31 on run where the host has cgroup v1.
         "fail_cgroup_v1": None,
         "fail_swap_on": None,
+        # Where hosts have swap and pods may use it, LimitedSwap.
+        "swap_behavior": None,
         "proxy_mode": "iptables",
         # Where systemd-resolved runs, /run/systemd/resolve/resolv.conf.
         "resolv_conf": None,

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pyinfra.api import OperationError
-
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
-from pyinfra_kube.cluster.components.rendering import named_files, probe, probes
+from pyinfra_kube.cluster.components.rendering import named_files, probes
 from pyinfra_kube.cluster.components.rows import Pod, Probe
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
@@ -18,9 +16,6 @@ from pyinfra_kube.deploys.phases import kubelet
 from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.processes import Listeners
-from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations import binaries, files, images, static_pods
 
 KUBECTL = "/usr/local/bin/kubectl"
@@ -38,7 +33,6 @@ def run_control_plane() -> None:
     components = pods_on(cluster)
     if not components:
         return
-    _refuse_others(cluster, components)
     if cluster.is_a("control_plane"):
         source, digest = cluster.artifacts.binary("kubectl")
         kubectl = binaries.Binary(KUBECTL, source, digest)
@@ -76,32 +70,6 @@ def _static_pod(cluster: Cluster, component: str) -> static_pods.StaticPod:
         manifest=manifest(cluster, component),
         config=[*named_files(cluster.command_line(component), own), *_files(cluster, component)],
     )
-
-
-def _refuse_others(cluster: Cluster, components: list[str]) -> None:
-    """Refuse ports that other programs use: they would be mistaken for our pods."""
-
-    ports = {port: component for component in components for port in _ports(cluster, component)}
-    listening = read(Listeners, ports=sorted(ports))
-    pods = read(StaticPods, directory=cluster.spec.manifest_dir, runtime=cluster.runtime.name)
-    ours = [container.id for container in pods.containers]
-    for port in listening if pods.runtime != "down" else ():
-        # A runtime whose client is missing tells of no container, and may run ours all the same.
-        signs = ours if pods.runtime == cluster.runtime.name else ["kubepods"]
-        others = [one for one in listening[port] if not any(sign in one.groups for sign in signs)]
-        if others:
-            program, pid = others[0].program or "the kernel", others[0].pid
-            raise OperationError(
-                f"port {port}: {program} (pid {pid}) listens there, and {ports[port]} of the "
-                f"cluster needs it; see systemctl status {pid}, stop it, and keep it from starting "
-                "at boot"
-            )
-
-
-def _ports(cluster: Cluster, component: str) -> set[int]:
-    asked = {int(probe(component, cluster.release, cluster.settings()).port)}
-    spec = cluster.spec
-    return asked | ({spec.etcd_client_port, spec.etcd_peer_port} if component == "etcd" else set())
 
 
 def manifest(cluster: Cluster, component: str) -> str:

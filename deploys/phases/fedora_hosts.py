@@ -8,6 +8,7 @@ from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.fitness import check_hosts
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations import files, packages, services, verify
@@ -25,9 +26,13 @@ PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
 
 @phase("Fedora hosts")
 def prepare_fedora_host() -> None:
-    """Install the host's packages, and stop firewalls that conflict with docker."""
+    """
+    Refuse hosts that cannot carry the cluster; install the host's packages, and stop firewalls that
+    conflict with docker.
+    """
 
     cluster = current_cluster()
+    check_hosts(cluster, as_units=True)
     if cluster.spec.install_packages:
         from_files = cluster.spec.package_source == "rpm"
         installed = packages.packages(

@@ -5,9 +5,9 @@ Which ports of a host are opened, and what its firewalls do with the packets of 
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import flanneld
-from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.deploys.run.context import Cluster
+from pyinfra_kube.deploys.run.host_facts import kubelet_port
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.operations import firewall_report, iptables
 
@@ -62,7 +62,7 @@ def packets(cluster: Cluster, pods: str) -> list[firewall_report.Packet]:
             port = cluster.spec.flannel_port or FLANNEL_PORTS[cluster.spec.flannel_backend]
             found.append(_arriving(cluster, "udp", port))
         first = cluster.plan.addresses[cluster.spec.control_plane[0].name] or ""
-        found.append(_arriving(cluster, "tcp", kubelet_port(cluster), first))
+        found.append(_arriving(cluster, "tcp", kubelet_port(cluster.spec), first))
     if cluster.is_a("control_plane"):
         found.append(_arriving(cluster, "tcp", cluster.spec.apiserver_port))
     return found
@@ -73,13 +73,6 @@ def _arriving(
 ) -> firewall_report.Packet:
     own = cluster.own_address
     return firewall_report.Packet("input", _link(cluster), "", source, own, protocol, port)
-
-
-def kubelet_port(cluster: Cluster) -> int:
-    """The port on which the apiserver reaches kubelets."""
-
-    default = ports("kubelet", cluster.release)["port"]
-    return int(str(cluster.spec.kubelet_flags.get("port", default)))
 
 
 def _pending(cluster: Cluster, opened: bool) -> list[str]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.packages import packages_for
-from pyinfra_kube.deploys.phases.firewalls import kubelet_port, open_ports
+from pyinfra_kube.deploys.phases.firewalls import open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.fitness import check_hosts
+from pyinfra_kube.deploys.run.host_facts import kubelet_port
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.hosts import SSH
 from pyinfra_kube.operations import hosts, packages, sysctl
@@ -25,9 +27,13 @@ SYSCTLS = {
 
 @phase("Host preparation")
 def prepare_host() -> None:
-    """Install the tools that the components call; set kernel settings, names and ports."""
+    """
+    Refuse hosts that cannot carry the cluster; install the tools that the components call; set
+    kernel settings, names and ports.
+    """
 
     cluster = current_cluster()
+    check_hosts(cluster)
     if cluster.spec.install_packages:
         packages.packages(
             name="Install the tools of a node",
@@ -77,7 +83,7 @@ def _needed(cluster: Cluster, name: str) -> list[int]:
     spec, roles = cluster.spec, cluster.spec.host(name).roles
     needed = {
         spec.apiserver_port: "control_plane" in roles,
-        kubelet_port(cluster): "node" in roles and cluster.is_a("control_plane"),
+        kubelet_port(cluster.spec): "node" in roles and cluster.is_a("control_plane"),
         spec.etcd_client_port: "etcd" in roles
         and (cluster.is_a("control_plane") or cluster.spec.flannel_leases),
         spec.etcd_peer_port: "etcd" in roles and cluster.is_a("etcd"),

@@ -21,10 +21,10 @@ from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL, pods_on
 from pyinfra_kube.deploys.phases.credentials import ADMIN
-from pyinfra_kube.deploys.phases.firewalls import kubelet_port, look_at_firewalls
+from pyinfra_kube.deploys.phases.firewalls import look_at_firewalls
 from pyinfra_kube.deploys.phases.kubelet import kubelet_unit
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, kubelet_port
 from pyinfra_kube.engine.internals import has_operations
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.recent_log import WORDS
@@ -290,7 +290,7 @@ def _targets(cluster: Cluster) -> list[reach.Target]:
         if endpoint := spec.endpoint:
             found.append(reach.Target(f"the API at {endpoint}", endpoint.host, endpoint.port))
     elif "address" not in spec.kubelet_flags:
-        port = kubelet_port(cluster)
+        port = kubelet_port(cluster.spec)
         found += [_target(cluster, "kubelet", node, port) for node in _nodes(cluster)]
     if cluster.is_a("etcd"):
         active = cluster.active

@@ -5,13 +5,27 @@ What a deploy must know of a host before it can plan, read in one round trip.
 from __future__ import annotations
 
 import re
-from collections.abc import Container
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactError
 
+from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.rendering import ports
+from pyinfra_kube.cluster.fitness import (
+    APPARMOR_PARSER,
+    CRIO,
+    KUBELET_STATE,
+    MODULES,
+    OTHER_INSTALLERS,
+    PROGRAM_DIR,
+    PROGRAMS,
+    SELINUX_POLICY,
+    WRITTEN,
+)
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_for, packages_of
 from pyinfra_kube.cluster.releases import Release
@@ -22,11 +36,16 @@ from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
-from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState
+from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.facts.docker import DATA_ROOT, Docker, DockerNetworks, DockerState
 from pyinfra_kube.facts.files import FileContents, Files
+from pyinfra_kube.facts.fitness import Fitness, FitnessState
+from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.packages import Packages, PackageStates
-from pyinfra_kube.facts.processes import Flags, ProcessState
+from pyinfra_kube.facts.processes import Flags, Listener, Listeners, ProcessState
 from pyinfra_kube.facts.routes import Routes
+from pyinfra_kube.facts.static_pods import StaticPods, StaticPodStates
+from pyinfra_kube.facts.sysctl import Modules
 
 BRIDGE = "cbr0"
 DOCKER_BRIDGE = "docker0"
@@ -47,6 +66,9 @@ _OF_PODS = {
 # Where each package manager's distribution keeps CNI plugins.
 _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
 
+_IMAGES = "/var/lib/containerd"
+_MODULES = [module for modules in MODULES.values() for module in modules]
+
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
 _DOCKER_PACKAGES = packages_of("docker")
 _COMPONENTS = ["kubelet", "kube-apiserver"]
@@ -61,6 +83,31 @@ _NFT = ["/usr/sbin/nft", "/sbin/nft"]
 _OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
 # Of the shell that reads it.
 _STATUS = "/proc/self/status"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """
+    What tells whether a host can carry its part of the cluster.
+
+    + ours: whether it carries one already
+    + state: what it has
+    + image_root: the folder of the runtime's images
+    + modules: state of each kernel module
+    + listeners: what listens on ports of the cluster
+    + pods: containers of pods
+    + networks: of CNI, in the order of a runtime's choice
+    + chains: of iptables, in any table
+    """
+
+    ours: bool = False
+    state: FitnessState = field(default_factory=FitnessState)
+    image_root: str = _IMAGES
+    modules: dict[str, str] = field(default_factory=dict)
+    listeners: dict[str, list[Listener]] = field(default_factory=dict)
+    pods: StaticPodStates = field(default_factory=StaticPodStates)
+    networks: tuple[str, ...] = ()
+    chains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +127,7 @@ class HostFacts:
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
+    + fit: whether it can carry its part of the cluster
     """
 
     addresses: list[str]
@@ -96,6 +144,7 @@ class HostFacts:
     other_etcd: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
+    fit: Fit = field(default_factory=Fit)
 
     @property
     def own(self) -> dict[str, str]:
@@ -144,6 +193,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Docker),
         Subject(Files, {"paths": paths, "digest": False}),
         Subject(FileContents, {"paths": contents}),
+        *_of_fitness(spec),
     ]
     expect(subjects)
     kernel = read(FileContents, paths=contents)
@@ -153,11 +203,13 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     there = read(Files, paths=paths, digest=False)
     docker = any(path in there for path in _DOCKER_PROGRAMS)
+    v2 = _CGROUP_V2 in there
     # One line is the title.
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
-    runtime = spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
-    on_docker = runtime == DOCKER.name
+    on_docker = _runtime(spec) == DOCKER.name
+    docker_settings = _docker_settings(spec, read(Docker)) if on_docker else {}
+    fit = _fit(spec, str(docker_settings.get("docker_root", _IMAGES)), flags["kubelet"], there)
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
     return HostFacts(
@@ -177,17 +229,99 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
             # From 1.8 on kubelet does not start on a host with swap, unless a flag tells it to.
             "fail_swap_on": False if swaps else None,
-            "fail_cgroup_v1": None if _CGROUP_V2 in there else False,
+            "swap_behavior": "LimitedSwap" if swaps and spec.node_swap and v2 else None,
+            "fail_cgroup_v1": None if v2 else False,
             "resolv_conf": _RESOLVED if _RESOLVED in there else None,
-            "proxy_mode": _proxy_mode(spec, packages, kernel.get(_KERNEL, b"").decode(), there),
-            **(_docker_settings(spec, read(Docker)) if on_docker else {}),
+            "proxy_mode": _proxy_mode(
+                spec, packages, kernel.get(_KERNEL, b"").decode(), there, fit.modules
+            ),
+            **docker_settings,
         },
         links=links,
+        fit=fit,
+    )
+
+
+def _runtime(spec: ClusterSpec) -> str:
+    return spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
+
+
+def _of_fitness(spec: ClusterSpec) -> list[Subject]:
+    """What tells whether a host can carry its part of the cluster."""
+
+    signs = [path for paths, _ in OTHER_INSTALLERS.values() for path in paths]
+    left = [f"{spec.kubelet_root}/{name}" for name in KUBELET_STATE]
+    data = [spec.kubelet_root, spec.etcd_data_dir, _IMAGES, spec.docker_root or DATA_ROOT]
+    plugins = ["/opt/cni/bin", *_CNI_FOLDERS.values()]
+    return [
+        Subject(
+            Fitness,
+            {
+                "paths": [*signs, *left, CRIO, SELINUX_POLICY],
+                "programs": [*PROGRAMS, APPARMOR_PARSER],
+                "folders": list(dict.fromkeys([*WRITTEN, PROGRAM_DIR, *data, *plugins])),
+            },
+        ),
+        Subject(Modules, {"modules": _MODULES}),
+        Subject(Listeners, _ports(spec)),
+        Subject(StaticPods, {"directory": spec.manifest_dir, "runtime": _runtime(spec)}),
+        Subject(Cni),
+        Subject(Rules),
+    ]
+
+
+def _ports(spec: ClusterSpec) -> dict[str, list[int]]:
+    """Every port that a component may have."""
+
+    release = Release.of(spec.kubernetes_version)
+    known = {port for component in COMPONENTS for port in ports(component, release).values()}
+    known |= {spec.secure_port, spec.insecure_port, spec.etcd_client_port, spec.etcd_peer_port}
+    udp = [spec.flannel_port] if spec.network == "flannel" and spec.flannel_port else []
+    return {"ports": sorted({*known, kubelet_port(spec)}), "udp": udp}
+
+
+def kubelet_port(spec: ClusterSpec) -> int:
+    """The port on which the apiserver reaches kubelets."""
+
+    default = ports("kubelet", Release.of(spec.kubernetes_version))["port"]
+    asked = spec.kubelet_configuration.get("port", spec.kubelet_flags.get("port", default))
+    return int(str(asked))
+
+
+def _fit(spec: ClusterSpec, image_root: str, kubelet: ProcessState, there: Container[str]) -> Fit:
+    """What the host told of it; what it did not tell makes no host unfit."""
+
+    told: list[Any] = []
+    for subject in _of_fitness(spec):
+        try:
+            told.append(read(subject.fact, **subject.arguments))
+        except FactError:
+            told.append(subject.fact().default())
+    state, modules, listeners, pods, networks, rules = told
+    flags = [kubelet.running or {}, kubelet.configured or {}]
+    accepted = any(known.get("fail-swap-on") == "false" for known in flags)
+    strange = any(path in state.there for paths, _ in OTHER_INSTALLERS.values() for path in paths)
+    runs = kubelet.running is not None and not strange
+    return Fit(
+        ours=runs or any(path in there for path in _OURS),
+        state=replace(state, swap_accepted=state.swap_accepted or accepted),
+        image_root=image_root,
+        modules=modules,
+        listeners=listeners,
+        pods=pods,
+        networks=networks.configurations,
+        chains=tuple(
+            chain for table in (rules.chains if rules else {}).values() for chain in table
+        ),
     )
 
 
 def _proxy_mode(
-    spec: ClusterSpec, packages: PackageStates, kernel: str, there: Container[str]
+    spec: ClusterSpec,
+    packages: PackageStates,
+    kernel: str,
+    there: Container[str],
+    modules: Mapping[str, str],
 ) -> str:
     """The mode of kube-proxy that was asked for, or else the best that host and release carry."""
 
@@ -199,7 +333,8 @@ def _proxy_mode(
     version = re.match(r"(\d+)\.(\d+)", kernel)
     new = version and (int(version[1]), int(version[2])) >= _NFTABLES_KERNEL
     there_soon = any(path in there for path in _NFT) or "nftables" in _coming(spec, packages)
-    return best if new and there_soon else "iptables"
+    lacking = any(modules.get(module) == "missing" for module in MODULES["nftables"])
+    return best if new and there_soon and not lacking else "iptables"
 
 
 def _coming(spec: ClusterSpec, packages: PackageStates) -> list[str]:

@@ -34,6 +34,7 @@ from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
 from pyinfra_kube.facts.files import FileContents, Files, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
+from pyinfra_kube.facts.fitness import Fitness
 from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
@@ -78,10 +79,6 @@ esac
 """,
     "dockerd": "echo 'Docker version 20.10.24, build 1'\n",
     "dpkg-query": "printf 'installed\\tdpkg\\t1\\ninstalled\\tdocker.io\\t20.10\\n'; exit 1\n",
-    "ss": """\
-echo 'State Recv-Q Send-Q Local Address:Port Peer Address:Port Process'
-echo "LISTEN 0 9 127.0.0.1:2379 0.0.0.0:* users:((\\"etcd\\",pid=$STAND_IN,fd=3))"
-""",
     "flanneld": "echo 0.9.0 >&2\n",
     "getent": """\
 case "$*" in
@@ -293,6 +290,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(FileContents, {"paths": paths}),
         Subject(Obstacles, {"paths": [*paths, files["loop"]]}),
         Subject(DockerOnFlannel),
+        Subject(Fitness, {"paths": paths, "programs": ["mount"]}),
         Subject(Flannel, {"subnet_file": files["subnet"]}),
         Subject(Hosts, {"names": ["one", "two"], "marker": "own"}),
         Subject(Reachable, {"addresses": ["192.0.2.1"]}),
@@ -305,7 +303,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Packages, {"names": ["docker.io", "etcd"]}),
         Subject(PodContainers),
         Subject(Flags, {"names": [PROGRAM]}),
-        Subject(Listeners, {"ports": [2379]}),
+        Subject(Listeners, {"ports": [int(url.rpartition(":")[2])]}),
         Subject(Units, {"units": ["docker.service"], "config": paths}),
         Subject(CommandDropIns, {"units": ["one.service"], "root": files["root"]}),
         Subject(Removals, {"names": ["docker.io"]}),

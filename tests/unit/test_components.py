@@ -435,6 +435,21 @@ def test_what_is_set_and_what_is_not() -> None:
     assert found["fail-swap-on"] == "false"
     assert found["cgroup-driver"] == "systemd"
     assert "fail-swap-on" not in named("kubelet", spec, "n1")
+    assert "resolv-conf" not in named("kubelet", spec, "n1")
+    resolved = {"resolv_conf": "/run/systemd/resolve/resolv.conf"}
+    assert named("kubelet", spec, "n1", resolved)["resolv-conf"] == resolved["resolv_conf"]
+
+
+@pytest.mark.parametrize(
+    ("release", "behavior"), [("1.29.15", None), ("1.30.14", {"swapBehavior": "LimitedSwap"})]
+)
+def test_swap_of_pods(release: str, behavior: object) -> None:
+    spec = spec_of(release)
+    facts = {"fail_swap_on": False, "swap_behavior": "LimitedSwap"}
+    context = context_of(spec, make_plan(spec), "n1", facts)
+    found = configuration("kubelet", Release.of(release), context)
+    assert found["failSwapOn"] is False
+    assert found.get("memorySwap") == behavior
 
 
 def test_extra_flags_take_the_place_of_ours_or_follow_by_name() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import product
 from typing import Any
 
 import pytest
 from pyinfra.api.exceptions import FactError
 
+from pyinfra_kube.cluster.fitness import MODULES
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.facts.bridge import Link
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.routes import Route
 from tests.unit import harness
 
@@ -37,6 +40,7 @@ def test_a_blank_host() -> None:
         "fail_swap_on": None,
         "proxy_mode": "iptables",
         "resolv_conf": None,
+        "swap_behavior": None,
     }
 
 
@@ -66,6 +70,31 @@ def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
 def test_swap(more: bytes, flag: bool | None) -> None:
     found = seen({"files.FileContents": {"/proc/swaps": TITLE + more}})
     assert found.settings["fail_swap_on"] is flag
+
+
+V2 = FileState("file", "444", "root", "root", 0, 0.0)
+
+
+@pytest.mark.parametrize(("wanted", "v2", "used"), list(product([False, True], repeat=3)))
+def test_swap_of_pods(wanted: bool, v2: bool, used: bool) -> None:
+    swaps = TITLE + (b"/dev/sda2 partition 9 0 -2\n" if used else b"")
+    there = {"/sys/fs/cgroup/cgroup.controllers": V2} if v2 else {}
+    facts = {"files.FileContents": {"/proc/swaps": swaps}, "files.Files": there}
+    found = seen(facts, SPEC.model_copy(update={"node_swap": wanted}))
+    assert found.settings["swap_behavior"] == ("LimitedSwap" if wanted and v2 and used else None)
+
+
+def test_kube_proxy_gets_a_mode_that_the_kernel_carries() -> None:
+    modules = {name: "builtin" for names in MODULES.values() for name in names}
+    facts = {
+        "files.FileContents": {"/proc/sys/kernel/osrelease": b"6.1.0-9-amd64\n"},
+        "files.Files": {"/usr/sbin/nft": V2},
+        "sysctl.Modules": modules,
+    }
+    spec = SPEC.model_copy(update={"kubernetes_version": "1.37.2"})
+    assert seen(facts, spec).settings["proxy_mode"] == "nftables"
+    facts["sysctl.Modules"] = modules | {"nft_numgen": "missing"}
+    assert seen(facts, spec).settings["proxy_mode"] == "iptables"
 
 
 LINKS = [

@@ -9,13 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.deploys.phases.control_plane import _refuse_others
 from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
 from pyinfra_kube.deploys.run.context import _check_etcd, _check_runtime, _check_store
 from pyinfra_kube.deploys.run.host_facts import gather
@@ -24,9 +22,8 @@ from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.packages import Packages
-from pyinfra_kube.facts.processes import Listener
 from pyinfra_kube.facts.services import CommandDropIns
-from pyinfra_kube.facts.static_pods import PodContainer, StaticPodStates
+from pyinfra_kube.facts.static_pods import StaticPodStates
 from pyinfra_kube.operations.services import Unit, _put_aside
 from tests.unit import harness
 
@@ -181,33 +178,6 @@ def cluster(role: str) -> Any:
         host_spec=SimpleNamespace(roles={role}),
         is_a=lambda asked: asked == role,
     )
-
-
-@pytest.mark.parametrize(
-    ("groups", "runtime", "refused"),
-    [
-        ("0::/system.slice/etcd.service", "docker", True),
-        ("1:name=systemd:/kubepods/burstable/pod1/3e8a", "docker", False),
-        ("1:name=systemd:/docker/3e8a", "docker", False),
-        ("0::/system.slice/docker-9999.scope", "docker", True),
-        ("0::/system.slice/docker-3e8a.scope", "down", False),
-        ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-3e8a.scope", "missing", False),
-        ("0::/system.slice/etcd.service", "missing", True),
-    ],
-)
-def test_who_listens_in_place_of_a_pod(groups: str, runtime: Any, refused: bool) -> None:
-    pod = PodContainer("3e8a", "etcd-m1", "kube-system", "etcd", "etcd:3", True, 1.0, 0)
-    containers = [pod] if runtime == "docker" else []
-    facts = {
-        "processes.Listeners": {2379: [Listener("etcd", 7, groups)]},
-        "static_pods.StaticPods": StaticPodStates(runtime, containers=containers),
-    }
-    with harness.fake_host(facts):
-        if not refused:
-            _refuse_others(cluster("etcd"), ["etcd"])
-            return
-        with pytest.raises(OperationError, match=r"port 2379: etcd \(pid 7\)"):
-            _refuse_others(cluster("etcd"), ["etcd"])
 
 
 @pytest.mark.parametrize(
