@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test bench promises rendered settings picture clean
+.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test bench conformance promises rendered settings picture clean
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
@@ -43,6 +43,10 @@ test: check
 
 promises: .venv/installed
 	$(BIN)/pytest -v --full tests/e2e/promises
+
+# Kubernetes' own suite judges a cluster that the package builds; docs/conformance.md says how.
+conformance: .venv/installed
+	$(BIN)/python -m tests.conformance $(OPTIONS)
 
 bench: .venv/installed
 	$(BIN)/python -m tests.bench
