@@ -59,7 +59,8 @@ class Programs:
         """
         parts = (f"conformance/{release}", f"kubernetes/{release}", "coredns", "etcd")
         with go_build.together():
-            return cls(*map(go_build.built, parts), _debian())
+            suite, kubernetes, coredns, etcd = map(go_build.built, parts)
+            return cls(suite, kubernetes, coredns, etcd, _debian())
 
 
 def stored(programs: Programs) -> Path:

@@ -145,7 +145,7 @@ def _groups(result: Result) -> list[tuple[str, ...]]:
 def _problems(result: Result) -> list[tuple[str, ...]]:
     outcomes, again = result.outcomes, result.repeated.outcomes if result.repeated else {}
     not_run = Outcome("not run")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in result.unfinished:
         first, second = outcomes.get(name, not_run), again.get(name, not_run)
         why = (first.message.strip().splitlines() or [""])[0]

@@ -57,9 +57,9 @@ class Recipe:
     stamps: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     cgo: bool = False
-    tests: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, str] = field(default_factory=dict, repr=False)
     c_programs: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ class Part:
     def key(self, go_version: str) -> str:
         """The name of what comes out, by all that goes in."""
         words = [*_FLAGS, *_C_COMPILER, self.linker_flags, repr(self.recipe), go_version]
+        # Named only where there are some: the others' names stay.
+        words += [repr(some) for some in (self.recipe.tests, self.recipe.files) if some]
         return digest(words, self.folder)
 
     def _line(self, pattern: str) -> str:
@@ -201,10 +203,9 @@ def _build(folder: Path, part: Part, go: Path) -> None:
         require_tools(_C_TOOLS)
     log = LOGS / f"{part.kind}.log"
     say(f"building {part.path} {part.version} from Go modules (log: {log})")
-    made = {f"{folder}/": ("build", "tool")}
-    made |= {f"{folder / name}": ("test -c", package) for name, package in recipe.tests.items()}
-    for output, (verb, package) in made.items():
-        command, *options = verb.split()
+    made: list[tuple[list[str], str, str]] = [(["build"], f"{folder}/", "tool")]
+    made += [(["test", "-c"], f"{folder / name}", it) for name, it in recipe.tests.items()]
+    for (command, *options), output, package in made:
         run_logged(
             *(*_NICE, go, command, "-C", part.folder, *options, "-v"),
             *("-ldflags", part.linker_flags, "-o", output, package),

@@ -194,7 +194,12 @@ def test_a_key_tells_all_that_goes_in(tmp_path: Path, monkeypatch: pytest.Monkey
     (folder / "go.sum").write_text("another sum\n")
     keys.append(part.key("1.26.8"))
     recipe = go_build._RECIPES["etcd"]
-    for changed in (replace(recipe, cgo=True), replace(recipe, stamps={"a.b": "{version}"})):
+    for changed in (
+        replace(recipe, cgo=True),
+        replace(recipe, stamps={"a.b": "{version}"}),
+        replace(recipe, tests={"a.test": "b"}),
+        replace(recipe, files={"a": "b"}),
+    ):
         monkeypatch.setitem(go_build._RECIPES, "etcd", changed)
         keys.append(part.key("1.26.8"))
     monkeypatch.setitem(go_build._RECIPES, "etcd", recipe)
