@@ -19,6 +19,8 @@ from pyinfra_kube.engine.tools import by_word, content, decoded
 CONFIG = "/etc/containerd/config.toml"
 CRICTL_CONFIG = "/etc/crictl.yaml"
 UNIT = "/etc/systemd/system/containerd.service"
+# A folder for each registry, with its hosts.toml.
+REGISTRIES = "/etc/containerd/certs.d"
 
 # Where packages put programs, and where nobody but the host's owner and we do.
 PACKAGED = "/usr/bin/containerd"
@@ -37,12 +39,14 @@ class ContainerdState(Printable):
     + crictl_config: the text of crictl.yaml; ``None`` if there is none
     + unit: the text of the unit in /etc; ``None`` if there is none
     + versions: of the programs that run, by path
+    + hosts: registry → the text of its hosts.toml
     """
 
     config: str | None = field(default=None, repr=False)
     crictl_config: str | None = field(default=None, repr=False)
     unit: str | None = field(default=None, repr=False)
     versions: dict[str, str] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def crictl(self) -> str:
@@ -77,6 +81,10 @@ for file in {shlex.join(_FILES)}; do
 [ -f "$root$file" ] || continue
 {content('"file $file"', '"$root$file"')}
 done
+for file in "$root"{REGISTRIES}/*/hosts.toml; do
+[ -f "$file" ] || continue
+{content('"hosts ${file#"$root"}"', '"$file"')}
+done
 for program in {shlex.join(_PROGRAMS)}; do
 [ -x "$root$program" ] && said=$("$root$program" --version 2>/dev/null) || continue
 printf 'version %s %s\\n' "$program" "$(printf '%s\\n' "$said" | head -n 1)"
@@ -92,10 +100,14 @@ echo end"""
         for line in said.get("file", []):
             path, _, text = line.partition(" ")
             texts[path] = decoded(text, path)
+        hosts = {}
+        for line in said.get("hosts", []):
+            path, _, text = line.rpartition(" ")
+            hosts[path.split("/")[-2]] = decoded(text, path)
         versions = {}
         for line in said.get("version", []):
             path, _, text = line.partition(" ")
             if found := re.search(r"\bv?(\d+\.\d+\.\d+)", text):
                 versions[path] = found[1]
         config, crictl_config, unit = (texts.get(path) for path in _FILES)
-        return ContainerdState(config, crictl_config, unit, versions)
+        return ContainerdState(config, crictl_config, unit, versions, hosts)

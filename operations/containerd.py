@@ -5,13 +5,20 @@ Manage containerd for a cluster: its configuration, crictl's, and its unit where
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from pyinfra.api import OperationError, StringCommand
 
 from pyinfra_kube.cluster.containerd_versions import NEWEST
 from pyinfra_kube.cluster.runtimes import CONTAINERD
-from pyinfra_kube.cluster.runtimes.containerd_config import Wanted, keys_of, merge, version_of
+from pyinfra_kube.cluster.runtimes.containerd_config import (
+    Wanted,
+    keys_of,
+    merge,
+    registries_of,
+    version_of,
+)
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.snapshot import read
@@ -20,6 +27,7 @@ from pyinfra_kube.facts.containerd import (
     CONFIG,
     CRICTL_CONFIG,
     PACKAGED,
+    REGISTRIES,
     UNIT,
     Containerd,
     ContainerdState,
@@ -28,6 +36,8 @@ from pyinfra_kube.operations.files import File, plan_files
 
 _TEMPLATES = {2: "etc/containerd/config-version-2.toml.j2", 3: "etc/containerd/config.toml.j2"}
 _OURS = "set by pyinfra-kube"
+# Where a registry answers, if not at its own name.
+_SERVERS = {"docker.io": "registry-1.docker.io"}
 
 
 @operation()
@@ -37,6 +47,7 @@ def containerd(
     cni_conf_dir: str = "/etc/cni/net.d",
     version: str = "",
     program: str = "",
+    mirrors: Mapping[str, Sequence[str]] | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
     Configure containerd, and crictl, for kubelet.
@@ -52,9 +63,12 @@ def containerd(
     + version: which containerd it is; by default the one that a package has installed, or else the
       newest known one
     + program: path of a containerd that no package brought, which gets a unit
+    + mirrors: registry → URLs of its mirrors, in their order; ``_default`` is any other registry.
+      containerd reads them at each pull, and needs no restart. Those that are no longer named go
 
     Fails for a config.toml that is no TOML, that this containerd cannot read, or that has another
-    socket.
+    socket; and for mirrors, where it has another folder of registries, or the registry a hosts.toml
+    of somebody else.
 
     **Example:**
 
@@ -66,6 +80,7 @@ def containerd(
             name="Configure containerd",
             sandbox_image="registry.k8s.io/pause:3.10.2",
             cni_bin_dir="/usr/lib/cni",
+            mirrors={"registry.k8s.io": ["https://mirror.example.com"]},
         )
         services.services(
             name="Run containerd",
@@ -77,7 +92,8 @@ def containerd(
     packaged = "" if program else state.versions.get(PACKAGED, "")
     wanted = Wanted(sandbox_image, cni_bin_dir, cni_conf_dir, packaged or version or NEWEST)
     try:
-        files = [_config(state, wanted)]
+        config = _config(state, wanted)
+        files = [config, *_mirrors(state, str(config.content), mirrors or {})]
     except ValueError as error:
         raise OperationError(f"{CONFIG}: {error}; mend it, or move it away") from error
     files.append(_crictl_config(state))
@@ -138,6 +154,43 @@ def _is_stale(text: str, wanted: Wanted) -> bool:
         return len(keys_of(text)) == len(keys_of(_whole(wanted, version)))
     except ValueError:
         return True
+
+
+def _mirrors(
+    state: ContainerdState, config: str, mirrors: Mapping[str, Sequence[str]]
+) -> list[File]:
+    """The hosts.toml of each registry that has mirrors, and those of ours that go."""
+
+    folders = registries_of(config)
+    if mirrors and REGISTRIES not in folders:
+        raise OperationError(
+            f"{CONFIG}: it has mirrors of registries in {' and '.join(folders) or 'itself'}, and "
+            f"registry_mirrors are set in {REGISTRIES}; have its config_path be that, or leave "
+            "registry_mirrors out"
+        )
+    files = []
+    for registry in sorted({*state.hosts, *mirrors}):
+        path = f"{REGISTRIES}/{registry}/hosts.toml"
+        ours = is_ours(state.hosts.get(registry, _OURS))
+        if registry in mirrors and not ours:
+            raise OperationError(
+                f"{path}: it is somebody else's; move it away, or take {registry} out of "
+                "registry_mirrors"
+            )
+        if registry in mirrors:
+            files.append(File(path, _hosts(registry, mirrors[registry])))
+        elif ours:
+            files.append(File(path, kind="absent"))
+    return files
+
+
+def _hosts(registry: str, urls: Sequence[str]) -> str:
+    return render(
+        f"{REGISTRIES[1:]}/hosts.toml.j2",
+        registry="any other registry" if registry == "_default" else registry,
+        server="" if registry == "_default" else _SERVERS.get(registry, registry),
+        mirrors=[{"url": url, "has_path": urlsplit(url).path not in ("", "/")} for url in urls],
+    )
 
 
 def _crictl_config(state: ContainerdState) -> File:

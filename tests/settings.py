@@ -18,7 +18,7 @@ from pyinfra_kube.cluster.spec.aliases import GROUPS, KEYS, VALUES
 from pyinfra_kube.cluster.spec.host import HostSpec
 from pyinfra_kube.cluster.spec.inventory import HOST_KEYS
 from pyinfra_kube.cluster.spec.settings import SUBJECTS
-from pyinfra_kube.cluster.spec.values import Checked, Configuration, Flags, Labels
+from pyinfra_kube.cluster.spec.values import Checked, Configuration, Flags, Labels, Mirrors
 
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 
@@ -48,6 +48,7 @@ TYPES: dict[object, str] = {
     Flags: "a dictionary: flag → text, number, `True` or `False`",
     Configuration: "a dictionary",
     Labels: "a dictionary: label → text",
+    Mirrors: "a dictionary: registry → URL, or a list of them",
 }
 
 

@@ -141,6 +141,21 @@ def merge(text: str, wanted: Wanted) -> Merged:
     return Merged(result, _shown(before), _shown(keys))
 
 
+def registries_of(text: str) -> list[str]:
+    """
+    Return the folders in which containerd looks for a folder of each registry; none, where the file
+    names registries itself.
+
+    + text: of config.toml
+
+    Raises ``ValueError`` for what is no TOML.
+    """
+
+    data = _parsed(text).unwrap()
+    paths = (_at(data, ("plugins", plugin, "registry", "config_path")) for plugin in _CRI_PLUGINS)
+    return [folder for path in paths if path for folder in str(path).split(":")]
+
+
 def _parsed(text: str) -> tomlkit.TOMLDocument:
     try:
         return tomlkit.parse(text)

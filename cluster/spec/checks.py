@@ -52,7 +52,10 @@ _OF_RUNTIME = {
         *("docker_root", "docker_options", "docker_mtu", "docker_nofile"),
         "insecure_registries",
     ),
-    "containerd": ("runtime_source", "runtime_sha256", "containerd_version"),
+    "containerd": (
+        *("runtime_source", "runtime_sha256", "containerd_version"),
+        "registry_mirrors",
+    ),
 }
 
 

@@ -24,6 +24,7 @@ from pyinfra_kube.cluster.spec.values import (
     Flags,
     FlannelVersion,
     Length,
+    Mirrors,
     Modes,
     Mtu,
     Network,
@@ -206,6 +207,11 @@ class SoftwareSettings(Settings):
     containerd_version: ContainerdVersion | None = None
     """Which containerd `runtime_source` has, or a package of your own. The form of containerd's
     configuration depends on it. By default the one that the distribution has."""
+    registry_mirrors: Mirrors = {}
+    """Mirrors of registries, from 1.24 on, such as
+    `{"registry.k8s.io": "https://mirror.example.com"}`: a URL, or several in their order.
+    containerd asks them, then the registry itself. `_default` is any registry that is not named. A
+    URL with a path is the whole path of the API, such as `https://example.com/v2/mirror`."""
     hyperkube: bool = False
     """Whether the control plane runs from the one image hyperkube."""
     package_source: Literal["distribution", "rpm"] = "distribution"
@@ -259,8 +265,8 @@ class PartSettings(Settings):
     docker_nofile: Annotated[int, Field(ge=1024)] = 1_000_000
     """How many files docker may open, up to 1.23."""
     insecure_registries: Strings = ()
-    """Registries that docker uses without TLS, up to 1.23. containerd reads
-    /etc/containerd/certs.d, which is yours."""
+    """Registries that docker uses without TLS, up to 1.23. For containerd, a mirror in
+    `registry_mirrors` may have `http://`; what else is in /etc/containerd/certs.d is yours."""
     etcd_data_dir: Path = "/var/lib/etcd"
     """etcd's folder."""
     etcd_client_port: Port = 2379

@@ -132,6 +132,10 @@ def _list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else _list(value)
+
+
 # A node's name is the value of one of its labels too.
 _NODE = rf"(?=.{{1,63}}$){DNS_NAME}"
 _WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -157,6 +161,19 @@ Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of t
 Path = Annotated[str, _like(r"/|(/[^/\0]+)+", "an absolute path", _squeezed)]
 Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]
+_REGISTRY = 'a registry, such as "registry.k8s.io" or "registry.example.com:5000", or "_default"'
+Registry = Annotated[
+    str,
+    _like(
+        rf"{DNS_NAME}(:\d+)?|_default", _REGISTRY, lambda name: name.partition("//")[2].strip("/")
+    ),
+]
+_URL = 'a URL, such as "https://mirror.example.com"'
+Url = Annotated[
+    str,
+    _like(r"""https?://[^/\s"'\\@]+(/[^\s"'\\]*)?""", _URL, lambda text: f"https://{text}"),
+]
+Mirrors = dict[Registry, Annotated[tuple[Url, ...], BeforeValidator(_one_or_several)]]
 Flag = Annotated[
     str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
 ]

@@ -84,6 +84,7 @@ def _run_containerd(cluster: Cluster) -> None:
         cni_bin_dir=_cni_bin_dir(cluster),
         version=cluster.spec.containerd_version or distribution,
         program=LOCAL if source else "",
+        mirrors=cluster.spec.registry_mirrors,
     )
     if cluster.is_a("node") and cluster.spec.network != "none":
         cni.pod_network(

@@ -167,7 +167,7 @@ def _make_root(folder: Path, packages: Path) -> None:
     say(f"making a Fedora-like server (log: {log})")
     root = folder / "root"
     run("cp", "--archive", roots.blank() / "root", root)
-    (root / "etc/apt/sources.list").write_text(f"deb {roots.MIRROR} {roots._SUITE} main\n")
+    (root / "etc/apt/sources.list").write_text(f"deb {roots.MIRROR} {roots.SUITE} main\n")
     # From outside, where the mirror's name is known.
     options = {
         "RootDir": root,

@@ -49,13 +49,17 @@ class Recipe:
       1.37.2, {major} and {minor} its parts
     + names: the name that Go gives a program → its own
     + cgo: whether it has parts in C
+    + tests: what is a program only as a test: name → package, which is a tool too
     + c_programs: what the module has beside its Go programs: name → source
+    + files: what is taken from the module as it is: name → file or folder
     """
 
     stamps: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     cgo: bool = False
+    tests: Mapping[str, str] = field(default_factory=dict, repr=False)
     c_programs: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class Part:
     def key(self, go_version: str) -> str:
         """The name of what comes out, by all that goes in."""
         words = [*_FLAGS, *_C_COMPILER, self.linker_flags, repr(self.recipe), go_version]
+        # Named only where there are some: the others' names stay.
+        words += [repr(some) for some in (self.recipe.tests, self.recipe.files) if some]
         return digest(words, self.folder)
 
     def _line(self, pattern: str) -> str:
@@ -197,18 +203,24 @@ def _build(folder: Path, part: Part, go: Path) -> None:
         require_tools(_C_TOOLS)
     log = LOGS / f"{part.kind}.log"
     say(f"building {part.path} {part.version} from Go modules (log: {log})")
-    run_logged(
-        *(*_NICE, go, "build", "-C", part.folder, "-v", "-ldflags", part.linker_flags),
-        *("-o", f"{folder}/", "tool"),
-        log=log,
-        environment=environment,
-    )
+    made: list[tuple[list[str], str, str]] = [(["build"], f"{folder}/", "tool")]
+    made += [(["test", "-c"], f"{folder / name}", it) for name, it in recipe.tests.items()]
+    for (command, *options), output, package in made:
+        run_logged(
+            *(*_NICE, go, command, "-C", part.folder, *options, "-v"),
+            *("-ldflags", part.linker_flags, "-o", output, package),
+            log=log,
+            environment=environment,
+        )
     for name, own in recipe.names.items():
         (folder / name).rename(folder / own)
-    for name, source in recipe.c_programs.items():
+    if recipe.c_programs or recipe.files:
         list_module = (go, "list", "-C", part.folder, "-m", "-f", "{{.Dir}}", part.module)
-        module = run(*list_module, environment=environment).stdout.strip()
-        run(*_C_COMPILER, "-o", folder / name, Path(module) / source)
+        module = Path(run(*list_module, environment=environment).stdout.strip())
+        for name, source in recipe.c_programs.items():
+            run(*_C_COMPILER, "-o", folder / name, module / source)
+        for name, source in recipe.files.items():
+            run("cp", "--recursive", module / source, folder / name)
     (folder / "version").write_text(f"{part.version}\n")
     write_sums(folder)
 
@@ -253,9 +265,30 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in version.split(".")]
 
 
+_KUBERNETES_STAMPS = {
+    f"{package}.{name}": value
+    for package in (_SERVER_STAMP, _CLIENT_STAMP)
+    for name, value in {
+        "gitVersion": "{version}",
+        "gitMajor": "{major}",
+        "gitMinor": "{minor}",
+    }.items()
+}
+
 _RECIPES = {
     "cni-plugins": Recipe(
         {"github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion": "{version}"}
+    ),
+    "conformance": Recipe(
+        _KUBERNETES_STAMPS,
+        tests={"e2e.test": "k8s.io/kubernetes/test/e2e"},
+        # What Dockerfiles of test images add.
+        files={
+            "kitten": "test/images/kitten/html",
+            "nautilus": "test/images/nautilus/html",
+            "porter.crt": "test/images/agnhost/porter/localhost.crt",
+            "porter.key": "test/images/agnhost/porter/localhost.key",
+        },
     ),
     "containerd": Recipe({"github.com/containerd/containerd/v2/version.Version": "{version}"}),
     "crictl": Recipe({"sigs.k8s.io/cri-tools/pkg/version.Version": "{number}"}),
@@ -269,15 +302,7 @@ _RECIPES = {
         {"github.com/cloudnativelabs/kube-router/v2/pkg/version.Version": "{version}"}
     ),
     "kubernetes": Recipe(
-        {
-            f"{package}.{name}": value
-            for package in (_SERVER_STAMP, _CLIENT_STAMP)
-            for name, value in {
-                "gitVersion": "{version}",
-                "gitMajor": "{major}",
-                "gitMinor": "{minor}",
-            }.items()
-        },
+        _KUBERNETES_STAMPS,
         # The process of a pod's sandbox.
         c_programs={"pause": "build/pause/linux/pause.c"},
     ),

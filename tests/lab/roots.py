@@ -16,7 +16,7 @@ from tests.lab.cache import digest, kept
 from tests.lab.machine import require_tools, run, run_logged, say
 from tests.lab.places import HERE, LOGS
 
-_SUITE = "bookworm"
+SUITE = "bookworm"
 MIRROR = os.environ.get("PYINFRA_KUBE_LAB_MIRROR", "http://deb.debian.org/debian")
 _DISK_SIZE = "8G"
 
@@ -77,7 +77,7 @@ def base(*, runtime: str = "") -> Base:
 def blank() -> Path:
     """The Debian server itself (`root`) and the packages that it may be given (`apt`)."""
     require_tools(_TOOLS)
-    recipe = digest(_SUITE, MIRROR, _BLANK, _OFFERED, _MASKED)
+    recipe = digest(SUITE, MIRROR, _BLANK, _OFFERED, _MASKED)
     return kept("root-debian", recipe, _make_blank)
 
 
@@ -93,7 +93,7 @@ def _make_blank(folder: Path) -> None:
         f"--no-install-recommends {offered}",
         f'--customize-hook=cp "$1"/var/cache/apt/archives/*.deb "{apt}"',
         f'--customize-hook=chroot "$1" systemctl mask {masked}',
-        *(_SUITE, root, MIRROR),
+        *(SUITE, root, MIRROR),
         log=LOGS / "root-debian.log",
         environment=_QUIET,
     )

@@ -19,6 +19,7 @@ from tests.lab.machine import LabError
 CONTROL_PLANE = "kube-apiserver kube-controller-manager kube-scheduler"
 PROGRAMS = {
     "cni-plugins": "bridge firewall host-local loopback portmap",
+    "conformance": "agnhost e2e.test ginkgo nonewprivs sample-apiserver",
     "containerd": "containerd containerd-shim-runc-v2 ctr",
     "coredns": "coredns",
     "crictl": "crictl",
@@ -27,20 +28,25 @@ PROGRAMS = {
     "kube-router": "kube-router",
     "kubernetes": f"{CONTROL_PLANE} kube-proxy kubectl kubelet",
     "metrics-server": "metrics-server",
+    "registry": "registry",
 }
 
-# Notes each build, and gives each tool an empty program as `go build` would name it.
+# Notes each build, and gives each tool an empty program as `go build` would name it: not a package
+# that is a program only as a test.
 GO = r"""#!/bin/sh
 case $1 in
 env) echo "$GO_STAND_IN" ;;
 list) echo "$HERE/module" ;;
-build)
+build|test)
     echo "$@" >>"$HERE/builds"
+    verb=$1
     while [ $# -gt 1 ]; do
         case $1 in -C) cd "$2" ;; -o) out=$2 ;; esac
         shift
     done
+    if [ $verb = test ]; then echo "$1" >"$out"; exit; fi
     sed -n 's|^tool \([^(]\)|\1|p; /^tool (/,/^)/s|^\t||p' go.mod | while read -r tool; do
+        if [ "$tool" = k8s.io/kubernetes/test/e2e ]; then continue; fi
         echo "$tool" >"$out$(basename "${tool%/v[0-9]}")"
     done ;;
 esac
@@ -55,6 +61,10 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (here / "bin").mkdir(parents=True, exist_ok=True)
         (here / "bin" / name).write_text(text)
         (here / "bin" / name).chmod(0o755)
+    for recipe in go_build._RECIPES.values():
+        for source in recipe.files.values():
+            (here / "module" / source).parent.mkdir(parents=True, exist_ok=True)
+            (here / "module" / source).write_text(source)
     monkeypatch.setenv("PATH", f"{here}/bin:/usr/bin:/bin")
     monkeypatch.setenv("HERE", str(here))
     monkeypatch.setenv("GO_STAND_IN", "go1.26.8")
@@ -81,10 +91,15 @@ def test_each_part_is_pinned(path: str) -> None:
     assert not list(part.folder.rglob("vendor"))
 
 
-@pytest.mark.parametrize("path", [path for path in go_build.parts() if "kubernetes/" in path])
+OF_KUBERNETES = ("kubernetes/", "conformance/")
+
+
+@pytest.mark.parametrize("path", [it for it in go_build.parts() if it.startswith(OF_KUBERNETES)])
 def test_each_minor_of_kubernetes_has_the_libraries_of_its_own_release(path: str) -> None:
     part = Part(path)
-    assert part.version.startswith(path.removeprefix("kubernetes/") + ".")
+    assert part.version.startswith(path.partition("/")[2] + ".")
+    if path.startswith("conformance/"):
+        assert part.version == Part(path.replace("conformance", "kubernetes")).version
     libraries = re.findall(
         r"(k8s\.io/\S+) => (\S+) v(\S+)$", (part.folder / "go.mod").read_text(), re.M
     )
@@ -99,7 +114,8 @@ def test_each_minor_of_kubernetes_has_the_libraries_of_its_own_release(path: str
 @pytest.mark.parametrize("path", go_build.parts())
 def test_a_part_is_laid_out_like_a_release(path: str, go: Path) -> None:
     folder = go_build.built(path)
-    names = set(PROGRAMS[path.partition("/")[0]].split())
+    part = path.partition("/")[0]
+    names = {*PROGRAMS[part].split(), *Part(path).recipe.files}
     names |= {"pause"} if path.startswith("kubernetes") else set()
     assert {file.name for file in folder.iterdir()} == {*names, "SHA256SUMS", "version"}
     assert (folder / "version").read_text() == f"{Part(path).version}\n"
@@ -178,7 +194,12 @@ def test_a_key_tells_all_that_goes_in(tmp_path: Path, monkeypatch: pytest.Monkey
     (folder / "go.sum").write_text("another sum\n")
     keys.append(part.key("1.26.8"))
     recipe = go_build._RECIPES["etcd"]
-    for changed in (replace(recipe, cgo=True), replace(recipe, stamps={"a.b": "{version}"})):
+    for changed in (
+        replace(recipe, cgo=True),
+        replace(recipe, stamps={"a.b": "{version}"}),
+        replace(recipe, tests={"a.test": "b"}),
+        replace(recipe, files={"a": "b"}),
+    ):
         monkeypatch.setitem(go_build._RECIPES, "etcd", changed)
         keys.append(part.key("1.26.8"))
     monkeypatch.setitem(go_build._RECIPES, "etcd", recipe)

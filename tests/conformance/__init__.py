@@ -1,0 +1,1 @@
+"""Kubernetes' own conformance suite, run on the lab's cluster."""

@@ -1,0 +1,103 @@
+"""`python -m tests.conformance`: build a cluster in the lab, judge it, and write the page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pyinfra_kube.cluster.releases import minor_of
+from tests.conformance import images, registry, report
+from tests.conformance.cluster import Judged
+from tests.conformance.images import Programs
+from tests.conformance.report import Result
+from tests.conformance.suite import PARALLEL, SERIAL
+from tests.e2e.paths import REPOSITORY
+from tests.lab import Lab, down, go_build, held, kubernetes, state
+from tests.lab.machine import LabError, require_root
+from tests.lab.places import LOGS, NAME, RUN
+
+PAGE = REPOSITORY / "docs/conformance.md"
+
+
+def judge(judged: Judged, folder: Path, processes: int, cluster: str) -> Result:
+    """
+    Run the whole suite, and whatever did not pass once more, alone.
+
+    + folder: for what is said
+    + processes: how many specs at once, of those that may run beside others
+    + cluster: what the page calls it
+    """
+    specs = judged.suite.specs()
+    phases = [
+        judged.run(folder, "parallel", label=PARALLEL, processes=processes),
+        judged.run(folder, "serial", label=SERIAL),
+    ]
+    result = Result(cluster, specs, phases, facts=judged.facts())
+    repeated = None
+    if result.unfinished:
+        repeated = judged.run(folder, "repeated", only=result.unfinished)
+    return Result(cluster, specs, phases, repeated, result.facts, judged.left_over())
+
+
+@contextmanager
+def a_lab(release: str, keep: bool) -> Iterator[Lab]:
+    """The lab that is up, or else one that is down again afterwards."""
+    with held():
+        if state.load():
+            yield Lab.load()
+            return
+        try:
+            yield Lab.up(release=release)
+        finally:
+            if not keep:
+                down()
+
+
+@contextmanager
+def a_cluster(options: argparse.Namespace) -> Iterator[Judged]:
+    """The cluster that is asked for, with the images of the suite at hand."""
+    release = "{}.{}".format(*minor_of(kubernetes.choice(os.environ.get("KUBERNETES_VERSION", ""))))
+    programs = Programs.built(release)
+    storage = images.stored(programs)
+    settings = {"network": options.network, "credentials_dir": str(RUN / "credentials")}
+    if options.network == "flannel":
+        settings["flannel_source"] = str(go_build.built("flannel"))
+    if options.proxy_mode:
+        settings["proxy_mode"] = options.proxy_mode
+    with a_lab(release, options.keep) as lab:
+        judged = Judged(lab, programs, settings)
+        mirror = registry.serving(storage, f"{lab.network.control}:5000", read_only=True)
+        with mirror as url, tempfile.TemporaryDirectory() as folder:
+            judged.build(Path(folder) / "site", url)
+            judged.pull()
+            yield judged
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("--network", choices=("routes", "flannel"), default="routes")
+    parser.add_argument("--proxy-mode", choices=("iptables", "nftables"), help="another than usual")
+    parser.add_argument("--processes", type=int, default=8, help="specs at once, by default 8")
+    parser.add_argument("--keep", action="store_true", help="leave a lab up that was down")
+    options = parser.parse_args()
+    folder = LOGS / f"conformance-{NAME}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    try:
+        require_root()
+        with a_cluster(options) as judged:
+            result = judge(judged, folder, options.processes, judged.cluster(options.network))
+    except (LabError, AssertionError) as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        return 1
+    PAGE.write_text(report.page(PAGE.read_text() if PAGE.exists() else "", result))
+    print(report.section(result))
+    return 0 if result.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

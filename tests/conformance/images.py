@@ -1,0 +1,182 @@
+"""
+The images of the suite, in the storage of a registry.
+
+Which ones a release wants, and their tags, its e2e.test tells. They are made from the suite's own
+programs, built from Go modules, and from Debian's packages: not the published images, but what the
+specs rely on in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.conformance import registry
+from tests.lab import go_build, roots
+from tests.lab.cache import digest, kept
+from tests.lab.images import Image
+from tests.lab.machine import run, run_logged, say
+from tests.lab.places import HERE, LOGS
+
+REGISTRY = "registry.k8s.io"
+"""Where the suite's images are published."""
+
+_HERE = Path(__file__).parent
+_PACKAGES = (_HERE / "packages").read_text().split()
+_LEFT_OUT = [f"/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
+# Where agnhost puts what it is sent, and a user for specs about groups that an image defines.
+_SET_UP = (
+    "mkdir /uploads && "
+    "useradd --uid 1000 user-defined-in-image && "
+    "groupadd --gid 50000 group-defined-in-image && "
+    "usermod --append --groups group-defined-in-image user-defined-in-image"
+)
+_QUIET = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": "0"}
+
+
+@dataclass(frozen=True)
+class Programs:
+    """
+    What images are made from: the folders of parts, and of Debian's packages.
+
+    + suite, kubernetes, coredns, etcd: the programs of each
+    + debian: packages as a folder `root`, and the same as `layer.tar`
+    """
+
+    suite: Path
+    kubernetes: Path
+    coredns: Path
+    etcd: Path
+    debian: Path
+
+    @classmethod
+    def built(cls, release: str) -> Programs:
+        """
+        All of them; built now if the cache has none.
+
+        + release: of Kubernetes, such as `1.37`
+        """
+        parts = (f"conformance/{release}", f"kubernetes/{release}", "coredns", "etcd")
+        with go_build.together():
+            suite, kubernetes, coredns, etcd = map(go_build.built, parts)
+            return cls(suite, kubernetes, coredns, etcd, _debian())
+
+
+def stored(programs: Programs) -> Path:
+    """The storage of a registry with all images of the suite; made now if the cache has none."""
+    code = [_HERE / "images.py", _HERE / "registry.py", _HERE / "os-release", HERE / "images.py"]
+    recipe = digest([folder.name for folder in vars(programs).values()], *code)
+    kind = programs.suite.name.rpartition(".")[0].replace("go-", "images-", 1)
+    return kept(kind, recipe, lambda it: _store(it, images(programs, names(programs.suite))))
+
+
+def names(suite: Path) -> list[str]:
+    """
+    The published images that a suite knows, for its conformance specs and for others.
+
+    + suite: the folder of its programs
+    """
+    listed = set(run(suite / "e2e.test", "--list-images").stdout.split())
+    return sorted(name for name in listed if name.startswith(f"{REGISTRY}/"))
+
+
+def images(programs: Programs, names: Sequence[str]) -> list[Image]:
+    """
+    The images that conformance specs use, each under all its names.
+
+    + names: all that the suite knows
+    """
+    made = _made(programs)
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        repository = name.removeprefix(f"{REGISTRY}/").removeprefix("e2e-test-images/")
+        wanted.setdefault(repository.rpartition(":")[0], []).append(name)
+    return [replace(image, names=wanted[own]) for own, image in made.items() if own in wanted]
+
+
+def _made(of: Programs) -> dict[str, Image]:
+    """Each image, by its repository."""
+    debian = Image((), base=[of.debian / "layer.tar"])
+    agnhost = replace(
+        debian,
+        files={
+            "/agnhost": of.suite / "agnhost",
+            "/coredns": of.coredns / "coredns",
+            "/localhost.crt": of.suite / "porter.crt",
+            "/localhost.key": of.suite / "porter.key",
+        },
+        links={"/agnhost-2": "agnhost"},
+        entrypoint=["/agnhost"],
+        command=["pause"],
+    )
+    busybox = _busybox(of.debian / "root")
+    etcd = {f"/usr/local/bin/{name}": of.etcd / name for name in ("etcd", "etcdctl")}
+    set_user_id = {"/usr/local/bin/nnp": 0o6755}
+    sample = {"/sample-apiserver": of.suite / "sample-apiserver"}
+    return {
+        "agnhost": agnhost,
+        "busybox": busybox,
+        "etcd": Image((), etcd),
+        "glibc-dns-testing": debian,
+        "jessie-dnsutils": debian,
+        "kitten": _picture(agnhost, of.suite / "kitten"),
+        "nautilus": _picture(agnhost, of.suite / "nautilus"),
+        "nginx": replace(debian, command=["nginx", "-g", "daemon off;"]),
+        "nonewprivs": Image(
+            (),
+            {"/usr/local/bin/nnp": of.suite / "nonewprivs"},
+            command=["nnp"],
+            modes=set_user_id,
+        ),
+        "nonroot": replace(busybox, user="1234"),
+        "pause": Image((), {"/pause": of.kubernetes / "pause"}, entrypoint=["/pause"]),
+        "sample-apiserver": Image((), sample, entrypoint=["/sample-apiserver"]),
+    }
+
+
+def _busybox(root: Path) -> Image:
+    """busybox, but for the shell: Debian's drops variables whose names a shell cannot say."""
+    program = root / "bin/busybox"
+    applets = run(program, "--list").stdout.split()
+    links = {f"/bin/{name}": "busybox" for name in applets if name not in ("busybox", "sh")}
+    files = {"/bin/busybox": program, "/bin/sh": root / "bin/bash-static"}
+    return Image((), files, links, command=["sh"])
+
+
+def _picture(agnhost: Image, folder: Path) -> Image:
+    """A web server of a picture, and of what it is."""
+    shown = {f"/{path.name}": path for path in folder.iterdir()}
+    files = {**agnhost.files, **shown, "/etc/os-release": _HERE / "os-release"}
+    return replace(agnhost, files=files, command=["test-webserver"])
+
+
+def _debian() -> Path:
+    """Debian's packages; installed now if the cache has none of them."""
+    recipe = digest(roots.SUITE, roots.MIRROR, _PACKAGES, _LEFT_OUT, [_SET_UP])
+    return kept("root-conformance", recipe, _install)
+
+
+def _install(folder: Path) -> None:
+    log = LOGS / "root-conformance.log"
+    say(f"installing what images of the suite need (log: {log})")
+    root = folder / "root"
+    run_logged(
+        *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(_PACKAGES)}"),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
+        *(f'--customize-hook=chroot "$1" sh -euc {_SET_UP!r}', "--skip=output/dev"),
+        *(roots.SUITE, root, roots.MIRROR),
+        log=log,
+        environment=_QUIET,
+    )
+    run(
+        *("tar", "--create", "--sort=name", "--mtime=@0", "--numeric-owner"),
+        *("--file", folder / "layer.tar", "--directory", root, "--exclude=./dev/*", "."),
+    )
+
+
+def _store(folder: Path, images: Sequence[Image]) -> None:
+    say(f"writing {len(images)} images of the suite")
+    with registry.serving(folder) as address:
+        for image in images:
+            registry.push(address, image)
