@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactError
+from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_for, packages_of
@@ -20,14 +22,20 @@ from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
+from pyinfra_kube.facts.binaries import RunningVersions
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
+from pyinfra_kube.facts.containerd import LOCAL, Containerd
 from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState
 from pyinfra_kube.facts.files import FileContents, Files
+from pyinfra_kube.facts.nodes import Nodes, NodeStates
 from pyinfra_kube.facts.packages import Packages, PackageStates
 from pyinfra_kube.facts.processes import Flags, ProcessState
 from pyinfra_kube.facts.routes import Routes
 
+KUBELET = "/usr/local/bin/kubelet"
+KUBECTL = "/usr/local/bin/kubectl"
+ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 BRIDGE = "cbr0"
 DOCKER_BRIDGE = "docker0"
 
@@ -80,6 +88,10 @@ class HostFacts:
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
+    + versions: of our components on it, as far as they are known; of static pods what their
+      manifests say
+    + kubelet_sha256: of the kubelet that runs; empty where its file is another one by now
+    + nodes: the cluster's nodes, of the host that is asked for the cluster's objects
     """
 
     addresses: list[str]
@@ -96,6 +108,9 @@ class HostFacts:
     other_etcd: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    kubelet_sha256: str = ""
+    nodes: NodeStates = field(default_factory=NodeStates)
 
     @property
     def own(self) -> dict[str, str]:
@@ -133,7 +148,13 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
 
     data = f"{spec.etcd_data_dir}/member"
     paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
-    contents = [_SWAPS, _STATUS, _KERNEL]
+    manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
+    contents = [_SWAPS, _STATUS, _KERNEL, *manifests.values()]
+    runtime = spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
+    on_docker = runtime == DOCKER.name
+    brings_runtime = bool(spec.runtime_source and not on_docker)
+    asked = ctx_host.get().name == spec.control_plane[0].name
+    cluster = {"kubectl": KUBECTL, "kubeconfig": ADMIN, "server": ""}
     subjects = [
         Subject(Links),
         Subject(Routes),
@@ -144,6 +165,11 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Docker),
         Subject(Files, {"paths": paths, "digest": False}),
         Subject(FileContents, {"paths": contents}),
+        Subject(RunningVersions, {"programs": _KUBELETS}),
+        # As the operation that installs kubelet reads it.
+        Subject(Files, {"paths": [KUBELET]}),
+        *([Subject(Containerd)] if brings_runtime else []),
+        *([Subject(Nodes, cluster)] if asked else []),
     ]
     expect(subjects)
     kernel = read(FileContents, paths=contents)
@@ -156,8 +182,11 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     # One line is the title.
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
-    runtime = spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
-    on_docker = runtime == DOCKER.name
+    kubelet = read(RunningVersions, programs=_KUBELETS).get("kubelet.service")
+    file = read(Files, paths=[KUBELET]).get(KUBELET)
+    versions = {name: _tag(kernel.get(path, b"")) for name, path in manifests.items()}
+    versions["kubelet"] = _version(kubelet.said) if kubelet else ""
+    versions["containerd"] = read(Containerd).versions.get(LOCAL, "") if brings_runtime else ""
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
     return HostFacts(
@@ -183,7 +212,28 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             **(_docker_settings(spec, read(Docker)) if on_docker else {}),
         },
         links=links,
+        versions={name: version for name, version in versions.items() if version},
+        kubelet_sha256=file.sha256 if file and kubelet and kubelet.of_file else "",
+        nodes=read(Nodes, **cluster) if asked else NodeStates(),
     )
+
+
+# By the full names of their units.
+_KUBELETS = {"kubelet.service": KUBELET}
+
+
+def _version(said: str) -> str:
+    """The version in what a program says of itself; empty for a build that does not know it."""
+
+    found = re.search(r"\bv([1-9]\d*\.\d+\.\d+(-[0-9A-Za-z.]+)?)", said)
+    return found[1] if found else ""
+
+
+def _tag(manifest: bytes) -> str:
+    """The version that the image in a manifest of ours has."""
+
+    found = re.search(rb"^ *(- )?image: *\S+:v?(\d+\.\d+\.\d+[^\s@\"']*)", manifest, re.M)
+    return found[2].decode() if found else ""
 
 
 def _proxy_mode(
