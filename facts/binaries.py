@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from pyinfra_kube.engine.printable import Printable
+
 
 class Versions(FactBase[dict[str, str]]):
     """
@@ -41,7 +43,7 @@ done"""
 
 
 @dataclass(frozen=True)
-class Running:
+class Running(Printable):
     """
     What the program of a unit says of itself.
 

@@ -17,7 +17,16 @@ from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.kubectl import Status, answer, asking, failed, kubectl_words
 
-__all__ = ["DRAINED_FOR", "Node", "NodeStates", "Nodes", "Undrainable", "kubectl_words"]
+__all__ = [
+    "DRAINED_FOR",
+    "Evictable",
+    "EvictablePods",
+    "Node",
+    "NodeStates",
+    "Nodes",
+    "Undrainable",
+    "kubectl_words",
+]
 
 DRAINED_FOR = "pyinfra-kube/drained-for"
 """The annotation of a node that is cordoned for the time of an upgrade."""
@@ -140,6 +149,72 @@ def _node(item: dict[str, Any], leases: Mapping[str, Mapping[str, Any]]) -> Node
         drained_for=(metadata.get("annotations") or {}).get(DRAINED_FOR, ""),
     )
     return sound(node)
+
+
+@dataclass(frozen=True)
+class EvictablePods(Printable):
+    """
+    What :class:`Evictable` returns.
+
+    + status, reason: as of ``NodeStates``
+    + pods: each as NAMESPACE/NAME
+    """
+
+    status: Status = "missing"
+    reason: str = ""
+    pods: list[str] = field(default_factory=list)
+
+
+class Evictable(FactBase[EvictablePods]):
+    """
+    Returns the pods that a drain takes from a node: all but static ones, those of DaemonSets and
+    those that have ended.
+
+    + node: its name
+    + kubectl: the program
+    + kubeconfig: path on the host
+    + server: URL of the API server
+
+    .. code:: python
+
+        EvictablePods(status="ok", pods=["default/web-7d4b9"])
+    """
+
+    shared = True
+
+    default = EvictablePods
+
+    @override
+    def command(
+        self, node: str, kubectl: str = "kubectl", kubeconfig: str = "", server: str = ""
+    ) -> str:
+        words = kubectl_words(kubectl, kubeconfig, server)
+        chosen = shlex.quote(f"--field-selector=spec.nodeName={node}")
+        return asking(kubectl, f"{words} get pods --all-namespaces {chosen} --output=json")
+
+    @override
+    def process(self, output: Iterable[str]) -> EvictablePods:
+        heard = answer(output)
+        if heard.code is None:
+            return EvictablePods("missing")
+        if heard.code:
+            return EvictablePods(*failed(heard))
+        with understanding("kubectl"):
+            items = [item for item in json.loads(heard.text)["items"] if _leaves(item)]
+            names = [f"{i['metadata']['namespace']}/{i['metadata']['name']}" for i in items]
+        return EvictablePods("ok", "", [sound(name) for name in names])
+
+
+# Of the objects of the API that show static pods.
+_MIRROR = "kubernetes.io/config.mirror"
+
+
+def _leaves(pod: Mapping[str, Any]) -> bool:
+    metadata = pod["metadata"]
+    owners = {owner["kind"] for owner in metadata.get("ownerReferences") or []}
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    stays = "DaemonSet" in owners or _MIRROR in (metadata.get("annotations") or {})
+    return not (ended or stays)
 
 
 class Undrainable(FactBase[dict[str, str]]):

@@ -16,7 +16,15 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.nodes import DRAINED_FOR, Node, Nodes, NodeStates, kubectl_words
+from pyinfra_kube.facts.nodes import (
+    DRAINED_FOR,
+    Evictable,
+    EvictablePods,
+    Node,
+    Nodes,
+    NodeStates,
+    kubectl_words,
+)
 
 __all__ = ["NodeObject", "drained", "node_objects", "uncordoned"]
 
@@ -163,16 +171,21 @@ def drained(
     """
 
     states = read(Nodes, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    there = read(Evictable, node=node, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
     _require(states, ())
+    _require(there, ())
     found = states.nodes.get(node)
     if states.status == "ok" and not found:
         ctx_host.get().noop(f"node {node} has not registered")
+        return
+    if found and found.cordoned and there.status == "ok" and not there.pods:
+        ctx_host.get().noop(f"node {node} is drained")
         return
     lines = []
     if not (found and found.cordoned):
         changes.show(f"node {node}: cordoned")
         lines.append(_patch(node, {DRAINED_FOR: release}, cordoned=True))
-    changes.show(f"node {node}: its pods are evicted")
+    changes.show(f"node {node}: evicted: {', '.join(there.pods) or 'what comes until then'}")
     drain = ["kubectl_", "drain", node, *flags, f"--timeout={timeout}s"]
     head = _head(kubectl_words(kubectl, kubeconfig, server))
     yield Script("\n".join([head, *lines, shlex.join(drain)]), f"drain {node}")
@@ -181,7 +194,7 @@ def drained(
 @operation()
 def uncordoned(
     node: str,
-    drained: bool = True,
+    drained: bool = False,
     kubectl: str = "kubectl",
     kubeconfig: str = "",
     server: str = "",
@@ -231,7 +244,7 @@ def _patch(node: str, annotations: Mapping[str, str | None], cordoned: bool) -> 
     return shlex.join(["kubectl_", "patch", "node", node, "--patch", patch])
 
 
-def _require(states: NodeStates, absent: Sequence[str]) -> None:
+def _require(states: NodeStates | EvictablePods, absent: Sequence[str]) -> None:
     """
     Fail if the plan needs an answer that is missing. kubectl and the API server may only work later
     in this run. But if there is a kubectl, the nodes to delete must be known now.

@@ -32,7 +32,7 @@ from pyinfra_kube.operations import nodes, verify
 # kubectl's word for the data of emptyDir volumes, which leaves with any pod.
 _EMPTY_DIR = {"1.2-1.19": "--delete-local-data", "1.20-": "--delete-emptydir-data"}
 # Where the kubectl of the release before knows these words, and makes a dry run of them.
-_FORESEES = "1.21-"
+_TELLS_BEFORE = "1.21-"
 
 
 def check_upgrade(cluster: Cluster) -> None:
@@ -127,6 +127,7 @@ def _upgrade_node(cluster: Cluster, name: str) -> None:
         nodes.uncordoned(
             name=f"Let {name} have pods again",
             node=host.hostname_override,
+            drained=True,
             kubectl=KUBECTL,
             kubeconfig=ADMIN,
         )
@@ -142,7 +143,7 @@ def _refuse_stuck_pods(cluster: Cluster) -> None:
 
     hosts = [cluster.spec.host(name) for name in cluster.upgrade.nodes]
     names = [host.hostname_override for host in hosts if "node" in host.roles]
-    if not (names and covers(_FORESEES, cluster.release.minor)):
+    if not (names and covers(_TELLS_BEFORE, cluster.release.minor)):
         return
     found = read(
         Undrainable, nodes=names, flags=_drain_flags(cluster), kubectl=KUBECTL, kubeconfig=ADMIN

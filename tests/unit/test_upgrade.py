@@ -213,13 +213,13 @@ def etcd_of(minor: int) -> str:
 
 @given(STEP, st.integers(-2, 3), NODES, st.integers(1, 3))
 def test_each_step_keeps_the_skew(
-    minor: int, distance: int, behind: list[int], masters: int
+    minor: int, distance: int, behind: list[int], planes: int
 ) -> None:
     """What is not refused breaks the skew policy at no step, if it was kept before."""
     then = minor + distance
     if f"1.{then}" not in known_releases():
         return
-    names = [f"m{i}" for i in range(masters)]
+    names = [f"m{i}" for i in range(planes)]
     now: Has = {name: plane(version(minor), etcd=etcd_of(minor)) for name in names}
     for i, older in enumerate(behind):
         now[f"n{i}"] = {"kubelet": version(max(minor - older, 2))}
