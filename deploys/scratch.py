@@ -19,6 +19,7 @@ from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
+from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_cluster
 from pyinfra_kube.deploys.phases.verification import (
     register_nodes,
     show_cluster,
@@ -30,13 +31,14 @@ from pyinfra_kube.engine.phase import phase, run_phases
 
 @phase("Inventory")
 def check_inventory() -> None:
-    """Refuse a cluster with another network, and MTUs that do not fit."""
+    """Refuse a cluster with another network, MTUs that do not fit, and a forbidden upgrade."""
 
     cluster = current_cluster()
     if cluster.spec.flannel_leases:
         allowed, fix = 'routes; or "flannel" from 1.24 on', "use deploys/multinode.py"
         raise InputError([Problem("network", cluster.spec.network, None, allowed, fix)])
     check_mtus(cluster.spec, cluster.host_facts)
+    check_upgrade(cluster)
 
 
 PHASES = (
@@ -48,6 +50,7 @@ PHASES = (
     run_container_runtime,
     keep_credentials,
     give_credentials,
+    upgrade_cluster,
     run_kubelet,
     run_kube_proxy,
     run_control_plane,

@@ -5,7 +5,7 @@ The phases of a deploy: how one is made, and how a list of them runs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
@@ -72,16 +72,24 @@ def run_phases(phases: Sequence[Callable[[], object]]) -> None:
         run_phases([prepare_host, record_allocations, set_up_pod_network])
     """
 
-    # pyinfra orders operations by the numbers of the lines that lead to them.
-    calls = [compile("\n" * index + "call()", __file__, "exec") for index, _ in enumerate(phases)]
-
     def run() -> None:
-        for code, call in zip(calls, phases, strict=True):
-            exec(code, {"call": call})
+        in_lines(phases)
 
     name_module(sys._getframe(1).f_code.co_filename)
     prefetch(run)
     run()
+
+
+def in_lines(calls: Iterable[Callable[[], object]]) -> None:
+    """
+    Call functions in order, each from a line of its own: pyinfra orders the operations of different
+    hosts by the numbers of the lines that lead to them, and takes those of one line for the same.
+
+    + calls: functions without arguments; as many for every host
+    """
+
+    for index, call in enumerate(calls):
+        exec(compile("\n" * index + "call()", __file__, "exec"), {"call": call})
 
 
 def explain(error: InputError) -> str:

@@ -5,7 +5,8 @@ The cluster's nodes as its API server knows them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,19 @@ from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import sound, understanding
 from pyinfra_kube.facts.kubectl import Status, answer, asking, failed, kubectl_words
 
-__all__ = ["Node", "NodeStates", "Nodes", "kubectl_words"]
+__all__ = [
+    "DRAINED_FOR",
+    "Evictable",
+    "EvictablePods",
+    "Node",
+    "NodeStates",
+    "Nodes",
+    "Undrainable",
+    "kubectl_words",
+]
+
+DRAINED_FOR = "pyinfra-kube/drained-for"
+"""The annotation of a node that is cordoned for the time of an upgrade."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,9 @@ class Node:
     + pod_cidr: empty until it has one
     + addresses: by kind, for example ``{"InternalIP": "192.0.2.12"}``
     + kubelet: its kubelet's version
+    + cordoned: whether new pods are kept away
+    + drained_for: the release for whose sake ``operations.nodes.drained`` cordoned it; empty for
+      none
     """
 
     name: str
@@ -40,6 +56,8 @@ class Node:
     labels: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     kubelet: str = ""
+    cordoned: bool = False
+    drained_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,5 +145,119 @@ def _node(item: dict[str, Any], leases: Mapping[str, Mapping[str, Any]]) -> Node
         labels=metadata.get("labels") or {},
         addresses={a["type"]: a["address"] for a in status.get("addresses") or []},
         kubelet=(status.get("nodeInfo") or {}).get("kubeletVersion", ""),
+        cordoned=bool(spec.get("unschedulable")),
+        drained_for=(metadata.get("annotations") or {}).get(DRAINED_FOR, ""),
     )
     return sound(node)
+
+
+@dataclass(frozen=True)
+class EvictablePods(Printable):
+    """
+    What :class:`Evictable` returns.
+
+    + status, reason: as of ``NodeStates``
+    + pods: each as NAMESPACE/NAME
+    """
+
+    status: Status = "missing"
+    reason: str = ""
+    pods: list[str] = field(default_factory=list)
+
+
+class Evictable(FactBase[EvictablePods]):
+    """
+    Returns the pods that a drain takes from a node: all but static ones, those of DaemonSets and
+    those that have ended.
+
+    + node: its name
+    + kubectl: the program
+    + kubeconfig: path on the host
+    + server: URL of the API server
+
+    .. code:: python
+
+        EvictablePods(status="ok", pods=["default/web-7d4b9"])
+    """
+
+    shared = True
+
+    default = EvictablePods
+
+    @override
+    def command(
+        self, node: str, kubectl: str = "kubectl", kubeconfig: str = "", server: str = ""
+    ) -> str:
+        words = kubectl_words(kubectl, kubeconfig, server)
+        chosen = shlex.quote(f"--field-selector=spec.nodeName={node}")
+        return asking(kubectl, f"{words} get pods --all-namespaces {chosen} --output=json")
+
+    @override
+    def process(self, output: Iterable[str]) -> EvictablePods:
+        heard = answer(output)
+        if heard.code is None:
+            return EvictablePods("missing")
+        if heard.code:
+            return EvictablePods(*failed(heard))
+        with understanding("kubectl"):
+            items = [item for item in json.loads(heard.text)["items"] if _leaves(item)]
+            names = [f"{i['metadata']['namespace']}/{i['metadata']['name']}" for i in items]
+        return EvictablePods("ok", "", [sound(name) for name in names])
+
+
+# Of the objects of the API that show static pods.
+_MIRROR = "kubernetes.io/config.mirror"
+
+
+def _leaves(pod: Mapping[str, Any]) -> bool:
+    metadata = pod["metadata"]
+    owners = {owner["kind"] for owner in metadata.get("ownerReferences") or []}
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    stays = "DaemonSet" in owners or _MIRROR in (metadata.get("annotations") or {})
+    return not (ended or stays)
+
+
+class Undrainable(FactBase[dict[str, str]]):
+    """
+    Returns nodes that cannot be drained, and what kubectl says of the pods that are in the way. It
+    is asked on this host for a dry run, and changes nothing. An API server that does not answer
+    names none.
+
+    + nodes: names of the nodes
+    + flags: more of ``kubectl drain``
+    + kubectl: the program
+    + kubeconfig: path on the host
+    + server: URL of the API server
+
+    .. code:: python
+
+        {"node1": "cannot delete Pods that declare no controller (…): default/alone"}
+    """
+
+    shared = True
+
+    default = dict
+
+    @override
+    def command(
+        self,
+        nodes: Sequence[str],
+        flags: Sequence[str] = (),
+        kubectl: str = "kubectl",
+        kubeconfig: str = "",
+        server: str = "",
+    ) -> str:
+        words = kubectl_words(kubectl, kubeconfig, server)
+        # kubectl cannot write its cache below /proc.
+        drain = f"HOME=/proc timeout 20 {words} drain {shlex.join(flags)} --dry-run=client"
+        return f"""\
+for node in {shlex.join(nodes)}; do
+said=$({drain} "$node" 2>&1) || printf '%s\\n' "$said" | grep -o 'cannot delete .*' |
+  head -n 1 | sed "s|^|$node |"
+done
+:"""
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        found = (line.partition(" ") for line in output)
+        return {sound(node): sound(said) for node, _, said in found if said}

@@ -16,9 +16,17 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.nodes import Node, Nodes, NodeStates, kubectl_words
+from pyinfra_kube.facts.nodes import (
+    DRAINED_FOR,
+    Evictable,
+    EvictablePods,
+    Node,
+    Nodes,
+    NodeStates,
+    kubectl_words,
+)
 
-__all__ = ["NodeObject", "node_objects"]
+__all__ = ["NodeObject", "drained", "node_objects", "uncordoned"]
 
 _FUNCTIONS = """\
 registered() {
@@ -116,12 +124,127 @@ def node_objects(
         ctx_host.get().noop(f"{len(nodes)} nodes are as wanted")
         return
     words = kubectl_words(kubectl, kubeconfig, server)
-    head = f'kubectl_() {{ {words} "$@"; }}\n{_FUNCTIONS}'
+    head = f"{_head(words)}\n{_FUNCTIONS}"
     changed = dict.fromkeys([node.name for node in nodes] + list(absent))
     yield Script(head + "\n".join(lines), f"set nodes {', '.join(changed)}")
 
 
-def _require(states: NodeStates, absent: Sequence[str]) -> None:
+@operation()
+def drained(
+    node: str,
+    release: str,
+    flags: Sequence[str] = (),
+    kubectl: str = "kubectl",
+    kubeconfig: str = "",
+    server: str = "",
+    timeout: int = 300,
+) -> Generator[StringCommand, None, None]:
+    """
+    Keep new pods away from a node, and evict those that it has. Pod disruption budgets are
+    honoured; static pods and those of DaemonSets stay.
+
+    A node that this cordons is marked by an annotation, by which ``uncordoned`` knows it. One that
+    has not registered is left alone.
+
+    + node: its name
+    + release: for whose sake
+    + flags: more of ``kubectl drain``
+    + kubectl: the program
+    + kubeconfig: path on the host
+    + server: URL of the API server
+    + timeout: seconds that pods may take to leave
+
+    Fails where a pod does not leave in time, and then leaves the node cordoned.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import nodes
+
+        nodes.drained(
+            name="Drain node1",
+            node="node1",
+            release="1.37.2",
+            flags=["--ignore-daemonsets", "--delete-emptydir-data"],
+        )
+    """
+
+    states = read(Nodes, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    there = read(Evictable, node=node, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    _require(states, ())
+    _require(there, ())
+    found = states.nodes.get(node)
+    if states.status == "ok" and not found:
+        ctx_host.get().noop(f"node {node} has not registered")
+        return
+    if found and found.cordoned and there.status == "ok" and not there.pods:
+        ctx_host.get().noop(f"node {node} is drained")
+        return
+    lines = []
+    if not (found and found.cordoned):
+        changes.show(f"node {node}: cordoned")
+        lines.append(_patch(node, {DRAINED_FOR: release}, cordoned=True))
+    changes.show(f"node {node}: evicted: {', '.join(there.pods) or 'what comes until then'}")
+    drain = ["kubectl_", "drain", node, *flags, f"--timeout={timeout}s"]
+    head = _head(kubectl_words(kubectl, kubeconfig, server))
+    yield Script("\n".join([head, *lines, shlex.join(drain)]), f"drain {node}")
+
+
+@operation()
+def uncordoned(
+    node: str,
+    drained: bool = False,
+    kubectl: str = "kubectl",
+    kubeconfig: str = "",
+    server: str = "",
+) -> Generator[StringCommand, None, None]:
+    """
+    Let a node have pods again that ``drained`` cordoned. One that somebody else cordoned stays so.
+
+    + node: its name
+    + drained: whether an earlier operation of this run drains it
+    + kubectl: the program
+    + kubeconfig: path on the host
+    + server: URL of the API server
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import nodes
+
+        nodes.uncordoned(name="Let node1 have pods again", node="node1")
+    """
+
+    states = read(Nodes, kubectl=kubectl, kubeconfig=kubeconfig, server=server)
+    _require(states, ())
+    found = states.nodes.get(node) or Node(node)
+    comes = drained and not ctx_state.get().is_executing and not found.cordoned
+    if not (found.drained_for or comes):
+        if found.cordoned:
+            changes.say(f"node {node} was cordoned by somebody else and stays so")
+        ctx_host.get().noop(f"node {node} is not cordoned by an upgrade")
+        return
+    changes.show(f"node {node}: uncordoned")
+    head = _head(kubectl_words(kubectl, kubeconfig, server))
+    patch = _patch(node, {DRAINED_FOR: None}, cordoned=False)
+    yield Script(f"{head}\n{patch}", f"uncordon {node}")
+
+
+def _head(words: str) -> str:
+    return f'kubectl_() {{ {words} "$@"; }}'
+
+
+def _patch(node: str, annotations: Mapping[str, str | None], cordoned: bool) -> str:
+    """Both at once, so that no cordoned node lacks its mark. ``None`` removes a key."""
+
+    metadata = {"annotations": dict(annotations)}
+    patch = json.dumps({"metadata": metadata, "spec": {"unschedulable": cordoned or None}})
+    return shlex.join(["kubectl_", "patch", "node", node, "--patch", patch])
+
+
+def _require(states: NodeStates | EvictablePods, absent: Sequence[str]) -> None:
     """
     Fail if the plan needs an answer that is missing. kubectl and the API server may only work later
     in this run. But if there is a kubectl, the nodes to delete must be known now.

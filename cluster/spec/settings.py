@@ -315,6 +315,9 @@ class RunSettings(Settings):
     """Whether /etc/hosts gets the name and address of every host."""
     extra_data_keys: Strings = ()
     """Keys of the inventory that are your own."""
+    drain_force: bool = False
+    """Whether an upgrade also evicts pods that no controller makes anew, and which are lost then.
+    Without it they are refused before the first change."""
     remove_nodes: Strings = ()
     """The nodes that `deploys/remove_node.py` takes out."""
 

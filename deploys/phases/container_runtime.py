@@ -43,6 +43,17 @@ def run_container_runtime() -> None:
     """Configure, install and run the container runtime that the release needs."""
 
     cluster = current_cluster()
+    if not cluster.in_turn("node"):
+        set_container_runtime(cluster)
+
+
+def set_container_runtime(cluster: Cluster) -> None:
+    """
+    Configure, install and run the current host's container runtime.
+
+    + cluster: the cluster
+    """
+
     _RUN[cluster.runtime.name](cluster)
 
 

@@ -14,11 +14,12 @@ from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases import kubelet
 from pyinfra_kube.deploys.phases.credentials import credential_files
+from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import binaries, files, images, static_pods
 
-KUBECTL = "/usr/local/bin/kubectl"
+KUBECTL = host_facts.KUBECTL
 
 
 @phase("Control plane")
@@ -31,14 +32,25 @@ def run_control_plane() -> None:
 
     cluster = current_cluster()
     components = pods_on(cluster)
-    if not components:
-        return
-    if cluster.is_a("control_plane"):
+    if components and not cluster.in_turn("control plane"):
+        set_pods(cluster, components)
+
+
+def set_pods(cluster: Cluster, components: list[str], whose: str = "the control plane") -> None:
+    """
+    Run components on the current host as static pods, with kubectl beside an apiserver.
+
+    + cluster: the cluster
+    + components: their names
+    + whose: what they are called together
+    """
+
+    if "kube-apiserver" in components:
         source, digest = cluster.artifacts.binary("kubectl")
         kubectl = binaries.Binary(KUBECTL, source, digest)
         binaries.binaries(name="Install kubectl", binaries=[kubectl])
     images.images(
-        name="Load or pull the control plane's images",
+        name=f"Load or pull {whose}'s images",
         files={k: v for component in components for k, v in cluster.image(component).items()},
         runtime=cluster.runtime.name,
     )
@@ -46,9 +58,9 @@ def run_control_plane() -> None:
     if "etcd" in components:
         data = files.File(cluster.spec.etcd_data_dir, kind="directory", mode="700")
         read_files.insert(0, data)
-    files.files(name="Set what the control plane reads, and its folders", files=read_files)
+    files.files(name=f"Set what {whose} reads, and its folders", files=read_files)
     static_pods.static_pods(
-        name="Run the control plane as static pods",
+        name=f"Run {whose} as static pods",
         pods=[_static_pod(cluster, component) for component in components],
         directory=cluster.spec.manifest_dir,
         runtime=cluster.runtime.name,

@@ -11,11 +11,12 @@ from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG
 from pyinfra_kube.cluster.identities import ON_CONTROL_PLANE, is_own_user
+from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import control_machine, files, users
 
-ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
+ADMIN = host_facts.ADMIN
 # Where kubectl looks by itself.
 KUBECTL_CONFIG = "/root/.kube/config"
 # The group of the users that Fedora's units run as.

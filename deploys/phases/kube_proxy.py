@@ -27,6 +27,17 @@ def run_kube_proxy() -> None:
     """Install kube-proxy on nodes, and run it with its current configuration."""
 
     cluster = current_cluster()
+    if not cluster.in_turn("node"):
+        set_kube_proxy(cluster)
+
+
+def set_kube_proxy(cluster: Cluster) -> None:
+    """
+    Install the current host's kube-proxy and run it, or remove it where there is to be none.
+
+    + cluster: the cluster
+    """
+
     if "kube-proxy" not in cluster.units:
         remove_kube_proxy(cluster)
         return

@@ -15,13 +15,14 @@ from pyinfra_kube.deploys.phases.credentials import (
     serving_files,
 )
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.host_facts import KUBELET
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations import binaries, component_unit, files, images, log_rotation, services
 
-BINARY = "/usr/local/bin/kubelet"
+BINARY = KUBELET
 
 
 @phase("kubelet")
@@ -29,6 +30,17 @@ def run_kubelet() -> None:
     """Install kubelet and what it needs, and run it with its current configuration."""
 
     cluster = current_cluster()
+    if not cluster.in_turn("node"):
+        set_kubelet(cluster)
+
+
+def set_kubelet(cluster: Cluster) -> None:
+    """
+    Install the current host's kubelet and what it needs, and run it.
+
+    + cluster: the cluster
+    """
+
     source, digest = cluster.artifacts.binary("kubelet")
     binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
     images.images(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -42,10 +42,20 @@ def register_nodes() -> None:
 
     cluster = current_cluster()
     # An operation of all hosts: none looks for nodes before every host is set up.
+    wait_for_components(cluster)
+    set_nodes(cluster)
+
+
+def wait_for_components(cluster: Cluster) -> None:
+    """
+    Wait for every component of the current host, and note when its kubelet started.
+
+    + cluster: the cluster
+    """
+
     wait_until(
         cluster, "Wait for every component to answer", checks(cluster), then=partial(_note, cluster)
     )
-    set_nodes(cluster)
 
 
 @phase("Verification")
@@ -136,23 +146,39 @@ def verify_nodes(cluster: Cluster, bridge: str, kubectl: str = KUBECTL) -> None:
             text=lambda: "\n".join(missing if cluster.runs_once else ()),
         )
     if cluster.is_first_control_plane and cluster.spec.network != "none":
-        ask = kubectl_words(kubectl, ADMIN)
-        known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
-        wait_until(
-            cluster,
-            "Wait for nodes to be Ready",
-            [_ready(ask, node) for node in _nodes(cluster)],
-            given={"nodes": _shown(ask), "late": lambda: _late(cluster, ask)},
-            seen=lambda: [
-                _holds(node.hostname_override, "Ready")
-                for node in _nodes(cluster)
-                if (one := known().nodes.get(node.hostname_override))
-                and (one.ready and one.seen >= _since(cluster, node.name))
-            ],
-        )
+        _wait_until_ready(cluster, "Wait for nodes to be Ready", _nodes(cluster), kubectl)
     if ways := way_checks(cluster):
         wait_until(cluster, "Wait for the ways of packets", ways)
     verify_packets(cluster, bridge)
+
+
+def wait_for_node(cluster: Cluster, node: HostSpec) -> None:
+    """
+    Wait on a control-plane host until one node is Ready, by a report since its kubelet started.
+
+    + cluster: the cluster
+    + node: its host
+    """
+
+    if cluster.spec.network != "none":
+        _wait_until_ready(cluster, f"Wait until {node.name} is Ready", [node], KUBECTL)
+
+
+def _wait_until_ready(cluster: Cluster, name: str, hosts: Sequence[HostSpec], kubectl: str) -> None:
+    ask = kubectl_words(kubectl, ADMIN)
+    known = partial(read, Nodes, kubectl=kubectl, kubeconfig=ADMIN, server="")
+    wait_until(
+        cluster,
+        name,
+        [_ready(ask, node) for node in hosts],
+        given={"nodes": _shown(ask), "late": lambda: _late(cluster, ask)},
+        seen=lambda: [
+            _holds(node.hostname_override, "Ready")
+            for node in hosts
+            if (one := known().nodes.get(node.hostname_override))
+            and (one.ready and one.seen >= _since(cluster, node.name))
+        ],
+    )
 
 
 def _missing(cluster: Cluster) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -41,10 +42,18 @@ from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 from pyinfra_kube.cluster.spec.base import unknown_endpoint
 from pyinfra_kube.cluster.spec.checks import check_endpoint
 from pyinfra_kube.cluster.spec.inventory import says_address
+from pyinfra_kube.cluster.upgrade import (
+    Upgrade,
+    Versions,
+    Wanted,
+    upgrade_of,
+    upgrade_problems,
+)
 from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals
+from pyinfra_kube.facts.nodes import Node
 from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
 from pyinfra_kube.operations.services import Unit
@@ -148,6 +157,80 @@ class Cluster:
     def active(self) -> set[str]:
         """The hosts that still take part in the run."""
         return {host.name for host in ctx_state.get().active_hosts}
+
+    @cached_property
+    def upgrade(self) -> Upgrade:
+        """What hosts do in turn to come to the wanted release; nothing where they have it."""
+        drained = {name for name, one in self._nodes.items() if one.drained_for}
+        return upgrade_of(
+            self._versions,
+            self._wanted,
+            control_plane=[host.name for host in self.spec.control_plane],
+            etcd=[host.name for host in self.spec.etcd_members],
+            drained=[h.name for h in self.spec.hosts if h.hostname_override in drained],
+        )
+
+    @property
+    def upgrade_problems(self) -> list[Problem]:
+        """What forbids to come to the wanted release."""
+        known = {self.spec.host(name).hostname_override for name in self.host_facts}
+        others = {
+            name: {"kubelet": one.kubelet.removeprefix("v")}
+            for name, one in self._nodes.items()
+            if name not in known and one.kubelet.removeprefix("v")[:1].isdigit()
+        }
+        found = upgrade_problems({**self._versions, **others}, self._wanted)
+        asked = self.spec.control_plane[0].name
+        if self.upgrade.nodes and asked not in self.host_facts:
+            allowed = f"that of the running cluster, for {asked}, which drains nodes, is not there"
+            found.append(Problem("kubernetes_version", self.release.version, None, allowed))
+        return found
+
+    @property
+    def _wanted(self) -> Wanted:
+        etcd = self.spec.etcd_version or self.release.etcd_version
+        brought = self.spec.containerd_version if self.spec.runtime_source else ""
+        return Wanted(self.release, etcd, brought or "")
+
+    @property
+    def _versions(self) -> Versions:
+        """What hosts have; a kubelet that is the very one to install is as wanted."""
+        found: dict[str, dict[str, str]] = {}
+        for host, seen in told(self.spec.hosts, self.host_facts):
+            if not seen.versions:
+                continue
+            found[host.name] = dict(seen.versions)
+            differs = seen.versions.get("kubelet", self.release.version) != self.release.version
+            if differs and seen.kubelet_sha256 == self.artifacts.binary("kubelet")[1]:
+                found[host.name]["kubelet"] = self.release.version
+        return found
+
+    @property
+    def _nodes(self) -> Mapping[str, Node]:
+        """The nodes of the cluster, as far as its API tells them."""
+        asked = self.host_facts.get(self.spec.control_plane[0].name)
+        return asked.nodes.nodes if asked else {}
+
+    def in_turn(self, part: Literal["control plane", "node"]) -> bool:
+        """
+        Whether the current host gets a part in its turn of an upgrade.
+
+        + part: its static pods, or its container runtime, kubelet and kube-proxy
+
+        Raises ``InputError`` in a deploy that has no upgrades.
+        """
+        upgrade = self.upgrade
+        hosts = {*upgrade.nodes}
+        if part == "control plane":
+            hosts = {*upgrade.etcd, *upgrade.control_plane}
+        if self.host_spec.name not in hosts:
+            return False
+        if not self.notes("upgrade"):
+            allowed = f"what the hosts have, for this deploy upgrades no cluster ({upgrade})"
+            fix = "use deploys/scratch.py"
+            problem = Problem("kubernetes_version", self.release.version, None, allowed, fix)
+            raise InputError([problem])
+        return True
 
     def unit(self, component: str, config: Sequence[str]) -> Unit:
         """The running unit of a component, with the files that it reads when it starts."""

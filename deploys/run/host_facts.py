@@ -11,8 +11,9 @@ from typing import Any
 
 from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactError
+from pyinfra.context import ctx_host
 
-from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.components import COMPONENTS, PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.fitness import (
@@ -34,19 +35,25 @@ from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
+from pyinfra_kube.facts.binaries import RunningVersions
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.facts.containerd import LOCAL, Containerd
 from pyinfra_kube.facts.docker import DATA_ROOT, Docker, DockerNetworks, DockerState
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.fitness import Fitness, FitnessState
 from pyinfra_kube.facts.iptables import Rules
+from pyinfra_kube.facts.nodes import Nodes, NodeStates
 from pyinfra_kube.facts.packages import Packages, PackageStates
 from pyinfra_kube.facts.processes import Flags, Listener, Listeners, ProcessState
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.static_pods import StaticPods, StaticPodStates
 from pyinfra_kube.facts.sysctl import Modules
 
+KUBELET = "/usr/local/bin/kubelet"
+KUBECTL = "/usr/local/bin/kubectl"
+ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 BRIDGE = "cbr0"
 DOCKER_BRIDGE = "docker0"
 
@@ -128,6 +135,10 @@ class HostFacts:
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
     + fit: whether it can carry its part of the cluster
+    + versions: of our components on it, as far as they are known; of static pods what their
+      manifests say
+    + kubelet_sha256: of the kubelet that runs; empty where its file is another one by now
+    + nodes: the cluster's nodes, of the host that is asked for the cluster's objects
     """
 
     addresses: list[str]
@@ -145,6 +156,9 @@ class HostFacts:
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     fit: Fit = field(default_factory=Fit)
+    versions: dict[str, str] = field(default_factory=dict)
+    kubelet_sha256: str = ""
+    nodes: NodeStates = field(default_factory=NodeStates)
 
     @property
     def own(self) -> dict[str, str]:
@@ -182,7 +196,12 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
 
     data = f"{spec.etcd_data_dir}/member"
     paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
-    contents = [_SWAPS, _STATUS, _KERNEL]
+    manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
+    contents = [_SWAPS, _STATUS, _KERNEL, *manifests.values()]
+    on_docker = _runtime(spec) == DOCKER.name
+    brings_runtime = bool(spec.runtime_source and not on_docker)
+    asked = ctx_host.get().name == spec.control_plane[0].name
+    cluster = {"kubectl": KUBECTL, "kubeconfig": ADMIN, "server": ""}
     subjects = [
         Subject(Links),
         Subject(Routes),
@@ -194,6 +213,11 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Files, {"paths": paths, "digest": False}),
         Subject(FileContents, {"paths": contents}),
         *_of_fitness(spec),
+        Subject(RunningVersions, {"programs": _KUBELETS}),
+        # As the operation that installs kubelet reads it.
+        Subject(Files, {"paths": [KUBELET]}),
+        *([Subject(Containerd)] if brings_runtime else []),
+        *([Subject(Nodes, cluster)] if asked else []),
     ]
     expect(subjects)
     kernel = read(FileContents, paths=contents)
@@ -207,9 +231,13 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     # One line is the title.
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
-    on_docker = _runtime(spec) == DOCKER.name
     docker_settings = _docker_settings(spec, read(Docker)) if on_docker else {}
     fit = _fit(spec, str(docker_settings.get("docker_root", _IMAGES)), flags["kubelet"], there)
+    kubelet = read(RunningVersions, programs=_KUBELETS).get("kubelet.service")
+    file = read(Files, paths=[KUBELET]).get(KUBELET)
+    versions = {name: _tag(kernel.get(path, b"")) for name, path in manifests.items()}
+    versions["kubelet"] = _version(kubelet.said) if kubelet else ""
+    versions["containerd"] = read(Containerd).versions.get(LOCAL, "") if brings_runtime else ""
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
     return HostFacts(
@@ -238,6 +266,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             **docker_settings,
         },
         links=links,
+        versions={name: version for name, version in versions.items() if version},
+        kubelet_sha256=file.sha256 if file and kubelet and kubelet.of_file else "",
+        nodes=read(Nodes, **cluster) if asked else NodeStates(),
         fit=fit,
     )
 
@@ -314,6 +345,24 @@ def _fit(spec: ClusterSpec, image_root: str, kubelet: ProcessState, there: Conta
             chain for table in (rules.chains if rules else {}).values() for chain in table
         ),
     )
+
+
+# By the full names of their units.
+_KUBELETS = {"kubelet.service": KUBELET}
+
+
+def _version(said: str) -> str:
+    """The version in what a program says of itself; empty for a build that does not know it."""
+
+    found = re.search(r"\bv([1-9]\d*\.\d+\.\d+(-[0-9A-Za-z.]+)?)", said)
+    return found[1] if found else ""
+
+
+def _tag(manifest: bytes) -> str:
+    """The version that the image in a manifest of ours has."""
+
+    found = re.search(rb"^ *(- )?image: *\S+:v?(\d+\.\d+\.\d+[^\s@\"']*)", manifest, re.M)
+    return found[2].decode() if found else ""
 
 
 def _proxy_mode(

@@ -50,6 +50,7 @@ def prepared(
     packages: PackageStates,
     own: Hosts = ADDRESSES,
     more: Mapping[str, Any] = MappingProxyType({}),
+    each: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     dead: Sequence[str] = (),
     left_out: Sequence[str] = (),
 ) -> tuple[State, dict[str, str]]:
@@ -58,6 +59,7 @@ def prepared(
 
     + own: the data of each host
     + more: facts of every host, by ``MODULE.FACT``
+    + each: facts of one host, by its name
     + dead: hosts that cannot be connected to
     + left_out: hosts that the command line leaves out
     """
@@ -73,6 +75,7 @@ def prepared(
                 "packages.Packages": packages,
                 "services.Units": UnitStates(manager="systemd"),
                 **more,
+                **each.get(host.name, {}),
             }
             if "remove_nodes" in data:
                 facts |= {"nodes.Nodes": NodeStates("ok"), "etcd.EtcdKeys": Keys("ok")}

@@ -1,0 +1,177 @@
+"""
+A running cluster comes from one release to another, host by host.
+
+The hosts' versions are read from the hosts, so an upgrade that was interrupted goes on where it
+was. It stops where a host fails: no further one is touched then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from pyinfra.api import OperationError
+from pyinfra.context import ctx_state
+
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
+from pyinfra_kube.cluster.errors import Problem, refuse
+from pyinfra_kube.cluster.releases import covers, value_at
+from pyinfra_kube.deploys.phases import verification
+from pyinfra_kube.deploys.phases.container_runtime import set_container_runtime
+from pyinfra_kube.deploys.phases.control_plane import KUBECTL, set_pods
+from pyinfra_kube.deploys.phases.credentials import ADMIN
+from pyinfra_kube.deploys.phases.kube_proxy import set_kube_proxy
+from pyinfra_kube.deploys.phases.kubelet import set_kubelet
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.phase import in_lines, phase
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.nodes import Undrainable
+from pyinfra_kube.operations import nodes, verify
+
+# kubectl's word for the data of emptyDir volumes, which leaves with any pod.
+_EMPTY_DIR = {"1.2-1.19": "--delete-local-data", "1.20-": "--delete-emptydir-data"}
+# Where the kubectl of the release before knows these words, and makes a dry run of them.
+_TELLS_BEFORE = "1.21-"
+
+
+def check_upgrade(cluster: Cluster) -> None:
+    """
+    Refuse an upgrade that Kubernetes forbids, and say what one does.
+
+    + cluster: the cluster
+
+    Raises ``InputError``.
+    """
+
+    cluster.notes("upgrade")["checked"] = True
+    refuse(cluster.upgrade_problems)
+    if cluster.upgrade and cluster.is_first_control_plane:
+        changes.say(str(cluster.upgrade))
+        _refuse_stuck_pods(cluster)
+
+
+@phase("Upgrade")
+def upgrade_cluster() -> None:
+    """
+    Upgrade the control plane, host by host, then nodes one by one, each drained and back.
+
+    Blank hosts wait until that is done.
+    """
+
+    cluster = current_cluster()
+    upgrade = cluster.upgrade
+    if not upgrade:
+        return
+    if cluster.host_spec.name in {*upgrade.etcd, *upgrade.control_plane}:
+        _upgrade_control_plane(cluster)
+    in_lines(partial(_upgrade_node, cluster, name) for name in upgrade.nodes)
+    # An operation of all hosts.
+    _go_on(cluster, "Wait until the cluster is upgraded")
+
+
+def _upgrade_control_plane(cluster: Cluster) -> None:
+    """
+    Set etcd on one host after another, then the apiserver, then what asks it: no component may be
+    newer than an apiserver, nor an apiserver be older than another by two minor releases.
+    """
+
+    upgrade = cluster.upgrade
+    apiserver, *others = CONTROL_PLANE_COMPONENTS
+    turns = [
+        *((host, ["etcd"]) for host in upgrade.etcd),
+        *((host, [apiserver]) for host in upgrade.control_plane),
+        *((host, others) for host in upgrade.control_plane),
+    ]
+    in_lines(partial(_set_in_turn, cluster, host, components) for host, components in turns)
+    _go_on(cluster, "Wait until the control plane is upgraded")
+
+
+def _set_in_turn(cluster: Cluster, host: str, components: list[str]) -> None:
+    whose = " and ".join(components)
+    _go_on(cluster, f"Wait for the turn of {whose} on {host}")
+    if cluster.host_spec.name == host:
+        set_pods(cluster, components, whose)
+        checks = [verification.answers(cluster, one, "pod") for one in components]
+        verification.wait_until(cluster, f"Wait for answers of {whose}", checks)
+
+
+def _upgrade_node(cluster: Cluster, name: str) -> None:
+    """Drain a node, replace what runs its pods, wait until it is Ready, and let pods come back."""
+
+    drains, moves = cluster.is_first_control_plane, cluster.host_spec.name == name
+    if not (drains or moves):
+        return
+    host = cluster.spec.host(name)
+    is_node = "node" in host.roles
+    _go_on(cluster, f"Wait for the turn of {name}")
+    if drains and is_node:
+        nodes.drained(
+            name=f"Drain {name}",
+            node=host.hostname_override,
+            release=cluster.release.version,
+            flags=_drain_flags(cluster),
+            kubectl=KUBECTL,
+            kubeconfig=ADMIN,
+            timeout=cluster.spec.verify_timeout,
+        )
+    _go_on(cluster, f"Wait until {name} is drained")
+    if moves:
+        set_container_runtime(cluster)
+        set_kubelet(cluster)
+        set_kube_proxy(cluster)
+        verification.wait_for_components(cluster)
+    _go_on(cluster, f"Wait until {name} has what is new")
+    if drains and is_node:
+        verification.wait_for_node(cluster, host)
+        nodes.uncordoned(
+            name=f"Let {name} have pods again",
+            node=host.hostname_override,
+            drained=True,
+            kubectl=KUBECTL,
+            kubeconfig=ADMIN,
+        )
+
+
+def _drain_flags(cluster: Cluster) -> list[str]:
+    words = ["--ignore-daemonsets", str(value_at(_EMPTY_DIR, cluster.release.minor))]
+    return [*words, *(["--force"] if cluster.spec.drain_force else [])]
+
+
+def _refuse_stuck_pods(cluster: Cluster) -> None:
+    """Refuse nodes that cannot be drained, before anything is changed."""
+
+    hosts = [cluster.spec.host(name) for name in cluster.upgrade.nodes]
+    names = [host.hostname_override for host in hosts if "node" in host.roles]
+    if not (names and covers(_TELLS_BEFORE, cluster.release.minor)):
+        return
+    found = read(
+        Undrainable, nodes=names, flags=_drain_flags(cluster), kubectl=KUBECTL, kubeconfig=ADMIN
+    )
+    fix = "delete them, or set drain_force = True: then they are evicted, and lost"
+    refuse(
+        Problem("drain_force", cluster.spec.drain_force, node, f"pods that may go; {said}", fix)
+        for node, said in found.items()
+    )
+
+
+def _go_on(cluster: Cluster, name: str) -> None:
+    """Wait for the hosts that do this at the same time; stop where one that has a turn failed."""
+
+    verify.barrier(name=name, at=_stop(cluster))
+
+
+def _stop(cluster: Cluster) -> Callable[[], None]:
+    upgrade = cluster.upgrade
+    taking_part = {*upgrade.etcd, *upgrade.control_plane, *upgrade.nodes}
+    taking_part.add(cluster.spec.control_plane[0].name)
+
+    def look() -> None:
+        failed = {host.name for host in ctx_state.get().failed_hosts} & taking_part
+        if failed:
+            raise OperationError(
+                f"the upgrade stops here, for {', '.join(sorted(failed))} failed, see above; mend "
+                "that and run this again: it goes on where it was"
+            )
+
+    return look

@@ -1,0 +1,200 @@
+"""Which operations an upgrade plans on which host in which order, without any host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api import State
+from pyinfra.api.exceptions import DeployError
+
+from pyinfra_kube.deploys.phases.kubelet import run_kubelet
+from pyinfra_kube.deploys.remove_node import remove_nodes
+from pyinfra_kube.deploys.scratch import scratch
+from pyinfra_kube.facts.binaries import Running
+from pyinfra_kube.facts.files import FileState
+from pyinfra_kube.facts.nodes import EvictablePods, Node, NodeStates
+from pyinfra_kube.facts.packages import PackageStates
+from tests.unit.blank import TWO_NODES, Path_, prepared
+
+DEBIAN = PackageStates("apt", "debian", "12")
+MANIFESTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+TODAY = {
+    "kubernetes_version": "1.37.2",
+    "etcd_version": "3.6.4",
+    "containerd_version": "2.4.2",
+    "runtime_sha256": {"crictl-v1.37.0-linux-amd64.tar.gz": "0" * 64},
+}
+
+Plan = Callable[..., State]
+
+
+def manifests(version: str) -> dict[str, bytes]:
+    tags = dict.fromkeys(MANIFESTS, f"v{version}") | {"etcd": "3.6.4"}
+    return {
+        f"/etc/kubernetes/manifests/{name}.yaml": f"  - image: lab/{name}:{tag}\n".encode()
+        for name, tag in tags.items()
+    }
+
+
+def has(version: str) -> dict[str, Any]:
+    """What a host of a cluster of this version has."""
+    return {"binaries.RunningVersions": {"kubelet.service": Running(f"Kubernetes v{version}")}}
+
+
+def running(version: str, **nodes: Node) -> dict[str, dict[str, Any]]:
+    """The facts of a cluster's three hosts."""
+    known = {name: nodes.get(name) or Node(name, kubelet=f"v{version}") for name in "mno"}
+    plane = {
+        "files.FileContents": manifests(version),
+        "nodes.Nodes": NodeStates("ok", "", known),
+        "nodes.Evictable": EvictablePods("ok", "", ["default/web"]),
+    }
+    return {"m": {**has(version), **plane}, "n": has(version), "o": has(version)}
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Prepare a path on hosts that have a cluster already."""
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    source = tmp_path / "release"
+    source.mkdir()
+    for name in ("kubelet", "kube-proxy", "kubectl"):
+        (source / name).write_text(name)
+
+    def plan(each: dict[str, dict[str, Any]], path: Path_ = scratch, /, **data: Any) -> State:
+        folders = {"kubernetes_source": str(source), "credentials_dir": str(tmp_path / "none")}
+        state, _ = prepared(path, TWO_NODES, {**TODAY, **folders, **data}, DEBIAN, each=each)
+        return state
+
+    return plan
+
+
+def order(state: State) -> list[tuple[str, str]]:
+    """Each change of the plan, as the run makes them: operation and host."""
+    return [
+        (next(iter(state.op_meta[key].names)).rpartition(" | ")[2], host.name)
+        for key in state.get_op_order()
+        for host in state.inventory
+        if key in state.ops[host] and state.ops[host][key].operation_meta.will_change
+    ]
+
+
+def _at(found: list[tuple[str, str]], name: str, host: str) -> int:
+    (at,) = [i for i, one in enumerate(found) if one == (name, host)]
+    return at
+
+
+def test_the_control_plane_comes_first_then_node_after_node(plan: Plan) -> None:
+    found = order(plan(running("1.36.3")))
+    stations = [
+        ("Run kube-apiserver as static pods", "m"),
+        ("Run kube-controller-manager and kube-scheduler as static pods", "m"),
+        *(
+            station
+            for node in "mno"
+            for station in (
+                (f"Drain {node}", "m"),
+                ("Install kubelet", node),
+                ("Run kubelet", node),
+                ("Install kube-proxy", node),
+                ("Run kube-proxy", node),
+                (f"Let {node} have pods again", "m"),
+            )
+        ),
+        ("Set CoreDNS and its service", "m"),
+    ]
+    places = [_at(found, *station) for station in stations]
+    assert places == sorted(places)
+    # Nothing that pods notice changes out of turn.
+    for node in "no":
+        begins, ends = (
+            _at(found, f"Drain {node}", "m"),
+            _at(found, f"Let {node} have pods again", "m"),
+        )
+        for name in ("Configure containerd", "Run containerd", "Set kubelet's unit"):
+            assert begins < _at(found, name, node) < ends
+
+
+def test_a_blank_host_waits(plan: Plan) -> None:
+    each = {name: facts for name, facts in running("1.36.3").items() if name != "o"}
+    found = order(plan(each))
+    assert ("Drain o", "m") not in found
+    assert _at(found, "Install kubelet", "o") > _at(found, "Let n have pods again", "m")
+
+
+def test_a_cluster_as_wanted_has_no_turns(plan: Plan) -> None:
+    names = {name for name, _ in order(plan(running("1.37.2")))}
+    assert not {name for name in names if re.match(r"Drain|Let . have|Run kube-apiserver", name)}
+
+
+def test_a_node_that_somebody_cordoned_stays_so(plan: Plan) -> None:
+    found = order(plan(running("1.36.3", n=Node("n", cordoned=True))))
+    assert ("Drain n", "m") in found
+    assert ("Let n have pods again", "m") not in found
+
+
+def test_what_an_interrupted_run_left_is_made_good(plan: Plan) -> None:
+    left = Node("n", kubelet="v1.37.2", cordoned=True, drained_for="1.37.2")
+    found = order(plan(running("1.37.2", n=left)))
+    assert ("Let n have pods again", "m") in found
+    assert ("Let o have pods again", "m") not in found
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("1.35.4", {}, "m: kubernetes_version = '1.37.2'; allowed: 1.35 or 1.36"),
+    ("1.37.2", {"kubernetes_version": "1.36.3"}, "a control plane never goes back"),
+]
+
+
+@pytest.mark.parametrize(("now", "data", "said"), REFUSED)
+def test_a_forbidden_upgrade_is_refused(
+    now: str, data: dict[str, Any], said: str, plan: Plan
+) -> None:
+    with pytest.raises(DeployError) as error:
+        plan(running(now), **data)
+    assert said in str(error.value)
+    assert "no host was touched" in str(error.value)
+
+
+def test_pods_that_would_be_lost_are_refused(plan: Plan) -> None:
+    each = running("1.36.3")
+    said = "cannot delete Pods that declare no controller (use --force to override): default/a"
+    each["m"]["nodes.Undrainable"] = {"n": said}
+    with pytest.raises(
+        DeployError, match=r"drain_force = False; allowed: pods that may go; cannot"
+    ):
+        plan(each)
+
+
+def test_an_old_node_outside_of_the_run_counts(plan: Plan) -> None:
+    each = running("1.36.3")
+    each["m"]["nodes.Nodes"].nodes["elsewhere"] = Node("elsewhere", kubelet="v1.33.13")
+    with pytest.raises(
+        DeployError, match=r"elsewhere: kubernetes_version = .*; allowed: up to 1.36"
+    ):
+        plan(each)
+
+
+def test_a_phase_alone_upgrades_nothing(plan: Plan) -> None:
+    with pytest.raises(DeployError, match=r"this deploy upgrades no cluster .* deploys/scratch.py"):
+        plan(running("1.36.3"), run_kubelet)
+
+
+def test_a_node_can_be_removed_in_any_case(plan: Plan) -> None:
+    plan(running("1.33.13"), remove_nodes, remove_nodes=["o"])
+
+
+def test_a_build_that_calls_itself_otherwise_is_as_wanted(plan: Plan) -> None:
+    """What runs is the very program that is to run, whatever it says of itself."""
+    each, digest = running("1.37.2"), sha256(b"kubelet").hexdigest()
+    file = FileState("file", "755", "root", "root", 7, 1.0, points_at="file", sha256=digest)
+    each["n"] = has("1.36.9-own") | {"files.Files": {"/usr/local/bin/kubelet": file}}
+    each["o"] = has("1.36.9-own")
+    found = order(plan(each))
+    assert ("Drain n", "m") not in found
+    assert ("Drain o", "m") in found
