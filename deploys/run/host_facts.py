@@ -12,6 +12,7 @@ from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactError
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_for, packages_of
 from pyinfra_kube.cluster.releases import Release
@@ -23,6 +24,7 @@ from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState
+from pyinfra_kube.facts.encryption import EncryptionFile, FileProviders
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.packages import Packages, PackageStates
 from pyinfra_kube.facts.processes import Flags, ProcessState
@@ -78,6 +80,9 @@ class HostFacts:
     + docker: whether it is installed
     + foreign_docker: whether it is, but not from the distribution's package
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
+    + etcd_data: whether its etcd has data
+    + encryption: the providers that its apiserver's file names
+    + encrypts: the file that its apiserver runs with; empty for none, ``None`` without an apiserver
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
     """
@@ -94,6 +99,9 @@ class HostFacts:
     docker: bool = False
     foreign_docker: bool = False
     other_etcd: str = ""
+    etcd_data: bool = False
+    encryption: FileProviders = field(default_factory=FileProviders)
+    encrypts: str | None = None
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
 
@@ -144,6 +152,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Docker),
         Subject(Files, {"paths": paths, "digest": False}),
         Subject(FileContents, {"paths": contents}),
+        Subject(EncryptionFile, {"path": ENCRYPTION_FILE}),
     ]
     expect(subjects)
     kernel = read(FileContents, paths=contents)
@@ -172,6 +181,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         release=packages.release,
         docker=docker,
         foreign_docker=docker and not (packages.versions or packages.partial),
+        etcd_data=data in there,
+        encryption=read(EncryptionFile, path=ENCRYPTION_FILE),
+        encrypts=_encrypts(flags["kube-apiserver"]),
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
@@ -292,6 +304,11 @@ def _service_range(apiserver: ProcessState) -> str:
         return str(parse_network((apiserver.running or {}).get("service-cluster-ip-range", "")))
     except ValueError:
         return ""
+
+
+def _encrypts(apiserver: ProcessState) -> str | None:
+    running = apiserver.running
+    return None if running is None else running.get("encryption-provider-config", "")
 
 
 def _addresses(links: dict[str, Link], name: str) -> list[str]:
