@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
-from pyinfra_kube.cluster.components.common import ADMIN
+from pyinfra_kube.cluster.components.common import ADMIN, EMERGENCY
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.credential_set import (
     BASIC_AUTH,
@@ -28,7 +28,7 @@ from pyinfra_kube.cluster.credential_set import (
 )
 from pyinfra_kube.cluster.encryption import key_name
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
-from pyinfra_kube.cluster.identities import users
+from pyinfra_kube.cluster.identities import admins_bound, users
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 TOKEN_LETTERS = string.ascii_letters + string.digits
@@ -70,6 +70,8 @@ class CredentialPlan:
                 self._pair(one.file, one.kind, one.user, one.names, one.authority)
         self._service_account()
         self._encryption_key()
+        if admins_bound(self.spec):
+            self._pair(client_files(EMERGENCY)[0].removesuffix(".crt"), "client", EMERGENCY)
         if self.spec.apiserver_approach == "https":
             if self.spec.credential_kind == "token":
                 self._keep_words(TOKENS, users(self.spec))

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
-from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR
+from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, EMERGENCY
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.encryption import IDENTITY, key_name
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.cluster.identities import user_of, users
+from pyinfra_kube.cluster.identities import admins_bound, user_of, users
 from pyinfra_kube.cluster.kubeconfigs import kubeconfig, server_of
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 
@@ -83,13 +83,23 @@ class Credentials:
         ```
         """
         who = user_of(self.spec, component, host)
+        if self.spec.apiserver_approach != "https":
+            return self._kubeconfig(component, who, {})
+        return self._kubeconfig(component, who, self._secret_of(who))
+
+    @property
+    def emergency_kubeconfig(self) -> str:
+        """The kubeconfig of ``EMERGENCY``; empty where administrators need no binding."""
+        if not admins_bound(self.spec):
+            return ""
+        return self._kubeconfig("admin", EMERGENCY, self._certificate_of(EMERGENCY))
+
+    def _kubeconfig(self, component: str, who: User, secret: Mapping[str, str]) -> str:
         cluster: dict[str, str] = {"server": server_of(self.spec, component)}
-        user: dict[str, str] = {}
         if self.spec.apiserver_approach == "https":
             cluster["certificate-authority-data"] = _base64(self.ca_cert)
-            user = self._secret_of(who)
         names = self.spec.cluster_name, who.user
-        return kubeconfig(*names, tuple(cluster.items()), tuple(user.items()))
+        return kubeconfig(*names, tuple(cluster.items()), tuple(secret.items()))
 
     @property
     def encryption_keys(self) -> dict[str, str]:
@@ -148,6 +158,9 @@ class Credentials:
     def _secret_of(self, who: User) -> dict[str, str]:
         if self.spec.credential_kind == "token":
             return {"token": self._tokens[who.name]}
+        return self._certificate_of(who)
+
+    def _certificate_of(self, who: User) -> dict[str, str]:
         cert, key = client_files(who)
         return {
             "client-certificate-data": _base64(self._files[cert]),

@@ -143,7 +143,8 @@ def _others(stored: StoredStates, wanted: str) -> str:
 
 
 # What kubectl says may name Secrets, and never what is in them. Somebody else may change or delete
-# one meanwhile, and the API server may have just started.
+# one meanwhile, and the API server may have just started. Where all is rewritten in vain, a later
+# run has turned to another key.
 _REWRITE = """\
 others() { stored | awk -v wanted="$1" '
   $1 == "stored" { told = 1 }
@@ -156,10 +157,12 @@ rewrite() {
 }
 rewritten() {
   end=$(($(date +%s) + $2))
+  vain=0
   while others=$(others "$1"); [ -n "$others" ]; do
     said=$(rewrite 2>&1) || :
-    if [ "$(date +%s)" -ge "$end" ]; then
-      echo "Secrets after $2 s: $others; kubectl said: $(printf '%s\\n' "$said" | tail -n 3)" >&2
+    [ -n "$said" ] || vain=$((vain + 1))
+    if [ "$(date +%s)" -ge "$end" ] || [ "$vain" -gt 3 ]; then
+      echo "Secrets: $others; kubectl said: $(printf '%s\\n' "$said" | tail -n 3)" >&2
       exit 1
     fi
     [ -z "$said" ] || sleep 1
