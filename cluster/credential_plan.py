@@ -5,6 +5,7 @@ changed or whose end is near. What is good stays as it is.
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import string
@@ -13,18 +14,21 @@ from datetime import datetime, timedelta
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
-from pyinfra_kube.cluster.components.common import ADMIN
+from pyinfra_kube.cluster.components.common import ADMIN, EMERGENCY
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.credential_set import (
     BASIC_AUTH,
+    ENCRYPTION,
     SERVICE_ACCOUNT_KEY,
     SERVICE_ACCOUNT_PUB,
     TOKENS,
     client_files,
+    encryption_key,
     words_in,
 )
+from pyinfra_kube.cluster.encryption import key_name
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
-from pyinfra_kube.cluster.identities import users
+from pyinfra_kube.cluster.identities import admins_bound, users
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 TOKEN_LETTERS = string.ascii_letters + string.digits
@@ -65,6 +69,9 @@ class CredentialPlan:
             if one.names is not None:
                 self._pair(one.file, one.kind, one.user, one.names, one.authority)
         self._service_account()
+        self._encryption_key()
+        if admins_bound(self.spec):
+            self._pair(client_files(EMERGENCY)[0].removesuffix(".crt"), "client", EMERGENCY)
         if self.spec.apiserver_approach == "https":
             if self.spec.credential_kind == "token":
                 self._keep_words(TOKENS, users(self.spec))
@@ -164,6 +171,15 @@ class CredentialPlan:
             raise InputError([_damaged(SERVICE_ACCOUNT_KEY, _KEY, fix)]) from None
         if self.files.get(SERVICE_ACCOUNT_PUB) != public:
             self._set(f"made from {SERVICE_ACCOUNT_KEY}", **{SERVICE_ACCOUNT_PUB: public})
+
+    def _encryption_key(self) -> None:
+        """Make the key of the Secrets. Older ones stay: copies of etcd's data need them."""
+        keys = words_in(self.files, ENCRYPTION)
+        if self.spec.encryption and not encryption_key(self.spec, self.files):
+            secret = base64.b64encode(secrets.token_bytes(32)).decode()
+            name = key_name(self.spec.encryption_key, secret)
+            why = f"{name} is new"
+            self._set(why, **{ENCRYPTION: json.dumps({**keys, name: secret}, indent=1) + "\n"})
 
     def _keep_words(self, file: str, whose: Iterable[User]) -> None:
         """Keep one secret word for each user, and none for whoever is gone."""

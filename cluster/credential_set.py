@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
-from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR
+from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, EMERGENCY
 from pyinfra_kube.cluster.components.rows import User
+from pyinfra_kube.cluster.encryption import IDENTITY, key_name
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.cluster.identities import user_of, users
+from pyinfra_kube.cluster.identities import admins_bound, user_of, users
 from pyinfra_kube.cluster.kubeconfigs import kubeconfig, server_of
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 
 SERVICE_ACCOUNT_KEY, SERVICE_ACCOUNT_PUB = "service-account.key", "service-account.pub"
 TOKENS, BASIC_AUTH = "tokens.json", "basic_auth.json"
+ENCRYPTION = "encryption.json"
 _ENDS = (".crt", ".key")
 
 
@@ -81,13 +83,33 @@ class Credentials:
         ```
         """
         who = user_of(self.spec, component, host)
+        if self.spec.apiserver_approach != "https":
+            return self._kubeconfig(component, who, {})
+        return self._kubeconfig(component, who, self._secret_of(who))
+
+    @property
+    def emergency_kubeconfig(self) -> str:
+        """The kubeconfig of ``EMERGENCY``; empty where administrators need no binding."""
+        if not admins_bound(self.spec):
+            return ""
+        return self._kubeconfig("admin", EMERGENCY, self._certificate_of(EMERGENCY))
+
+    def _kubeconfig(self, component: str, who: User, secret: Mapping[str, str]) -> str:
         cluster: dict[str, str] = {"server": server_of(self.spec, component)}
-        user: dict[str, str] = {}
         if self.spec.apiserver_approach == "https":
             cluster["certificate-authority-data"] = _base64(self.ca_cert)
-            user = self._secret_of(who)
         names = self.spec.cluster_name, who.user
-        return kubeconfig(*names, tuple(cluster.items()), tuple(user.items()))
+        return kubeconfig(*names, tuple(cluster.items()), tuple(secret.items()))
+
+    @property
+    def encryption_keys(self) -> dict[str, str]:
+        """Every key of Secrets by its name, in base64, those that are no longer used too."""
+        return words_in(self._files, ENCRYPTION)
+
+    @property
+    def encryption_provider(self) -> str:
+        """The name of the key that Secrets are to be encrypted with, or ``IDENTITY``."""
+        return encryption_key(self.spec, self._files) if self.spec.encryption else IDENTITY
 
     def host_files(self, host: HostSpec) -> dict[str, str]:
         """
@@ -120,8 +142,9 @@ class Credentials:
         return texts
 
     def secrets(self) -> list[str]:
-        """Give every secret text: tokens, passwords, and each line of each private key."""
+        """Give every secret text: tokens, passwords, keys, and each line of each private key."""
         found = [*self._tokens.values(), *words_in(self._files, BASIC_AUTH).values()]
+        found += self.encryption_keys.values()
         for name, text in self._files.items():
             if name.endswith(".key"):
                 found += [line for line in text.splitlines() if "-----" not in line]
@@ -135,6 +158,9 @@ class Credentials:
     def _secret_of(self, who: User) -> dict[str, str]:
         if self.spec.credential_kind == "token":
             return {"token": self._tokens[who.name]}
+        return self._certificate_of(who)
+
+    def _certificate_of(self, who: User) -> dict[str, str]:
         cert, key = client_files(who)
         return {
             "client-certificate-data": _base64(self._files[cert]),
@@ -151,6 +177,18 @@ def client_files(who: User) -> tuple[str, str]:
     return f"clients/{who.name}.crt", f"clients/{who.name}.key"
 
 
+def encryption_key(spec: ClusterSpec, files: Mapping[str, str]) -> str:
+    """
+    Give the name of the key that a cluster's Secrets are to be encrypted with; empty where the
+    store has none of that name.
+
+    + spec: the cluster
+    + files: the store's files
+    """
+    wanted, keys = spec.encryption_key, words_in(files, ENCRYPTION)
+    return next((name for name in keys if name == key_name(wanted, keys[name])), "")
+
+
 def words_in(files: Mapping[str, str], name: str) -> dict[str, str]:
     """
     Give the secret words that a file of the store holds, by the names of their users.
@@ -163,7 +201,8 @@ def words_in(files: Mapping[str, str], name: str) -> dict[str, str]:
     try:
         words = dict(json.loads(files.get(name, "{}")))
     except (ValueError, TypeError):
-        fix = f"restore it, or delete it: then everybody in {name} gets a new one"
+        again = ", or delete it: then everybody in {name} gets a new one"
+        fix = "restore it" if name == ENCRYPTION else f"restore it{again.format(name=name)}"
         problem = Problem("credentials_dir", name, None, "names with their secret words", fix)
         raise InputError([problem]) from None
     return {str(key): str(word) for key, word in words.items()}

@@ -8,8 +8,9 @@ from pyinfra_kube.cluster.components import (
     NODE_COMPONENTS,
     flanneld,
 )
-from pyinfra_kube.cluster.components.common import ADMIN
+from pyinfra_kube.cluster.components.common import ADMIN, CLUSTER_ADMINS
 from pyinfra_kube.cluster.components.rows import User
+from pyinfra_kube.cluster.releases import Release, covers
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 # Who each of them is, by ``credential_policy``.
@@ -35,6 +36,20 @@ def users(spec: ClusterSpec) -> list[User]:
     return list(dict.fromkeys([*of_control_plane, *of_nodes]))
 
 
+_BOUND = ADMIN._replace(groups=(CLUSTER_ADMINS,))
+
+
+def admins_bound(spec: ClusterSpec) -> bool:
+    """
+    Whether a binding lets administrators do everything: from 1.24 on, where RBAC decides.
+
+    + spec: the cluster
+    """
+    release = Release.of(spec.kubernetes_version)
+    modes = (spec.authorization_mode or release.authorization_mode).split(",")
+    return covers("1.24-", release.minor) and "RBAC" in modes
+
+
 def user_of(spec: ClusterSpec, component: str, host: str | None = None) -> User:
     """
     Give who a component is to the apiserver.
@@ -48,9 +63,9 @@ def user_of(spec: ClusterSpec, component: str, host: str | None = None) -> User:
     'system:kube-proxy'
     ```
     """
-    if component == "admin":
-        return ADMIN
-    who = _USERS[component][spec.credential_policy]
+    who = ADMIN if component == "admin" else _USERS[component][spec.credential_policy]
+    if who == ADMIN:
+        return _BOUND if admins_bound(spec) else ADMIN
     if component in ON_CONTROL_PLANE or host is None:
         return who
     node = spec.host(host).hostname_override
@@ -79,5 +94,5 @@ def is_own_user(user: str, uid: str, groups: str) -> bool:
         own = who.name.format(node=name), who.user.format(node=name), ",".join(who.groups)
         return own == (uid, user, groups)
 
-    everybody = [ADMIN, *(who for one in _USERS.values() for who in one.values())]
+    everybody = [ADMIN, _BOUND, *(who for one in _USERS.values() for who in one.values())]
     return any(matches(who) for who in everybody)

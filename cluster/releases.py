@@ -25,6 +25,8 @@ Minor = tuple[int, int]
 Value = TypeVar("Value")
 
 CHOICES = {
+    "audit": "leave it unset: its policy is for 1.24 and later",
+    "encryption": "leave it unset: an apiserver encrypts nothing in etcd before 1.13",
     "apiserver_approach": 'use "https": from 1.20 on an apiserver has no port without TLS',
     "basic_auth": "leave it unset: from 1.19 on an apiserver takes no passwords",
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',

@@ -149,7 +149,7 @@ def files(files: Sequence[File]) -> Generator[StringCommand, None, None]:
     yield from run_or_noop(plan_files(files), f"{len(files)} paths are as wanted")
 
 
-def plan_files(files: Sequence[File]) -> Script | None:
+def plan_files(files: Sequence[File], step: bool = False) -> Script | None:
     """
     Return the script that sets all paths, or ``None`` where they are as wanted.
 
@@ -157,6 +157,8 @@ def plan_files(files: Sequence[File]) -> Script | None:
     fields.
 
     + files: how each path is wanted, directories before what is in them
+    + step: whether an earlier operation of the run sets them too, and what reads them is restarted
+      beside this script
 
     Raises ``OperationError`` where something is in the way.
     """
@@ -170,7 +172,8 @@ def plan_files(files: Sequence[File]) -> Script | None:
         _refuse(file, states.get(file.path))
     if not changing:
         return None
-    note_pending(f.path for f in changing if is_rewritten(_differences(f, states.get(f.path))))
+    rewritten = [f.path for f in changing if is_rewritten(_differences(f, states.get(f.path)))]
+    note_pending(rewritten if not step else ())
     _show(changing, states)
     lines = [_line(file, states.get(file.path)) for file in changing]
     summary = "set " + ", ".join(file.path for file in changing)

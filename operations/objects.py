@@ -34,7 +34,7 @@ from pyinfra_kube.facts.objects import (
     SecretObject,
 )
 
-__all__ = ["Manifest", "objects"]
+__all__ = ["Kubeconfig", "Manifest", "objects"]
 
 # The API server may have just started, and a kind or a namespace may be a moment old.
 _FUNCTIONS = f"""\
@@ -54,6 +54,23 @@ applied() {{
   done
 }}
 """.replace('"$words"', "{words}")
+
+# Of whoever opens it: each time it is read from its beginning.
+_UNNAMED = "/proc/self/fd/9"
+
+
+def _held(kubeconfig: Kubeconfig) -> str:
+    """Shell text that holds a kubeconfig in memory, in a file without a name when it is filled."""
+
+    text = base64.encodebytes(kubeconfig.text.encode()).decode()
+    return f"""\
+unnamed=$(mktemp -p /dev/shm)
+exec 9<>"$unnamed"
+rm -f "$unnamed"
+base64 -d >&9 <<'.'
+{text}.
+"""
+
 
 # What the API server keeps of an object by itself.
 _OF_SERVER = (
@@ -75,6 +92,17 @@ class Manifest:
     text: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Kubeconfig:
+    """
+    A kubeconfig that no host has.
+
+    + text: all of it
+    """
+
+    text: str = field(repr=False)
+
+
 @operation()
 def objects(
     manifests: Sequence[Manifest],
@@ -82,6 +110,7 @@ def objects(
     kubeconfig: str = "",
     server: str = "",
     wait: int = 60,
+    setter: Kubeconfig | None = None,
 ) -> Generator[StringCommand, None, None]:
     """
     Set objects of the Kubernetes API, as a server-side apply of ``pyinfra-kube`` does.
@@ -103,6 +132,8 @@ def objects(
     + kubeconfig: path on the host
     + server: URL of the API server
     + wait: seconds to wait for the API server, or for a kind or namespace that another object makes
+    + setter: the kubeconfig that objects are set with, where that of the host may not yet. It goes
+      through an unnamed file in the host's memory
 
     **Example:**
 
@@ -129,8 +160,10 @@ def objects(
     script = None
     if differing:
         text = base64.encodebytes(_list(differing).encode()).decode()
-        words = f"{kubectl_words(**ask)} {APPLY}"
-        lines = f"{_FUNCTIONS.replace('{words}', words)}applied {wait} <<'.'\n{text}.\n"
+        given = ask | ({"kubeconfig": _UNNAMED} if setter else {})
+        words = f"{kubectl_words(**given)} {APPLY}"
+        held = _held(setter) if setter else ""
+        lines = f"{held}{_FUNCTIONS.replace('{words}', words)}applied {wait} <<'.'\n{text}.\n"
         script = Script(lines, f"apply {', '.join(map(_title, differing))}")
     yield from run_or_noop(script, f"{len(wanted)} objects are as wanted")
 

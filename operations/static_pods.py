@@ -26,7 +26,7 @@ from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodSt
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.operations.files import File, plan_files
 
-__all__ = ["Mount", "Probe", "StaticPod", "manifest", "static_pods"]
+__all__ = ["Mount", "Probe", "StaticPod", "manifest", "plan_static_pods", "static_pods"]
 
 # kubelet starts an ended container again; if we started it, there could be two. kubelet takes the
 # end for a crash and waits, up to five minutes, unless the ended container has been removed.
@@ -242,6 +242,23 @@ def static_pods(
         )
     """
 
+    script = plan_static_pods(pods, directory, absent, runtime, leave_first)
+    yield from run_or_noop(script, f"{len(pods)} static pods are as wanted")
+
+
+def plan_static_pods(
+    pods: Sequence[StaticPod],
+    directory: str,
+    absent: Sequence[str] = (),
+    runtime: str = "docker",
+    leave_first: bool = False,
+) -> Script | None:
+    """
+    Return the script that sets static pods, or ``None`` where they are as wanted.
+
+    + pods, directory, absent, runtime, leave_first: as of ``static_pods``
+    """
+
     config = list(dict.fromkeys(path for pod in pods for path in pod.config))
     mtimes = read(Mtimes, paths=config) if config else {}
     states = read(StaticPods, directory=directory, runtime=runtime)
@@ -264,8 +281,7 @@ def static_pods(
     use = runtime_named(runtime)
     ending = [one for one in restarts if one.rewritten] if leave_first else []
     leaving = _leaving(ending, directory, use) if states.runtime == runtime else None
-    script = join([leaving, files, _script(restarts, states, mtimes, use)])
-    yield from run_or_noop(script, f"{len(pods)} static pods are as wanted")
+    return join([leaving, files, _script(restarts, states, mtimes, use)])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.credential_set import TOKENS
+from pyinfra_kube.cluster.credential_set import ENCRYPTION, TOKENS
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS, RUNTIME_PROGRAMS
@@ -159,7 +159,7 @@ def render(example: Example) -> dict[str, str]:
     assert isinstance(cluster, context.Cluster)
     kept = [*cluster.credentials.changes, *cluster.new_addresses]
     public = _Public(cluster.credentials._files, cluster.credentials.secrets())
-    texts = {"control-machine.txt": _lines("Kept on the control machine", kept)}
+    texts = {"control-machine.txt": public.words(_lines("Kept on the control machine", kept))}
     texts |= {f"api/{name}.yaml": text for name, text in manifests.items()}
     for host, files in noted.items():
         for file in files.values():
@@ -247,6 +247,9 @@ class _Public:
     def __init__(self, credentials: Mapping[str, str], secrets: Sequence[str]) -> None:
         words = _words(credentials.get(TOKENS, ""))
         self.stand_ins = {word: f"TEST-token-of-{user}" for user, word in words.items()}
+        for name, secret in _words(credentials.get(ENCRYPTION, "")).items():
+            called = name.rpartition("-")[0]
+            self.stand_ins |= {secret: f"TEST-key-{called}", name: f"{called}-TEST"}
         for name, text in credentials.items():
             encoded = base64.b64encode(text.encode()).decode()
             self.stand_ins[encoded] = f"TEST-{name}-in-base64"
@@ -255,10 +258,14 @@ class _Public:
     def text(self, file: File) -> str:
         """A file's text as the repository may have it."""
 
-        text = _said(file, file.data.decode())
+        return self.words(_said(file, file.data.decode()))
+
+    def words(self, text: str) -> str:
+        """A text as the repository may have it."""
+
         for word, stand_in in self.stand_ins.items():
             text = text.replace(word, stand_in)
-        assert not any(secret in text for secret in self.secrets), file.path
+        assert not any(secret in text for secret in self.secrets), text.partition("\n")[0]
         return text
 
 
@@ -340,7 +347,8 @@ and what is no file: packages, kernel settings, bridges, routes, rules, images, 
 `CLUSTER/control-machine.txt` says what is kept where pyinfra runs.
 
 No credential here is real. A private key is one line that says whose it is. A certificate is one
-line that says what it says. A token is `TEST-token-of-` and its user. Digests of programs are
+line that says what it says. A token is `TEST-token-of-` and its user, and
+the key of Secrets is `TEST-key-` and its name. Digests of programs are
 zeros, and mirror.example is no real host. The hosts were new: Linux 6.1 with cgroup v2, one line in
 /etc/hosts, and no docker.
 """

@@ -67,5 +67,9 @@ def asked(row: Probe, **paths: str) -> tuple[Probe, ...]:
     )
 
 
+CLUSTER_ADMINS = "pyinfra-kube:cluster-admins"
+"""The group that may do everything because a ClusterRoleBinding says so."""
 ADMIN = User("admin", "admin", ("system:masters",))
-"""The cluster's administrator."""
+"""The cluster's administrator; of ``CLUSTER_ADMINS`` where ``admins_bound`` says so."""
+EMERGENCY = User("emergency", "emergency", ("system:masters",))
+"""Who makes that binding, and whose credential no host has."""

@@ -19,7 +19,18 @@ FRONT_PROXY = User("front-proxy-client", "front-proxy-client")
 FRONT_PROXIES = {"1.24-": FRONT_PROXY}
 """Who the apiserver is to API servers behind it, by release; ``FRONT_PROXY_CA`` says so."""
 
+ENCRYPTION_FILE = f"{CONFIG_DIR}/encryption.yaml"
+AUDIT_POLICY = f"{CONFIG_DIR}/audit-policy.yaml"
+AUDIT_DIR = "/var/log/kube-apiserver"
+AUTHENTICATION_FILE = f"{CONFIG_DIR}/authentication.yaml"
+AUTHENTICATION_APIS = {
+    "1.32-1.33": "apiserver.config.k8s.io/v1beta1",
+    "1.34-": "apiserver.config.k8s.io/v1",
+}
+"""The version of AuthenticationConfiguration, by release, where that limits anonymous requests."""
+
 ETCD_TLS = {"etcd_tls": True}
+AUDIT = {"audit": True}
 ANONYMOUS = {"anonymous": True}
 NOT_ANONYMOUS = {"anonymous": False}
 
@@ -31,6 +42,7 @@ COMPONENT = Component(
         Flag("etcd-cafile", f"{CONFIG_DIR}/etcd-ca.crt", "1.24-", ETCD_TLS),
         Flag("etcd-certfile", f"{CONFIG_DIR}/etcd-client.crt", "1.24-", ETCD_TLS),
         Flag("etcd-keyfile", f"{CONFIG_DIR}/etcd-client.key", "1.24-", ETCD_TLS),
+        Flag("encryption-provider-config", "{encryption_file}", "1.13-"),
         Flag("service-cluster-ip-range", "{service_cidr}"),
         Flag("bind-address", "0.0.0.0"),
         Flag("secure-port", "{secure_port}"),
@@ -45,6 +57,8 @@ COMPONENT = Component(
         Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", when=HTTPS),
         Flag("token-auth-file", "{token_auth_file}"),
         Flag("basic-auth-file", "{basic_auth_file}", "1.2-1.18", HTTPS),
+        # Nobody without a credential gets more than these answers of health.
+        Flag("authentication-config", "{authentication_file}", "1.32-"),
         # 1.5.0 lets anybody in, and AlwaysAllow would let them do anything.
         Flag("anonymous-auth", "false", "1.5-", NOT_ANONYMOUS),
         Flag("authorization-mode", "{authorization_mode}"),
@@ -67,6 +81,13 @@ COMPONENT = Component(
         Flag("requestheader-username-headers", "X-Remote-User", "1.24-"),
         Flag("requestheader-group-headers", "X-Remote-Group", "1.24-"),
         Flag("requestheader-extra-headers-prefix", "X-Remote-Extra-", "1.24-"),
+        Flag("audit-policy-file", AUDIT_POLICY, "1.24-", AUDIT),
+        Flag("audit-log-path", f"{AUDIT_DIR}/audit.log", "1.24-", AUDIT),
+        # Days, files and megabytes: a month, or one gigabyte.
+        Flag("audit-log-maxage", "30", "1.24-", AUDIT),
+        Flag("audit-log-maxbackup", "10", "1.24-", AUDIT),
+        Flag("audit-log-maxsize", "100", "1.24-", AUDIT),
+        Flag("profiling", "false", "1.24-"),
         # Otherwise it takes a minute to end while anybody watches.
         Flag("shutdown-watch-termination-grace-period", "2s", "1.27-"),
         Flag("cloud-provider", "{cloud_provider}", "1.2-1.32"),
@@ -96,6 +117,7 @@ COMPONENT = Component(
         grace=10,
         # It calls the API of a cloud provider, and must know whose certificate to trust there.
         volumes=("credentials", "logs", "ssl"),
+        written=(AUDIT_DIR,),
         # It finds nodes by name, and docker's own copy of the file is as old as the pod.
         files={"1.2-1.4": "/etc/hosts"},
     ),

@@ -28,6 +28,7 @@ COMPONENT = Component(
         Field("kind", "KubeSchedulerConfiguration", "1.24-"),
         Field("clientConnection.kubeconfig", KUBECONFIG, "1.24-"),
         Field("leaderElection.leaderElect", "{leader_elect}", "1.24-"),
+        Field("enableProfiling", False, "1.24-"),
     ),
     probes=(
         Probe("HTTP", "127.0.0.1", "{port}", "/healthz", "1.2-1.19"),

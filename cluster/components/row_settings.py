@@ -8,6 +8,7 @@ from types import MappingProxyType
 from pyinfra_kube.cluster.allocation import AddressPlan
 from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import etcd_api
+from pyinfra_kube.cluster.components.kube_apiserver import AUTHENTICATION_FILE
 from pyinfra_kube.cluster.components.rows import ALWAYS
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import Release
@@ -21,6 +22,8 @@ HOST_FACTS: Mapping[str, object] = MappingProxyType(
         "cni_bin_dir": "/opt/cni/bin",
         "container_runtime_endpoint": "unix:///run/containerd/containerd.sock",
         "docker_root": "/var/lib/docker",
+        # Where Secrets are encrypted, the file that says with which keys.
+        "encryption_file": None,
         "etcd_initial_cluster_state": "new",
         # False lets a kubelet from 1.31 on run where the host has cgroup v1.
         "fail_cgroup_v1": None,
@@ -94,6 +97,7 @@ def _apiserver_settings(
     return {
         "apiserver_count": len(spec.control_plane) if several else None,
         "apiserver_url": spec.apiserver_url,
+        "authentication_file": None if _own_authentication(spec) else AUTHENTICATION_FILE,
         "basic_auth_file": f"{CONFIG_DIR}/basic_auth.csv" if spec.basic_auth else None,
         "cloud_config": CLOUD_CONFIG if spec.cloud_config else None,
         "host_address": address,
@@ -101,6 +105,17 @@ def _apiserver_settings(
         "leader_elect": several,
         "token_auth_file": tokens if https else "/dev/null",
     }
+
+
+# An apiserver does not start with one of these beside the file.
+_OF_AUTHENTICATION = ("anonymous-auth", "authentication-config", "oidc-")
+
+
+def _own_authentication(spec: ClusterSpec) -> bool:
+    """Whether anonymous requests are refused, or flags of the inventory say who is who."""
+    modes = spec.authorization_mode or Release.of(spec.kubernetes_version).authorization_mode
+    refused = "AlwaysAllow" in modes.split(",")
+    return refused or any(flag.startswith(_OF_AUTHENTICATION) for flag in spec.apiserver_flags)
 
 
 def _kubelet_settings(

@@ -124,6 +124,7 @@ class Pod(NamedTuple):
     + grace: seconds to end in
     + volumes: folders of the host: ``credentials``, ``logs``, ``data`` and ``ssl``, which is
       /etc/ssl
+    + written: folders of the host that it writes to where a flag names a file in them
     + files: releases → a file of the host that the component reads when it starts
     + priority_class: releases → its priority class
     + seccomp: releases → its seccomp profile
@@ -132,6 +133,7 @@ class Pod(NamedTuple):
     cpu: str
     grace: int = 30
     volumes: tuple[Literal["credentials", "logs", "data", "ssl"], ...] = ("credentials", "logs")
+    written: tuple[str, ...] = ()
     files: Mapping[str, str] = MappingProxyType({})
     priority_class: Mapping[str, str] = MappingProxyType({"1.24-": "system-node-critical"})
     seccomp: Mapping[str, str] = MappingProxyType({"1.24-": "RuntimeDefault"})

@@ -14,6 +14,7 @@ from pyinfra_kube.cluster.spec.settings import (
     PartSettings,
     PodNetworkSettings,
     RunSettings,
+    SafetySettings,
     SoftwareSettings,
 )
 
@@ -21,6 +22,7 @@ from pyinfra_kube.cluster.spec.settings import (
 # The last base comes first: its fields are read before those whose defaults follow from them.
 class BaseSpec(
     RunSettings,
+    SafetySettings,
     PartSettings,
     SoftwareSettings,
     AccessSettings,

@@ -23,6 +23,7 @@ from pyinfra_kube.cluster.spec.values import (
     EndpointText,
     Flags,
     FlannelVersion,
+    KeyName,
     Length,
     Mirrors,
     Modes,
@@ -75,6 +76,18 @@ def _etcd_tls(data: Mapping[str, Any]) -> bool:
         return False
     choices = value_at(table("releases")["etcd_tls"], minor_of(data["kubernetes_version"]))
     return True in (choices or ())
+
+
+def _encryption(data: Mapping[str, Any]) -> bool:
+    """`True` from 1.24 on, unless `apiserver_flags` names a file of your own"""
+    own = "encryption-provider-config" in data.get("apiserver_flags", {})
+    return not own and _from_1_24(data)
+
+
+def _from_1_24(data: Mapping[str, Any]) -> bool:
+    """`True` from 1.24 on"""
+    version = data.get("kubernetes_version")
+    return bool(version and value_at({"1.24-": True}, minor_of(version)))
 
 
 class ClusterSettings(Settings):
@@ -304,6 +317,20 @@ class PartSettings(Settings):
     """More fields of kube-scheduler's configuration file."""
 
 
+class SafetySettings(Settings):
+    """Encryption and audit"""
+
+    encryption: bool = Field(default_factory=_encryption)
+    """Whether Secrets are encrypted in etcd, with secretbox. It can be turned on from 1.13 on, and
+    off again; the Secrets that there are already are rewritten."""
+    encryption_key: KeyName = "1"
+    """What the key of the Secrets is called. Another name, such as a date, makes another key: the
+    Secrets are rewritten with it, and then the apiservers forget the old one."""
+    audit: bool = Field(default_factory=_from_1_24)
+    """Whether the apiserver writes who asked what into a log on its host, from 1.24 on. It holds no
+    content of Secrets, ConfigMaps and tokens."""
+
+
 class RunSettings(Settings):
     """The run"""
 
@@ -329,6 +356,7 @@ SUBJECTS: tuple[type[Settings], ...] = (
     AccessSettings,
     SoftwareSettings,
     PartSettings,
+    SafetySettings,
     RunSettings,
 )
 """In the order of the document, where the docstring of each is its heading."""

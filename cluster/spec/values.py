@@ -158,6 +158,9 @@ NodeName = Annotated[
     str, _like(_NODE, f"a DNS name of at most 63 characters: {_DNS_LETTERS}", node_name)
 ]
 Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of them")]
+KeyName = Annotated[
+    str, _like(r"[a-z0-9][-a-z0-9.]{0,15}", "at most 16 lower-case letters, digits, - and .")
+]
 Path = Annotated[str, _like(r"/|(/[^/\0]+)+", "an absolute path", _squeezed)]
 Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]

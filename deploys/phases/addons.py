@@ -9,6 +9,7 @@ import shlex
 from netaddr import IPAddress
 
 from pyinfra_kube.cluster.components import flanneld
+from pyinfra_kube.cluster.components.common import CLUSTER_ADMINS
 from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENTS
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
@@ -31,6 +32,9 @@ def allow_components() -> None:
     cluster = current_cluster()
     if not cluster.is_first_control_plane:
         return
+    if emergency := cluster.credentials.emergency_kubeconfig:
+        manifest = render("addons/cluster-admins.yaml.j2", group=CLUSTER_ADMINS)
+        _set(cluster, "Let administrators in", "cluster-admins", manifest, emergency)
     client = value_at(KUBELET_CLIENTS, cluster.release.minor)
     if client and not client.groups:
         # A kubelet keeps a refusal for half a minute.
@@ -148,13 +152,14 @@ head -c $(($1 * 256 + $2)) <&3 | od -An -v -tx1 | tr -d ' \\n' | grep -qE '{end}
     return f"timeout 5 bash -c {shlex.quote(script)}"
 
 
-def _set(cluster: Cluster, name: str, title: str, manifest: str) -> None:
+def _set(cluster: Cluster, name: str, title: str, manifest: str, emergency: str = "") -> None:
     objects.objects(
         name=name,
         manifests=[objects.Manifest(title, manifest)],
         kubectl=KUBECTL,
         kubeconfig=ADMIN,
         wait=cluster.spec.verify_timeout,
+        setter=objects.Kubeconfig(emergency) if emergency else None,
     )
 
 

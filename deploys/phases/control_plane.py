@@ -4,12 +4,18 @@ The control plane as static pods.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.kube_apiserver import (
+    AUDIT_POLICY,
+    AUTHENTICATION_APIS,
+    AUTHENTICATION_FILE,
+)
 from pyinfra_kube.cluster.components.rendering import named_files, probes
 from pyinfra_kube.cluster.components.rows import Pod, Probe
+from pyinfra_kube.cluster.encryption import IDENTITY, Providers
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases import kubelet
@@ -17,6 +23,7 @@ from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations import binaries, files, images, static_pods
 
 KUBECTL = host_facts.KUBECTL
@@ -54,7 +61,7 @@ def set_pods(cluster: Cluster, components: list[str], whose: str = "the control 
         files={k: v for component in components for k, v in cluster.image(component).items()},
         runtime=cluster.runtime.name,
     )
-    read_files = [file for component in components for file in cluster.configuration(component)]
+    read_files = [file for component in components for file in _read_files(cluster, component)]
     if "etcd" in components:
         data = files.File(cluster.spec.etcd_data_dir, kind="directory", mode="700")
         read_files.insert(0, data)
@@ -74,8 +81,35 @@ def pods_on(cluster: Cluster) -> list[str]:
     return [component for component in components_on(cluster.host_spec.roles) if component in PODS]
 
 
+def _read_files(cluster: Cluster, component: str) -> list[files.File]:
+    """What a component reads besides credentials, and the folders that it writes to."""
+
+    found = cluster.configuration(component)
+    if component == "kube-apiserver":
+        found += apiserver_files(cluster)
+    return found
+
+
+def apiserver_files(cluster: Cluster) -> list[files.File]:
+    """
+    Return what the apiserver reads besides credentials, and the folder of its audit log.
+
+    + cluster: the cluster
+    """
+
+    flags, found = cluster.command_line("kube-apiserver"), []
+    api_version = value_at(AUTHENTICATION_APIS, cluster.release.minor)
+    if named_files(flags, [AUTHENTICATION_FILE]):
+        text = render("srv/kubernetes/authentication.yaml.j2", api_version=api_version)
+        found.append(files.File(AUTHENTICATION_FILE, text))
+    if named_files(flags, [AUDIT_POLICY]):
+        found.append(files.File(AUDIT_POLICY, render("srv/kubernetes/audit-policy.yaml.j2")))
+    written = _written(PODS["kube-apiserver"], flags)
+    return [*found, *(files.File(path, kind="directory", mode="700") for path in written)]
+
+
 def _static_pod(cluster: Cluster, component: str) -> static_pods.StaticPod:
-    known = [*credential_files(cluster), *cluster.configuration(component)]
+    known = [*credential_files(cluster), *_read_files(cluster, component)]
     own = [file.path for file in known if file.kind == "file"]
     return static_pods.StaticPod(
         component,
@@ -84,17 +118,20 @@ def _static_pod(cluster: Cluster, component: str) -> static_pods.StaticPod:
     )
 
 
-def manifest(cluster: Cluster, component: str) -> str:
+def manifest(cluster: Cluster, component: str, providers: Providers | None = None) -> str:
     """
     Return the manifest of a component on the current host.
 
     + cluster: the cluster
     + component: which one
+    + providers: of encryption, where they are others than those that the run begins with
     """
 
     asked = probes(component, cluster.release, cluster.settings())
     pod, minor = PODS[component], cluster.release.minor
-    image, flags = image_of(component, cluster.spec), cluster.command_line(component)
+    encrypted: dict[str, Any] = {"encryption_file": None} if providers == (IDENTITY,) else {}
+    image = image_of(component, cluster.spec)
+    flags = cluster.command_line(component, **encrypted)
     return static_pods.manifest(
         component,
         image=image.name,
@@ -104,7 +141,10 @@ def manifest(cluster: Cluster, component: str) -> str:
         readiness=_probe(asked.get("readiness")),
         startup=_probe(asked.get("startup")),
         credentials_dir=CONFIG_DIR if _reads_credentials(pod, flags) else "",
-        mounts=[static_pods.Mount(path) for path in _files(cluster, component)],
+        mounts=[
+            *(static_pods.Mount(path) for path in _files(cluster, component)),
+            *(static_pods.Mount(path, read_only=False) for path in _written(pod, flags)),
+        ],
         data_dir=cluster.spec.etcd_data_dir,
         log_dir=cluster.spec.log_to_host and "logs" in pod.volumes,
         priority_class=value_at(pod.priority_class, minor) or "",
@@ -114,6 +154,10 @@ def manifest(cluster: Cluster, component: str) -> str:
 
 def _reads_credentials(pod: Pod, flags: list[str]) -> bool:
     return "credentials" in pod.volumes or any(f"={CONFIG_DIR}/" in flag for flag in flags)
+
+
+def _written(pod: Pod, flags: list[str]) -> list[str]:
+    return [path for path in pod.written if any(f"={path}/" in flag for flag in flags)]
 
 
 def _probe(row: Probe | None) -> static_pods.Probe | None:

@@ -10,9 +10,12 @@ from pathlib import Path
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG
+from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
+from pyinfra_kube.cluster.encryption import IDENTITY, Providers
 from pyinfra_kube.cluster.identities import ON_CONTROL_PLANE, is_own_user
 from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.encryption import encryption_text
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import control_machine, files, users
 
@@ -87,7 +90,23 @@ def credential_files(cluster: Cluster, group: str = "root") -> list[files.File]:
         texts[COMPONENTS[component].kubeconfig] = cluster.credentials.kubeconfig(component)
     texts[ADMIN] = cluster.credentials.kubeconfig("admin")
     folder = files.File(CONFIG_DIR, kind="directory", mode="755")
-    return [folder, *_as_files(texts, group), *cloud_files(cluster, group)]
+    providers = cluster.encryption.first[cluster.host_spec.name]
+    encrypted = [encryption_file(cluster, providers)] if providers != (IDENTITY,) else []
+    return [folder, *_as_files(texts, group), *encrypted, *cloud_files(cluster, group)]
+
+
+def encryption_file(cluster: Cluster, providers: Providers) -> files.File:
+    """
+    What tells the current host's apiserver with which keys it encrypts Secrets.
+
+    + cluster: the cluster
+    + providers: names of keys, and ``IDENTITY``, which alone needs no file
+    """
+
+    if providers == (IDENTITY,):
+        return files.File(ENCRYPTION_FILE, kind="absent")
+    text = encryption_text(providers, cluster.credentials.encryption_keys)
+    return _secret(ENCRYPTION_FILE, text, "root")
 
 
 def serving_files(cluster: Cluster) -> list[files.File]:

@@ -27,11 +27,13 @@ from pyinfra_kube.cluster.allocation import (
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import etcd_api
+from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.rendering import command_line, configuration_text
 from pyinfra_kube.cluster.components.row_settings import settings
 from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
+from pyinfra_kube.cluster.encryption import IDENTITY, EncryptionPlan
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
@@ -51,8 +53,11 @@ from pyinfra_kube.cluster.upgrade import (
 )
 from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
+from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
 from pyinfra_kube.facts.nodes import Node
 from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
@@ -73,6 +78,7 @@ class Cluster:
     + credentials: keys, certificates, tokens and kubeconfigs
     + artifacts: where binaries and images come from
     + host_facts: gathered facts of each connected host
+    + encryption: with which keys the apiservers encrypt Secrets
     + unanswered: why a connected host has none
     """
 
@@ -84,6 +90,7 @@ class Cluster:
     credentials: Credentials
     artifacts: Artifacts
     host_facts: dict[str, HostFacts]
+    encryption: EncryptionPlan
     unanswered: dict[str, FactError] = field(default_factory=dict)
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -245,7 +252,15 @@ class Cluster:
             "cgroup_driver": self.runtime.cgroup_driver,
             "container_runtime_endpoint": self.runtime.endpoint,
         }
-        return settings(self.spec, self.plan, name, {**runtime, **host_facts, **facts})
+        encrypts = self.encryption.first.get(name, (IDENTITY,)) != (IDENTITY,)
+        encrypted = {"encryption_file": ENCRYPTION_FILE} if encrypts else {}
+        given = {**runtime, **encrypted, **host_facts, **facts}
+        return settings(self.spec, self.plan, name, given)
+
+    @property
+    def etcd_access(self) -> dict[str, Any]:
+        """How the current control-plane host asks etcd."""
+        return etcd_access(self.spec, self.settings())
 
     def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
         """The flags of a component on a host; by default the current host."""
@@ -347,6 +362,9 @@ def cluster_on(network: str, instead: str) -> Cluster:
         raise InputError([problem])
     if (given := cluster.spec.network) != network:
         raise InputError([Problem("network", given, None, network, f"use {instead}")])
+    if cluster.spec.encryption:
+        allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
+        raise InputError([Problem("encryption", True, None, allowed, fix)])
     return cluster
 
 
@@ -408,9 +426,38 @@ def _make(state: State) -> Cluster:
     credentials = store.plan(spec, plan)
     _check_store(spec, credentials, host_facts)
     _check_etcd(spec, host_facts)
+    encryption = _encryption(state, spec, plan, credentials, host_facts)
     for line in credentials.warnings:
         logger.warning(line)
-    return Cluster(spec, release, plan, store, book, credentials, artifacts, host_facts, unanswered)
+    known = spec, release, plan, store, book, credentials, artifacts, host_facts
+    return Cluster(*known, encryption, unanswered)
+
+
+def _encryption(
+    state: State,
+    spec: ClusterSpec,
+    plan: AddressPlan,
+    credentials: Credentials,
+    host_facts: Mapping[str, HostFacts],
+) -> EncryptionPlan:
+    """The steps to the key that Secrets are to be encrypted with."""
+
+    arguments = internals.deploy_arguments()
+
+    def ask(name: str) -> StoredStates:
+        access = etcd_access(spec, settings(spec, plan, name))
+
+        def read_there() -> StoredStates:
+            with internals.called_with(arguments):
+                return read(StoredSecrets, **access)
+
+        return internals.on_each([state.inventory.get_host(name)], read_there)[name]
+
+    found = plan_of_run(spec, credentials, host_facts, ask)
+    if found.waits_for and any(one != (found.wanted,) for one in found.first.values()):
+        waits = ", ".join(found.waits_for)
+        logger.warning(f"notice: Secrets keep their old keys until {waits} is in a run again")
+    return found
 
 
 def _used(

@@ -15,6 +15,7 @@ from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster.components import COMPONENTS, PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.fitness import (
     APPARMOR_PARSER,
@@ -41,6 +42,7 @@ from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.cni import Cni
 from pyinfra_kube.facts.containerd import LOCAL, Containerd
 from pyinfra_kube.facts.docker import DATA_ROOT, Docker, DockerNetworks, DockerState
+from pyinfra_kube.facts.encryption import EncryptionFile, FileProviders
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.fitness import Fitness, FitnessState
 from pyinfra_kube.facts.iptables import Rules
@@ -132,6 +134,9 @@ class HostFacts:
     + docker: whether it is installed
     + foreign_docker: whether it is, but not from the distribution's package
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
+    + etcd_data: whether its etcd has data
+    + encryption: the providers that its apiserver's file names
+    + encrypts: the file that its apiserver runs with; empty for none, ``None`` without an apiserver
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
     + fit: whether it can carry its part of the cluster
@@ -153,6 +158,9 @@ class HostFacts:
     docker: bool = False
     foreign_docker: bool = False
     other_etcd: str = ""
+    etcd_data: bool = False
+    encryption: FileProviders = field(default_factory=FileProviders)
+    encrypts: str | None = None
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     fit: Fit = field(default_factory=Fit)
@@ -218,6 +226,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Files, {"paths": [KUBELET]}),
         *([Subject(Containerd)] if brings_runtime else []),
         *([Subject(Nodes, cluster)] if asked else []),
+        Subject(EncryptionFile, {"path": ENCRYPTION_FILE}),
     ]
     expect(subjects)
     kernel = read(FileContents, paths=contents)
@@ -252,6 +261,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         release=packages.release,
         docker=docker,
         foreign_docker=docker and not (packages.versions or packages.partial),
+        etcd_data=data in there,
+        encryption=read(EncryptionFile, path=ENCRYPTION_FILE),
+        encrypts=_encrypts(flags["kube-apiserver"]),
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
@@ -476,6 +488,11 @@ def _service_range(apiserver: ProcessState) -> str:
         return str(parse_network((apiserver.running or {}).get("service-cluster-ip-range", "")))
     except ValueError:
         return ""
+
+
+def _encrypts(apiserver: ProcessState) -> str | None:
+    running = apiserver.running
+    return None if running is None else running.get("encryption-provider-config", "")
 
 
 def _addresses(links: dict[str, Link], name: str) -> list[str]:

@@ -181,6 +181,7 @@ class Site:
                 found |= {line for line in path.read_text().splitlines() if len(line) == 64}
             elif path.suffix == ".json":
                 found |= set(re.findall(r"\b[A-Za-z0-9]{32}\b", path.read_text()))
+                found |= set(re.findall(r"\"([A-Za-z0-9+/]{43}=)\"", path.read_text()))
         return found
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.e2e.closed import AUDIT_LOG, answers, make_secret, see_value_nowhere
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import PORT, Kubectl
 from tests.lab import Lab
@@ -210,6 +211,31 @@ def test_nothing_of_the_cluster_answers_strangers(built: Run, lab: Lab) -> None:
         tls = lab.exec(NODES[0], f"{ask} https://{address}:{port}/metrics").stdout
         assert plain in ("000", "400"), port
         assert tls in ("000", "401", "403"), port
+
+
+def test_secrets_are_read_from_no_file(built: Run, lab: Lab, kubectl: Kubectl) -> None:
+    see_value_nowhere(lab, CONTROL_PLANE, make_secret(kubectl, "hidden"))
+    modes = execute(
+        lab, CONTROL_PLANE, f"stat --format=%a {AUDIT_LOG} /srv/kubernetes/encryption.yaml"
+    )
+    assert modes == ["600", "600"]
+    asked = f"""grep -c '"verb":"create".*"resource":"secrets".*"name":"hidden"' {AUDIT_LOG}"""
+    assert execute(lab, CONTROL_PLANE, asked) == ["1"]
+
+
+def test_strangers_get_health_alone(built: Run, lab: Lab) -> None:
+    health, others = ["/healthz", "/livez", "/readyz"], ["/api", "/version", "/debug/pprof/"]
+    codes = answers(lab, NODES[0], lab.hosts[CONTROL_PLANE].ip, health + others)
+    assert codes == dict.fromkeys(health, "200") | dict.fromkeys(others, "401")
+
+
+def test_administrators_are_let_in_by_a_binding(built: Run, lab: Lab, kubectl: Kubectl) -> None:
+    said = kubectl("auth whoami --output=json")
+    assert "pyinfra-kube:cluster-admins" in said
+    assert "system:masters" not in said
+    look = "grep -rl system:masters /srv/kubernetes /root/.kube /dev/shm"
+    assert lab.exec(CONTROL_PLANE, look).stdout == ""
+    assert kubectl("auth can-i '*' '*'").strip() == "yes"
 
 
 # The second run

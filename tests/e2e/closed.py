@@ -1,0 +1,77 @@
+"""What a cluster keeps from whoever holds no credential, and how a test looks for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+
+from tests.e2e.paths import execute
+from tests.e2e.pods import Kubectl
+from tests.lab import Lab
+
+AUDIT_LOG = "/var/log/kube-apiserver/audit.log"
+FILE = "/srv/kubernetes/encryption.yaml"
+SNAPSHOT = "/var/lib/etcd/snapshot.db"
+
+_ETCDCTL = (
+    "crictl exec $(crictl ps --quiet --name '^etcd$') etcdctl"
+    " --endpoints=https://127.0.0.1:2379 --cacert=/srv/kubernetes/etcd-ca.crt"
+    " --cert=/srv/kubernetes/etcd-server.crt --key=/srv/kubernetes/etcd-server.key"
+)
+
+
+def make_secret(kubectl: Kubectl, name: str) -> str:
+    """Make a Secret and return its value, which is nowhere else."""
+    value = secrets.token_hex(16)
+    item = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "stringData": {"value": value},
+    }
+    kubectl("create --filename=-", json.dumps(item))
+    return value
+
+
+def value_of(kubectl: Kubectl, name: str) -> str:
+    """The value of such a Secret."""
+    return base64.b64decode(
+        kubectl(f"get secret {name} --output=jsonpath={{.data.value}}")
+    ).decode()
+
+
+def see_value_nowhere(lab: Lab, host: str, value: str) -> None:
+    """Neither etcd's data and snapshot nor the audit log has a value, plain or in base64."""
+    execute(lab, host, f"{_ETCDCTL} snapshot save {SNAPSHOT} && sync")
+    encoded = base64.b64encode(value.encode()).decode().rstrip("=")[:-1]
+    places = f"/var/lib/etcd {AUDIT_LOG.rpartition('/')[0]}"
+    look = f"grep --recursive --text --files-with-matches -e {value} -e {encoded} {places}"
+    found = lab.exec(host, look)
+    execute(lab, host, f"rm {SNAPSHOT}")
+    assert (found.returncode, found.stdout) == (1, "")
+
+
+def providers(lab: Lab, host: str) -> list[str]:
+    """What an apiserver's file names, and in which order."""
+    lines = execute(lab, host, f"[ ! -e {FILE} ] || grep -E -- '- (name|identity):' {FILE}")
+    words = [line.strip(" -{}").split(":") for line in lines]
+    return [word[1].strip(' "') if word[0] == "name" else word[0] for word in words]
+
+
+def stored(lab: Lab, host: str) -> set[str]:
+    """What stands before the content of Secrets in etcd: the names of keys, or nothing."""
+    keys = execute(lab, host, f"{_ETCDCTL} get --prefix /registry/secrets/ --keys-only")
+    found = set()
+    for key in filter(None, keys):
+        ask = f"{_ETCDCTL} get {key} --print-value-only | head -c 60 | base64 --wrap=0"
+        value = base64.b64decode("".join(execute(lab, host, ask)))
+        words = value.split(b":")
+        found.add(words[4].decode() if value.startswith(b"k8s:enc:secretbox:v1:") else "identity")
+    return found
+
+
+def answers(lab: Lab, host: str, address: str, paths: list[str]) -> dict[str, str]:
+    """The codes that somebody without a credential gets from an apiserver."""
+    ask = "curl -sk -m 5 -o /dev/null -w '%{http_code}'"
+    return {path: execute(lab, host, f"{ask} https://{address}:6443{path}")[0] for path in paths}
