@@ -28,6 +28,7 @@ from pyinfra_kube.cluster.releases import (
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 AnyRow = TypeVar("AnyRow", Flag, Field, Probe)
+ValueRow = TypeVar("ValueRow", Flag, Field)
 _HEAD = ("apiVersion", "kind")
 
 # Settings that one component alone reads: a flag of its own may say otherwise.
@@ -227,7 +228,7 @@ def holding(
 
 def _of_settings(
     component: str,
-    kind: type[Flag] | type[Field],
+    kind: type[ValueRow],
     key: str,
     given: Mapping[str, object],
     release: Release,
