@@ -528,7 +528,8 @@ FINDINGS: tuple[Finding, ...] = (
         "unless `node_swap` is set, or kubelet is configured to run beside it",
         _swap,
         "none: kubelet does not start beside swap",
-        f"swapoff -a; {_FSTAB}; or set node_swap = True",
+        f"swapoff -a; {_FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
+        "node_swap = True",
         "always",
         "1.8-",
     ),
