@@ -152,13 +152,15 @@ class Stranger:
     + component: that needs it
     + program, pid: which one; pid 0 for the kernel
     + unit: of systemd that runs it; empty for none
+    + container: of docker that it is in; empty for none
     """
 
     port: str
     component: str
     program: str
     pid: int
-    unit: str
+    unit: str = ""
+    container: str = ""
 
 
 @dataclass(frozen=True)
@@ -360,7 +362,9 @@ def _ports(case: Case) -> Iterator[Wrong]:
     for one in case.strangers:
         who = f"{one.program} (pid {one.pid})" if one.pid else "the kernel"
         fix = f"kill {one.pid}, and keep it from starting at boot"
-        if one.unit:
+        if one.container:
+            fix = f"docker rm --force {one.container}"
+        elif one.unit:
             fix = f"systemctl disable --now {one.unit}"
         elif one.pid <= 1:
             fix = "systemctl disable --now the socket that systemctl list-sockets shows for it"
@@ -399,12 +403,12 @@ def _clock(case: Case) -> Iterator[Wrong]:
     if not own:
         return
     if own[0] > _BACKDATED:
-        yield Wrong(f"{own[0]:.0f} s behind", "the control machine")
+        yield Wrong(f"{own[0]:.0f} s behind", "the control machine", "an hour")
     for name, (least, most) in list(told.items())[:1]:
         apart = max(own[0] - most, least - own[1])
         if apart > _SECONDS:
-            way = "behind" if own[0] > most else "ahead of"
-            yield Wrong(f"{apart:.0f} s {way}", name)
+            way = "behind" if own[0] > most else "ahead"
+            yield Wrong(f"{apart:.0f} s {way}", name, f"{_SECONDS} s")
 
 
 def _memory(case: Case) -> Iterator[Wrong]:
@@ -528,7 +532,8 @@ FINDINGS: tuple[Finding, ...] = (
         "unless `node_swap` is set, or kubelet is configured to run beside it",
         _swap,
         "none: kubelet does not start beside swap",
-        f"swapoff -a; {_FSTAB}; or set node_swap = True",
+        f"swapoff -a; {_FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
+        "node_swap = True",
         "always",
         "1.8-",
     ),
@@ -636,7 +641,7 @@ FINDINGS: tuple[Finding, ...] = (
         "date",
         "",
         _clock,
-        "at most 60 s from {of}: tokens and certificates made there are not valid here, or the "
+        "at most {fix} from {of}: tokens and certificates made there are not valid here, or the "
         "other way round",
         "timedatectl set-ntp true, with systemd-timesyncd or chrony installed, on both",
     ),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 
 from pyinfra import logger
 
@@ -131,8 +130,12 @@ def _ports(cluster: Cluster, host: HostSpec, component: str) -> set[int]:
     return {int(asked.port), *more.get(component, ())}
 
 
-_UNIT = partial(re.findall, r"/([^/\s]+\.service)")
+_UNIT = re.compile(r"/([^/\s]+\.service)")
+_CONTAINER = re.compile(r"/docker[-/]([0-9a-f]{12})[0-9a-f]*")
 
 
 def _stranger(port: str, component: str, one: Listener) -> Stranger:
-    return Stranger(port, component, one.program, one.pid, next(iter(_UNIT(one.groups)), ""))
+    unit, container = (
+        found[1] if (found := pattern.search(one.groups)) else "" for pattern in (_UNIT, _CONTAINER)
+    )
+    return Stranger(port, component, one.program, one.pid, unit, container)

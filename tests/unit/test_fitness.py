@@ -212,7 +212,7 @@ FAULTS = {
     "a clock ahead": Fault(
         {"others": {"m": HostState(behind=(-1.0, 1.0))}, **state(behind=(-302.0, -300.0))},
         "clock",
-        "299 s ahead of",
+        "299 s ahead",
         NEW,
         {"others": {}, **state(behind=(-302.0, -300.0))},
     ),
@@ -316,7 +316,8 @@ def test_a_fault(name: str) -> None:
     assert (problem.host, problem.key, problem.value) == (fault.host, fault.key, fault.value)
     assert problem.allowed
     assert problem.fix
-    assert not any(word in problem.fix for word in ("{of}", "{value}", "{fix}"))
+    words = problem.fix + problem.allowed
+    assert not any(word in words for word in ("{of}", "{value}", "{fix}"))
     assert verdict.refused is fault.refused[0]
     # What only a new host is told may be the cluster's own on another.
     assert all(one.refused is fault.refused[1] for one in judge([replace(case, ours=True)]))
@@ -448,12 +449,19 @@ def test_who_listens_in_place_of_etcd(
         ("tcp 10250", "0::/system.slice/kubelet.service", ""),
         ("tcp 10250", "0::/system.slice/web.service", "systemctl disable --now web.service"),
         ("tcp 10256", "0::/user.slice/user-0.slice/session-1.scope", "kill 7, and keep it"),
+        (
+            "tcp 10250",
+            f"0::/system.slice/docker-{'3e8a' * 16}.scope",
+            "docker rm --force 3e8a3e8a3e8a",
+        ),
+        ("tcp 10250", "0::/init.scope", "systemctl disable --now the socket"),
         ("udp 8472", "0::/system.slice/web.service", "systemctl disable --now web.service"),
     ],
 )
 def test_the_ports_of_units(refused: Callable[..., str], port: str, groups: str, said: str) -> None:
     flannel = {"network": "flannel", "flannel_source": "https://example.com/flanneld"}
-    facts = {"processes.Listeners": {port: [Listener("web", 7, groups)]}}
+    pid = 1 if "init" in groups else 7
+    facts = {"processes.Listeners": {port: [Listener("web", pid, groups)]}}
     found = refused(prepare_host, facts, kubernetes_version=TODAY, **flannel)
     assert (f"fix: {said}" in found) if said else (found == "")
 

@@ -23,10 +23,12 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactError, FactProcessError
 
 import pyinfra_kube.facts
+from pyinfra_kube.cluster.fitness import Disk
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Failure, Subject
 from pyinfra_kube.facts.docker import DockerState
 from pyinfra_kube.facts.firewall import Firewall
+from pyinfra_kube.facts.fitness import FitnessState
 from pyinfra_kube.facts.flannel import FlannelState
 from pyinfra_kube.facts.iptables import Ruleset
 from pyinfra_kube.facts.packages import Packages, RemovalStates
@@ -118,6 +120,11 @@ def _tells(value: Any, real: Any, missing: bool) -> bool:
         return not value.known
     if isinstance(value, Ruleset):
         return bool(value.error)
+    if isinstance(value, FitnessState):
+        # Who does not tell its disks has none that is full.
+        return value == replace(
+            real, disks=dict.fromkeys(real.disks, Disk("")), behind=value.behind
+        )
     words = {getattr(value, name, "") for name in ("status", "runtime", "manager")}
     if missing:
         # Every host has a loopback: who has no link at all has no iproute2.
