@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test bench promises rendered settings picture clean
+.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test bench promises releases rendered settings picture clean
 
 lab: lab-up
 	$(BIN)/pyinfra inventories/lab.py deploys/scratch.py -y
@@ -46,6 +46,10 @@ promises: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m tests.bench
+
+# A cluster of every release that can be had here, or of RELEASES="1.36 1.37": docs/releases.md.
+releases: .venv/installed
+	$(BIN)/python -m tests.releases $(RELEASES)
 
 # Every file of every host of a few clusters, in examples/rendered.
 rendered: .venv/installed
