@@ -60,6 +60,10 @@ conformance: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m tests.bench
 
+# A cluster of every release that can be had here, or of RELEASES="1.36 1.37": docs/releases.md.
+releases: .venv/installed
+	$(BIN)/python -m tests.releases $(RELEASES)
+
 # Every file of every host of a few clusters, in examples/rendered.
 rendered: .venv/installed
 	$(BIN)/python -m tests.rendered

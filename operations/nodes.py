@@ -53,6 +53,7 @@ class NodeObject:
     + labels: labels to set; the value ``None`` removes one; others stay
     + registered_with: labels that its kubelet registers it with; set only on a node that exists
     + create: make a missing object, for nodes that do not register themselves
+    + uncordon: let it have pods again if ``drained`` cordoned it
     + host: the host whose kubelet registers it, by its name in the inventory; if that host has
       failed in this run, nothing waits for it
     """
@@ -62,6 +63,7 @@ class NodeObject:
     labels: Mapping[str, str | None] = field(default_factory=dict)
     registered_with: Mapping[str, str] = field(default_factory=dict)
     create: bool = False
+    uncordon: bool = False
     host: str = ""
 
 
@@ -226,14 +228,17 @@ def uncordoned(
             changes.say(f"node {node} was cordoned by somebody else and stays so")
         ctx_host.get().noop(f"node {node} is not cordoned by an upgrade")
         return
-    changes.show(f"node {node}: uncordoned")
     head = _head(kubectl_words(kubectl, kubeconfig, server))
-    patch = _patch(node, {DRAINED_FOR: None}, cordoned=False)
-    yield Script(f"{head}\n{patch}", f"uncordon {node}")
+    yield Script(f"{head}\n{_uncordon(node)}", f"uncordon {node}")
 
 
 def _head(words: str) -> str:
     return f'kubectl_() {{ {words} "$@"; }}'
+
+
+def _uncordon(node: str) -> str:
+    changes.show(f"node {node}: uncordoned")
+    return _patch(node, {DRAINED_FOR: None}, cordoned=False)
 
 
 def _patch(node: str, annotations: Mapping[str, str | None], cordoned: bool) -> str:
@@ -286,6 +291,8 @@ def _set(wanted: NodeObject, found: Node | None, wait: int) -> list[str]:
         labels.append(f"{key}-" if value is None else f"{key}={value}")
     if labels:
         lines.append(shlex.join(["kubectl_", "label", "--overwrite", "node", wanted.name, *labels]))
+    if wanted.uncordon and found.drained_for:
+        lines.append(_uncordon(wanted.name))
     return lines
 
 

@@ -79,16 +79,15 @@ def _upgrade_control_plane(cluster: Cluster) -> None:
     upgrade = cluster.upgrade
     apiserver, *others = CONTROL_PLANE_COMPONENTS
     turns = [
-        *((host, ["etcd"]) for host in upgrade.etcd),
-        *((host, [apiserver]) for host in upgrade.control_plane),
-        *((host, others) for host in upgrade.control_plane),
+        *((host, "etcd", ["etcd"]) for host in upgrade.etcd),
+        *((host, apiserver, [apiserver]) for host in upgrade.control_plane),
+        *((host, "the rest of the control plane", others) for host in upgrade.control_plane),
     ]
-    in_lines(partial(_set_in_turn, cluster, host, components) for host, components in turns)
+    in_lines(partial(_set_in_turn, cluster, *turn) for turn in turns)
     _go_on(cluster, "Wait until the control plane is upgraded")
 
 
-def _set_in_turn(cluster: Cluster, host: str, components: list[str]) -> None:
-    whose = " and ".join(components)
+def _set_in_turn(cluster: Cluster, host: str, whose: str, components: list[str]) -> None:
     _go_on(cluster, f"Wait for the turn of {whose} on {host}")
     if cluster.host_spec.name == host:
         set_pods(cluster, components, whose)

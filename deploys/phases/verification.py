@@ -366,6 +366,8 @@ def _node_objects(cluster: Cluster, manual: bool) -> list[nodes.NodeObject]:
             labels=host.node_labels if manual else host.reserved_labels,
             registered_with={} if manual else host.node_labels,
             create=manual,
+            # The others have their turns; the API may not have told which were drained.
+            uncordon=host.name not in cluster.upgrade.nodes,
         )
         for host in _nodes(cluster)
     ]

@@ -93,7 +93,7 @@ def test_the_control_plane_comes_first_then_node_after_node(plan: Plan) -> None:
     found = order(plan(running("1.36.3")))
     stations = [
         ("Run kube-apiserver as static pods", "m"),
-        ("Run kube-controller-manager and kube-scheduler as static pods", "m"),
+        ("Run the rest of the control plane as static pods", "m"),
         *(
             station
             for node in "mno"

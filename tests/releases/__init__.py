@@ -1,0 +1,1 @@
+"""Every release that can be had here, built for real."""
