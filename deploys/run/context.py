@@ -48,7 +48,8 @@ from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals
-from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.snapshot import expect, read
+from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
 from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
@@ -366,6 +367,8 @@ def _encryption(
 
         def read_there() -> StoredStates:
             with internals.called_with(arguments):
+                # In a discovery pass, too.
+                expect([Subject(StoredSecrets, access)])
                 return read(StoredSecrets, **access)
 
         return internals.on_each([state.inventory.get_host(name)], read_there)[name]
