@@ -367,9 +367,12 @@ def _encryption(
 
         def read_there() -> StoredStates:
             with internals.called_with(arguments):
-                # In a discovery pass, too.
-                expect([Subject(StoredSecrets, access)])
-                return read(StoredSecrets, **access)
+                try:
+                    # In a discovery pass, too.
+                    expect([Subject(StoredSecrets, access)])
+                    return read(StoredSecrets, **access)
+                except FactError as error:
+                    return StoredStates(said=str(error))
 
         return internals.on_each([state.inventory.get_host(name)], read_there)[name]
 

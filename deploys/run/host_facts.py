@@ -24,7 +24,7 @@ from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.docker import Docker, DockerNetworks, DockerState
-from pyinfra_kube.facts.encryption import EncryptionFile, FileProviders
+from pyinfra_kube.facts.encryption import EncryptionFile
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.packages import Packages, PackageStates
 from pyinfra_kube.facts.processes import Flags, ProcessState
@@ -82,7 +82,9 @@ class HostFacts:
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
     + etcd_data: whether its etcd has data
     + encryption: the providers that its apiserver's file names
+    + encryption_sha256: the digest of that file; empty without one
     + encrypts: the file that its apiserver runs with; empty for none, ``None`` without an apiserver
+    + apiserver: whether it has an apiserver's manifest, which may not run at the moment
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
     """
@@ -100,8 +102,10 @@ class HostFacts:
     foreign_docker: bool = False
     other_etcd: str = ""
     etcd_data: bool = False
-    encryption: FileProviders = field(default_factory=FileProviders)
+    encryption: tuple[str, ...] = ()
+    encryption_sha256: str = ""
     encrypts: str | None = None
+    apiserver: bool = False
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
 
@@ -140,7 +144,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     """
 
     data = f"{spec.etcd_data_dir}/member"
-    paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
+    manifest = f"{spec.manifest_dir}/kube-apiserver.yaml"
+    paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data, manifest]
     contents = [_SWAPS, _STATUS, _KERNEL]
     subjects = [
         Subject(Links),
@@ -153,6 +158,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Files, {"paths": paths, "digest": False}),
         Subject(FileContents, {"paths": contents}),
         Subject(EncryptionFile, {"path": ENCRYPTION_FILE}),
+        Subject(Files, {"paths": [ENCRYPTION_FILE]}),
     ]
     expect(subjects)
     kernel = read(FileContents, paths=contents)
@@ -161,6 +167,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     there = read(Files, paths=paths, digest=False)
+    file = read(Files, paths=[ENCRYPTION_FILE]).get(ENCRYPTION_FILE)
     docker = any(path in there for path in _DOCKER_PROGRAMS)
     # One line is the title.
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
@@ -182,8 +189,10 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         docker=docker,
         foreign_docker=docker and not (packages.versions or packages.partial),
         etcd_data=data in there,
-        encryption=read(EncryptionFile, path=ENCRYPTION_FILE),
+        encryption=tuple(read(EncryptionFile, path=ENCRYPTION_FILE)),
+        encryption_sha256=file.sha256 or "" if file else "",
         encrypts=_encrypts(flags["kube-apiserver"]),
+        apiserver=manifest in there,
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
