@@ -14,54 +14,42 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.cluster.encryption import IDENTITY
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import understanding
 from pyinfra_kube.facts.etcd import GATEWAYS, curl, to_base64
 
-__all__ = ["EncryptionFile", "FileProviders", "StoredSecrets", "StoredStates", "stored_command"]
+__all__ = ["EncryptionFile", "StoredSecrets", "StoredStates", "stored_command"]
 
 
-@dataclass(frozen=True)
-class FileProviders(Printable):
+class EncryptionFile(FactBase[list[str]]):
     """
-    What :class:`EncryptionFile` returns.
-
-    + sha256: of the file; empty without one
-    + providers: names of keys in their order, and ``identity``
-    """
-
-    sha256: str = ""
-    providers: tuple[str, ...] = ()
-
-
-class EncryptionFile(FactBase[FileProviders]):
-    """
-    Returns the providers that an EncryptionConfiguration names, and the digest of the file.
+    Returns the providers that an EncryptionConfiguration names, in their order: names of keys, and
+    ``identity``.
 
     + path: on the host
 
     .. code:: python
 
-        FileProviders(sha256="9f86d0…", providers=("2026-bae85bd1", "identity"))
+        ["2026-bae85bd1", "identity"]
     """
 
-    default = FileProviders
+    default = list
 
     @override
     def command(self, path: str) -> str:
-        name = shlex.quote(path)
-        names = r"s/^ *- name: *//p; s/^ *- identity *:.*/identity/p"
         return (
-            f"if [ -f {name} ]; then sha256sum <{name} | cut -c 1-64; sed -n '{names}' {name}; fi"
+            f"[ ! -f {shlex.quote(path)} ] || while read -r dash key name; do "
+            'case "$dash $key" in '
+            "'- name:') echo \"$name\" ;; '- identity:') echo identity ;; "
+            f"esac; done <{shlex.quote(path)}"
         )
 
     @override
-    def process(self, output: Iterable[str]) -> FileProviders:
-        first, *names = [*output] or [""]
-        return FileProviders(first, tuple(name.strip("\"' ") for name in names))
+    def process(self, output: Iterable[str]) -> list[str]:
+        return [name.strip("\"' ") for name in output]
 
 
 Status = Literal["ok", "down", "curl missing"]
@@ -85,46 +73,69 @@ class StoredStates(Printable):
 
 _OURS = re.compile(r"k8s:enc:secretbox:v1:(.+):")
 
-# 96 characters of base64 are the first 72 bytes of a value, of which only what stands before the
-# content is printed. The JSON of etcd has spaces in some builds.
+# Of each value awk decodes what stands before its content, and nothing else leaves it. Some builds
+# of etcd put spaces into their JSON. A page begins at the last key of the one before with a zero
+# byte.
 _FUNCTIONS = r"""
 heads() {
-  tr -d ' \n' | tr ',{}[]' '\n\n\n\n\n' | cut -c 1-600 | awk -F'"' '
-    $2 == "header" { good = 1 }
-    $2 == "key" { last = $4 }
-    $2 == "more" && /true/ { more = 1 }
-    $2 == "value" && $4 ~ /^azhzOmVuYzp/ { print "value " substr($4, 1, 96); next }
-    $2 == "value" { print "value" }
-    END { print "end", good + 0, more ? last : "" }'
+  awk '
+    function head(text, i, n, value, bits, found, colons) {
+      for (i = 1; i <= length(text) && i <= 160 && colons < 5; i++) {
+        n = index(letters, substr(text, i, 1)) - 1
+        if (n < 0) break
+        value = value * 64 + n
+        bits += 6
+        if (bits >= 8) {
+          bits -= 8
+          n = int(value / 2 ^ bits)
+          value -= n * 2 ^ bits
+          if (n < 33 || n > 126) return ""
+          found = found sprintf("%c", n)
+          if (n == 58) colons++
+        }
+      }
+      return colons == 5 ? found : ""
+    }
+    function after(key) {
+      if (sub(/==$/, "A=", key) || sub(/=$/, "A", key)) return key
+      return key "AA=="
+    }
+    BEGIN { RS = ","; letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" }
+    /"header"/ { good = 1 }
+    /"more": *true/ { more = 1 }
+    match($0, /"key": *"[^"]*"/) {
+      key = substr($0, RSTART, RLENGTH)
+      gsub(/^"key": *"|"$/, "", key)
+    }
+    match($0, /"value": *"/) {
+      text = substr($0, RSTART + RLENGTH, 160)
+      name = "identity"
+      if (text ~ /^azhzOmVuYzp/) name = (found = head(text)) ? found : "nameless"
+      count[name]++
+    }
+    END { for (name in count) print "secrets", count[name], name
+      print "end", good + 0, more ? after(key) : "" }'
 }
 pages() {
   from=$2
   while :; do
     range="{\"key\":\"$from\",\"range_end\":\"$3\",\"limit\":500}"
-    page=$(ask --data "$range" "$1/kv/range" | heads)
-    case $page in *'end 1 '*) ;; *) return 1 ;; esac
-    printf '%s\n' "$page" | sed '$d'
+    page=$(ask --data "$range" "$1/kv/range") || return 1
+    page=$(printf '%s\n' "$page" | heads)
+    printf '%s\n' "$page"
+    case $page in *'end 1 '*) ;; *'end 0 '*) return 1 ;; *) return 2 ;; esac
     from=${page##*end 1 }
     [ -n "$from" ] || return 0
-    from=$({ printf %s "$from" | base64 -d; printf '\0'; } | base64 -w 0)
   done
-}
-tell() {
-  echo stored
-  printf '%s\n' "$1" | awk '$0 == "value" { n++ } END { print "plain", n + 0 }'
-  printf '%s\n' "$1" | awk 'NF == 2 { n++ } END { print "encrypted", n + 0 }'
-  printf '%s\n' "$1" | awk '{ print $2 }' | base64 -d |
-    LC_ALL=C grep -aoE 'k8s:enc:[a-z0-9]+:v[0-9]+:[!-9;-~]+:' | sort | uniq -c
 }
 stored_at() {
   first=$1
   end=$2
   shift 2
   for base; do
-    if found=$(pages "$base" "$first" "$end"); then
-      tell "$found"
-      return
-    fi
+    code=0
+    found=$(pages "$base" "$first" "$end") || code=$?
+    case $code in 0) printf '%s\nstored\n' "$found"; return ;; 2) echo strange; return ;; esac
   done
   echo silent
 }
@@ -191,20 +202,22 @@ class StoredSecrets(FactBase[StoredStates]):
         lines = list(output)
         if lines == ["curl missing"]:
             return StoredStates("curl missing")
-        if "stored" not in lines:
+        if lines[-1:] == ["silent"]:
             errors = [line for line in lines if line.startswith("curl: ")]
             return StoredStates(said=errors[-1] if errors else "")
-        with understanding("etcd"):
-            return StoredStates("ok", "", _secrets(lines[lines.index("stored") + 1 :]))
+        if lines[-1:] != ["stored"]:
+            raise FactProcessError("awk does not work: it does not tell what etcd has")
+        with understanding("awk"):
+            return StoredStates("ok", "", _secrets(lines))
 
 
-def _secrets(lines: Sequence[str]) -> dict[str, int]:
-    counts = {name: int(number) for number, name in (line.split() for line in lines[2:])}
-    plain, encrypted = (int(line.split()[1]) for line in lines[:2])
-    found = {IDENTITY: plain} if plain else {}
-    for name, count in counts.items():
-        ours = _OURS.fullmatch(name)
-        found[ours[1] if ours else name] = count
-    if unknown := encrypted - sum(counts.values()):
-        found["a key without a name"] = unknown
+def _secrets(lines: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        if word == "secrets":
+            number, name = rest.split(" ")
+            ours = _OURS.fullmatch(name)
+            provider = ours[1] if ours else name
+            found[provider] = found.get(provider, 0) + int(number)
     return found

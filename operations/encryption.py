@@ -147,9 +147,9 @@ def _others(stored: StoredStates, wanted: str) -> str:
 # run has turned to another key.
 _REWRITE = """\
 others() { stored | awk -v wanted="$1" '
+  BEGIN { key = "k8s:enc:secretbox:v1:" wanted ":" }
   $1 == "stored" { told = 1 }
-  $1 == "plain" && $2 && wanted != "identity" { print $2, "are not encrypted" }
-  $1 ~ /^[0-9]+$/ && $2 != "k8s:enc:secretbox:v1:" wanted ":" { print $1, "need", $2 }
+  $1 == "secrets" && $3 != wanted && $3 != key { print $2, "need", $3 }
   END { if (!told) print "etcd does not answer" }'
 }
 rewrite() {

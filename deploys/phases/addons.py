@@ -33,6 +33,12 @@ def allow_components() -> None:
     if not cluster.is_first_control_plane:
         return
     if emergency := cluster.credentials.emergency_kubeconfig:
+        # One that has just started lets in nobody by a binding before it has read them all.
+        verify.verified(
+            name="Wait for the apiserver to be ready",
+            checks=[_ready(cluster)],
+            timeout=cluster.spec.verify_timeout,
+        )
         manifest = render("addons/cluster-admins.yaml.j2", group=CLUSTER_ADMINS)
         _set(cluster, "Let administrators in", "cluster-admins", manifest, emergency)
     client = value_at(KUBELET_CLIENTS, cluster.release.minor)
@@ -43,6 +49,16 @@ def allow_components() -> None:
     if cluster.spec.flannel_on_api:
         manifest = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
         _set(cluster, "Let flanneld read nodes", "flannel", manifest)
+
+
+def _ready(cluster: Cluster) -> verify.Check:
+    url = f"https://127.0.0.1:{cluster.spec.secure_port}/readyz"
+    ask = f"{kubectl_words(KUBECTL, ADMIN)} get --raw=/readyz"
+    return verify.Check(
+        f"kube-apiserver answers {url}",
+        f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}",
+        hint=f"{ask}?verbose",
+    )
 
 
 @phase("DNS")

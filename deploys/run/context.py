@@ -56,7 +56,8 @@ from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals
-from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.snapshot import expect, read
+from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
 from pyinfra_kube.facts.nodes import Node
 from pyinfra_kube.operations.files import File
@@ -449,7 +450,12 @@ def _encryption(
 
         def read_there() -> StoredStates:
             with internals.called_with(arguments):
-                return read(StoredSecrets, **access)
+                try:
+                    # In a discovery pass, too.
+                    expect([Subject(StoredSecrets, access)])
+                    return read(StoredSecrets, **access)
+                except FactError as error:
+                    return StoredStates(said=str(error))
 
         return internals.on_each([state.inventory.get_host(name)], read_there)[name]
 

@@ -77,7 +77,7 @@ def plan_of_run(
     told = [host.name for host in spec.control_plane if host.name in host_facts]
     silent = [host.name for host in spec.control_plane if host.name not in host_facts]
     data = any(one.etcd_data for one in host_facts.values())
-    found = {name: _providers(host_facts[name], keys, data) for name in told}
+    found = {name: _providers(host_facts[name], keys) for name in told}
     if all(names in ((), (IDENTITY,)) for names in found.values()) and wanted == IDENTITY:
         return plan_encryption(wanted, found, (), silent)
     if not told or all(names == (wanted,) for names in found.values()):
@@ -86,23 +86,25 @@ def plan_of_run(
     refuse(_lost(spec, credentials, stored, told[0]))
     if stored.status != "ok" and (strange := [name for name in told if found[name] is None]):
         raise InputError([_unclear(strange, stored)])
-    needed = stored.secrets if stored.status == "ok" else None
+    needed = [*stored.secrets] if stored.status == "ok" else None
+    if needed is None and not any(found.values()):
+        needed = [IDENTITY]
     return plan_encryption(wanted, found, needed, silent)
 
 
-def _providers(one: HostFacts, keys: Mapping[str, str], data: bool) -> Providers | None:
+def _providers(one: HostFacts, keys: Mapping[str, str]) -> Providers | None:
     """What a host's apiserver encrypts with; ``None`` where its file is not ours."""
 
-    if not one.encryption.sha256:
+    if not one.encryption_sha256:
         if one.encrypts == ENCRYPTION_FILE:
             return None
         # One that does not run may have written Secrets as they are.
-        return (IDENTITY,) if one.encrypts is not None or data else ()
-    names = one.encryption.providers
+        return (IDENTITY,) if one.encrypts is not None or one.apiserver else ()
+    names = one.encryption
     if not names or not {*names} <= {*keys, IDENTITY}:
         return None
     text = encryption_text(names, keys)
-    ours = hashlib.sha256(text.encode()).hexdigest() == one.encryption.sha256
+    ours = hashlib.sha256(text.encode()).hexdigest() == one.encryption_sha256
     return names if ours else None
 
 

@@ -42,7 +42,7 @@ from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.cni import Cni
 from pyinfra_kube.facts.containerd import LOCAL, Containerd
 from pyinfra_kube.facts.docker import DATA_ROOT, Docker, DockerNetworks, DockerState
-from pyinfra_kube.facts.encryption import EncryptionFile, FileProviders
+from pyinfra_kube.facts.encryption import EncryptionFile
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.fitness import Fitness, FitnessState
 from pyinfra_kube.facts.iptables import Rules
@@ -136,7 +136,9 @@ class HostFacts:
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
     + etcd_data: whether its etcd has data
     + encryption: the providers that its apiserver's file names
+    + encryption_sha256: the digest of that file; empty without one
     + encrypts: the file that its apiserver runs with; empty for none, ``None`` without an apiserver
+    + apiserver: whether it has an apiserver's manifest, which may not run at the moment
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
     + fit: whether it can carry its part of the cluster
@@ -159,8 +161,10 @@ class HostFacts:
     foreign_docker: bool = False
     other_etcd: str = ""
     etcd_data: bool = False
-    encryption: FileProviders = field(default_factory=FileProviders)
+    encryption: tuple[str, ...] = ()
+    encryption_sha256: str = ""
     encrypts: str | None = None
+    apiserver: bool = False
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     fit: Fit = field(default_factory=Fit)
@@ -227,6 +231,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         *([Subject(Containerd)] if brings_runtime else []),
         *([Subject(Nodes, cluster)] if asked else []),
         Subject(EncryptionFile, {"path": ENCRYPTION_FILE}),
+        Subject(Files, {"paths": [ENCRYPTION_FILE]}),
     ]
     expect(subjects)
     kernel = read(FileContents, paths=contents)
@@ -235,6 +240,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     there = read(Files, paths=paths, digest=False)
+    encryption = read(Files, paths=[ENCRYPTION_FILE]).get(ENCRYPTION_FILE)
     docker = any(path in there for path in _DOCKER_PROGRAMS)
     v2 = _CGROUP_V2 in there
     # One line is the title.
@@ -262,8 +268,10 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         docker=docker,
         foreign_docker=docker and not (packages.versions or packages.partial),
         etcd_data=data in there,
-        encryption=read(EncryptionFile, path=ENCRYPTION_FILE),
+        encryption=tuple(read(EncryptionFile, path=ENCRYPTION_FILE)),
+        encryption_sha256=encryption.sha256 or "" if encryption else "",
         encrypts=_encrypts(flags["kube-apiserver"]),
+        apiserver=manifests["kube-apiserver"] in kernel,
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),

@@ -30,6 +30,7 @@ from pyinfra_kube.facts.cni import Cni
 from pyinfra_kube.facts.containerd import Containerd
 from pyinfra_kube.facts.docker import Docker, DockerNetworks
 from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
+from pyinfra_kube.facts.encryption import EncryptionFile, StoredSecrets
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
 from pyinfra_kube.facts.files import FileContents, Files, Obstacles
@@ -250,6 +251,7 @@ def _files(folder: Path) -> dict[str, str]:
         "manifests/etcd.yaml": "kind: Pod\n",
         "subnet": 'FLANNEL_SUBNET="10.16.1.1/24"\nFLANNEL_MTU=1450',
         "environment": "KUBE_ARGS='a'\nOWN=b",
+        "encryption.yaml": "providers:\n- secretbox:\n    keys:\n    - name: one\n",
         "users.csv": "token,alice,alice-uid\n",
         "root/etc/containerd/config.toml": "version = 2\n",
         "root/usr/bin/crictl": "#!/bin/sh\necho crictl version 1.37.0\n",
@@ -282,6 +284,8 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Docker),
         Subject(DockerNetworks),
         Subject(EnvironmentFiles, {"files": {files["environment"]: ["KUBE_ARGS"]}}),
+        Subject(EncryptionFile, {"path": files["encryption.yaml"]}),
+        Subject(StoredSecrets, {"endpoints": [url]}),
         Subject(EtcdHealth, {"endpoints": [url]}),
         Subject(EtcdMembers, {"endpoints": [url]}),
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"]}),

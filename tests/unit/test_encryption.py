@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.run.encryption import encryption_text, plan_of_run
 from pyinfra_kube.deploys.run.host_facts import HostFacts
-from pyinfra_kube.facts.encryption import FileProviders, StoredStates
+from pyinfra_kube.facts.encryption import StoredStates
 
 KEYS = {key_name(name, f"{name}{name}=="): f"{name}{name}==" for name in "abc"}
 A, B, C = KEYS
@@ -162,10 +162,11 @@ def test_the_file_says_the_providers(names: list[str]) -> None:
 # What a run learns
 
 
-def spec_of(**data: Any) -> ClusterSpec:
+def spec_of(control_plane: Sequence[str] = ("m",), **data: Any) -> ClusterSpec:
     data = {"kubernetes_version": "1.37.2", "containerd_version": "2.4.2", **data}
     hosts = {name: {**data, "address": f"192.0.2.{n}"} for n, name in enumerate("mno", 1)}
-    return ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n", "o"]}, hosts)
+    groups = {"control_plane": [*control_plane], "nodes": ["n", "o"]}
+    return ClusterSpec.from_inventory(groups, hosts)
 
 
 def facts_of(text: str = "", **more: Any) -> HostFacts:
@@ -175,8 +176,8 @@ def facts_of(text: str = "", **more: Any) -> HostFacts:
         if "- name" in line or "- identity" in line
     ]
     digest = hashlib.sha256(text.encode()).hexdigest() if text else ""
-    file = FileProviders(digest, tuple(names))
-    return HostFacts([], "", [], "", "", "debian", "12", encryption=file, **more)
+    file: dict[str, Any] = {"encryption": tuple(names), "encryption_sha256": digest}
+    return HostFacts([], "", [], "", "", "debian", "12", **file, **more)
 
 
 @pytest.fixture
@@ -224,8 +225,24 @@ def test_a_cluster_without_encryption_gets_it(credentials: Credentials) -> None:
     for stored in (StoredStates("ok"), StoredStates("ok", "", {IDENTITY: 3}), StoredStates()):
         # One that does not run at the moment may have written Secrets as they are.
         for runs in ("", None):
-            one = facts_of(etcd_data=True, encrypts=runs)
+            one = facts_of(etcd_data=True, encrypts=runs, apiserver=True)
             assert asked(credentials, one, stored) == EncryptionPlan(wanted, first, last=(wanted,))
+
+
+def test_a_new_host_of_the_control_plane_has_the_key_at_once(credentials: Credentials) -> None:
+    wanted, keys = credentials.encryption_provider, credentials.encryption_keys
+    own = facts_of(encryption_text((wanted,), keys), etcd_data=True, encrypts=FILE)
+    hosts = {"m": own, "n": facts_of()}
+    spec = spec_of(("m", "n", "o"))
+    for stored in (StoredStates("ok", "", {wanted: 2}), StoredStates()):
+        plan = plan_of_run(spec, credentials, {**hosts, "o": own}, lambda _, one=stored: one)  # type: ignore[misc]
+        assert plan == EncryptionPlan(wanted, dict.fromkeys("mno", (wanted,)))
+
+
+def test_data_of_an_etcd_that_does_not_answer_may_be_as_it_is(credentials: Credentials) -> None:
+    wanted = credentials.encryption_provider
+    plan = asked(credentials, facts_of(etcd_data=True), StoredStates())
+    assert plan == EncryptionPlan(wanted, {"m": (wanted, IDENTITY)}, last=(wanted,))
 
 
 def test_a_damaged_file_is_mended_at_once(credentials: Credentials) -> None:

@@ -77,6 +77,13 @@ CASES: dict[str, Case] = {
         {"o: Run the control plane as static pods", "m: Set the nodes' pod CIDRs and labels"},
         {"n: Route to the pods of the other nodes"},
     ),
+    "Secrets encrypted on docker": (
+        scratch,
+        TWO_NODES,
+        {"kubernetes_version": "1.20.2", "encryption": True},
+        {"m: Give the control plane its credentials", "m: Run the control plane as static pods"},
+        {"m: Let administrators in", "m: Rewrite Secrets", "m: Forget the old key"},
+    ),
     "flannel on the API": (
         scratch,
         TWO_NODES,
