@@ -400,6 +400,7 @@ def test_it_alone(
     assert _lines(succeeded(again), one) == []
 
 
+@pytest.mark.slow
 def test_a_mode_that_the_kernel_lacks(lab: Lab, mended: Run, tmp_path: Path) -> None:
     """This kernel has no IPVS."""
 

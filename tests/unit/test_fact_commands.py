@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import socket
 import subprocess
 from pathlib import Path
 
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.phases.verification import _ready
 from pyinfra_kube.facts.checks import Checks
+from pyinfra_kube.facts.fitness import Fitness
 from pyinfra_kube.facts.hosts import Hosts
+from pyinfra_kube.facts.processes import Listeners
 
 
 def _said(command: str) -> list[str]:
@@ -47,3 +51,39 @@ def test_dns_is_not_asked_for_names_of_the_block(tmp_path: Path) -> None:
     command = Hosts().command(["one", "two", "on"], marker="own").replace("/etc/hosts", str(file))
     said = _said(command.replace("timeout 2 getent -s dns ahostsv4", "echo 192.0.2.9"))
     assert sorted(Hosts().process(said).resolved) == ["on", "two"]
+
+
+def test_who_listens_is_told_without_a_tool() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(type=socket.SOCK_DGRAM) as udp,
+    ):
+        udp.bind(("127.0.0.1", 0))
+        port = udp.getsockname()[1]
+        # A port that is only connected to is not listened on.
+        with socket.create_connection(tcp.getsockname()) as used:
+            ports = [one.getsockname()[1] for one in (tcp, used)]
+            fact = Listeners()
+            found = fact.process(_said(fact.command(ports, udp=[port])))
+    assert list(found) == [f"tcp {ports[0]}", f"udp {port}"]
+    assert {one.pid for listeners in found.values() for one in listeners} == {os.getpid()}
+
+
+def test_a_clock_is_told_apart_from_the_way_to_it(tmp_path: Path) -> None:
+    fact = Fitness()
+    least, most = fact.process(_said(fact.command())).behind or (1, 1)
+    assert least <= 0 <= most
+    (tmp_path / "date").write_text('#!/bin/sh\nexec /bin/date -d "300 seconds ago" "$@"\n')
+    (tmp_path / "date").chmod(0o755)
+    said = _said(f"PATH={tmp_path}:$PATH\n{fact.command()}")
+    least, most = fact.process(said).behind or (1, 1)
+    assert least <= 300 <= most
+    assert least > 200
+
+
+def test_file_systems_are_those_of_the_nearest_folder() -> None:
+    fact = Fitness()
+    command = fact.command(folders=["/proc/1", "/proc/1/none/at all"])
+    disks = fact.process(_said(command)).disks
+    assert [disk.mount for disk in disks.values()] == ["/proc", "/proc"]
+    assert "rw" in disks["/proc/1"].options
