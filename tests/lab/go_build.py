@@ -204,7 +204,9 @@ def _build(folder: Path, part: Part, go: Path) -> None:
     log = LOGS / f"{part.kind}.log"
     say(f"building {part.path} {part.version} from Go modules (log: {log})")
     made: list[tuple[list[str], str, str]] = [(["build"], f"{folder}/", "tool")]
-    made += [(["test", "-c", "-vet=off"], f"{folder / name}", it) for name, it in recipe.tests.items()]
+    made += [
+        (["test", "-c", "-vet=off"], f"{folder / name}", it) for name, it in recipe.tests.items()
+    ]
     for (command, *options), output, package in made:
         run_logged(
             *(*_NICE, go, command, "-C", part.folder, *options, "-v"),
