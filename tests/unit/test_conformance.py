@@ -126,7 +126,7 @@ def test_one_run_in_which_all_passed() -> None:
             [
                 "**2 of 3 specs passed in one uninterrupted run.** 1 failed, 0 were not run. 1 of "
                 "them passed when they were repeated, alone.",
-                "| [sig-node] it stops | failed | passed | no answer |",
+                "| [sig-node] it stops | failed | passed | no answer after 5 minutes |",
             ],
         ),
         (
