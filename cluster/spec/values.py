@@ -174,7 +174,11 @@ Registry = Annotated[
 _URL = 'a URL, such as "https://mirror.example.com"'
 Url = Annotated[
     str,
-    _like(r"""https?://[^/\s"'\\@]+(/[^\s"'\\]*)?""", _URL, lambda text: f"https://{text}"),
+    _like(
+        r"""https?://[^/\s"'\\@]+(/[^\s"'\\]*)?""",
+        _URL,
+        lambda text: f"https://{re.split('//|@', text)[-1]}",
+    ),
 ]
 Mirrors = dict[Registry, Annotated[tuple[Url, ...], BeforeValidator(_one_or_several)]]
 Flag = Annotated[

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.conformance import registry
+from tests.conformance import busybox, registry
 from tests.lab import go_build, roots
 from tests.lab.cache import digest, kept
 from tests.lab.images import Image
@@ -40,14 +40,15 @@ class Programs:
     """
     What images are made from: the folders of parts, and of Debian's packages.
 
-    + suite, kubernetes, coredns, etcd: the programs of each
-    + debian: packages as a folder `root`, and the same as `layer.tar`
+    + suite, kubernetes, coredns, etcd, busybox: the programs of each
+    + debian: packages, as the layer `layer.tar`
     """
 
     suite: Path
     kubernetes: Path
     coredns: Path
     etcd: Path
+    busybox: Path
     debian: Path
 
     @classmethod
@@ -60,7 +61,7 @@ class Programs:
         parts = (f"conformance/{release}", f"kubernetes/{release}", "coredns", "etcd")
         with go_build.together():
             suite, kubernetes, coredns, etcd = map(go_build.built, parts)
-            return cls(suite, kubernetes, coredns, etcd, _debian())
+            return cls(suite, kubernetes, coredns, etcd, busybox.built(), _debian())
 
 
 def stored(programs: Programs) -> Path:
@@ -110,38 +111,38 @@ def _made(of: Programs) -> dict[str, Image]:
         entrypoint=["/agnhost"],
         command=["pause"],
     )
-    busybox = _busybox(of.debian / "root")
+    small = _busybox(of.busybox / "busybox")
     etcd = {f"/usr/local/bin/{name}": of.etcd / name for name in ("etcd", "etcdctl")}
+    nginx = replace(debian, command=["nginx", "-g", "daemon off;"])
     set_user_id = {"/usr/local/bin/nnp": 0o6755}
     sample = {"/sample-apiserver": of.suite / "sample-apiserver"}
     return {
         "agnhost": agnhost,
-        "busybox": busybox,
+        "busybox": small,
         "etcd": Image((), etcd),
         "glibc-dns-testing": debian,
+        # Up to 1.34, a web server like the next.
+        "httpd": nginx,
         "jessie-dnsutils": debian,
         "kitten": _picture(agnhost, of.suite / "kitten"),
         "nautilus": _picture(agnhost, of.suite / "nautilus"),
-        "nginx": replace(debian, command=["nginx", "-g", "daemon off;"]),
+        "nginx": nginx,
         "nonewprivs": Image(
             (),
             {"/usr/local/bin/nnp": of.suite / "nonewprivs"},
             command=["nnp"],
             modes=set_user_id,
         ),
-        "nonroot": replace(busybox, user="1234"),
+        "nonroot": replace(small, user="1234"),
         "pause": Image((), {"/pause": of.kubernetes / "pause"}, entrypoint=["/pause"]),
         "sample-apiserver": Image((), sample, entrypoint=["/sample-apiserver"]),
     }
 
 
-def _busybox(root: Path) -> Image:
-    """busybox, but for the shell: Debian's drops variables whose names a shell cannot say."""
-    program = root / "bin/busybox"
+def _busybox(program: Path) -> Image:
     applets = run(program, "--list").stdout.split()
-    links = {f"/bin/{name}": "busybox" for name in applets if name not in ("busybox", "sh")}
-    files = {"/bin/busybox": program, "/bin/sh": root / "bin/bash-static"}
-    return Image((), files, links, command=["sh"])
+    links = {f"/bin/{name}": "busybox" for name in applets if name != "busybox"}
+    return Image((), {"/bin/busybox": program}, links, command=["sh"])
 
 
 def _picture(agnhost: Image, folder: Path) -> Image:

@@ -20,6 +20,8 @@ reaches no registry. `OPTIONS` takes another cluster, such as
 `make conformance OPTIONS="--network flannel"`.
 """
 
+# Of a message, in letters.
+_LONGEST = 300
 _GROUP = re.compile(r"\[(sig-[\w-]+)\]")
 
 
@@ -148,7 +150,7 @@ def _problems(result: Result) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name in result.unfinished:
         first, second = outcomes.get(name, not_run), again.get(name, not_run)
-        why = (first.message.strip().splitlines() or [""])[0]
+        why = " ".join(first.message.split())[:_LONGEST]
         rows.append((name, first.state, second.state, why))
     return rows
 

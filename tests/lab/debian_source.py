@@ -1,4 +1,4 @@
-"""Kubernetes 1.20, built from the source package of one fixed Debian release."""
+"""Source packages of one fixed Debian release, and Kubernetes 1.20 built from one."""
 
 from __future__ import annotations
 
@@ -44,17 +44,27 @@ def _build(folder: Path) -> None:
     """The network is used to fetch the source only."""
     require_tools(_TOOLS)
     work = folder / "work"
-    for place in ("lists/partial", "cache/archives/partial"):
-        (work / "apt" / place).mkdir(parents=True)
-    (work / "apt/sources.list").write_text(_SOURCES.format(key=_KEY, mirror=roots.MIRROR))
-    (work / "apt/apt.conf").write_text(_APT.format(folder=work / "apt"))
-    environment = {"APT_CONFIG": str(work / "apt/apt.conf"), "LC_ALL": "C.UTF-8"}
-    say("fetching the source package of kubernetes")
-    run("apt-get", "update", environment=environment)
-    run("apt-get", "source", "--download-only", "kubernetes", folder=work, environment=environment)
+    fetch("kubernetes", work)
     (description,) = work.glob(f"kubernetes_*{VERSION}-*.dsc")
     run("dpkg-source", "--extract", description, work / "source")
     log = LOGS / "kubernetes.log"
     say(f"building Kubernetes {VERSION}, once: some 8 minutes on 2 cores (log: {log})")
     run_logged("nice", _SCRIPT, work / "source", f"v{VERSION}", folder, log=log)
     shutil.rmtree(work)
+
+
+def fetch(package: str, work: Path) -> None:
+    """
+    Fetch a source package, whose digests Debian vouches for.
+
+    + package: its name
+    + work: the folder for its files, made here
+    """
+    for place in ("lists/partial", "cache/archives/partial"):
+        (work / "apt" / place).mkdir(parents=True)
+    (work / "apt/sources.list").write_text(_SOURCES.format(key=_KEY, mirror=roots.MIRROR))
+    (work / "apt/apt.conf").write_text(_APT.format(folder=work / "apt"))
+    environment = {"APT_CONFIG": str(work / "apt/apt.conf"), "LC_ALL": "C.UTF-8"}
+    say(f"fetching the source package of {package}")
+    run("apt-get", "update", environment=environment)
+    run("apt-get", "source", "--download-only", package, folder=work, environment=environment)

@@ -98,6 +98,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("flannel_vni", 2**24, "at most 16777215", ""),
     ("docker_mtu", 575, "at least 576", ""),
     ("host_mtu", 65536, "at most 65535", ""),
+    ("registry_mirrors", {"quay.io": "https://a.example.com"}, "with docker", "leave it out"),
     # Networks
     ("cluster_cidr", "10.10.3.0/16", "without host bits", 'write "10.10.0.0/16"'),
     ("service_cidr", "10.0.0.1/16", "without host bits", 'write "10.0.0.0/16"'),
@@ -133,6 +134,21 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("etcd_client_port", 6443, "apart from secure_port", ""),
     ("flannel_version", "latest", "a version of flannel", ""),
 ]
+
+
+@pytest.mark.parametrize(
+    ("registry", "mirror", "allowed", "fix"),
+    [
+        ("quay.io", "a.example.com", "a URL", 'write "https://a.example.com"'),
+        ("quay.io", ["https://me:pw@a.example.com"], "a URL", 'write "https://a.example.com"'),
+        ("https://quay.io/", "https://a.example.com", "a registry", 'write "quay.io"'),
+        ("quay.io", 5000, "a list", None),
+    ],
+)
+def test_a_wrong_mirror(registry: str, mirror: object, allowed: str, fix: str | None) -> None:
+    (problem,) = problems_of({"registry_mirrors": {registry: mirror}})
+    assert (problem.key, problem.fix) == (f"registry_mirrors.{registry}", fix)
+    assert allowed in problem.allowed
 
 
 @pytest.mark.parametrize(("key", "value", "allowed", "fix"), WRONG)
