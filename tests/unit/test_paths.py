@@ -158,6 +158,7 @@ ALONE = {
         "kubelet.service: disabled → enabled",
     ],
     "credentials": ["/srv/kubernetes/ca.crt: absent → file"],
+    "encryption": [],
     "fedora_control_plane": ["package kubernetes-master: absent", "etcd.service: not installed"],
     "fedora_hosts": ["package kubernetes-node: absent → installed"],
     "fedora_node": ["package kubernetes-node: absent", '"bip": "10.10.0.1/24"'],
