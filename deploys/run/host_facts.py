@@ -240,6 +240,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     packages = read(Packages, names=_DOCKER_PACKAGES)
     flags = {name: ProcessState() for name in _COMPONENTS} | read(Flags, names=_COMPONENTS)
     there = read(Files, paths=paths, digest=False)
+    providers = read(EncryptionFile, path=ENCRYPTION_FILE)
     encryption = read(Files, paths=[ENCRYPTION_FILE]).get(ENCRYPTION_FILE)
     docker = any(path in there for path in _DOCKER_PROGRAMS)
     v2 = _CGROUP_V2 in there
@@ -268,7 +269,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         docker=docker,
         foreign_docker=docker and not (packages.versions or packages.partial),
         etcd_data=data in there,
-        encryption=tuple(read(EncryptionFile, path=ENCRYPTION_FILE)),
+        encryption=tuple(providers),
         encryption_sha256=encryption.sha256 or "" if encryption else "",
         encrypts=_encrypts(flags["kube-apiserver"]),
         apiserver=manifests["kube-apiserver"] in kernel,

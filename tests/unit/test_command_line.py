@@ -53,7 +53,8 @@ def test_each_list_of_objects_is_known() -> None:
         "files.files": ["File"],
         "firewall_report.seen": ["Packet"],
         "nodes.node_objects": ["NodeObject"],
-        "objects.objects": ["Manifest"],
+        # Whose text no host has, and no command line should.
+        "objects.objects": ["Manifest", "Kubeconfig"],
         # Places and visits are noted in them.
         "reach.take_place": ["Place"],
         "reach.send": ["Place", "Visit", "Target"],

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
+import re
+import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -26,7 +33,7 @@ from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.run.encryption import encryption_text, plan_of_run
 from pyinfra_kube.deploys.run.host_facts import HostFacts
-from pyinfra_kube.facts.encryption import StoredStates
+from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
 
 KEYS = {key_name(name, f"{name}{name}=="): f"{name}{name}==" for name in "abc"}
 A, B, C = KEYS
@@ -157,6 +164,54 @@ def test_the_file_says_the_providers(names: list[str]) -> None:
         said += [one["name"] for one in details["keys"]]
     assert tuple(said) == ordered
     assert ordered[0] == names[0]
+
+
+# What etcd has
+
+_FIRST = base64.b64encode(b"/registry/secrets/").decode()
+
+
+def _page(values: list[bytes], space: str, begin: int, more: bool) -> str:
+    """As etcd's gateway answers; some builds of it put spaces after commas and colons."""
+    rows = [
+        {
+            "key": base64.b64encode(f"/registry/secrets/n/{begin + number}".encode()).decode(),
+            "mod_revision": "7",
+            "value": base64.b64encode(value).decode(),
+        }
+        for number, value in enumerate(values)
+    ]
+    page = {"header": {"revision": "9"}, "kvs": rows, **({"more": True} if more else {})}
+    return json.dumps(page, separators=(f",{space}", f":{space}"))
+
+
+@given(
+    plain=st.lists(st.binary(min_size=1, max_size=300), max_size=4),
+    keys=st.lists(st.sampled_from([A, B, "2026-11-26-1.5-0a1b2c3d"]), max_size=6),
+    tail=st.binary(min_size=60, max_size=90),
+    space=st.sampled_from(["", " "]),
+)
+def test_what_stands_before_secrets_is_counted(
+    plain: list[bytes], keys: list[str], tail: bytes, space: str
+) -> None:
+    plain = [b"k8s\x00\n" + value for value in plain]
+    values = [*plain, *(f"k8s:enc:secretbox:v1:{key}:".encode() + tail for key in keys)]
+    half = len(values) // 2
+    pages = (
+        [(values[:half], 0, True), (values[half:], half, False)] if half else [(values, 0, False)]
+    )
+    last = base64.b64encode(f"/registry/secrets/n/{half - 1}".encode() + b"\0").decode()
+    with TemporaryDirectory() as folder:
+        for number, (some, begin, more) in enumerate(pages):
+            (Path(folder) / str(number)).write_text(_page(some, space, begin, more))
+        text = StoredSecrets().command(["http://127.0.0.1:1"])
+        # In place of curl: the page of the key that is asked for.
+        ask = f"case $2 in *{last}*) cat {folder}/1 ;; *{_FIRST}*) cat {folder}/0 ;; esac"
+        text = re.sub(r"(?m)^ask\(\) .*$", lambda _: f"ask() {{ {ask}; }}", text)
+        done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=60)
+    found = StoredSecrets().process(done.stdout.splitlines())
+    wanted = Counter(keys) + Counter({IDENTITY: len(plain)})
+    assert (found.status, found.secrets) == ("ok", {k: n for k, n in wanted.items() if n})
 
 
 # What a run learns

@@ -57,6 +57,14 @@ FLAGS: dict[str, dict[str, tuple[str | None, str | None]]] = {
     },
     "kube-apiserver": {
         "bind-address": (None, "0.0.0.0"),
+        # What no one without a credential may see, and who asked for what.
+        "authentication-config": (None, "/srv/kubernetes/authentication.yaml"),
+        "audit-policy-file": (None, "/srv/kubernetes/audit-policy.yaml"),
+        "audit-log-path": (None, "/var/log/kube-apiserver/audit.log"),
+        "audit-log-maxage": (None, "30"),
+        "audit-log-maxbackup": (None, "10"),
+        "audit-log-maxsize": (None, "100"),
+        "profiling": (None, "false"),
         # Nodes get their credentials from here, and need no token to join.
         "enable-bootstrap-token-auth": ("true", None),
         "v": (None, "2"),
@@ -67,6 +75,7 @@ FLAGS: dict[str, dict[str, tuple[str | None, str | None]]] = {
         "controllers": ("*,bootstrapsigner,tokencleaner", None),
         # Alone it needs no election, and so outlives an apiserver that is away.
         "leader-elect": ("true", "false"),
+        "profiling": (None, "false"),
         "v": (None, "2"),
     },
     "kube-scheduler": {"v": (None, "2")},
@@ -82,7 +91,10 @@ FIELDS: dict[str, dict[str, tuple[Any, Any]]] = {
     },
     # By default it answers whoever asks.
     "kube-proxy": {"healthzBindAddress": (None, "127.0.0.1:10256")},
-    "kube-scheduler": {"leaderElection": ({"leaderElect": True}, {"leaderElect": False})},
+    "kube-scheduler": {
+        "leaderElection": ({"leaderElect": True}, {"leaderElect": False}),
+        "enableProfiling": (None, False),
+    },
 }
 
 
