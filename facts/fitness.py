@@ -15,7 +15,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
-from pyinfra_kube.cluster.fitness import Disk, HostState
+from pyinfra_kube.cluster.fitness.states import Disk, HostState
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import by_word, understanding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyinfra_kube.cluster.fitness import FINDINGS, Finding
+from pyinfra_kube.cluster.fitness.findings import FINDINGS, Finding
 from tests.settings import table
 
 PAGE = Path(__file__).parents[1] / "docs/hosts.md"
@@ -36,7 +36,8 @@ A host's other limits are found by the steps that meet them: a firewall that sto
 a name that leads elsewhere, a host that does not answer another one, etcd's data of another
 cluster.
 
-This page is made from [cluster/fitness.py](../cluster/fitness.py) by `make settings`.
+This page is made from [cluster/fitness/findings.py](../cluster/fitness/findings.py) by
+`make settings`.
 
 """
 

@@ -13,7 +13,8 @@ from pyinfra import logger
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.rendering import probe
 from pyinfra_kube.cluster.errors import UnfitHosts, refuse
-from pyinfra_kube.cluster.fitness import Case, Stranger, Verdict, judge
+from pyinfra_kube.cluster.fitness import Verdict, judge
+from pyinfra_kube.cluster.fitness.states import Case, Stranger
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.run.context import Cluster, told
 from pyinfra_kube.deploys.run.host_facts import HostFacts, kubelet_port

@@ -17,7 +17,7 @@ from pyinfra_kube.cluster.components import COMPONENTS, PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.rendering import ports
-from pyinfra_kube.cluster.fitness import (
+from pyinfra_kube.cluster.fitness.checks import (
     APPARMOR_PARSER,
     CRIO,
     KUBELET_STATE,

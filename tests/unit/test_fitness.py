@@ -9,16 +9,10 @@ from typing import Any, NamedTuple
 import pytest
 from pyinfra.api.exceptions import DeployError
 
-from pyinfra_kube.cluster.fitness import (
-    FINDINGS,
-    MODULES,
-    Case,
-    Disk,
-    HostState,
-    Stranger,
-    judge,
-    needed_modules,
-)
+from pyinfra_kube.cluster.fitness import judge
+from pyinfra_kube.cluster.fitness.checks import MODULES, needed_modules
+from pyinfra_kube.cluster.fitness.findings import FINDINGS
+from pyinfra_kube.cluster.fitness.states import Case, Disk, HostState, Stranger
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactError
 
-from pyinfra_kube.cluster.fitness import MODULES
+from pyinfra_kube.cluster.fitness.checks import MODULES
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.facts.bridge import Link

@@ -23,7 +23,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactError, FactProcessError
 
 import pyinfra_kube.facts
-from pyinfra_kube.cluster.fitness import Disk
+from pyinfra_kube.cluster.fitness.states import Disk
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Failure, Subject
 from pyinfra_kube.facts.docker import DockerState

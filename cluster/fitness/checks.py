@@ -1,0 +1,312 @@
+"""
+The checks that findings stand on: each gives what is wrong on a host. What a host did not tell is
+nothing wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pyinfra_kube.cluster.fitness.states import Case
+from pyinfra_kube.cluster.releases import covers
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "bridged packets": ("br_netfilter",),
+    "connection tracking": ("nf_conntrack",),
+    "containerd": ("overlay",),
+    "vxlan": ("vxlan",),
+    "nftables": ("nf_tables", "nft_ct", "nft_fib", "nft_masq", "nft_nat", "nft_numgen"),
+    "ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr"),
+}
+"""The kernel modules that each use of a host needs."""
+
+OTHER_INSTALLERS: dict[str, tuple[tuple[str, ...], str]] = {
+    "kubeadm": (
+        (
+            "/etc/kubernetes/admin.conf",
+            "/etc/kubernetes/kubelet.conf",
+            "/var/lib/kubelet/kubeadm-flags.env",
+        ),
+        "kubeadm reset --force; where kubeadm is gone, rm -rf /etc/kubernetes/*.conf "
+        "/etc/kubernetes/pki /etc/kubernetes/manifests/* /var/lib/kubelet/kubeadm-flags.env",
+    ),
+    "k3s": (
+        ("/var/lib/rancher/k3s", "/etc/rancher/k3s"),
+        "k3s-uninstall.sh, or k3s-agent-uninstall.sh; where they are gone, "
+        "rm -rf /var/lib/rancher/k3s /etc/rancher/k3s",
+    ),
+    "RKE2": (
+        ("/var/lib/rancher/rke2", "/etc/rancher/rke2"),
+        "rke2-uninstall.sh; where it is gone, rm -rf /var/lib/rancher/rke2 /etc/rancher/rke2",
+    ),
+    "MicroK8s": (
+        ("/var/snap/microk8s", "/var/lib/snapd/snaps/microk8s"),
+        "snap remove --purge microk8s; where snap is gone, rm -rf /var/snap/microk8s",
+    ),
+    "k0s": (
+        ("/var/lib/k0s", "/etc/k0s"),
+        "k0s stop; k0s reset; where k0s is gone, rm -rf /var/lib/k0s /etc/k0s",
+    ),
+}
+"""Other installers: the paths by which their clusters are known, and how each is removed."""
+
+CRIO = "/run/crio/crio.sock"
+SELINUX_POLICY = "/usr/share/selinux/packages/container.pp.bz2"
+APPARMOR_PARSER = "apparmor_parser"
+KUBELET_STATE = ("pods", "cpu_manager_state", "memory_manager_state")
+"""What a kubelet keeps in its folder, and another one would take up."""
+PROGRAMS = {"conntrack": "1.2-1.31", "losetup": "1.9-", "mount": "1.2-"}
+"""Programs that components call, by kubeadm's list, and in which releases."""
+
+_CHAINS = ("KUBE-", "cali-", "CILIUM_", "WEAVE", "FLANNEL-")
+"""How the chains of Kubernetes and of its networks begin."""
+
+MEGABYTES, PROCESSORS = 1700, 2
+FREE = {"kubelet": 10, "images": 15}
+INODES = 5
+_SECONDS = 60
+# Certificates are made an hour in the past.
+_BACKDATED = 3600
+EVICTION = "for kubelet evicts pods below that"
+
+
+class Wrong(NamedTuple):
+    """
+    What is wrong, for the words in braces of a finding.
+
+    + value: what the host has
+    + of: what it is about, such as a module or a folder
+    + fix: of this one, where each has its own
+    """
+
+    value: str
+    of: str = ""
+    fix: str = ""
+
+
+def needed_modules(case: Case) -> list[str]:
+    """
+    Return the kernel modules that a host needs.
+
+    + case: the host
+    """
+
+    uses = {
+        "bridged packets": True,
+        "connection tracking": case.is_node and case.proxy_mode != "none",
+        "containerd": case.runtime == "containerd",
+        "vxlan": case.is_node and (case.spec.network, case.spec.flannel_backend) == _VXLAN,
+        "nftables": case.is_node and case.proxy_mode == "nftables",
+        "ipvs": case.is_node and case.proxy_mode == "ipvs",
+    }
+    return [module for use, used in uses.items() if used for module in MODULES[use]]
+
+
+_VXLAN = ("flannel", "vxlan")
+
+
+# What is wrong
+
+
+def swap(case: Case) -> Iterator[Wrong]:
+    accepted = case.spec.node_swap or case.state.swap_accepted
+    if case.state.swaps and not accepted and not case.configured("fail-swap-on", "failSwapOn"):
+        yield Wrong(", ".join(case.state.swaps))
+
+
+def swap_at_boot(case: Case) -> Iterator[Wrong]:
+    accepted = case.spec.node_swap or case.configured("fail-swap-on", "failSwapOn")
+    if case.state.swaps_at_boot and not case.state.swaps and not accepted:
+        yield Wrong(", ".join(case.state.swaps_at_boot))
+
+
+def cgroup_v2(case: Case) -> Iterator[Wrong]:
+    if case.state.cgroups == "v2":
+        yield Wrong("v2")
+
+
+def controllers(case: Case) -> Iterator[Wrong]:
+    needed = {"v1": ("cpu", "cpuacct", "cpuset", "memory"), "v2": ("cpu", "cpuset", "memory")}
+    for name in needed.get(case.state.cgroups, ()):
+        if name not in case.state.controllers:
+            place = f"/sys/fs/cgroup/{name}"
+            mount = f"mkdir -p {place} && mount -t cgroup -o {name} cgroup {place}; or "
+            yield Wrong("missing", name, mount if case.state.cgroups == "v1" else "")
+
+
+_INSTEAD = {
+    **dict.fromkeys(MODULES["vxlan"], ', or set flannel_backend = "host-gw"'),
+    **dict.fromkeys([*MODULES["nftables"], *MODULES["ipvs"]], ', or set proxy_mode = "iptables"'),
+}
+
+
+def modules(case: Case) -> Iterator[Wrong]:
+    for name in needed_modules(case):
+        if case.modules.get(name) == "missing":
+            yield Wrong("missing", name, _INSTEAD.get(name, ""))
+
+
+def ports(case: Case) -> Iterator[Wrong]:
+    for one in case.strangers:
+        who = f"{one.program} (pid {one.pid})" if one.pid else "the kernel"
+        fix = f"kill {one.pid}, and keep it from starting at boot"
+        if one.container:
+            fix = f"docker rm --force {one.container}"
+        elif one.unit:
+            fix = f"systemctl disable --now {one.unit}"
+        elif one.pid <= 1:
+            fix = "systemctl disable --now the socket that systemctl list-sockets shows for it"
+        yield Wrong(who, f"{one.port} of {one.component}", fix)
+
+
+def nameservers(case: Case) -> Iterator[Wrong]:
+    known = case.state.nameservers.get(case.resolv_conf, ())
+    if (
+        case.spec.dns
+        and known
+        and all(one.startswith("127.") or one == "::1" for one in known)
+        and not case.configured("resolv-conf", "resolvConf")
+    ):
+        yield Wrong(", ".join(known), case.resolv_conf)
+
+
+def machine_id(case: Case) -> Iterator[Wrong]:
+    own = case.state.machine_id
+    if twins := [n for n, one in case.others.items() if own and one.machine_id == own]:
+        yield Wrong(own, twins[0])
+
+
+def product_uuid(case: Case) -> Iterator[Wrong]:
+    own = case.state.product_uuid
+    machines = {name: one for name, one in case.others.items() if not one.container}
+    if case.state.container or not own:
+        return
+    if twins := [n for n, one in machines.items() if one.product_uuid == own]:
+        yield Wrong(own, twins[0])
+
+
+def clock(case: Case) -> Iterator[Wrong]:
+    told = {name: one.behind for name, one in case.others.items() if one.behind}
+    own = case.state.behind
+    if not own:
+        return
+    if own[0] > _BACKDATED:
+        yield Wrong(f"{own[0]:.0f} s behind", "the control machine", "an hour")
+    for name, (least, most) in list(told.items())[:1]:
+        apart = max(own[0] - most, least - own[1])
+        if apart > _SECONDS:
+            way = "behind" if own[0] > most else "ahead"
+            yield Wrong(f"{apart:.0f} s {way}", name, f"{_SECONDS} s")
+
+
+def memory(case: Case) -> Iterator[Wrong]:
+    if case.is_control_plane and 0 < case.state.memory < MEGABYTES:
+        yield Wrong(f"{case.state.memory} MB")
+
+
+def processors(case: Case) -> Iterator[Wrong]:
+    if case.is_control_plane and 0 < case.state.processors < PROCESSORS:
+        yield Wrong(str(case.state.processors))
+
+
+def space(case: Case) -> Iterator[Wrong]:
+    if case.configured("eviction-hard", "evictionHard"):
+        return
+    limits = {case.spec.kubelet_root: FREE["kubelet"], case.image_root: FREE["images"]}
+    for folder, percent in limits.items():
+        disk = case.state.disks.get(folder)
+        if disk and disk.size and disk.free * 100 < disk.size * percent:
+            value = f"{disk.free * 100 // disk.size} % free"
+            yield Wrong(value, folder, disk.mount)
+
+
+def inodes(case: Case) -> Iterator[Wrong]:
+    if case.configured("eviction-hard", "evictionHard"):
+        return
+    for folder in dict.fromkeys([case.spec.kubelet_root, case.image_root]):
+        disk = case.state.disks.get(folder)
+        if disk and disk.inodes and disk.inodes_free * 100 < disk.inodes * INODES:
+            yield Wrong(f"{disk.inodes_free * 100 // disk.inodes} % free", folder, disk.mount)
+
+
+PROGRAM_DIR = "/usr/local/bin"
+WRITTEN = ("/etc", PROGRAM_DIR)
+"""Folders that every run writes into, beside those that the inventory names."""
+
+
+def read_only(case: Case) -> Iterator[Wrong]:
+    data = [case.spec.etcd_data_dir] if "etcd" in case.host.roles else []
+    for folder in dict.fromkeys([*WRITTEN, case.spec.kubelet_root, case.image_root, *data]):
+        disk = case.state.disks.get(folder)
+        if disk and "ro" in disk.options:
+            yield Wrong("read-only", folder, disk.mount)
+
+
+def no_exec(case: Case) -> Iterator[Wrong]:
+    for folder in dict.fromkeys([PROGRAM_DIR, case.cni_bin_dir]):
+        disk = case.state.disks.get(folder)
+        if disk and "noexec" in disk.options:
+            yield Wrong("noexec", folder, disk.mount)
+
+
+def installers(case: Case) -> Iterator[Wrong]:
+    for name, (signs, fix) in OTHER_INSTALLERS.items():
+        if found := [path for path in signs if path in case.state.there]:
+            yield Wrong(", ".join(found), name, fix)
+
+
+def crio(case: Case) -> Iterator[Wrong]:
+    if CRIO in case.state.there:
+        yield Wrong(CRIO)
+
+
+def networks(case: Case) -> Iterator[Wrong]:
+    if case.runtime == "containerd" and case.is_node and case.spec.network != "none":
+        for path in case.networks:
+            yield Wrong(path)
+
+
+def chains(case: Case) -> Iterator[Wrong]:
+    found = sorted({p for p in _CHAINS for chain in case.chains if chain.startswith(p)})
+    if found and not case.ours and case.spec.network != "none":
+        options = " ".join(f"-e {prefix}" for prefix in found)
+        yield Wrong(", ".join(f"{prefix}…" for prefix in found), "", options)
+
+
+def kubelet_state(case: Case) -> Iterator[Wrong]:
+    root = case.spec.kubelet_root
+    found = [f"{root}/{name}" for name in KUBELET_STATE if f"{root}/{name}" in case.state.there]
+    if found and not case.ours:
+        yield Wrong(", ".join(found), root)
+
+
+def kmsg(case: Case) -> Iterator[Wrong]:
+    if not case.state.kmsg:
+        yield Wrong("missing")
+
+
+def programs(case: Case) -> Iterator[Wrong]:
+    if case.spec.install_packages or not case.is_node:
+        return
+    for name, releases in PROGRAMS.items():
+        if name not in case.state.programs and covers(releases, case.release.minor):
+            yield Wrong("missing", name)
+
+
+def apparmor(case: Case) -> Iterator[Wrong]:
+    if case.state.apparmor and APPARMOR_PARSER not in case.state.programs:
+        yield Wrong("enabled without its parser")
+
+
+def selinux(case: Case) -> Iterator[Wrong]:
+    if case.state.selinux == "enforcing" and SELINUX_POLICY not in case.state.there:
+        yield Wrong("enforcing")
+
+
+def kernel(case: Case) -> Iterator[Wrong]:
+    numbers = [
+        int(part) for part in case.state.kernel.split("-")[0].split(".")[:2] if part.isdecimal()
+    ]
+    if case.is_node and case.proxy_mode == "nftables" and len(numbers) == 2 and numbers < [5, 13]:
+        yield Wrong(case.state.kernel)

@@ -1,0 +1,146 @@
+"""
+What is known of a host when its fitness is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
+
+
+@dataclass(frozen=True)
+class Disk:
+    """
+    The file system of a folder.
+
+    + mount: where it is mounted
+    + size, free: in kilobytes; 0 and 0 where unknown
+    + inodes, inodes_free: 0 and 0 for one that has no table of them
+    + options: that it is mounted with
+    """
+
+    mount: str
+    size: int = 0
+    free: int = 0
+    inodes: int = 0
+    inodes_free: int = 0
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostState:
+    """
+    What a host has of what a cluster needs. Empty, 0 and ``None`` are what it did not tell.
+
+    + swaps: devices and files that it swaps to
+    + swaps_at_boot: those of /etc/fstab
+    + cgroups: ``v1`` or ``v2``
+    + controllers: of its control groups, mounted or in the one hierarchy
+    + kernel: its release, such as ``6.1.0-9-amd64``
+    + memory: in megabytes
+    + processors: how many
+    + kmsg: whether /dev/kmsg is there
+    + disks: by folder
+    + nameservers: by the file that names them
+    + machine_id, product_uuid: of the installation and of the machine
+    + container: whether the host is a container, which has its machine's product_uuid
+    + behind: how many seconds its clock is behind the control machine's, at least and at most
+    + apparmor: whether the kernel enforces AppArmor's profiles
+    + selinux: ``enforcing`` or ``permissive``
+    + swap_accepted: whether its kubelet is configured to run beside swap
+    + there: which of the paths that were asked for exist
+    + programs: which of the programs that were asked for are installed
+    """
+
+    swaps: tuple[str, ...] = ()
+    swaps_at_boot: tuple[str, ...] = ()
+    cgroups: str = ""
+    controllers: tuple[str, ...] = ()
+    kernel: str = ""
+    memory: int = 0
+    processors: int = 0
+    kmsg: bool = True
+    disks: dict[str, Disk] = field(default_factory=dict)
+    nameservers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    machine_id: str = ""
+    product_uuid: str = ""
+    container: bool = False
+    behind: tuple[float, float] | None = None
+    apparmor: bool = False
+    selinux: str = ""
+    swap_accepted: bool = False
+    there: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """
+    A program that uses a port of the cluster.
+
+    + port: such as ``tcp 6443``
+    + component: that needs it
+    + program, pid: which one; pid 0 for the kernel
+    + unit: of systemd that runs it; empty for none
+    + container: of docker that it is in; empty for none
+    """
+
+    port: str
+    component: str
+    program: str
+    pid: int
+    unit: str = ""
+    container: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One host and what it is to be.
+
+    + host, spec, release: as the inventory has it
+    + state: what the host has
+    + others: what the hosts before it in the inventory have, by name
+    + ours: whether it carries a part of this cluster already
+    + runtime: name of the container runtime
+    + proxy_mode: of kube-proxy
+    + image_root: the folder of the runtime's images
+    + cni_bin_dir: the folder of CNI's plugins
+    + resolv_conf: the file that kubelet gives to pods
+    + modules: state of each kernel module
+    + strangers: programs that use the cluster's ports
+    + networks: files of CNI networks that come before ours
+    + chains: of iptables
+    """
+
+    host: HostSpec
+    spec: ClusterSpec
+    release: Release
+    state: HostState
+    others: Mapping[str, HostState] = field(default_factory=dict)
+    ours: bool = False
+    runtime: str = "containerd"
+    proxy_mode: str = "iptables"
+    image_root: str = "/var/lib/containerd"
+    cni_bin_dir: str = "/opt/cni/bin"
+    resolv_conf: str = "/etc/resolv.conf"
+    modules: Mapping[str, str] = field(default_factory=dict)
+    strangers: Sequence[Stranger] = ()
+    networks: Sequence[str] = ()
+    chains: Sequence[str] = ()
+
+    @property
+    def is_node(self) -> bool:
+        return "node" in self.host.roles
+
+    @property
+    def is_control_plane(self) -> bool:
+        return "control_plane" in self.host.roles
+
+    def configured(self, flag: str, field_name: str) -> bool:
+        """Whether the inventory sets something of kubelet's itself."""
+
+        return flag in self.spec.kubelet_flags or field_name in self.spec.kubelet_configuration
