@@ -19,7 +19,7 @@ from pyinfra_kube.facts.binaries import Running
 from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.nodes import EvictablePods, Node, NodeStates
 from pyinfra_kube.facts.packages import PackageStates
-from tests.unit.blank import TWO_NODES, Path_, prepared
+from tests.unit.blank import TWO_NODES, Groups, Path_, prepared
 
 DEBIAN = PackageStates("apt", "debian", "12")
 MANIFESTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -66,9 +66,15 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     for name in ("kubelet", "kube-proxy", "kubectl"):
         (source / name).write_text(name)
 
-    def plan(each: dict[str, dict[str, Any]], path: Path_ = scratch, /, **data: Any) -> State:
+    def plan(
+        each: dict[str, dict[str, Any]],
+        path: Path_ = scratch,
+        groups: Groups = TWO_NODES,
+        /,
+        **data: Any,
+    ) -> State:
         folders = {"kubernetes_source": str(source), "credentials_dir": str(tmp_path / "none")}
-        state, _ = prepared(path, TWO_NODES, {**TODAY, **folders, **data}, DEBIAN, each=each)
+        state, _ = prepared(path, groups, {**TODAY, **folders, **data}, DEBIAN, each=each)
         return state
 
     return plan
@@ -118,6 +124,18 @@ def test_the_control_plane_comes_first_then_node_after_node(plan: Plan) -> None:
         )
         for name in ("Configure containerd", "Run containerd", "Set kubelet's unit"):
             assert begins < _at(found, name, node) < ends
+
+
+def test_control_planes_take_turns_component_by_component(plan: Plan) -> None:
+    each = running("1.36.3")
+    older = {"files.FileContents": manifests("1.36.3", etcd="3.5.24")}
+    each["m"] |= older
+    each["n"] |= older
+    found = order(plan(each, scratch, {"control_plane": ["m", "n"], "nodes": ["o"]}))
+    parts = ("etcd", "kube-apiserver", "the rest of the control plane")
+    stations = [(f"Run {part} as static pods", host) for part in parts for host in "mn"]
+    places = [_at(found, *station) for station in [*stations, ("Drain m", "m"), ("Drain o", "m")]]
+    assert places == sorted(places)
 
 
 def test_a_blank_host_waits(plan: Plan) -> None:
