@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
@@ -92,5 +93,7 @@ done
         found = {}
         for line in output:
             unit, file, said = line.split(" ", 2)
+            if not said:
+                raise FactProcessError(f"the host does not tell the version of {unit}")
             found[unit] = Running(said, file == "yes")
         return found

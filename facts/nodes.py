@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,6 @@ __all__ = [
     "Node",
     "NodeStates",
     "Nodes",
-    "Undrainable",
     "kubectl_words",
 ]
 
@@ -158,11 +157,13 @@ class EvictablePods(Printable):
 
     + status, reason: as of ``NodeStates``
     + pods: each as NAMESPACE/NAME
+    + alone: those of them that no controller makes anew
     """
 
     status: Status = "missing"
     reason: str = ""
     pods: list[str] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)
 
 
 class Evictable(FactBase[EvictablePods]):
@@ -201,12 +202,25 @@ class Evictable(FactBase[EvictablePods]):
             return EvictablePods(*failed(heard))
         with understanding("kubectl"):
             items = [item for item in json.loads(heard.text)["items"] if _leaves(item)]
-            names = [f"{i['metadata']['namespace']}/{i['metadata']['name']}" for i in items]
-        return EvictablePods("ok", "", [sound(name) for name in names])
+            pods = [_name(item) for item in items]
+            alone = [_name(item) for item in items if not _has_controller(item)]
+        return EvictablePods("ok", "", pods, alone)
 
 
 # Of the objects of the API that show static pods.
 _MIRROR = "kubernetes.io/config.mirror"
+# Of pods that a controller made before there were references to owners.
+_CREATED = "kubernetes.io/created-by"
+
+
+def _name(pod: Mapping[str, Any]) -> str:
+    return sound(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+
+
+def _has_controller(pod: Mapping[str, Any]) -> bool:
+    metadata = pod["metadata"]
+    owned = any(owner.get("controller") for owner in metadata.get("ownerReferences") or [])
+    return owned or _CREATED in (metadata.get("annotations") or {})
 
 
 def _leaves(pod: Mapping[str, Any]) -> bool:
@@ -215,49 +229,3 @@ def _leaves(pod: Mapping[str, Any]) -> bool:
     ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
     stays = "DaemonSet" in owners or _MIRROR in (metadata.get("annotations") or {})
     return not (ended or stays)
-
-
-class Undrainable(FactBase[dict[str, str]]):
-    """
-    Returns nodes that cannot be drained, and what kubectl says of the pods that are in the way. It
-    is asked on this host for a dry run, and changes nothing. An API server that does not answer
-    names none.
-
-    + nodes: names of the nodes
-    + flags: more of ``kubectl drain``
-    + kubectl: the program
-    + kubeconfig: path on the host
-    + server: URL of the API server
-
-    .. code:: python
-
-        {"node1": "cannot delete Pods that declare no controller (…): default/alone"}
-    """
-
-    shared = True
-
-    default = dict
-
-    @override
-    def command(
-        self,
-        nodes: Sequence[str],
-        flags: Sequence[str] = (),
-        kubectl: str = "kubectl",
-        kubeconfig: str = "",
-        server: str = "",
-    ) -> str:
-        words = kubectl_words(kubectl, kubeconfig, server)
-        # kubectl cannot write its cache below /proc.
-        drain = f"HOME=/proc timeout 20 {words} drain {shlex.join(flags)} --dry-run=client"
-        return f"""\
-for node in {shlex.join(nodes)}; do
-said=$({drain} "$node" 2>&1) || printf '%s\\n' "$said" | grep -o 'cannot delete .*' |
-  head -n 1 | sed "s|^|$node |"
-done
-:"""
-
-    @override
-    def process(self, output: Iterable[str]) -> dict[str, str]:
-        found = (line.partition(" ") for line in output)
-        return {sound(node): sound(said) for node, _, said in found if said}

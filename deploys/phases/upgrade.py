@@ -15,7 +15,7 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.errors import Problem, refuse
-from pyinfra_kube.cluster.releases import covers, value_at
+from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import set_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL, set_pods
@@ -26,13 +26,11 @@ from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import in_lines, phase
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.nodes import Undrainable
+from pyinfra_kube.facts.nodes import Evictable
 from pyinfra_kube.operations import nodes, verify
 
 # kubectl's word for the data of emptyDir volumes, which leaves with any pod.
 _EMPTY_DIR = {"1.2-1.19": "--delete-local-data", "1.20-": "--delete-emptydir-data"}
-# Where the kubectl of the release before knows these words, and makes a dry run of them.
-_TELLS_BEFORE = "1.21-"
 
 
 def check_upgrade(cluster: Cluster) -> None:
@@ -138,20 +136,17 @@ def _drain_flags(cluster: Cluster) -> list[str]:
 
 
 def _refuse_stuck_pods(cluster: Cluster) -> None:
-    """Refuse nodes that cannot be drained, before anything is changed."""
+    """Refuse pods that a drain would lose, before anything is changed."""
 
     hosts = [cluster.spec.host(name) for name in cluster.upgrade.nodes]
-    names = [host.hostname_override for host in hosts if "node" in host.roles]
-    if not (names and covers(_TELLS_BEFORE, cluster.release.minor)):
-        return
-    found = read(
-        Undrainable, nodes=names, flags=_drain_flags(cluster), kubectl=KUBECTL, kubeconfig=ADMIN
-    )
     fix = "delete them, or set drain_force = True: then they are evicted, and lost"
-    refuse(
-        Problem("drain_force", cluster.spec.drain_force, node, f"pods that may go; {said}", fix)
-        for node, said in found.items()
-    )
+    problems = []
+    for node in (host.hostname_override for host in hosts if "node" in host.roles):
+        found = read(Evictable, node=node, kubectl=KUBECTL, kubeconfig=ADMIN, server="")
+        if found.alone and not cluster.spec.drain_force:
+            allowed = f"pods that a controller makes anew, which {', '.join(found.alone)} has not"
+            problems.append(Problem("drain_force", False, node, allowed, fix))
+    refuse(problems)
 
 
 def _go_on(cluster: Cluster, name: str) -> None:

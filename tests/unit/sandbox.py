@@ -22,7 +22,7 @@ from typing import Any
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
-from pyinfra_kube.facts.binaries import Versions
+from pyinfra_kube.facts.binaries import RunningVersions, Versions
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.checks import Checks
@@ -40,7 +40,7 @@ from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
-from pyinfra_kube.facts.nodes import Nodes
+from pyinfra_kube.facts.nodes import Evictable, Nodes
 from pyinfra_kube.facts.objects import AppliedObjects, Objects
 from pyinfra_kube.facts.packages import Packages, Removals
 from pyinfra_kube.facts.pods import PodContainers
@@ -107,6 +107,7 @@ case "$*" in
 *--filename=-*)
 grep -q Namespace || exit 1
 echo '{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}}' ;;
+*'get pods'*) echo '{"items": [{"metadata": {"name": "p", "namespace": "shop"}}]}' ;;
 *)
 echo '{"items": [{"metadata": {"name": "n", "labels": {}}, '
 echo '"spec": {"podCIDR": "10.10.1.0/24"}}]}' ;;
@@ -301,6 +302,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Images),
         Subject(Rules),
         Subject(OtherFirewalls),
+        Subject(Evictable, {"node": "n1"}),
         Subject(Nodes),
         Subject(Objects, {"references": [_NAMESPACE]}),
         Subject(AppliedObjects, {"manifest": "kind: Namespace"}),
@@ -318,5 +320,6 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(SysctlSettings),
         Subject(Modules, {"modules": ["br_netfilter"]}),
         Subject(Mtimes, {"paths": paths}),
+        Subject(RunningVersions, {"programs": {"docker.service": files["root/usr/bin/crictl"]}}),
         Subject(Versions, {"paths": [files["root/usr/bin/crictl"]]}),
     ]

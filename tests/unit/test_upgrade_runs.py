@@ -19,7 +19,7 @@ from pyinfra_kube.facts.binaries import Running
 from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.nodes import EvictablePods, Node, NodeStates
 from pyinfra_kube.facts.packages import PackageStates
-from tests.unit.blank import TWO_NODES, Path_, prepared
+from tests.unit.blank import TWO_NODES, Groups, Path_, prepared
 
 DEBIAN = PackageStates("apt", "debian", "12")
 MANIFESTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -33,8 +33,8 @@ TODAY = {
 Plan = Callable[..., State]
 
 
-def manifests(version: str) -> dict[str, bytes]:
-    tags = dict.fromkeys(MANIFESTS, f"v{version}") | {"etcd": "3.6.4"}
+def manifests(version: str, etcd: str = "3.6.4") -> dict[str, bytes]:
+    tags = dict.fromkeys(MANIFESTS, f"v{version}") | {"etcd": etcd}
     return {
         f"/etc/kubernetes/manifests/{name}.yaml": f"  - image: lab/{name}:{tag}\n".encode()
         for name, tag in tags.items()
@@ -66,9 +66,15 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     for name in ("kubelet", "kube-proxy", "kubectl"):
         (source / name).write_text(name)
 
-    def plan(each: dict[str, dict[str, Any]], path: Path_ = scratch, /, **data: Any) -> State:
+    def plan(
+        each: dict[str, dict[str, Any]],
+        path: Path_ = scratch,
+        groups: Groups = TWO_NODES,
+        /,
+        **data: Any,
+    ) -> State:
         folders = {"kubernetes_source": str(source), "credentials_dir": str(tmp_path / "none")}
-        state, _ = prepared(path, TWO_NODES, {**TODAY, **folders, **data}, DEBIAN, each=each)
+        state, _ = prepared(path, groups, {**TODAY, **folders, **data}, DEBIAN, each=each)
         return state
 
     return plan
@@ -120,6 +126,18 @@ def test_the_control_plane_comes_first_then_node_after_node(plan: Plan) -> None:
             assert begins < _at(found, name, node) < ends
 
 
+def test_control_planes_take_turns_component_by_component(plan: Plan) -> None:
+    each = running("1.36.3")
+    older = {"files.FileContents": manifests("1.36.3", etcd="3.5.24")}
+    each["m"] |= older
+    each["n"] |= older
+    found = order(plan(each, scratch, {"control_plane": ["m", "n"], "nodes": ["o"]}))
+    parts = ("etcd", "kube-apiserver", "the rest of the control plane")
+    stations = [(f"Run {part} as static pods", host) for part in parts for host in "mn"]
+    places = [_at(found, *station) for station in [*stations, ("Drain m", "m"), ("Drain o", "m")]]
+    assert places == sorted(places)
+
+
 def test_a_blank_host_waits(plan: Plan) -> None:
     each = {name: facts for name, facts in running("1.36.3").items() if name != "o"}
     found = order(plan(each))
@@ -163,11 +181,8 @@ def test_a_forbidden_upgrade_is_refused(
 
 def test_pods_that_would_be_lost_are_refused(plan: Plan) -> None:
     each = running("1.36.3")
-    said = "cannot delete Pods that declare no controller (use --force to override): default/a"
-    each["m"]["nodes.Undrainable"] = {"n": said}
-    with pytest.raises(
-        DeployError, match=r"drain_force = False; allowed: pods that may go; cannot"
-    ):
+    each["m"]["nodes.Evictable"] = EvictablePods("ok", "", ["default/a"], ["default/a"])
+    with pytest.raises(DeployError, match=r"n: drain_force = False; allowed: pods .* default/a"):
         plan(each)
 
 
