@@ -164,7 +164,7 @@ def upgraded(served: str, lab: Lab, site: Site, kubectl: Kubectl) -> Upgraded:
 def _kill_when_drained(site: Site, kubectl: Kubectl, node: str) -> None:
     """Kill a run once a node is marked."""
     pyinfra = Path(sys.executable).with_name("pyinfra")
-    words = [pyinfra, site.inventory, REPOSITORY / "deploys/scratch.py", "-y"]
+    words: list[str | Path] = [pyinfra, site.inventory, REPOSITORY / "deploys/scratch.py", "-y"]
     with (site.folder / "killed.log").open("wb") as log:
         run = subprocess.Popen(
             words,

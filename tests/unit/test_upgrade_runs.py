@@ -129,11 +129,10 @@ def test_the_control_plane_comes_first_then_node_after_node(plan: Plan) -> None:
 def test_control_planes_take_turns_component_by_component(plan: Plan) -> None:
     each = running("1.36.3")
     older = {"files.FileContents": manifests("1.36.3", etcd="3.5.24")}
-    each["m"] |= older
-    each["n"] |= older
-    found = order(plan(each, scratch, {"control_plane": ["m", "n"], "nodes": ["o"]}))
+    each = {name: facts | older for name, facts in each.items()}
+    found = order(plan(each, scratch, {"control_plane": ["m", "n", "o"], "nodes": ["o"]}))
     parts = ("etcd", "kube-apiserver", "the rest of the control plane")
-    stations = [(f"Run {part} as static pods", host) for part in parts for host in "mn"]
+    stations = [(f"Run {part} as static pods", host) for part in parts for host in "mno"]
     places = [_at(found, *station) for station in [*stations, ("Drain m", "m"), ("Drain o", "m")]]
     assert places == sorted(places)
 
