@@ -207,10 +207,11 @@ def _build(folder: Path, part: Part, go: Path) -> None:
     made += [
         (["test", "-c", "-vet=off"], f"{folder / name}", it) for name, it in recipe.tests.items()
     ]
-    for (command, *options), output, package in made:
+    for (verb, *options), output, package in made:
         run_logged(
-            *(*_NICE, go, command, "-C", part.folder, *options, "-v"),
-            *("-ldflags", part.linker_flags, "-o", output, package),
+            *(*_NICE, go, verb, "-C", part.folder, "-v", "-ldflags", part.linker_flags),
+            *options,
+            *("-o", output, package),
             log=log,
             environment=environment,
         )
