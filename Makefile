@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
 .PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test test-promises test-paths
@@ -40,15 +42,15 @@ unit-rest:
 # All examples of each property. Two labs at once, for hosts wait more than they work.
 test: export HYPOTHESIS_PROFILE = full
 test: check
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line test-promises test-paths
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-promises test-paths
 
 test-promises: export PYINFRA_KUBE_LAB = promise
 test-promises:
-	$(BIN)/pytest -v --durations=20 tests/e2e/promises
+	$(BIN)/pytest -v --durations=20 tests/e2e/promises 2>&1 | sed -u 's/^/promises  /'
 
 test-paths: export PYINFRA_KUBE_LAB = paths
 test-paths:
-	$(BIN)/pytest -v --durations=20 tests/e2e --ignore=tests/e2e/promises
+	$(BIN)/pytest -v --durations=20 tests/e2e --ignore=tests/e2e/promises 2>&1 | sed -u 's/^/paths     /'
 
 promises: .venv/installed
 	$(BIN)/pytest -v --full tests/e2e/promises
