@@ -84,12 +84,14 @@ def plan_of_run(
         return plan_encryption(wanted, found, (), silent)
     stored = ask(told[0]) if data else StoredStates("ok")
     refuse(_lost(spec, credentials, stored, told[0]))
-    if stored.status != "ok" and (strange := [name for name in told if found[name] is None]):
-        raise InputError([_unclear(strange, stored)])
-    needed = [*stored.secrets] if stored.status == "ok" else None
-    if needed is None and not any(found.values()):
-        needed = [IDENTITY]
-    return plan_encryption(wanted, found, needed, silent)
+    if stored.status == "ok":
+        return plan_encryption(wanted, found, stored.secrets, silent)
+    unclear = [n for n in told if found[n] is None and host_facts[n].encryption_sha256]
+    if unclear:
+        raise InputError([_unclear(unclear, stored)])
+    # Where no file tells, or one is gone, Secrets may need any key that is known, or none.
+    untold = None in found.values() or not any(found.values())
+    return plan_encryption(wanted, found, [*keys, IDENTITY] if untold else None, silent)
 
 
 def _providers(one: HostFacts, keys: Mapping[str, str]) -> Providers | None:

@@ -202,10 +202,7 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     if file.kind == "directory":
         return
     yield spoil("content", _edit(file))
-    names = ("nodes.node_objects", "objects.objects")
-    asking = {r.arguments["kubeconfig"] for name in names for r in catalogue.calls(name, host)}
-    hides = _objects(catalogue) if file.path in asking else frozenset[Pair]()
-    yield replace(spoil("missing", f"rm {path}"), hides=hides)
+    yield replace(spoil("missing", f"rm {path}"), hides=_told_with(catalogue, host, file.path))
     # Where the users of units may read it.
     aside = f"/var/lib/drift-{file.path.replace('/', '-')}"
     yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
@@ -292,10 +289,19 @@ def _binaries(scene: _Scene, record: Record) -> Iterator[Spoil]:
         yield spoil("mode", f"chmod 700 {path}")
 
 
+_OBJECTS = ("nodes.node_objects", "objects.objects")
+
+
 def _objects(catalogue: Catalogue) -> frozenset[Pair]:
     """Operations on what only the API can tell."""
-    names = ("nodes.node_objects", "objects.objects")
-    return frozenset(pair(record) for name in names for record in catalogue.calls(name))
+    return frozenset(pair(record) for name in _OBJECTS for record in catalogue.calls(name))
+
+
+def _told_with(catalogue: Catalogue, host: str, path: str) -> frozenset[Pair]:
+    """Operations on what the API tells whoever shows what a file holds."""
+    calls = [record for name in _OBJECTS for record in catalogue.calls(name, host)]
+    asking = {record.arguments["kubeconfig"] for record in calls}
+    return _objects(catalogue) if path in asking else frozenset()
 
 
 def _bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
@@ -713,8 +719,10 @@ def exchanged(
             for text, instead in texts.items():
                 after = after.replace(text, instead)
             if after != before:
-                anew = _with(wanted.pair, catalogue.readers(host, path))
-                found.append(Spoil(host, "of an old certificate", path, put(path, after), *anew))
+                changes, restarts = _with(wanted.pair, catalogue.readers(host, path))
+                hides = _told_with(catalogue, host, path)
+                kind, command = "of an old certificate", put(path, after)
+                found.append(Spoil(host, kind, path, command, changes, restarts, hides=hides))
     return found
 
 
