@@ -312,12 +312,16 @@ def test_a_damaged_file_is_mended_at_once(credentials: Credentials) -> None:
                 asked(credentials, one, StoredStates(said="curl: (7)"))
 
 
-def test_a_file_that_is_gone_comes_back_with_every_key(credentials: Credentials) -> None:
+def test_a_file_that_is_gone_comes_back_with_every_key(tmp_path: Any) -> None:
+    store = CredentialStore(tmp_path)
+    old = store.plan(spec_of(), make_plan(spec_of())).encryption_provider
+    store.save()
+    spec = spec_of(encryption_key="2")
+    credentials = CredentialStore(tmp_path).plan(spec, make_plan(spec))
     wanted = credentials.encryption_provider
-    credentials.encryption_keys[A] = KEYS[A]
     one = facts_of(etcd_data=True, encrypts=FILE, apiserver=True)
     plan = asked(credentials, one, StoredStates(said="curl: (58)"))
-    assert plan == EncryptionPlan(wanted, {"m": (wanted, A, IDENTITY)}, last=(wanted,))
+    assert plan == EncryptionPlan(wanted, {"m": (wanted, old, IDENTITY)}, last=(wanted,))
 
 
 def test_a_lost_key_is_refused_by_its_name(credentials: Credentials) -> None:
