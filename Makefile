@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test test-promises test-paths
+.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test test-today test-rest
 .PHONY: bench conformance releases promises rendered settings picture clean
 
 lab: lab-up
@@ -40,17 +40,19 @@ unit-rest:
 	$(BIN)/pytest -q tests/unit $(WHOLE_PATHS:%=--ignore=%)
 
 # All examples of each property. Two labs at once, for hosts wait more than they work.
+TODAY := $(addprefix tests/e2e/,promises test_today.py test_unfit_hosts.py)
+
 test: export HYPOTHESIS_PROFILE = full
 test: check
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-promises test-paths
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-today test-rest
 
-test-promises: export PYINFRA_KUBE_LAB = promise
-test-promises:
-	$(BIN)/pytest -v --durations=20 tests/e2e/promises 2>&1 | sed -u 's/^/promises  /'
+test-today: export PYINFRA_KUBE_LAB = today
+test-today:
+	$(BIN)/pytest -v --durations=20 $(TODAY) 2>&1 | sed -u 's/^/today  /'
 
-test-paths: export PYINFRA_KUBE_LAB = paths
-test-paths:
-	$(BIN)/pytest -v --durations=20 tests/e2e --ignore=tests/e2e/promises 2>&1 | sed -u 's/^/paths     /'
+test-rest: export PYINFRA_KUBE_LAB = rest
+test-rest:
+	$(BIN)/pytest -v --durations=20 tests/e2e $(TODAY:%=--ignore=%) 2>&1 | sed -u 's/^/rest   /'
 
 promises: .venv/installed
 	$(BIN)/pytest -v --full tests/e2e/promises

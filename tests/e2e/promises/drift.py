@@ -290,6 +290,8 @@ def _binaries(scene: _Scene, record: Record) -> Iterator[Spoil]:
 
 
 _OBJECTS = ("nodes.node_objects", "objects.objects")
+# The pods without which the API tells nothing.
+_ASKED = ("etcd", "kube-apiserver")
 
 
 def _objects(catalogue: Catalogue) -> frozenset[Pair]:
@@ -425,9 +427,7 @@ def _pods(scene: _Scene, record: Record) -> Iterator[Spoil]:
             # kubelet starts it again, nobody else.
             frozenset(),
             frozenset({f"container {pod.name}"}),
-            hides=_objects(scene.catalogue)
-            if pod.name in ("etcd", "kube-apiserver")
-            else frozenset(),
+            hides=_objects(scene.catalogue) if pod.name in _ASKED else frozenset(),
         )
 
 
@@ -721,6 +721,9 @@ def exchanged(
             if after != before:
                 changes, restarts = _with(wanted.pair, catalogue.readers(host, path))
                 hides = _told_with(catalogue, host, path)
+                # Who is asked with an old certificate, or asks with one, tells nothing.
+                if restarts & {f"container {name}" for name in _ASKED}:
+                    hides = _objects(catalogue)
                 kind, command = "of an old certificate", put(path, after)
                 found.append(Spoil(host, kind, path, command, changes, restarts, hides=hides))
     return found

@@ -121,10 +121,10 @@ def _record(report: Report) -> None:
 
 
 def _noting_files(plan: Callable[..., Any], report: Report) -> Callable[..., Any]:
-    def noting(wanted: Any) -> Any:
+    def noting(wanted: Any, **options: Any) -> Any:
         if _preparing():
             report.files += [(ctx_host.get().name, _name(), _file(file)) for file in wanted]
-        return plan(wanted)
+        return plan(wanted, **options)
 
     return noting
 
