@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from tests.lab.places import CACHE
 
 _STARTED = time.monotonic()
 
@@ -99,9 +102,13 @@ def require_tools(tools: Mapping[str, str]) -> None:
     say(f"installing {' '.join(missing)}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     install = ("apt-get", "install", "--yes", "--no-install-recommends", *missing)
-    if run(*install, check=False, environment=quiet).returncode != 0:
-        run("apt-get", "update")
-        run(*install, environment=quiet)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "apt.lock").open("w") as lock:
+        # apt fails where another lab's is at work.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if run(*install, check=False, environment=quiet).returncode != 0:
+            run("apt-get", "update")
+            run(*install, environment=quiet)
 
 
 def _is_there(tool: str) -> bool:
