@@ -11,7 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.paths import Site
+from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
+from tests.lab.lab import HOSTS
 from tests.lab.places import NAME, STATE
 
 
@@ -62,3 +65,15 @@ def lab(request: pytest.FixtureRequest, release: str) -> Iterator[Lab]:
         yield Lab.up(release=release)
         if not request.config.getoption("--keep"):
             down()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Somebody's folder, with an inventory of the lab's hosts as it is."""
+    return Site(tmp_path_factory.mktemp("site") / "cluster")
+
+
+@pytest.fixture(scope="module")
+def kubectl(lab: Lab) -> Kubectl:
+    """kubectl of the first control-plane host."""
+    return Kubectl(lab, HOSTS[0])

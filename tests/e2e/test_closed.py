@@ -43,11 +43,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @pytest.fixture(scope="module")
-def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, CONTROL_PLANE)
-
-
-@pytest.fixture(scope="module")
 def plain(lab: Lab, site: Site, kubectl: Kubectl) -> str:
     """A cluster without encryption; the value of its Secret `first`."""
     succeeded(site.run("-y", "--json"))

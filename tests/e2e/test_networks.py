@@ -26,11 +26,6 @@ GONE = NODES[-1]
 
 
 @pytest.fixture(scope="module")
-def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, CONTROL_PLANE)
-
-
-@pytest.fixture(scope="module")
 def flannel() -> dict[str, Any]:
     return {"network": "flannel", "flannel_source": str(go_build.built("flannel"))}
 

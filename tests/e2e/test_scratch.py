@@ -34,16 +34,6 @@ OURS = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site") / "cluster")
-
-
-@pytest.fixture(scope="module")
-def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, CONTROL_PLANE)
-
-
 # The steps
 
 

@@ -31,11 +31,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @pytest.fixture(scope="module")
-def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, CONTROL_PLANE)
-
-
-@pytest.fixture(scope="module")
 def built(lab: Lab, site: Site) -> tuple[Run, Run]:
     dry = succeeded(site.run("--dry", "--json"))
     return dry, succeeded(site.run("-y", "--json"))

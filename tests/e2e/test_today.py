@@ -53,16 +53,6 @@ PIDS = "find /sys/fs/cgroup/pids -path '*kubepods*' -name cgroup.procs -exec cat
 LONGEST_OUTAGE = 15.0
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site") / "cluster")
-
-
-@pytest.fixture(scope="module")
-def kubectl(lab: Lab) -> Kubectl:
-    return Kubectl(lab, CONTROL_PLANE)
-
-
 # The steps
 
 
