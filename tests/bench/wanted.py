@@ -155,7 +155,7 @@ def _of_records(records: list[Record]) -> dict[str, Any]:
             for key, value in {**node.labels, **node.registered_with}.items()
         ],
         "objects": [
-            vars(manifest)
+            {**vars(manifest), "kubeconfig": getattr(arguments["setter"], "text", "")}
             for arguments in by_operation.get("objects.objects", [])
             for manifest in arguments["manifests"]
         ],
