@@ -75,7 +75,7 @@ def check_runtime(spec: BaseSpec) -> list[Problem]:
     ]
 
 
-_PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
+PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
 
 
 def check_names(spec: BaseSpec) -> list[Problem]:
@@ -163,7 +163,7 @@ def check_ports(spec: BaseSpec) -> list[Problem]:
     """Two servers of a host on one port."""
     problems = []
     seen: dict[int, str] = {}
-    for key in _PORTS:
+    for key in PORTS:
         port = getattr(spec, key)
         if port in seen:
             problems.append(Problem(key, port, None, f"a port apart from {seen[port]}"))
@@ -214,7 +214,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     ((), check_etcd_size),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     ((), check_endpoint_known),
-    (_PORTS, check_ports),
+    (PORTS, check_ports),
     (_SOURCES, check_sources),
     ((*_RANGES, "allow_public_ranges"), check_ranges),
     (_RANGES, check_overlaps),

@@ -131,6 +131,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"settings": {"kubernetes_version": "1.20.2", "apiserver_approach": "http"}},
         ["apiserver_approach = 'http'", "1.20", "https"],
     ),
+    "a port of another component": (
+        {"settings": {"secure_port": 10259, "kubernetes_version": "1.37.2"}},
+        ["secure_port = 10259", "allowed: a port that kube-apiserver or kube-scheduler has alone"],
+    ),
     "several things": (
         {"settings": {"cluster_dns": "10.10.0.10", "route_pods": "yes", "log_level": 11}},
         [
