@@ -46,6 +46,8 @@ def main(report: Path, folder: Path) -> None:
             if owner == host and not name.endswith(_ELSEWHERE)
         }
         variables = {**_of_files(folder / "files" / host, files), **_of_records(records)}
+        # Every host has a line of its own name.
+        variables["names"] = {n: a for n, a in variables["names"].items() if n != host}
         variables["directories"] += [
             {"path": path, "mode": "0755", "group": "root"}
             for path in {one["path"].rpartition("/")[0] for one in variables["binaries"]} - _THERE
