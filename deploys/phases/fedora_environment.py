@@ -38,11 +38,12 @@ def etcd_file(cluster: Cluster) -> EnvironmentFile:
     + cluster: the cluster
     """
 
-    port = cluster.spec.etcd_client_port
+    scheme, port = "https" if cluster.spec.etcd_tls else "http", cluster.spec.etcd_client_port
+    everywhere = f"{scheme}://0.0.0.0:{port}"
     flags = cluster.command_line(
         "etcd",
-        etcd_listen_client_urls=cluster.spec.etcd_listen_client_urls or f"http://0.0.0.0:{port}",
-        etcd_advertise_client_urls=f"http://{cluster.own_address}:{port}",
+        etcd_listen_client_urls=cluster.spec.etcd_listen_client_urls or everywhere,
+        etcd_advertise_client_urls=f"{scheme}://{cluster.own_address}:{port}",
     )
     return EnvironmentFile(ETCD, etcd_environment(flags))
 

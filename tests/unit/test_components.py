@@ -561,7 +561,7 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
         log_to_host=draw(st.sampled_from(release.fact("log_to_host"))),
         log_level=draw(st.integers(0, 10)),
         max_pods=draw(st.sampled_from([None, 50])),
-        etcd_tls=draw(st.sampled_from(release.fact("etcd_tls"))),
+        etcd_tls=draw(st.booleans()),
         certificate_signing=draw(st.sampled_from(release.fact("certificate_signing"))),
         control_plane_taint=draw(st.booleans()),
     )

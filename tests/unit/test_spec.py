@@ -126,7 +126,6 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("hyperkube", True, "1.20", ""),
     ("network", "none", "routes, flannel (Kubernetes 1.20)", "a network of ours"),
     ("proxy_mode", "nftables", "iptables, ipvs, none (Kubernetes 1.20)", "leave it unset"),
-    ("etcd_tls", True, "False (Kubernetes 1.20)", "leave it unset"),
     ("authorization_mode", "RBAC,RBAK", "AlwaysAllow", "RBAC"),
     ("kubelet_flags", {"api-servers": "http://m1"}, "a flag of kubelet 1.20", "kubeconfig"),
     # What other values say
