@@ -1,5 +1,6 @@
 """
-A running etcd comes from HTTP to TLS, one member after another, while the API goes on.
+A running etcd comes from HTTP to TLS: on scratch one member after another, while the API goes on; on
+Fedora all at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pyinfra_kube.cluster.components.row_settings import etcd_client_urls, etcd_
 from pyinfra_kube.cluster.etcd_move import EtcdState, Step
 from pyinfra_kube.deploys.phases.control_plane import static_pod
 from pyinfra_kube.deploys.phases.verification import answers, api_answers, wait_until
-from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts
 from pyinfra_kube.engine.phase import in_lines, phase
 from pyinfra_kube.operations import etcd, static_pods, verify
@@ -47,7 +48,30 @@ def secure_etcd() -> None:
         _go_on(cluster, "Wait until etcd has TLS")
     elif cluster.spec.etcd_tls and not move.waits_for and cluster.is_a("etcd"):
         # A run may have been killed just before its last step.
-        etcd.peer_urls(name="Register etcd with TLS only", **_registration(cluster, ("https",)))
+        etcd.peer_urls(
+            name="Register etcd with TLS only",
+            comes=cluster.own_facts.etcd_unit_serves == "http",
+            **_registration(cluster, ("https",)),
+        )
+
+
+@phase("etcd")
+def register_fedora_etcd() -> None:
+    """
+    Register members that are to serve TLS, and still serve HTTP, with both, so that they find each
+    other whichever of them has restarted.
+    """
+
+    cluster = current_cluster()
+    serve = [one.etcd_unit_serves for _, one in told(cluster.spec.etcd_members, cluster.host_facts)]
+    if not (cluster.spec.etcd_tls and "http" in serve and len(serve) > 1):
+        return
+    if cluster.is_a("etcd") and cluster.own_facts.etcd_unit_serves == "http":
+        given = _registration(cluster, ("http", "https"))
+        given = {key: given[key] for key in ("member", "urls")}
+        own = [f"http://127.0.0.1:{cluster.spec.etcd_client_port}"]
+        etcd.peer_urls(name="Register etcd with TLS too", endpoints=own, comes=True, **given)
+    _go_on(cluster, "Wait until all of etcd is registered with TLS")
 
 
 def _take(cluster: Cluster, step: Step, before: EtcdState, after: EtcdState) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.fedora_variables import CONFIG, environment, etcd_environment, own_file
+from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.operations.environment import EnvironmentFile
 
-ETCD = "/etc/etcd/etcd.conf"
+ETCD = host_facts.ETCD_CONF
 
 
 def component_files(cluster: Cluster, components: Iterable[str]) -> list[EnvironmentFile]:

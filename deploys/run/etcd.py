@@ -63,10 +63,11 @@ def move_of_run(
     members = {one.name: _serves(host_facts, one.name) for one in spec.etcd_members}
     clients = {one.name: _asked(host_facts, one.name) for one in spec.control_plane}
     if not spec.etcd_tls:
+        units = {n: host_facts[n].etcd_unit_serves for n in members if n in host_facts}
         refuse(
             Problem("etcd_tls", False, host, "True, for etcd has TLS there", "leave it out")
-            for host, serves in members.items()
-            if serves not in (None, "http")
+            for host in members
+            if {members[host], units.get(host)} - {None, "http"}
         )
         return EtcdMove(
             EtcdState(dict.fromkeys(members, "http"), {}, dict.fromkeys(clients, "http"))

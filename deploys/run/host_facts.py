@@ -82,6 +82,8 @@ _MODULES = [module for modules in MODULES.values() for module in modules]
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
 _DOCKER_PACKAGES = packages_of("docker")
 _COMPONENTS = ["kubelet", "kube-apiserver"]
+# Of Fedora's etcd.
+ETCD_CONF = "/etc/etcd/etcd.conf"
 _SWAPS = "/proc/swaps"
 _KERNEL = "/proc/sys/kernel/osrelease"
 # Only where the one hierarchy of cgroup v2 is mounted.
@@ -142,6 +144,7 @@ class HostFacts:
     + apiserver: whether it has an apiserver's manifest, which may not run at the moment
     + etcd_serves: what its etcd's manifest says that clients and members are served; ``None``
       without one
+    + etcd_unit_serves: the same of an etcd with data that runs as Fedora's unit
     + etcd_asked: how its apiserver's manifest says that etcd is asked; ``None`` without one
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
@@ -170,6 +173,7 @@ class HostFacts:
     encrypts: str | None = None
     apiserver: bool = False
     etcd_serves: Serves | None = None
+    etcd_unit_serves: Serves | None = None
     etcd_asked: Scheme | None = None
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
@@ -215,7 +219,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     data = f"{spec.etcd_data_dir}/member"
     paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
     manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
-    contents = [_SWAPS, _STATUS, _KERNEL, *manifests.values()]
+    contents = [_SWAPS, _STATUS, _KERNEL, ETCD_CONF, *manifests.values()]
     on_docker = _runtime(spec) == DOCKER.name
     brings_runtime = bool(spec.runtime_source and not on_docker)
     asked = ctx_host.get().name == spec.control_plane[0].name
@@ -280,6 +284,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         encrypts=_encrypts(flags["kube-apiserver"]),
         apiserver=manifests["kube-apiserver"] in kernel,
         etcd_serves=_serves(kernel.get(manifests["etcd"], b"")),
+        etcd_unit_serves=_serves(kernel.get(ETCD_CONF, b"")) if data in there else None,
         etcd_asked=_asked(kernel.get(manifests["kube-apiserver"], b"")),
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
@@ -512,8 +517,10 @@ def _encrypts(apiserver: ProcessState) -> str | None:
     return None if running is None else running.get("encryption-provider-config", "")
 
 
-def _serves(manifest: bytes) -> Serves | None:
-    clients, peers = (_urls(manifest, f"listen-{who}-urls") for who in ("client", "peer"))
+def _serves(text: bytes) -> Serves | None:
+    """By etcd's manifest, or its environment file."""
+
+    clients, peers = (_urls(text, f"listen-{who}-urls") for who in ("client", "peer"))
     if not (clients and peers):
         return None
     if b"http://" not in clients + peers:
@@ -526,8 +533,9 @@ def _asked(manifest: bytes) -> Scheme | None:
     return ("http" if b"http://" in urls else "https") if urls else None
 
 
-def _urls(manifest: bytes, flag: str) -> bytes:
-    found = re.search(rb"--%s=(\S+)" % flag.encode(), manifest)
+def _urls(text: bytes, flag: str) -> bytes:
+    variable = f"ETCD_{flag.upper().replace('-', '_')}"
+    found = re.search(rb"(?:--%s|^%s)=(\S+)" % (flag.encode(), variable.encode()), text, re.M)
     return found[1] if found else b""
 
 
