@@ -1,6 +1,6 @@
 """
-A running etcd comes from HTTP to TLS: on scratch one member after another, while the API goes on; on
-Fedora all at once.
+A running etcd comes from HTTP to TLS: static pods one after another, while the API goes on, and
+Fedora's units all at once.
 """
 
 from __future__ import annotations

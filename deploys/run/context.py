@@ -263,7 +263,7 @@ class Cluster:
         take_over = self.spec.take_over_units
         return Unit(f"{component}.service", config=config, own=True, take_over=take_over)
 
-    def settings(self, host: str = "", **facts: object) -> dict[str, object]:
+    def settings(self, host: str = "", /, **facts: object) -> dict[str, object]:
         """The settings of a host's command lines; by default the current host's."""
         name = host or self.host_spec.name
         host_facts = self.host_facts[name].settings if name in self.host_facts else {}
@@ -281,7 +281,7 @@ class Cluster:
         """How the current control-plane host asks etcd."""
         return etcd_access(self.spec, self.settings())
 
-    def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
+    def command_line(self, component: str, host: str = "", /, **facts: object) -> list[str]:
         """The flags of a component on a host; by default the current host."""
         extra = getattr(self.spec, flags_setting(component))
         return command_line(component, self.release, self.settings(host, **facts), extra)
