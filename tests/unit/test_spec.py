@@ -131,6 +131,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     # What other values say
     ("certificate_renew_days", 365, "less than certificate_days", ""),
     ("etcd_client_port", 6443, "apart from secure_port", ""),
+    ("etcd_listen_client_urls", "http://0.0.0.0:2379", "URLs with https", "etcd_tls = False"),
     ("flannel_version", "latest", "a version of flannel", ""),
 ]
 
