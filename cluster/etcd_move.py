@@ -81,9 +81,7 @@ def next_step(state: EtcdState) -> Step | None:
     """
     for host, serves in state.members.items():
         if serves == "http":
-            # Where the others know no URL with HTTP, nobody would reach it.
-            known = "http" in state.registered[host]
-            return Step("serve both" if known else "serve TLS", host)
+            return Step("serve both", host)
     for host, scheme in state.clients.items():
         if scheme == "http":
             return Step("ask with TLS", host)
@@ -147,8 +145,7 @@ def plan_move(
     ['ask with TLS', 'register both', 'serve TLS', 'register TLS']
     ```
     """
-    serving = [one for one in members.values() if one]
-    moving = any(one != "tls" for one in serving)
+    moving = "http" in clients.values() or not {*members.values()} <= {"tls", None}
     lost: Serves = "both" if moving else "tls"
     # What nobody tells: before a member serves TLS alone, it has been registered with both.
     known = {
@@ -164,7 +161,7 @@ def plan_move(
         host: scheme or ("https" if all_both else "http") for host, scheme in clients.items()
     }
     state = EtcdState(first, known, asks)
-    if not moving and "http" not in asks.values() and not registered:
+    if not moving and not registered:
         # Nothing has to be asked of an etcd that serves TLS alone: registering is looked after.
         return EtcdMove(state)
     return EtcdMove(state, () if silent else steps_from(state), silent)

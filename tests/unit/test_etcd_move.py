@@ -142,6 +142,13 @@ def test_where_a_run_begins(
     assert [*found.first.members.values()] == (first or ["tls", "tls", "both"])
 
 
+def test_the_only_manifest_is_lost_on_the_way() -> None:
+    for asked, serves in (("http", "both"), ("https", "tls")):
+        found = plan_move({"m": None}, {}, {"m": asked})  # type: ignore[dict-item]
+        assert _is_whole(found.first)
+        assert found.first.members == {"m": serves}
+
+
 def test_nothing_moves_without_all_hosts() -> None:
     state = _all_http(3, 3)
     found = plan_move(state.members, state.registered, state.clients, ("m2",))
