@@ -220,10 +220,10 @@ def _kubectl() -> str:
 def _leases(cluster: Cluster) -> list[str]:
     """The keys of the leases that the nodes hold."""
 
-    prefix, etcd_ = cluster.spec.flannel_etcd_prefix, cluster.etcd_as_member
-    found = read(EtcdKeys, prefix=f"{prefix}/", api=cluster.flannel_api, **etcd_)
+    prefix, access = cluster.spec.flannel_etcd_prefix, cluster.etcd_as_member
+    found = read(EtcdKeys, prefix=f"{prefix}/", api=cluster.flannel_api, **access)
     if found.status != "ok":
-        raise FactError(trouble(found.status, found.said, etcd_["endpoints"], cluster.flannel_api))
+        raise FactError(trouble(found.status, found.said, access["endpoints"], cluster.flannel_api))
     hosts = [cluster.spec.host(name) for name in cluster.spec.remove_nodes]
     addresses = {cluster.plan.addresses[host.name] for host in hosts}
     # flanneld may use another interface than the one that we reach the host by.
