@@ -55,7 +55,8 @@ def authorities(spec: ClusterSpec) -> dict[str, tuple[Role, ...]]:
     if _front_proxy(spec):
         found[FRONT_PROXY_CA] = ("control_plane",)
     if spec.etcd_tls:
-        found[ETCD_CA] = ("control_plane", "etcd")
+        asking: tuple[Role, ...] = ("node",) if spec.flannel_leases else ()
+        found[ETCD_CA] = ("control_plane", "etcd", *asking)
     return found
 
 
@@ -78,6 +79,10 @@ def certificates(spec: ClusterSpec, plan: AddressPlan) -> Iterator[Certificate]:
             path, names = f"{CONFIG_DIR}/etcd-server", _names(member, plan, "localhost")
             user = User(member.name, member.hostname_override[:_LONGEST])
             yield _of_host("etcd", path, ETCD_CA, "peer", user, "etcd", member, names)
+        if spec.flannel_leases:
+            name = etcd.FLANNEL.name
+            path = f"{CONFIG_DIR}/{name}"
+            yield Certificate(name, path, ETCD_CA, "client", etcd.FLANNEL, "node")
     if value_at(kubelet.SERVING, minor):
         for node in spec.nodes:
             path, names = kubelet.SERVING_CERT.removesuffix(".crt"), _names(node, plan)

@@ -32,7 +32,6 @@ CHOICES = {
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
     "certificate_signing": "leave it unset: up to 1.23 no host holds the CA's key",
     "cloud_provider": "leave it unset for bare metal and local machines",
-    "etcd_tls": "leave it unset: up to 1.23 etcd is reached without TLS",
     "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
     "hyperkube": "leave it unset: each component has an image of its own",
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
+from pyinfra_kube.deploys.phases.etcd import register_fedora_etcd, secure_etcd
 from pyinfra_kube.deploys.phases.fedora_control_plane import (
     run_fedora_control_plane,
     run_fedora_etcd,
@@ -43,12 +44,14 @@ PHASES = (
     record_allocations,
     keep_credentials,
     give_fedora_credentials,
+    register_fedora_etcd,
     run_fedora_etcd,
     run_fedora_control_plane,
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
     verify_fedora_cluster,
+    secure_etcd,
 )
 
 

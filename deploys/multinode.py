@@ -7,6 +7,7 @@ Kubernetes on Fedora with several nodes, and flannel's network between them.
 from __future__ import annotations
 
 from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
+from pyinfra_kube.deploys.phases.etcd import register_fedora_etcd, secure_etcd
 from pyinfra_kube.deploys.phases.fedora_control_plane import (
     run_fedora_control_plane,
     run_fedora_etcd,
@@ -35,6 +36,7 @@ PHASES = (
     prepare_fedora_host,
     keep_credentials,
     give_fedora_credentials,
+    register_fedora_etcd,
     run_fedora_etcd,
     set_flannel_network,
     run_fedora_control_plane,
@@ -44,6 +46,7 @@ PHASES = (
     run_fedora_node,
     verify_flannel,
     verify_fedora_cluster,
+    secure_etcd,
 )
 
 

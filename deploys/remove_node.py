@@ -73,8 +73,8 @@ def remove_nodes() -> None:
         etcd.keys(
             name="Delete the nodes' leases",
             keys=[etcd.Key(path, "", present=False) for path in leases],
-            endpoints=[cluster.etcd_of_leases],
             api=cluster.flannel_api,
+            **cluster.etcd_as_member,
         )
 
     known = cluster.book.read()
@@ -220,10 +220,10 @@ def _kubectl() -> str:
 def _leases(cluster: Cluster) -> list[str]:
     """The keys of the leases that the nodes hold."""
 
-    prefix, endpoints = cluster.spec.flannel_etcd_prefix, [cluster.etcd_of_leases]
-    found = read(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=cluster.flannel_api)
+    prefix, access = cluster.spec.flannel_etcd_prefix, cluster.etcd_as_member
+    found = read(EtcdKeys, prefix=f"{prefix}/", api=cluster.flannel_api, **access)
     if found.status != "ok":
-        raise FactError(trouble(found.status, found.said, endpoints, cluster.flannel_api))
+        raise FactError(trouble(found.status, found.said, access["endpoints"], cluster.flannel_api))
     hosts = [cluster.spec.host(name) for name in cluster.spec.remove_nodes]
     addresses = {cluster.plan.addresses[host.name] for host in hosts}
     # flanneld may use another interface than the one that we reach the host by.

@@ -15,6 +15,7 @@ from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import run_control_plane
 from pyinfra_kube.deploys.phases.credentials import give_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.encryption import encrypt_secrets
+from pyinfra_kube.deploys.phases.etcd import secure_etcd
 from pyinfra_kube.deploys.phases.flannel import leave_flannel, run_flannel
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
@@ -58,6 +59,7 @@ PHASES = (
     allow_components,
     encrypt_secrets,
     register_nodes,
+    secure_etcd,
     run_flannel,
     verify_cluster,
     run_dns,

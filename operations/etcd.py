@@ -1,5 +1,5 @@
 """
-Manage keys of etcd, through its v2 or its v3 interface.
+Manage keys of etcd, through its v2 or its v3 interface, and the URLs of its members.
 """
 
 from __future__ import annotations
@@ -13,16 +13,26 @@ from typing import Any
 from urllib.parse import quote
 
 from pyinfra.api import OperationError, StringCommand
-from pyinfra.context import ctx_host
+from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.failing import failure
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.etcd import Api, EtcdKeys, Keys, KeyState, curl, to_base64, trouble
+from pyinfra_kube.facts.etcd import (
+    GATEWAYS,
+    Api,
+    EtcdKeys,
+    EtcdMembers,
+    Keys,
+    KeyState,
+    curl,
+    to_base64,
+    trouble,
+)
 
-__all__ = ["Key", "keys"]
+__all__ = ["Key", "keys", "peer_urls"]
 
 
 @dataclass(frozen=True)
@@ -186,3 +196,94 @@ def _send(command: str, item: Key, text: str, success: str) -> str:
         f"answer=$(printf %s {shlex.quote(text)} | {command})\n"
         f'case "$answer" in {success}) ;; *) fail {shlex.quote(item.path)} "$answer" ;; esac'
     )
+
+
+@operation()
+def peer_urls(
+    member: str,
+    urls: Sequence[str],
+    endpoints: Sequence[str] = ("http://127.0.0.1:2379",),
+    ca: str = "",
+    cert: str = "",
+    key: str = "",
+    comes: bool = False,
+) -> Generator[StringCommand, None, None]:
+    """
+    Set the URLs by which the other members of etcd reach one. What it listens on is its own
+    ``--listen-peer-urls``.
+
+    Where etcd does not answer, nothing is changed.
+
+    + member: its name
+    + urls: with scheme and port
+    + endpoints: URLs of etcd; the first that answers is used
+    + ca, cert, key: files on the host, for TLS
+    + comes: it follows a step of this run, without which etcd would not answer: it is planned as
+      it is, and fails where etcd does not answer then
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import etcd
+
+        etcd.peer_urls(
+            name="Register the member with TLS",
+            member="m1",
+            urls=["https://192.0.2.11:2380"],
+            endpoints=["https://192.0.2.11:2379"],
+            ca="/srv/kubernetes/etcd-ca.crt",
+            cert="/srv/kubernetes/etcd-server.crt",
+            key="/srv/kubernetes/etcd-server.key",
+        )
+    """
+
+    words = curl(ca, cert, key)
+    if comes and not ctx_state.get().is_executing:
+        changes.show(f"etcd member {member}: reached by {', '.join(urls)}")
+        yield _registration(member, "", urls, endpoints[0], words)
+        return
+    state = read(EtcdMembers, endpoints=endpoints, ca=ca, cert=cert, key=key)
+    found = state.members.get(member)
+    if comes and not found:
+        said = trouble(state.status, state.said, endpoints) if state.status != "ok" else ""
+        yield failure(OperationError(said or f"etcd has no member {member}"))
+    elif not found or sorted(found.peer_urls) == sorted(urls):
+        known = "as wanted" if found else "not known: etcd does not tell them"
+        ctx_host.get().noop(f"the URLs of the member {member} are {known}")
+    else:
+        was, becomes = ", ".join(found.peer_urls), ", ".join(urls)
+        changes.show(f"etcd member {member}: reached by {was} → {becomes}")
+        yield _registration(member, found.id, urls, endpoints[0], words)
+
+
+# The v3 interface answers with a header, or an error; v2 with a code of HTTP alone.
+_REGISTER = """\
+register() {
+  for gateway in %(gateways)s; do
+    said=$(%(curl)s --data %(v3)s "%(endpoint)s/$gateway/cluster/member/update" 2>&1) || :
+    case $said in *'"header"'*) return ;; esac
+  done
+  json='Content-Type: application/json'
+  code=$(%(curl)s --output /dev/null --write-out '%%{http_code}' --request PUT \\
+    --header "$json" --data %(v2)s %(endpoint)s/v2/members/%(id)s) || :
+  if [ "$code" != 204 ]; then
+    echo "etcd did not take the URLs of %(member)s: $said" >&2
+    exit 1
+  fi
+}
+register"""
+
+
+def _registration(member: str, id: str, urls: Sequence[str], endpoint: str, words: str) -> Script:
+    body = {"peerURLs": list(urls)}
+    text = _REGISTER % {
+        "gateways": " ".join(GATEWAYS),
+        "curl": words,
+        "v3": shlex.quote(json.dumps({"ID": str(int(id or "0", 16)), **body})),
+        "v2": shlex.quote(json.dumps(body)),
+        "endpoint": endpoint.rstrip("/"),
+        "id": id,
+        "member": member,
+    }
+    return Script(text, f"register etcd's member {member}")

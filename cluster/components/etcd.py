@@ -8,10 +8,17 @@ from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, Us
 CLIENT = User("etcd-client", "kube-apiserver-etcd-client")
 """Who the apiserver is to etcd."""
 
+FLANNEL = User("etcd-flannel", "flannel")
+"""Who flanneld is to etcd, where its network is there."""
+
 METRICS_PORT = 2381
-# Of Kubernetes 1.24 and later: health and metrics on a port of their own, and a check of the data.
+# Health and metrics are on a port of their own where kubelet could not ask for them otherwise.
+OWN_HEALTH = {"etcd_own_health": True}
+# Of Kubernetes 1.24 and later: more probes, and a check of the data.
 WITH_METRICS = {"etcd_metrics": True}
-TLS = {"etcd_tls": True}
+NO_OWN_HEALTH = {"etcd_own_health": False}
+BEFORE_METRICS = {"etcd_own_health": True, "etcd_metrics": False}
+TLS = {"etcd_has_tls": True}
 HEALTH = Probe("HTTP", "127.0.0.1", str(METRICS_PORT), "", "2.2-3.5", WITH_METRICS)
 
 COMPONENT = Component(
@@ -38,7 +45,7 @@ COMPONENT = Component(
         Flag("peer-key-file", f"{CONFIG_DIR}/etcd-server.key", "2.2-", TLS),
         Flag("peer-trusted-ca-file", f"{CONFIG_DIR}/etcd-ca.crt", "2.2-", TLS),
         Flag("peer-client-cert-auth", "true", "2.2-", TLS),
-        Flag("listen-metrics-urls", f"http://127.0.0.1:{METRICS_PORT}", "3.1-", WITH_METRICS),
+        Flag("listen-metrics-urls", f"http://127.0.0.1:{METRICS_PORT}", "3.3-", OWN_HEALTH),
         Flag("experimental-initial-corrupt-check", "true", "3.3-3.5", WITH_METRICS),
         Flag("experimental-watch-progress-notify-interval", "5s", "3.4-3.5", WITH_METRICS),
         Flag("feature-gates", "InitialCorruptCheck=true", "3.6-", WITH_METRICS),
@@ -47,9 +54,9 @@ COMPONENT = Component(
         Flag("snapshot-count", "10000", "3.2-3.5", WITH_METRICS),
     ),
     probes=(
-        Probe(
-            "HTTP", "127.0.0.1", "{etcd_client_port}", "/health", "2.2-", {"etcd_metrics": False}
-        ),
+        Probe("HTTP", "127.0.0.1", "{etcd_client_port}", "/health", "2.2-", NO_OWN_HEALTH),
+        Probe("TCP", "{host_address}", "{etcd_client_port}", "", "2.2-3.2", BEFORE_METRICS),
+        HEALTH._replace(path="/health", releases="3.3-", when=BEFORE_METRICS),
         *asked(
             HEALTH,
             liveness="/health?exclude=NOSPACE&serializable=true",

@@ -39,9 +39,9 @@ COMPONENT = Component(
     role="control_plane",
     rows=(
         Flag("etcd-servers", "{etcd_servers}"),
-        Flag("etcd-cafile", f"{CONFIG_DIR}/etcd-ca.crt", "1.24-", ETCD_TLS),
-        Flag("etcd-certfile", f"{CONFIG_DIR}/etcd-client.crt", "1.24-", ETCD_TLS),
-        Flag("etcd-keyfile", f"{CONFIG_DIR}/etcd-client.key", "1.24-", ETCD_TLS),
+        Flag("etcd-cafile", f"{CONFIG_DIR}/etcd-ca.crt", "1.2-", ETCD_TLS),
+        Flag("etcd-certfile", f"{CONFIG_DIR}/etcd-client.crt", "1.2-", ETCD_TLS),
+        Flag("etcd-keyfile", f"{CONFIG_DIR}/etcd-client.key", "1.2-", ETCD_TLS),
         Flag("encryption-provider-config", "{encryption_file}", "1.13-"),
         Flag("service-cluster-ip-range", "{service_cidr}"),
         Flag("bind-address", "0.0.0.0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -11,7 +12,7 @@ from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.cluster.components.kube_apiserver import AUTHENTICATION_FILE
 from pyinfra_kube.cluster.components.rows import ALWAYS
 from pyinfra_kube.cluster.images import image_of
-from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.releases import Release, minor_of
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 from pyinfra_kube.cluster.spec.host import CONTROL_PLANE_ROLE
 
@@ -65,8 +66,8 @@ def settings(
         **_release_settings(spec, release),
         **_apiserver_settings(spec, plan, host_spec),
         **_kubelet_settings(spec, plan, host_spec, release),
-        **_etcd_settings(spec, plan, host_spec, release),
         **HOST_FACTS,
+        **_etcd_settings(spec, plan, host_spec, release, facts),
         **facts,
         **({"docker_root": spec.docker_root} if spec.docker_root else {}),
     }
@@ -140,27 +141,81 @@ def _is_tainted(spec: ClusterSpec, host_spec: HostSpec) -> bool:
     return spec.control_plane_taint and host_spec.control_plane_only
 
 
+# From this release of etcd on, health is told on a port of its own.
+_OWN_HEALTH = (3, 3)
+
+
 def _etcd_settings(
-    spec: ClusterSpec, plan: AddressPlan, host_spec: HostSpec, release: Release
+    spec: ClusterSpec,
+    plan: AddressPlan,
+    host_spec: HostSpec,
+    release: Release,
+    facts: Mapping[str, object],
 ) -> dict[str, object]:
+    """While etcd moves to TLS, ``facts`` tell what the host's member serves and how it is asked."""
+    serves = facts.get("etcd_serves") or ("tls" if spec.etcd_tls else "http")
+    asked = facts.get("etcd_asked") or ("https" if spec.etcd_tls else "http")
+    peer = "https" if serves == "tls" else "http"
+    schemes = {"http": ["http"], "both": ["http", "https"], "tls": ["https"]}[str(serves)]
+    flannel = etcd_api(spec.flannel_version or "") if spec.flannel_leases else ""
+    metrics = bool(release.fact("etcd_metrics"))
+    listen = [url for scheme in schemes for url in _listen_urls(spec, plan, host_spec, scheme)]
+    peers = etcd_peer_urls(spec, plan, peer)
+    own = host_spec.name
+    return {
+        "etcd_advertise_client_urls": etcd_client_urls(spec, plan, peer).get(own),
+        "etcd_has_tls": serves != "http",
+        "etcd_initial_cluster": [f"{name}={url}" for name, url in peers.items()],
+        "etcd_listen_client_urls": listen,
+        "etcd_metrics": metrics,
+        "etcd_name": own,
+        "etcd_own_health": metrics or serves != "http",
+        "etcd_peer_url": peers.get(own),
+        "etcd_servers": list(etcd_client_urls(spec, plan, str(asked)).values()),
+        "etcd_tls": asked == "https",
+        "etcd_v2": release.api_storage == "etcd2" or flannel == "v2",
+    }
+
+
+def etcd_client_urls(spec: ClusterSpec, plan: AddressPlan, scheme: str) -> dict[str, str]:
+    """
+    Give the URL of each member of etcd for clients, by its host.
+
+    + spec: the cluster
+    + plan: its addresses
+    + scheme: ``http`` or ``https``
+    """
+    at = _etcd_addresses(spec, plan, scheme)
+    return {name: f"{scheme}://{one}:{spec.etcd_client_port}" for name, one in at.items()}
+
+
+def etcd_peer_urls(spec: ClusterSpec, plan: AddressPlan, scheme: str) -> dict[str, str]:
+    """
+    Give the URL of each member of etcd for the other members, by its host.
+
+    + spec: the cluster
+    + plan: its addresses
+    + scheme: ``http`` or ``https``
+    """
+    at = _etcd_addresses(spec, plan, scheme)
+    return {name: f"{scheme}://{one}:{spec.etcd_peer_port}" for name, one in at.items()}
+
+
+def _etcd_addresses(spec: ClusterSpec, plan: AddressPlan, scheme: str) -> dict[str, str]:
     members = spec.etcd_members
     # One member on the only control-plane host serves it alone, unless flannel asks from all nodes.
     alone = len(members) == 1 and members == spec.control_plane and not spec.flannel_leases
-    known = {one.name: "127.0.0.1" if alone else plan.own_address(one.name) for one in members}
-    own = known.get(host_spec.name)
-    scheme = "https" if spec.etcd_tls else "http"
-    client = {name: f"{scheme}://{at}:{spec.etcd_client_port}" for name, at in known.items()}
-    peer = {name: f"{scheme}://{at}:{spec.etcd_peer_port}" for name, at in known.items()}
+    version = spec.etcd_version or Release.of(spec.kubernetes_version).etcd_version
+    if scheme == "https" and minor_of(version) < _OWN_HEALTH:
+        # kubelet can only try whether the port is open, at the host's address.
+        alone = False
+    return {one.name: "127.0.0.1" if alone else plan.own_address(one.name) for one in members}
+
+
+def _listen_urls(spec: ClusterSpec, plan: AddressPlan, host: HostSpec, scheme: str) -> list[str]:
+    """Where the member of a host listens for clients; nowhere where it has none."""
+    if given := spec.etcd_listen_client_urls:
+        return [re.sub(r"^https?://", f"{scheme}://", url.strip()) for url in given.split(",")]
+    own = etcd_client_urls(spec, plan, scheme).get(host.name)
     local = f"{scheme}://127.0.0.1:{spec.etcd_client_port}"
-    flannel = etcd_api(spec.flannel_version or "") if spec.flannel_leases else ""
-    return {
-        "etcd_advertise_client_urls": client.get(host_spec.name),
-        "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],
-        "etcd_listen_client_urls": spec.etcd_listen_client_urls
-        or list(dict.fromkeys([local, client[host_spec.name]] if own else [])),
-        "etcd_metrics": release.fact("etcd_metrics"),
-        "etcd_name": host_spec.name,
-        "etcd_peer_url": peer.get(host_spec.name),
-        "etcd_servers": list(client.values()),
-        "etcd_v2": release.api_storage == "etcd2" or flannel == "v2",
-    }
+    return list(dict.fromkeys([local, own])) if own else []

@@ -111,6 +111,17 @@ def check_etcd_size(spec: BaseSpec) -> list[Problem]:
     return [Problem("etcd", names, None, "1, 3 or 5 members", fix)]
 
 
+def check_etcd_urls(spec: BaseSpec) -> list[Problem]:
+    """An address where etcd listens for clients, but not as they ask."""
+    scheme = "https" if spec.etcd_tls else "http"
+    given = spec.etcd_listen_client_urls or ""
+    if all(url.strip().startswith(f"{scheme}://") for url in given.split(",") if url):
+        return []
+    fix = f"write {scheme}://, or set etcd_tls = {not spec.etcd_tls}"
+    allowed = f"URLs with {scheme}, as etcd_tls = {spec.etcd_tls} says"
+    return [Problem("etcd_listen_client_urls", given, None, allowed, fix)]
+
+
 def check_certificate_days(spec: BaseSpec) -> list[Problem]:
     """Certificates that would be made anew in every run."""
     if spec.certificate_renew_days < spec.certificate_days:
@@ -212,6 +223,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("kubernetes_version", "container_runtime"), check_runtime),
     ((), check_names),
     ((), check_etcd_size),
+    (("etcd_tls", "etcd_listen_client_urls"), check_etcd_urls),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     ((), check_endpoint_known),
     (PORTS, check_ports),

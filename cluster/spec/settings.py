@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from netaddr import IPNetwork
 from pydantic import Field
 
-from pyinfra_kube.cluster.data import table
 from pyinfra_kube.cluster.releases import minor_of, value_at
 from pyinfra_kube.cluster.spec.values import (
     Address,
@@ -71,11 +70,8 @@ def _flannel_port(data: Mapping[str, Any]) -> int | None:
 
 
 def _etcd_tls(data: Mapping[str, Any]) -> bool:
-    """`True` from 1.24 on"""
-    if "kubernetes_version" not in data:
-        return False
-    choices = value_at(table("releases")["etcd_tls"], minor_of(data["kubernetes_version"]))
-    return True in (choices or ())
+    """`True`, unless `apiserver_approach` is `"http"`"""
+    return data.get("apiserver_approach") != "http"
 
 
 def _encryption(data: Mapping[str, Any]) -> bool:
@@ -287,7 +283,8 @@ class PartSettings(Settings):
     etcd_peer_port: Port = 2380
     """etcd's port for its other members."""
     etcd_tls: bool = Field(default_factory=_etcd_tls)
-    """Whether etcd uses TLS, and lets in only who shows a certificate of its own CA."""
+    """Whether etcd uses TLS, and lets in only who shows a certificate of its own CA. It can be
+    turned on in a running cluster, and not off again."""
     etcd_version: Version | None = None
     """Which etcd runs. By default the one that the release came with."""
     etcd_listen_client_urls: str | None = None

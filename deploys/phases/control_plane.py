@@ -4,6 +4,7 @@ The control plane as static pods.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pyinfra_kube.cluster.components import PODS, components_on
@@ -14,7 +15,7 @@ from pyinfra_kube.cluster.components.kube_apiserver import (
     AUTHENTICATION_FILE,
 )
 from pyinfra_kube.cluster.components.rendering import named_files, probes
-from pyinfra_kube.cluster.components.rows import Pod, Probe
+from pyinfra_kube.cluster.components.rows import ALWAYS, Pod, Probe
 from pyinfra_kube.cluster.encryption import IDENTITY, Providers
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
@@ -68,7 +69,7 @@ def set_pods(cluster: Cluster, components: list[str], whose: str = "the control 
     files.files(name=f"Set what {whose} reads, and its folders", files=read_files)
     static_pods.static_pods(
         name=f"Run {whose} as static pods",
-        pods=[_static_pod(cluster, component) for component in components],
+        pods=[static_pod(cluster, component) for component in components],
         directory=cluster.spec.manifest_dir,
         runtime=cluster.runtime.name,
         leave_first=bool(cluster.release.fact("static_pods_wait")),
@@ -108,30 +109,48 @@ def apiserver_files(cluster: Cluster) -> list[files.File]:
     return [*found, *(files.File(path, kind="directory", mode="700") for path in written)]
 
 
-def _static_pod(cluster: Cluster, component: str) -> static_pods.StaticPod:
+def static_pod(
+    cluster: Cluster,
+    component: str,
+    providers: Providers | None = None,
+    facts: Mapping[str, object] = ALWAYS,
+) -> static_pods.StaticPod:
+    """
+    Return the static pod of a component on the current host.
+
+    + cluster, component, providers, facts: as of ``manifest``
+    """
+
     known = [*credential_files(cluster), *_read_files(cluster, component)]
     own = [file.path for file in known if file.kind == "file"]
+    named = named_files(cluster.command_line(component, **facts), own)
     return static_pods.StaticPod(
         component,
-        manifest=manifest(cluster, component),
-        config=[*named_files(cluster.command_line(component), own), *_files(cluster, component)],
+        manifest=manifest(cluster, component, providers, facts),
+        config=[*named, *_files(cluster, component)],
     )
 
 
-def manifest(cluster: Cluster, component: str, providers: Providers | None = None) -> str:
+def manifest(
+    cluster: Cluster,
+    component: str,
+    providers: Providers | None = None,
+    facts: Mapping[str, object] = ALWAYS,
+) -> str:
     """
     Return the manifest of a component on the current host.
 
     + cluster: the cluster
     + component: which one
     + providers: of encryption, where they are others than those that the run begins with
+    + facts: settings of its command line that are others than those that the run begins with
     """
 
-    asked = probes(component, cluster.release, cluster.settings())
+    asked = probes(component, cluster.release, cluster.settings(**facts))
     pod, minor = PODS[component], cluster.release.minor
     encrypted: dict[str, Any] = {"encryption_file": None} if providers == (IDENTITY,) else {}
     image = image_of(component, cluster.spec)
-    flags = cluster.command_line(component, **encrypted)
+    flags = cluster.command_line(component, **{**facts, **encrypted})
     return static_pods.manifest(
         component,
         image=image.name,

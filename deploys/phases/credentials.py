@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CLOUD_CONFIG, CONFIG_DIR
+from pyinfra_kube.cluster.components.etcd import FLANNEL
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.encryption import IDENTITY, Providers
@@ -22,8 +23,9 @@ from pyinfra_kube.operations import control_machine, files, users
 ADMIN = host_facts.ADMIN
 # Where kubectl looks by itself.
 KUBECTL_CONFIG = "/root/.kube/config"
-# The group of the users that Fedora's units run as.
+# The group of the users that Fedora's units run as, and that of etcd's.
 FEDORA_GROUP = "kube"
+_ETCD_GROUP = "etcd"
 
 
 @phase("Credentials")
@@ -123,9 +125,19 @@ def _host_files(cluster: Cluster, inside: bool) -> dict[str, str]:
 def _as_files(texts: Mapping[str, str], group: str) -> list[files.File]:
     public = (".crt", ".pub")
     return [
-        files.File(path, text) if path.endswith(public) else _secret(path, text, group)
+        files.File(path, text)
+        if path.endswith(public)
+        else _secret(path, text, _reader(path, group))
         for path, text in texts.items()
     ]
+
+
+def _reader(path: str, group: str) -> str:
+    """The group that reads a key, where units have users of their own."""
+
+    if group == "root" or path == f"{CONFIG_DIR}/{FLANNEL.name}.key":
+        return "root"
+    return _ETCD_GROUP if path == f"{CONFIG_DIR}/etcd-server.key" else group
 
 
 def kubeconfig_file(cluster: Cluster, component: str) -> files.File:

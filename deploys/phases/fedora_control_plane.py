@@ -30,8 +30,10 @@ def run_fedora_etcd() -> None:
 
     cluster = current_cluster()
     if cluster.is_a("etcd"):
+        held = [file.path for file in credential_files(cluster, FEDORA_GROUP)]
+        read = named_files(cluster.command_line("etcd"), held)
         environment.environment_files(name="Configure etcd", files=[etcd_file(cluster)])
-        services.services(name="Run etcd", units=[cluster.unit("etcd", [ETCD])])
+        services.services(name="Run etcd", units=[cluster.unit("etcd", [ETCD, *read])])
 
 
 @phase("Control plane")

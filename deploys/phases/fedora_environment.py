@@ -8,10 +8,11 @@ from collections.abc import Iterable
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.fedora_variables import CONFIG, environment, etcd_environment, own_file
+from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.operations.environment import EnvironmentFile
 
-ETCD = "/etc/etcd/etcd.conf"
+ETCD = host_facts.ETCD_CONF
 
 
 def component_files(cluster: Cluster, components: Iterable[str]) -> list[EnvironmentFile]:
@@ -38,11 +39,12 @@ def etcd_file(cluster: Cluster) -> EnvironmentFile:
     + cluster: the cluster
     """
 
-    port = cluster.spec.etcd_client_port
+    scheme, port = "https" if cluster.spec.etcd_tls else "http", cluster.spec.etcd_client_port
+    everywhere = f"{scheme}://0.0.0.0:{port}"
     flags = cluster.command_line(
         "etcd",
-        etcd_listen_client_urls=cluster.spec.etcd_listen_client_urls or f"http://0.0.0.0:{port}",
-        etcd_advertise_client_urls=f"http://{cluster.own_address}:{port}",
+        etcd_listen_client_urls=cluster.spec.etcd_listen_client_urls or everywhere,
+        etcd_advertise_client_urls=f"{scheme}://{cluster.own_address}:{port}",
     )
     return EnvironmentFile(ETCD, etcd_environment(flags))
 

@@ -27,10 +27,10 @@ def set_flannel_network() -> None:
             backend=spec.flannel_backend,
             vni=spec.flannel_vni,
             port=spec.flannel_port,
-            endpoints=[cluster.etcd_of_leases],
             prefix=spec.flannel_etcd_prefix,
             api=cluster.flannel_api,
             allow_network_change=spec.allow_network_change,
+            **cluster.etcd_as_member,
         )
     # An operation of all hosts: no flanneld starts before the network is set.
     verify.barrier(name="Wait until flannel's network is set", at=None)
@@ -47,11 +47,10 @@ def run_flannel() -> None:
     if source := cluster.spec.flannel_source:
         program = binaries.Binary(BINARY, program_in(source), cluster.spec.flannel_sha256 or "")
         binaries.binaries(name="Install flanneld", binaries=[program])
-    members = [cluster.plan.addresses[member.name] for member in cluster.spec.etcd_members]
     reach: dict[str, Any] = {
-        "endpoints": [f"http://{address}:{cluster.spec.etcd_client_port}" for address in members],
         "prefix": cluster.spec.flannel_etcd_prefix,
         "api": cluster.flannel_api,
+        **cluster.etcd_as_flannel,
     }
     flannel.flanneld(
         name="Configure flanneld",
@@ -59,7 +58,8 @@ def run_flannel() -> None:
         binary=BINARY if own else None,
         **reach,
     )
-    unit = cluster.unit("flanneld", [*flannel.CONFIG, *own])
+    held = [path for path in map(reach.get, ("ca", "cert", "key")) if path]
+    unit = cluster.unit("flanneld", [*flannel.CONFIG, *held, *own])
     services.services(name="Run flanneld", units=[unit])
     leased = flannel.lease(
         name="Get a lease of flannel's network",

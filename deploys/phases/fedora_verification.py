@@ -77,10 +77,10 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
 
     spec = cluster.spec
     prefix = spec.flannel_etcd_prefix
-    endpoints, api = [cluster.etcd_of_leases], cluster.flannel_api
-    keys = ask_now(EtcdKeys, endpoints=endpoints, prefix=f"{prefix}/", api=api)
+    access, api = cluster.etcd_as_member, cluster.flannel_api
+    keys = ask_now(EtcdKeys, prefix=f"{prefix}/", api=api, **access)
     if keys.status != "ok":
-        raise OperationError(trouble(keys.status, keys.said, endpoints, api))
+        raise OperationError(trouble(keys.status, keys.said, access["endpoints"], api))
     # This run did not read the networks of other nodes.
     others = {cluster.plan.addresses[node.name] for node in spec.nodes if node.name not in networks}
     findings = compare(

@@ -395,21 +395,28 @@ def checks(cluster: Cluster) -> list[verify.Check]:
         hint = "one of the two uses cgroupfs: compare cgroupDriver and SystemdCgroup"
         found.append(verify.Check(name, command, "systemd-cgls --no-pager | head -n 40", hint))
     if cluster.is_a("control_plane"):
-        ask, hint = f"{_ASK} api-versions", f"{KUBECTL} --kubeconfig={ADMIN} get nodes"
-        found.append(verify.Check("the API answers its administrator", ask, ask, hint))
+        found.append(api_answers())
     return found
 
 
-def answers(cluster: Cluster, component: str, kind: str) -> verify.Check:
+def api_answers() -> verify.Check:
+    """Return the check that the current control-plane host's apiserver serves its administrator."""
+
+    ask, hint = f"{_ASK} api-versions", f"{KUBECTL} --kubeconfig={ADMIN} get nodes"
+    return verify.Check("the API answers its administrator", ask, ask, hint)
+
+
+def answers(cluster: Cluster, component: str, kind: str, **facts: object) -> verify.Check:
     """
     Return the check that a component of the current host answers its probe.
 
     + cluster: the cluster
     + component: its name, such as ``kube-apiserver``
     + kind: how it runs, ``unit`` or ``pod``
+    + facts: settings that are others than those that the run begins with
     """
 
-    asked = probe(component, cluster.release, cluster.settings())
+    asked = probe(component, cluster.release, cluster.settings(**facts))
     url = f"{asked.scheme.lower()}://{asked.host}:{asked.port}{asked.path}"
     command = f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}"
     if asked.scheme == "TCP":

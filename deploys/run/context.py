@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from pyinfra import logger
-from pyinfra.api import State
+from pyinfra.api import FactBase, State
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host, ctx_state
 
@@ -26,15 +26,17 @@ from pyinfra_kube.cluster.allocation import (
 )
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.etcd import FLANNEL
 from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.rendering import command_line, configuration_text
-from pyinfra_kube.cluster.components.row_settings import settings
+from pyinfra_kube.cluster.components.row_settings import etcd_client_urls, settings
 from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.encryption import IDENTITY, EncryptionPlan
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
+from pyinfra_kube.cluster.etcd_move import EtcdMove, Scheme
 from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.notices import Used, notices
@@ -54,17 +56,21 @@ from pyinfra_kube.cluster.upgrade import (
 from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
+from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
+from pyinfra_kube.facts.etcd import EtcdMembers, Members
 from pyinfra_kube.facts.nodes import Node
 from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
 from pyinfra_kube.operations.services import Unit
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
+
+Answer = TypeVar("Answer", StoredStates, Members)
 
 
 @dataclass
@@ -80,6 +86,7 @@ class Cluster:
     + artifacts: where binaries and images come from
     + host_facts: gathered facts of each connected host
     + encryption: with which keys the apiservers encrypt Secrets
+    + etcd: how etcd comes from HTTP to TLS
     + unanswered: why a connected host has none
     """
 
@@ -92,6 +99,7 @@ class Cluster:
     artifacts: Artifacts
     host_facts: dict[str, HostFacts]
     encryption: EncryptionPlan
+    etcd: EtcdMove
     unanswered: dict[str, FactError] = field(default_factory=dict)
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -134,9 +142,19 @@ class Cluster:
         return self.spec.network == "flannel"
 
     @property
-    def etcd_of_leases(self) -> str:
-        """Where a member of etcd with flannel's leases asks itself, up to 1.23 and without TLS."""
-        return f"http://127.0.0.1:{self.spec.etcd_client_port}"
+    def etcd_as_member(self) -> dict[str, Any]:
+        """How a member's host asks its own etcd on Fedora, once it is as wanted."""
+        scheme = "https" if self.spec.etcd_tls else "http"
+        files = client_files("etcd-server") if self.spec.etcd_tls else {}
+        return {"endpoints": [f"{scheme}://127.0.0.1:{self.spec.etcd_client_port}"], **files}
+
+    @property
+    def etcd_as_flannel(self) -> dict[str, Any]:
+        """How flanneld on a node asks etcd."""
+        scheme, port = "https" if self.spec.etcd_tls else "http", self.spec.etcd_client_port
+        members = [self.plan.addresses[member.name] for member in self.spec.etcd_members]
+        files = client_files(FLANNEL.name) if self.spec.etcd_tls else {}
+        return {"endpoints": [f"{scheme}://{address}:{port}" for address in members], **files}
 
     @property
     def flannel_api(self) -> Literal["v2", "v3"]:
@@ -245,7 +263,7 @@ class Cluster:
         take_over = self.spec.take_over_units
         return Unit(f"{component}.service", config=config, own=True, take_over=take_over)
 
-    def settings(self, host: str = "", **facts: object) -> dict[str, object]:
+    def settings(self, host: str = "", /, **facts: object) -> dict[str, object]:
         """The settings of a host's command lines; by default the current host's."""
         name = host or self.host_spec.name
         host_facts = self.host_facts[name].settings if name in self.host_facts else {}
@@ -255,7 +273,7 @@ class Cluster:
         }
         encrypts = self.encryption.first.get(name, (IDENTITY,)) != (IDENTITY,)
         encrypted = {"encryption_file": ENCRYPTION_FILE} if encrypts else {}
-        given = {**runtime, **encrypted, **host_facts, **facts}
+        given = {**runtime, **encrypted, **etcd_facts(self.etcd, name), **host_facts, **facts}
         return settings(self.spec, self.plan, name, given)
 
     @property
@@ -263,7 +281,7 @@ class Cluster:
         """How the current control-plane host asks etcd."""
         return etcd_access(self.spec, self.settings())
 
-    def command_line(self, component: str, host: str = "", **facts: object) -> list[str]:
+    def command_line(self, component: str, host: str = "", /, **facts: object) -> list[str]:
         """The flags of a component on a host; by default the current host."""
         extra = getattr(self.spec, flags_setting(component))
         return command_line(component, self.release, self.settings(host, **facts), extra)
@@ -427,11 +445,48 @@ def _make(state: State) -> Cluster:
     credentials = store.plan(spec, plan)
     _check_store(spec, credentials, host_facts)
     _check_etcd(spec, host_facts)
-    encryption = _encryption(state, spec, plan, credentials, host_facts)
+    etcd = _etcd(state, spec, plan, host_facts)
+    encryption = _encryption(state, spec, plan, credentials, host_facts, etcd)
     for line in credentials.warnings:
         logger.warning(line)
     known = spec, release, plan, store, book, credentials, artifacts, host_facts
-    return Cluster(*known, encryption, unanswered)
+    return Cluster(*known, encryption, etcd, unanswered)
+
+
+def _etcd(
+    state: State, spec: ClusterSpec, plan: AddressPlan, host_facts: Mapping[str, HostFacts]
+) -> EtcdMove:
+    """The steps by which etcd comes to TLS."""
+
+    def ask(host: str, scheme: Scheme) -> Members:
+        access: dict[str, Any] = {"endpoints": [etcd_client_urls(spec, plan, scheme)[host]]}
+        access |= client_files("etcd-server") if scheme == "https" else {}
+        return _ask(state, host, EtcdMembers, access, Members())
+
+    found = move_of_run(spec, host_facts, ask)
+    if found.waits_for:
+        waits = ", ".join(found.waits_for)
+        logger.warning(f"notice: etcd does not come to TLS until {waits} is in a run again")
+    return found
+
+
+def _ask(
+    state: State, host: str, fact: type[FactBase[Answer]], arguments: dict[str, Any], none: Answer
+) -> Answer:
+    """What one host tells before anything is planned; ``none`` where it cannot be asked."""
+
+    deploy_arguments = internals.deploy_arguments()
+
+    def read_there() -> Answer:
+        with internals.called_with(deploy_arguments):
+            try:
+                # In a discovery pass, too.
+                expect([Subject(fact, arguments)])
+                return read(fact, **arguments)
+            except FactError as error:
+                return replace(none, said=str(error))
+
+    return internals.on_each([state.inventory.get_host(host)], read_there)[host]
 
 
 def _encryption(
@@ -440,24 +495,13 @@ def _encryption(
     plan: AddressPlan,
     credentials: Credentials,
     host_facts: Mapping[str, HostFacts],
+    etcd: EtcdMove,
 ) -> EncryptionPlan:
     """The steps to the key that Secrets are to be encrypted with."""
 
-    arguments = internals.deploy_arguments()
-
     def ask(name: str) -> StoredStates:
-        access = etcd_access(spec, settings(spec, plan, name))
-
-        def read_there() -> StoredStates:
-            with internals.called_with(arguments):
-                try:
-                    # In a discovery pass, too.
-                    expect([Subject(StoredSecrets, access)])
-                    return read(StoredSecrets, **access)
-                except FactError as error:
-                    return StoredStates(said=str(error))
-
-        return internals.on_each([state.inventory.get_host(name)], read_there)[name]
+        access = etcd_access(spec, settings(spec, plan, name, etcd_facts(etcd, name)))
+        return _ask(state, name, StoredSecrets, access, StoredStates())
 
     found = plan_of_run(spec, credentials, host_facts, ask)
     if found.waits_for and any(one != (found.wanted,) for one in found.first.values()):
@@ -476,6 +520,8 @@ def _used(
         yield "cgroup v1"
     if any(one["proxy_mode"] == "ipvs" for one in told):
         yield "ipvs"
+    if not spec.etcd_tls:
+        yield "etcd without TLS"
     runtime = spec.container_runtime or release.container_runtime
     versions = [
         spec.containerd_version or of_distribution(one.system, one.release)

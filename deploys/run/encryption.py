@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.encryption import (
@@ -20,6 +19,7 @@ from pyinfra_kube.cluster.encryption import (
 )
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.run.etcd import client_files
 from pyinfra_kube.deploys.run.host_facts import HostFacts
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.encryption import StoredStates
@@ -50,10 +50,7 @@ def etcd_access(spec: ClusterSpec, settings: Mapping[str, Any]) -> dict[str, Any
     found: dict[str, Any] = {"endpoints": settings["etcd_servers"]}
     if prefix := spec.apiserver_flags.get("etcd-prefix"):
         found["prefix"] = str(prefix).rstrip("/")
-    if spec.etcd_tls:
-        names = {"ca": "etcd-ca.crt", "cert": "etcd-client.crt", "key": "etcd-client.key"}
-        found |= {word: f"{CONFIG_DIR}/{name}" for word, name in names.items()}
-    return found
+    return found | (client_files("etcd-client") if settings["etcd_tls"] else {})
 
 
 def plan_of_run(

@@ -17,6 +17,7 @@ from pyinfra_kube.cluster.components import COMPONENTS, PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.rendering import ports
+from pyinfra_kube.cluster.etcd_move import Scheme, Serves
 from pyinfra_kube.cluster.fitness.checks import (
     APPARMOR_PARSER,
     CRIO,
@@ -81,6 +82,8 @@ _MODULES = [module for modules in MODULES.values() for module in modules]
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
 _DOCKER_PACKAGES = packages_of("docker")
 _COMPONENTS = ["kubelet", "kube-apiserver"]
+# Of Fedora's etcd.
+ETCD_CONF = "/etc/etcd/etcd.conf"
 _SWAPS = "/proc/swaps"
 _KERNEL = "/proc/sys/kernel/osrelease"
 # Only where the one hierarchy of cgroup v2 is mounted.
@@ -139,6 +142,10 @@ class HostFacts:
     + encryption_sha256: the digest of that file; empty without one
     + encrypts: the file that its apiserver runs with; empty for none, ``None`` without an apiserver
     + apiserver: whether it has an apiserver's manifest, which may not run at the moment
+    + etcd_serves: what its etcd's manifest says that clients and members are served; ``None``
+      without one
+    + etcd_unit_serves: the same of an etcd with data that runs as Fedora's unit
+    + etcd_asked: how its apiserver's manifest says that etcd is asked; ``None`` without one
     + settings: what the components' command lines must know of it
     + links: its network devices, by name
     + fit: whether it can carry its part of the cluster
@@ -165,6 +172,9 @@ class HostFacts:
     encryption_sha256: str = ""
     encrypts: str | None = None
     apiserver: bool = False
+    etcd_serves: Serves | None = None
+    etcd_unit_serves: Serves | None = None
+    etcd_asked: Scheme | None = None
     settings: dict[str, object] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     fit: Fit = field(default_factory=Fit)
@@ -209,7 +219,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     data = f"{spec.etcd_data_dir}/member"
     paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
     manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
-    contents = [_SWAPS, _STATUS, _KERNEL, *manifests.values()]
+    contents = [_SWAPS, _STATUS, _KERNEL, ETCD_CONF, *manifests.values()]
     on_docker = _runtime(spec) == DOCKER.name
     brings_runtime = bool(spec.runtime_source and not on_docker)
     asked = ctx_host.get().name == spec.control_plane[0].name
@@ -273,6 +283,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         encryption_sha256=encryption.sha256 or "" if encryption else "",
         encrypts=_encrypts(flags["kube-apiserver"]),
         apiserver=manifests["kube-apiserver"] in kernel,
+        etcd_serves=_serves(kernel.get(manifests["etcd"], b"")),
+        etcd_unit_serves=_serves(kernel.get(ETCD_CONF, b"")) if data in there else None,
+        etcd_asked=_asked(kernel.get(manifests["kube-apiserver"], b"")),
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
             "cni_bin_dir": _CNI_FOLDERS.get(packages.manager, "/opt/cni/bin"),
@@ -502,6 +515,28 @@ def _service_range(apiserver: ProcessState) -> str:
 def _encrypts(apiserver: ProcessState) -> str | None:
     running = apiserver.running
     return None if running is None else running.get("encryption-provider-config", "")
+
+
+def _serves(text: bytes) -> Serves | None:
+    """By etcd's manifest, or its environment file."""
+
+    clients, peers = (_urls(text, f"listen-{who}-urls") for who in ("client", "peer"))
+    if not (clients and peers):
+        return None
+    if b"http://" not in clients + peers:
+        return "tls"
+    return "both" if b"https://" in clients + peers else "http"
+
+
+def _asked(manifest: bytes) -> Scheme | None:
+    urls = _urls(manifest, "etcd-servers")
+    return ("http" if b"http://" in urls else "https") if urls else None
+
+
+def _urls(text: bytes, flag: str) -> bytes:
+    variable = f"ETCD_{flag.upper().replace('-', '_')}"
+    found = re.search(rb"(?:--%s|^%s)=(\S+)" % (flag.encode(), variable.encode()), text, re.M)
+    return found[1] if found else b""
 
 
 def _addresses(links: dict[str, Link], name: str) -> list[str]:

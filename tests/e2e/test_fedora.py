@@ -25,7 +25,11 @@ NEW = "fed-node-3"
 RELEASE = "1.20"
 # The guide's own numbers.
 GUIDE = {"network": "flannel", "cluster_cidr": "18.16.0.0/16", "flannel_subnet_len": 24}
-PREFIX = "http://127.0.0.1:2379/v2/keys/coreos.com/network"
+PREFIX = "https://127.0.0.1:2379/v2/keys/coreos.com/network"
+CURL = (
+    "curl -s --cacert /srv/kubernetes/etcd-ca.crt --cert /srv/kubernetes/etcd-server.crt"
+    " --key /srv/kubernetes/etcd-server.key"
+)
 
 
 def succeeded(run: Run) -> Run:
@@ -73,7 +77,7 @@ def restarted(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def leases(lab: Lab) -> dict[str, str]:
     """Public address → key of its lease."""
-    answer = json.loads("".join(execute(lab, CONTROL_PLANE, f"curl -s {PREFIX}/subnets")))
+    answer = json.loads("".join(execute(lab, CONTROL_PLANE, f"{CURL} {PREFIX}/subnets")))
     found = answer["node"].get("nodes", [])
     return {json.loads(node["value"])["PublicIP"]: node["key"] for node in found}
 
@@ -102,7 +106,7 @@ def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
 
 
 def test_what_the_guide_says_stands_there(built: Run, lab: Lab) -> None:
-    config = json.loads("".join(execute(lab, CONTROL_PLANE, f"curl -s {PREFIX}/config")))
+    config = json.loads("".join(execute(lab, CONTROL_PLANE, f"{CURL} {PREFIX}/config")))
     assert json.loads(config["node"]["value"]) == {
         "Network": "18.16.0.0/16",
         "SubnetLen": 24,
@@ -110,7 +114,7 @@ def test_what_the_guide_says_stands_there(built: Run, lab: Lab) -> None:
     }
     sysconfig = "\n".join(execute(lab, NODES[0], "cat /etc/sysconfig/flanneld"))
     address = lab.hosts[CONTROL_PLANE].ip
-    assert f"FLANNEL_ETCD=http://{address}:2379" in sysconfig.replace('"', "")
+    assert f"FLANNEL_ETCD=https://{address}:2379" in sysconfig.replace('"', "")
     assert "FLANNEL_ETCD_KEY=/coreos.com/network" in sysconfig.replace('"', "")
     subnet = dict(line.split("=") for line in execute(lab, NODES[0], "cat /run/flannel/subnet.env"))
     assert subnet["FLANNEL_SUBNET"].startswith("18.16.")
@@ -149,8 +153,8 @@ def test_a_new_subnet_restarts_docker_there_alone(
     # flanneld would take the one that it recorded, or by chance the same one.
     execute(lab, NODES[0], "rm /run/flannel/subnet.env")
     other = """{"PublicIP": "192.0.2.99"}"""
-    take = f"curl -s -X PUT -d ttl=600 --data-urlencode 'value={other}' {url}"
-    execute(lab, CONTROL_PLANE, f"curl -s -X DELETE {url} && {take}")
+    take = f"{CURL} -X PUT -d ttl=600 --data-urlencode 'value={other}' {url}"
+    execute(lab, CONTROL_PLANE, f"{CURL} -X DELETE {url} && {take}")
     eventually(lambda: leases(lab).get(lab.hosts[NODES[0]].ip, key) != key, patience=120)
     up = "test -e /run/flannel/subnet.env && systemctl is-active flanneld docker"
     eventually(lambda: execute(lab, NODES[0], up), patience=60)
@@ -158,7 +162,7 @@ def test_a_new_subnet_restarts_docker_there_alone(
     # another takes the new one as it runs, and leaves docker to us.
     anew = "unit flanneld.service" in restarted(before[NODES[0]], starts(lab, NODES[0]))
     assert _docker_follows(lab, NODES[0]) == anew
-    execute(lab, CONTROL_PLANE, f"curl -s -X DELETE {url}")
+    execute(lab, CONTROL_PLANE, f"{CURL} -X DELETE {url}")
     dry = deploy(site, "--dry", "--json")
     run = deploy(site, "-y", "--json")
     assert (dry.planned, dry.conditional) == (run.changed, set())
@@ -294,7 +298,7 @@ def test_etcd_out_of_a_nodes_reach_is_said_early(built: Run, lab: Lab, site: Sit
         seen = stands(lab)
         run = site.run("-y", deploy="multinode")
         assert run.code != 0
-        url = f"http://{lab.hosts[CONTROL_PLANE].ip}:2379"
+        url = f"https://{lab.hosts[CONTROL_PLANE].ip}:2379"
         assert f"etcd at {url} does not answer this host" in run.said
         assert (stands(lab), site.contents()) == (seen, before)
     finally:

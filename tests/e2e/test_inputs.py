@@ -304,13 +304,13 @@ def test_the_bridge_by_the_first_kubelets(plans: dict[str, Run], lab: Lab) -> No
 def test_three_members_of_etcd(plans: dict[str, Run], lab: Lab) -> None:
     run = plans["three members"]
     ips = {name: lab.hosts[name].ip for name in HOSTS}
-    everybody = ",".join(f"{name}=http://{ip}:2380" for name, ip in ips.items())
+    everybody = ",".join(f"{name}=https://{ip}:2380" for name, ip in ips.items())
     for name, ip in ips.items():
         etcd = run.new_files(name)[f"{MANIFESTS}/etcd.yaml"]
         assert f"--initial-cluster={everybody}" in etcd
-        assert f"--listen-peer-urls=http://{ip}:2380" in etcd
+        assert f"--listen-peer-urls=https://{ip}:2380" in etcd
     apiserver = run.new_files(CONTROL_PLANE)[f"{MANIFESTS}/kube-apiserver.yaml"]
-    servers = ",".join(f"http://{ip}:2379" for ip in ips.values())
+    servers = ",".join(f"https://{ip}:2379" for ip in ips.values())
     assert f"--etcd-servers={servers}" in apiserver
 
 

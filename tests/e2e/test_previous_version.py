@@ -85,6 +85,9 @@ def test_nothing_changes(path: Path_, lab: Lab, site: Site, previous: Path) -> N
     deploy = previous / f"deploys/{path.deploy}.py"
     succeeded(site.pyinfra(site.inventory, deploy, "-y", more=then))
     before = each(lambda name: starts(lab, name), path.hosts)
+    # Up to 1.23 etcd had none then; how it gets that has a test of its own.
+    with site.inventory.open("a") as inventory:
+        inventory.write("_data['etcd_tls'] = False\n")
 
     dry = succeeded(site.run("--dry", "--json", deploy=path.deploy))
     assert (dry.planned, dry.conditional) == (set(), set()), dry.said

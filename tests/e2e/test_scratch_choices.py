@@ -57,9 +57,13 @@ def test_nodes_are_ready(built: object, kubectl: Kubectl) -> None:
 
 
 def test_etcd_has_three_members(built: object, lab: Lab) -> None:
-    ask = "docker exec $(docker ps -q -f label=io.kubernetes.container.name=etcd) etcdctl"
+    ask = (
+        "docker exec --env=ETCDCTL_API=3 $(docker ps -q -f label=io.kubernetes.container.name=etcd)"
+        " etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/srv/kubernetes/etcd-ca.crt"
+        " --cert=/srv/kubernetes/etcd-server.crt --key=/srv/kubernetes/etcd-server.key"
+    )
     for name in HOSTS:
-        members = execute(lab, name, f"ETCDCTL_API=3 {ask} member list")
+        members = execute(lab, name, f"{ask} member list")
         assert len([line for line in members if "started" in line]) == 3
 
 

@@ -67,16 +67,27 @@ EXACT_1_3 = {
     ("etcd", "m1"): """
         --name=m1
         --data-dir=/var/lib/etcd
-        --listen-client-urls=http://127.0.0.1:2379
-        --advertise-client-urls=http://127.0.0.1:2379
-        --listen-peer-urls=http://127.0.0.1:2380
-        --initial-advertise-peer-urls=http://127.0.0.1:2380
-        --initial-cluster=m1=http://127.0.0.1:2380
+        --listen-client-urls=https://127.0.0.1:2379,https://192.0.2.10:2379
+        --advertise-client-urls=https://192.0.2.10:2379
+        --listen-peer-urls=https://192.0.2.10:2380
+        --initial-advertise-peer-urls=https://192.0.2.10:2380
+        --initial-cluster=m1=https://192.0.2.10:2380
         --initial-cluster-state=new
         --initial-cluster-token=kubernetes
+        --cert-file=/srv/kubernetes/etcd-server.crt
+        --key-file=/srv/kubernetes/etcd-server.key
+        --trusted-ca-file=/srv/kubernetes/etcd-ca.crt
+        --client-cert-auth=true
+        --peer-cert-file=/srv/kubernetes/etcd-server.crt
+        --peer-key-file=/srv/kubernetes/etcd-server.key
+        --peer-trusted-ca-file=/srv/kubernetes/etcd-ca.crt
+        --peer-client-cert-auth=true
     """,
     ("kube-apiserver", "m1"): """
-        --etcd-servers=http://127.0.0.1:2379
+        --etcd-servers=https://192.0.2.10:2379
+        --etcd-cafile=/srv/kubernetes/etcd-ca.crt
+        --etcd-certfile=/srv/kubernetes/etcd-client.crt
+        --etcd-keyfile=/srv/kubernetes/etcd-client.key
         --service-cluster-ip-range=10.0.0.0/16
         --bind-address=0.0.0.0
         --secure-port=6443
@@ -169,9 +180,31 @@ EXACT_1_3 = {
 }
 
 EXACT_1_20 = {
-    ("etcd", "m1"): EXACT_1_3["etcd", "m1"],
+    ("etcd", "m1"): """
+        --name=m1
+        --data-dir=/var/lib/etcd
+        --listen-client-urls=https://127.0.0.1:2379
+        --advertise-client-urls=https://127.0.0.1:2379
+        --listen-peer-urls=https://127.0.0.1:2380
+        --initial-advertise-peer-urls=https://127.0.0.1:2380
+        --initial-cluster=m1=https://127.0.0.1:2380
+        --initial-cluster-state=new
+        --initial-cluster-token=kubernetes
+        --cert-file=/srv/kubernetes/etcd-server.crt
+        --key-file=/srv/kubernetes/etcd-server.key
+        --trusted-ca-file=/srv/kubernetes/etcd-ca.crt
+        --client-cert-auth=true
+        --peer-cert-file=/srv/kubernetes/etcd-server.crt
+        --peer-key-file=/srv/kubernetes/etcd-server.key
+        --peer-trusted-ca-file=/srv/kubernetes/etcd-ca.crt
+        --peer-client-cert-auth=true
+        --listen-metrics-urls=http://127.0.0.1:2381
+    """,
     ("kube-apiserver", "m1"): """
-        --etcd-servers=http://127.0.0.1:2379
+        --etcd-servers=https://127.0.0.1:2379
+        --etcd-cafile=/srv/kubernetes/etcd-ca.crt
+        --etcd-certfile=/srv/kubernetes/etcd-client.crt
+        --etcd-keyfile=/srv/kubernetes/etcd-client.key
         --service-cluster-ip-range=10.0.0.0/16
         --bind-address=0.0.0.0
         --secure-port=6443
@@ -359,29 +392,64 @@ def test_several_control_planes_with_an_etcd_member_each() -> None:
     groups = {"control_plane": ["m1", "m2", "m3"], "nodes": ["n1"]}
     spec = spec_of("1.3.10", groups)
     etcd = named("etcd", spec, "m2")
-    assert etcd["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.13:2379"
-    assert etcd["advertise-client-urls"] == "http://192.0.2.13:2379"
-    assert etcd["listen-peer-urls"] == "http://192.0.2.13:2380"
+    assert etcd["listen-client-urls"] == "https://127.0.0.1:2379,https://192.0.2.13:2379"
+    assert etcd["advertise-client-urls"] == "https://192.0.2.13:2379"
+    assert etcd["listen-peer-urls"] == "https://192.0.2.13:2380"
     assert etcd["initial-cluster"] == (
-        "m1=http://192.0.2.10:2380,m2=http://192.0.2.13:2380,m3=http://192.0.2.14:2380"
+        "m1=https://192.0.2.10:2380,m2=https://192.0.2.13:2380,m3=https://192.0.2.14:2380"
     )
     apiserver = named("kube-apiserver", spec, "m2")
     assert apiserver["apiserver-count"] == "3"
     assert apiserver["advertise-address"] == "192.0.2.13"
-    assert apiserver["etcd-servers"].count("http://") == 3
+    assert apiserver["etcd-servers"].count("https://") == 3
     assert named("kube-scheduler", spec, "m2")["leader-elect"] == "true"
     assert "apiserver-count" not in named("kube-apiserver", spec_of("1.20.2", groups), "m2")
 
 
 def test_etcd_on_a_host_of_its_own() -> None:
     spec = spec_of("1.20.2", {"control_plane": ["m1"], "etcd": ["m2"], "nodes": ["n1"]})
-    assert named("kube-apiserver", spec, "m1")["etcd-servers"] == "http://192.0.2.13:2379"
+    assert named("kube-apiserver", spec, "m1")["etcd-servers"] == "https://192.0.2.13:2379"
     etcd = named("etcd", spec, "m2")
-    assert etcd["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.13:2379"
+    assert etcd["listen-client-urls"] == "https://127.0.0.1:2379,https://192.0.2.13:2379"
     flannel = named("etcd", spec_of("1.20.2", network="flannel"), "m1")
-    assert flannel["listen-client-urls"] == "http://127.0.0.1:2379,http://192.0.2.10:2379"
-    spec = spec_of("1.20.2", etcd_listen_client_urls="http://0.0.0.0:2379")
-    assert named("etcd", spec, "m1")["listen-client-urls"] == "http://0.0.0.0:2379"
+    assert flannel["listen-client-urls"] == "https://127.0.0.1:2379,https://192.0.2.10:2379"
+    spec = spec_of("1.20.2", etcd_listen_client_urls="https://0.0.0.0:2379")
+    assert named("etcd", spec, "m1")["listen-client-urls"] == "https://0.0.0.0:2379"
+
+
+# In http no file of TLS is named, and no port of its own tells health.
+@pytest.mark.parametrize(
+    ("serves", "clients", "peers", "probe_port"),
+    [
+        ("http", "http://127.0.0.1:2379,http://192.0.2.13:2379", "http", "2379"),
+        (
+            "both",
+            "http://127.0.0.1:2379,http://192.0.2.13:2379,"
+            "https://127.0.0.1:2379,https://192.0.2.13:2379",
+            "http",
+            "2381",
+        ),
+        ("tls", "https://127.0.0.1:2379,https://192.0.2.13:2379", "https", "2381"),
+    ],
+)
+def test_what_a_member_serves_on_its_way_to_tls(
+    serves: str, clients: str, peers: str, probe_port: str
+) -> None:
+    spec = spec_of("1.20.2", {"control_plane": ["m1"], "etcd": ["m2"], "nodes": ["n1"]})
+    facts = {"etcd_serves": serves}
+    etcd = named("etcd", spec, "m2", facts)
+    assert etcd["listen-client-urls"] == clients
+    assert etcd["listen-peer-urls"] == f"{peers}://192.0.2.13:2380"
+    assert ("cert-file" in etcd, "peer-cert-file" in etcd) == (serves != "http",) * 2
+    context = context_of(spec, make_plan(spec), "m2", facts)
+    assert probe("etcd", Release.of("1.20.2"), context).port == probe_port
+
+
+@pytest.mark.parametrize("asked", ["http", "https"])
+def test_how_an_apiserver_asks_etcd_on_the_way(asked: str) -> None:
+    apiserver = named("kube-apiserver", spec_of("1.20.2"), "m1", {"etcd_asked": asked})
+    assert apiserver["etcd-servers"] == f"{asked}://127.0.0.1:2379"
+    assert ("etcd-cafile" in apiserver) == (asked == "https")
 
 
 @pytest.mark.parametrize(
@@ -522,7 +590,14 @@ def test_an_address_that_is_not_known() -> None:
         ("1.20.2", {}, "kube-controller-manager", ("HTTPS", "127.0.0.1", "10257", "/healthz")),
         ("1.6.0", {}, "kube-proxy", ("HTTP", "127.0.0.1", "10249", "/healthz")),
         ("1.20.2", {}, "kube-proxy", ("HTTP", "127.0.0.1", "10256", "/healthz")),
-        ("1.20.2", {"etcd_client_port": 4001}, "etcd", ("HTTP", "127.0.0.1", "4001", "/health")),
+        (
+            "1.20.2",
+            {"etcd_client_port": 4001, "etcd_tls": False},
+            "etcd",
+            ("HTTP", "127.0.0.1", "4001", "/health"),
+        ),
+        ("1.20.2", {}, "etcd", ("HTTP", "127.0.0.1", "2381", "/health")),
+        ("1.13.12", {}, "etcd", ("TCP", "192.0.2.10", "2379", "")),
     ],
 )
 def test_probes(
@@ -561,7 +636,7 @@ def clusters(draw: st.DrawFn) -> ClusterSpec:
         log_to_host=draw(st.sampled_from(release.fact("log_to_host"))),
         log_level=draw(st.integers(0, 10)),
         max_pods=draw(st.sampled_from([None, 50])),
-        etcd_tls=draw(st.sampled_from(release.fact("etcd_tls"))),
+        etcd_tls=draw(st.booleans()),
         certificate_signing=draw(st.sampled_from(release.fact("certificate_signing"))),
         control_plane_taint=draw(st.booleans()),
     )

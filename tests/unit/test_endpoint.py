@@ -221,7 +221,7 @@ def test_components_use_the_endpoint_as_clients_and_their_own_address_as_servers
     assert found["apiserver_url"] == "https://192.168.10.100:443"
     assert found["host_address"] == "192.168.10.5"
     assert found["secure_port"] == 6443
-    assert found["etcd_peer_url"] == "http://192.168.10.5:2380"
+    assert found["etcd_peer_url"] == "https://192.168.10.5:2380"
 
 
 @pytest.mark.parametrize("endpoint", [BALANCER, "k8s.example.com:443"])

@@ -167,6 +167,7 @@ def cluster(role: str) -> Any:
     settings = {
         "etcd_client_port": 2379,
         "etcd_metrics": False,
+        "etcd_own_health": False,
         "etcd_version": "3.4.13-0",
         "apiserver_port": 6443,
     }

@@ -45,7 +45,7 @@ def test_the_multi_node_path(plan: Plan) -> None:
         assert 'KUBE_LOG_LEVEL="--v=2"' in shown[host]
     for text in (
         "package kubernetes-master: absent → installed",
-        'ETCD_LISTEN_CLIENT_URLS="http://0.0.0.0:2379"',
+        'ETCD_LISTEN_CLIENT_URLS="https://0.0.0.0:2379"',
         "/etc/tmpfiles.d/kubernetes.conf: absent → file",
         "kube-apiserver.service: not installed → enabled",
         '"Network": "10.10.0.0/16", "SubnetLen": 24, "Backend": {"Type": "vxlan", "VNI": 1}',
@@ -54,7 +54,8 @@ def test_the_multi_node_path(plan: Plan) -> None:
         assert text in shown["m"]
     for text in (
         "package flannel: absent → installed",
-        'FLANNEL_ETCD="http://192.0.2.1:2379"',
+        'FLANNEL_ETCD="https://192.0.2.1:2379"',
+        "-etcd-certfile=/srv/kubernetes/etcd-flannel.crt",
         'KUBELET_HOSTNAME="--hostname-override=o"',
         "--register-node=false",
         "docker.service: not installed → enabled",

@@ -126,12 +126,12 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("hyperkube", True, "1.20", ""),
     ("network", "none", "routes, flannel (Kubernetes 1.20)", "a network of ours"),
     ("proxy_mode", "nftables", "iptables, ipvs, none (Kubernetes 1.20)", "leave it unset"),
-    ("etcd_tls", True, "False (Kubernetes 1.20)", "leave it unset"),
     ("authorization_mode", "RBAC,RBAK", "AlwaysAllow", "RBAC"),
     ("kubelet_flags", {"api-servers": "http://m1"}, "a flag of kubelet 1.20", "kubeconfig"),
     # What other values say
     ("certificate_renew_days", 365, "less than certificate_days", ""),
     ("etcd_client_port", 6443, "apart from secure_port", ""),
+    ("etcd_listen_client_urls", "http://0.0.0.0:2379", "URLs with https", "etcd_tls = False"),
     ("flannel_version", "latest", "a version of flannel", ""),
 ]
 

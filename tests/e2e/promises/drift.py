@@ -617,7 +617,8 @@ def _curl(arguments: Mapping[str, Any], path: str) -> str:
 
     assert arguments["api"] == "v2", "how v3 is spoiled is yet to be written"
     options = {"--cacert": "ca", "--cert": "cert", "--key": "key"}
-    words = [f"{option}={arguments[name]}" for option, name in options.items() if arguments[name]]
+    used = [(option, arguments[name]) for option, name in options.items() if arguments[name]]
+    words = [word for pair in used for word in pair]
     return shlex.join(
         ["curl", "--silent", "--fail", *words, f"{arguments['endpoints'][0]}/v2/keys{path}"]
     )

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -31,6 +33,9 @@ const (
 var (
 	endpoints   = flag.String("etcd-endpoints", "http://127.0.0.1:4001,http://127.0.0.1:2379", "etcd's URLs, with commas between")
 	prefix      = flag.String("etcd-prefix", "/coreos.com/network", "the key under which all others are")
+	caFile      = flag.String("etcd-cafile", "", "whose certificates etcd may have")
+	certFile    = flag.String("etcd-certfile", "", "the certificate to ask etcd with")
+	keyFile     = flag.String("etcd-keyfile", "", "its key")
 	ifaceName   = flag.String("iface", "", "the interface, or its address, that packets leave by")
 	ipMasq      = flag.Bool("ip-masq", false, "masquerade what leaves the network")
 	subnetFile  = flag.String("subnet-file", "/run/flannel/subnet.env", "where the subnet is written")
@@ -108,6 +113,23 @@ func main() {
 	d.watch()
 }
 
+// credentials are those that etcd is asked with, if there are any.
+func credentials() *tls.Config {
+	found := &tls.Config{}
+	if *caFile != "" {
+		text, err := os.ReadFile(*caFile)
+		must(err)
+		found.RootCAs = x509.NewCertPool()
+		found.RootCAs.AppendCertsFromPEM(text)
+	}
+	if *certFile != "" {
+		pair, err := tls.LoadX509KeyPair(*certFile, *keyFile)
+		must(err)
+		found.Certificates = []tls.Certificate{pair}
+	}
+	return found
+}
+
 // etcd asks the first endpoint that answers.
 func etcd(method, key, query string, form url.Values, patience time.Duration) (*answer, error) {
 	var last error
@@ -118,7 +140,10 @@ func etcd(method, key, query string, form url.Values, patience time.Duration) (*
 			return nil, err
 		}
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		response, err := (&http.Client{Timeout: patience}).Do(request)
+		client := &http.Client{Timeout: patience, Transport: &http.Transport{
+			TLSClientConfig: credentials(), DisableKeepAlives: true,
+		}}
+		response, err := client.Do(request)
 		if err != nil {
 			last = err
 			continue

@@ -1,0 +1,150 @@
+"""
+A running etcd comes from HTTP to TLS while somebody writes: nothing acknowledged is lost, wherever
+runs are killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.e2e.paths import REPOSITORY, Run, Site, eventually, execute, starts, succeeded
+from tests.e2e.pods import Kubectl
+from tests.e2e.promises.driver import ENVIRONMENT
+from tests.e2e.writer import Writer
+from tests.lab import Lab
+from tests.lab.lab import HOSTS
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+RELEASE = "1.37"
+GROUPS = {"control_plane": list(HOSTS), "etcd": list(HOSTS), "nodes": list(HOSTS)}
+# Steps of three members and three apiservers, and the credentials before them.
+_STEPS = 15
+_DRIVER = "tests.e2e.promises.driver"
+_MANIFESTS = "/etc/kubernetes/manifests"
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder = tmp_path_factory.mktemp("site") / "cluster"
+    return Site(folder, {"etcd_tls": False}, groups=GROUPS)
+
+
+@pytest.fixture(scope="module")
+def plain(lab: Lab, site: Site) -> Run:
+    """A cluster whose etcd speaks HTTP."""
+    return succeeded(site.run("-y", "--json", timeout=900))
+
+
+@pytest.fixture(scope="module")
+def writer(plain: Run, lab: Lab, site: Site) -> Writer:
+    return Writer(lab, list(HOSTS), site.folder)
+
+
+def _killed(site: Site, at: int, delay: float) -> bool:
+    """A run that dies at one of its commands; whether it had that many."""
+    orders = {"at": at, "delay": delay}
+    done = subprocess.run(
+        [sys.executable, "-m", _DRIVER, site.inventory, REPOSITORY / "deploys/scratch.py"],
+        cwd=site.folder,
+        env={
+            **site.environment,
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+            ENVIRONMENT: json.dumps(orders),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        start_new_session=True,
+    )
+    assert done.returncode in (0, -9), done.stderr[-6000:]
+    return done.returncode == -9
+
+
+def _codes(lab: Lab, scheme: str) -> set[str]:
+    """What somebody without a credential gets from etcd, with a scheme."""
+    ask = "curl --silent --max-time 5 --insecure --output /dev/null --write-out '%{http_code}\\n'"
+    urls = [
+        f"{scheme}://{lab.hosts[name].ip}:{port}/{path}"
+        for name in HOSTS
+        for port, path in ((2379, "version"), (2380, "members"))
+    ]
+    return {code for url in urls for code in execute(lab, HOSTS[0], f"{ask} {url} || :")}
+
+
+def _registered(lab: Lab) -> set[str]:
+    files = "--cacert /srv/kubernetes/etcd-ca.crt --cert /srv/kubernetes/etcd-server.crt"
+    ask = f"curl --silent {files} --key /srv/kubernetes/etcd-server.key --data '{{}}'"
+    url = f"https://{lab.hosts[HOSTS[0]].ip}:2379/v3/cluster/member/list"
+    [text] = execute(lab, HOSTS[0], f"{ask} {url}")
+    return {url for member in json.loads(text)["members"] for url in member["peerURLs"]}
+
+
+def test_http_is_said_in_every_plan(plain: Run, site: Site, lab: Lab) -> None:
+    assert "for etcd_tls is False" in plain.said
+    again = succeeded(site.run("--dry", "--json"))
+    assert (again.planned, again.conditional) == (set(), set())
+    assert "for etcd_tls is False" in again.said
+    assert "200" in _codes(lab, "http")
+
+
+def test_it_comes_to_tls_though_every_step_is_killed(
+    writer: Writer, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
+    with site.inventory.open("a") as inventory:
+        inventory.write("_data['etcd_tls'] = True\n")
+    dry = succeeded(site.run("--dry", "--json"))
+    steps = {name for name, _ in dry.planned if name.startswith("etcd | ")}
+    assert len(steps) == _STEPS, steps
+    killed = 0
+    with writer:
+        time.sleep(5)
+        # By turns in the middle of a run's first command and right after it.
+        while _killed(site, at=1, delay=-1.0 if killed % 2 else 0.3):
+            killed += 1
+            print(f"killed {killed} times", flush=True)
+            assert killed < 4 * _STEPS
+        time.sleep(5)
+    print(f"\n{killed} runs killed; {writer}")
+    assert killed >= _STEPS
+    lost = eventually(lambda: [writer.lost()])[0]
+    assert len(writer.acknowledged) > 100
+    assert lost == set()
+
+
+def test_nothing_answers_without_a_credential(writer: Writer, lab: Lab) -> None:
+    assert _codes(lab, "http") == {"000"}
+    assert _codes(lab, "https") == {"000"}
+    assert _registered(lab) == {f"https://{lab.hosts[name].ip}:2380" for name in HOSTS}
+
+
+def test_the_next_run_changes_nothing(writer: Writer, lab: Lab, site: Site) -> None:
+    before = {name: starts(lab, name) for name in HOSTS}
+    dry = succeeded(site.run("--dry", "--json"))
+    assert (dry.planned, dry.conditional) == (set(), set())
+    assert succeeded(site.run("-y", "--json")).changed == set()
+    assert {name: starts(lab, name) for name in HOSTS} == before
+
+
+def test_nobody_goes_back(writer: Writer, site: Site) -> None:
+    text = site.inventory.read_text()
+    with site.inventory.open("a") as inventory:
+        inventory.write("_data['etcd_tls'] = False\n")
+    run = site.run("--dry", "--json")
+    site.inventory.write_text(text)
+    assert run.code != 0
+    assert "etcd_tls = False; allowed: True, for etcd has TLS there" in run.said
+
+
+def test_a_lost_manifest_comes_back(writer: Writer, lab: Lab, site: Site) -> None:
+    before = execute(lab, HOSTS[1], f"cat {_MANIFESTS}/etcd.yaml")
+    execute(lab, HOSTS[1], f"rm {_MANIFESTS}/etcd.yaml")
+    succeeded(site.run("-y", "--json"))
+    assert execute(lab, HOSTS[1], f"cat {_MANIFESTS}/etcd.yaml") == before
