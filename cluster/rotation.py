@@ -53,10 +53,11 @@ def rotation_problems(
     signed = frozenset().union(*(one.signed for one in found.values()))
     wanted = {ca, *([beside] if beside else [])}
     comes = bool(signed) and ca not in signed
-    goes = {name for one in found.values() for name in one.trusted} - wanted
+    # A node that comes back late is mended.
+    goes = {name for one in found.values() if one.signed for name in one.trusted} - wanted
+    untrusted = [*_untrusted(ca, signed, found)] if comes else []
     return [
-        *(_untrusted(ca, signed, found) if comes else ()),
-        *(_needed(ca, beside, signed - wanted) if not comes else ()),
+        *(untrusted or _needed(ca, beside, signed - wanted)),
         *(_young(beside, found) if goes and not comes else ()),
         *(_silent(ca, silent) if comes or goes else ()),
     ]
