@@ -71,11 +71,12 @@ class CredentialPlan:
         for name in trusted(self.spec):
             for authority in authorities(self.spec):
                 self._authority(authority, name)
-            self._service_account(name)
         for one in certificates:
             # A host that nobody has asked yet gets it in a run that does.
             if one.names is not None:
                 self._pair(one.file, one.kind, one.user, one.names, one.authority)
+        for name in trusted(self.spec):
+            self._service_account(name)
         self._encryption_key()
         if admins_bound(self.spec):
             self._pair(client_files(EMERGENCY)[0].removesuffix(".crt"), "client", EMERGENCY)
