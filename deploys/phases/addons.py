@@ -18,7 +18,7 @@ from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.cluster.spec.checks import FIRST_CA
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
-from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.context import CA_CERTIFICATE, Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.kubectl import kubectl_words
@@ -59,7 +59,8 @@ def _ready(cluster: Cluster) -> verify.Check:
     ask = f"{kubectl_words(KUBECTL, ADMIN)} get --raw=/readyz"
     return verify.Check(
         f"kube-apiserver answers {url}",
-        f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}",
+        # It may have to read its certificate again, where that has ended.
+        f"curl --silent --fail --cacert {CA_CERTIFICATE} --noproxy '*' --max-time 5 {url}",
         hint=f"{ask}?verbose",
     )
 
