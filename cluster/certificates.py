@@ -14,9 +14,12 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rows import Role, User
 from pyinfra_kube.cluster.releases import Release, value_at
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
+from pyinfra_kube.cluster.spec.checks import FIRST_CA
 
 CA, FRONT_PROXY_CA, ETCD_CA = "ca", "front-proxy-ca", "etcd-ca"
 """The store's names of the authorities, without their endings."""
+AUTHORITIES = "authorities"
+"""The store's folder of those that follow the first ones."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,30 @@ class Certificate:
     role: Role
     host: str = ""
     names: tuple[str, ...] | None = ()
+
+
+def trusted(spec: ClusterSpec) -> tuple[str, ...]:
+    """
+    Give the names of the CAs that a cluster trusts; those that sign come first.
+
+    + spec: the cluster
+    """
+    return (spec.ca, *([spec.ca_rotation] if spec.ca_rotation else []))
+
+
+def stored_as(what: str, name: str) -> str:
+    """
+    Give the store's name, without an ending, of what each set of CAs has.
+
+    + what: an authority, or the key of tokens
+    + name: of the set
+
+    ```
+    >>> stored_as("ca", "1"), stored_as("ca", "2026-11-26")
+    ('ca', 'authorities/ca-2026-11-26')
+    ```
+    """
+    return what if name == FIRST_CA else f"{AUTHORITIES}/{what}-{name}"
 
 
 def authorities(spec: ClusterSpec) -> dict[str, tuple[Role, ...]]:

@@ -13,14 +13,19 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
+from pyinfra_kube.cluster.certificates import (
+    CA,
+    Certificate,
+    authorities,
+    stored_as,
+    trusted,
+)
 from pyinfra_kube.cluster.components.common import ADMIN, EMERGENCY
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.credential_set import (
     BASIC_AUTH,
     ENCRYPTION,
-    SERVICE_ACCOUNT_KEY,
-    SERVICE_ACCOUNT_PUB,
+    SERVICE_ACCOUNT,
     TOKENS,
     client_files,
     encryption_key,
@@ -29,6 +34,7 @@ from pyinfra_kube.cluster.credential_set import (
 from pyinfra_kube.cluster.encryption import key_name
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.identities import admins_bound, users
+from pyinfra_kube.cluster.releases import Release, covers
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 TOKEN_LETTERS = string.ascii_letters + string.digits
@@ -62,13 +68,15 @@ class CredentialPlan:
 
         + certificates: those that files of hosts hold
         """
-        for name in authorities(self.spec):
-            self._authority(name)
+        for name in trusted(self.spec):
+            for authority in authorities(self.spec):
+                self._authority(authority, name)
         for one in certificates:
             # A host that nobody has asked yet gets it in a run that does.
             if one.names is not None:
                 self._pair(one.file, one.kind, one.user, one.names, one.authority)
-        self._service_account()
+        for name in trusted(self.spec):
+            self._service_account(name)
         self._encryption_key()
         if admins_bound(self.spec):
             self._pair(client_files(EMERGENCY)[0].removesuffix(".crt"), "client", EMERGENCY)
@@ -80,8 +88,9 @@ class CredentialPlan:
             if self.spec.basic_auth:
                 self._keep_words(BASIC_AUTH, [ADMIN])
 
-    def _authority(self, authority: str) -> None:
-        cert_file, key_file = f"{authority}.crt", f"{authority}.key"
+    def _authority(self, authority: str, which: str) -> None:
+        file = stored_as(authority, which)
+        cert_file, key_file = f"{file}.crt", f"{file}.key"
         cert, key = self.files.get(cert_file), self.files.get(key_file)
         if cert and not pki.readable(cert):
             again = f", or delete it: it is then made again from {key_file}" if key else ""
@@ -89,7 +98,8 @@ class CredentialPlan:
         if cert and key and pki.fits(cert, key):
             self._look_at_end(cert_file, cert)
         elif not cert:
-            name = f"{self.spec.cluster_name[: LONGEST_NAME - len(authority) - 1]}-{authority}"
+            tail = f"-{file.rpartition('/')[2]}"
+            name = f"{self.spec.cluster_name[: LONGEST_NAME - len(tail)]}{tail}"
             why = f"made again from {key_file}, it was missing" if key else _NEW
             try:
                 pair = pki.make_ca(name, key=key, now=self.now)
@@ -104,15 +114,23 @@ class CredentialPlan:
         end = pki.read(cert).not_after
         if end - self.now < timedelta(days=self.spec.certificate_days):
             self.warnings.append(
-                f"{file} ends on {end:%Y-%m-%d}; certificates cannot outlive it. A new CA means "
-                "new credentials on every host: set replace_credentials = True with an empty "
-                "credentials_dir"
+                f"{file} ends on {end:%Y-%m-%d}; certificates cannot outlive it. {self._way_out}"
             )
+
+    @property
+    def _way_out(self) -> str:
+        if covers("1.24-", Release.of(self.spec.kubernetes_version).minor):
+            return "docs/rotation.md says how another one takes its place: ca_rotation"
+        return (
+            "A new CA means new credentials on every host: set replace_credentials = True with an "
+            "empty credentials_dir"
+        )
 
     def _pair(
         self, file: str, kind: str, who: User, names: Iterable[str] = (), authority: str = CA
     ) -> None:
         cert, key = f"{file}.crt", f"{file}.key"
+        authority = stored_as(authority, self.spec.ca)
         ca = pki.KeyPair(self.files[f"{authority}.crt"], self.files.get(f"{authority}.key", ""))
         why = self._why(ca, self.files.get(cert), self.files.get(key), who, frozenset(names))
         if not why:
@@ -148,29 +166,30 @@ class CredentialPlan:
         reasons += [f"{name} is no name of it any more" for name in sorted(old.names - names)]
         if reasons:
             return f"re-issued, {', '.join(reasons)}"
-        return self._near_end(ca, old.not_after)
+        return self._near_end(ca, old)
 
-    def _near_end(self, ca: pki.KeyPair, end: datetime) -> str:
-        left = end - self.now
-        longest = pki.read(ca.cert).not_after
-        next_end = min(self.now + timedelta(days=self.spec.certificate_days), longest)
+    def _near_end(self, ca: pki.KeyPair, old: pki.Certificate) -> str:
+        left, days = old.not_after - self.now, self.spec.certificate_renew_days
+        near = timedelta(days=days) if days else (old.not_after - old.not_before) / 3
         # A certificate that can only end as soon again would be issued in every run.
-        if left > timedelta(days=self.spec.certificate_renew_days) or next_end - end < timedelta(1):
+        if left > near or old.not_after >= pki.read(ca.cert).not_after:
             return ""
-        when = f"in {left.days} days" if left > timedelta(0) else "which is past"
-        return f"re-issued, it ends on {end:%Y-%m-%d}, {when}"
+        when = f"in {_time(left)}" if left > timedelta(0) else "which is past"
+        return f"re-issued, it ends on {old.not_after:%Y-%m-%d}, {when}"
 
-    def _service_account(self) -> None:
-        key = self.files.get(SERVICE_ACCOUNT_KEY)
+    def _service_account(self, which: str) -> None:
+        file = stored_as(SERVICE_ACCOUNT, which)
+        key_file, pub_file = f"{file}.key", f"{file}.pub"
+        key = self.files.get(key_file)
         if not key:
-            self._set(_NEW, **{SERVICE_ACCOUNT_KEY: (key := pki.make_key())})
+            self._set(_NEW, **{key_file: (key := pki.make_key())})
         try:
             public = pki.public_key(key)
         except (ValueError, TypeError):
             fix = "restore it, or delete it: service accounts' tokens then end"
-            raise InputError([_damaged(SERVICE_ACCOUNT_KEY, _KEY, fix)]) from None
-        if self.files.get(SERVICE_ACCOUNT_PUB) != public:
-            self._set(f"made from {SERVICE_ACCOUNT_KEY}", **{SERVICE_ACCOUNT_PUB: public})
+            raise InputError([_damaged(key_file, _KEY, fix)]) from None
+        if self.files.get(pub_file) != public:
+            self._set(f"made from {key_file}", **{pub_file: public})
 
     def _encryption_key(self) -> None:
         """Make the key of the Secrets. Older ones stay: copies of etcd's data need them."""
@@ -203,6 +222,10 @@ class CredentialPlan:
     def _set(self, why: str, **files: str) -> None:
         self.files.update(files)
         self.changes[next(iter(files))] = why
+
+
+def _time(left: timedelta) -> str:
+    return f"{left.days} days" if left.days else f"{left.seconds // 3600} hours"
 
 
 def _token() -> str:

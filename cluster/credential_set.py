@@ -10,16 +10,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.certificates import CA, Certificate, authorities
+from pyinfra_kube.cluster.certificates import (
+    CA,
+    Certificate,
+    authorities,
+    stored_as,
+    trusted,
+)
 from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, EMERGENCY
+from pyinfra_kube.cluster.components.kube_controller_manager import SIGNING_CA
 from pyinfra_kube.cluster.components.rows import User
 from pyinfra_kube.cluster.encryption import IDENTITY, key_name
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.identities import admins_bound, user_of, users
 from pyinfra_kube.cluster.kubeconfigs import kubeconfig, server_of
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
+from pyinfra_kube.cluster.spec.checks import FIRST_CA
 
-SERVICE_ACCOUNT_KEY, SERVICE_ACCOUNT_PUB = "service-account.key", "service-account.pub"
+SERVICE_ACCOUNT = "service-account"
+"""The store's name of the key of service accounts' tokens, without an ending."""
 TOKENS, BASIC_AUTH = "tokens.json", "basic_auth.json"
 ENCRYPTION = "encryption.json"
 _ENDS = (".crt", ".key")
@@ -35,6 +44,7 @@ class Credentials:
     + warnings: what is allowed and yet worth a look
     + new: whether nothing of it was in the store
     + certificates: those that files of hosts hold
+    + days_left: one line with the days that are left of certificates
     """
 
     spec: ClusterSpec
@@ -42,17 +52,50 @@ class Credentials:
     warnings: tuple[str, ...]
     new: bool
     certificates: Sequence[Certificate]
+    days_left: str
     _files: Mapping[str, str] = field(repr=False)
 
     @property
     def ca_cert(self) -> str:
-        """The root certificate, PEM."""
-        return self._files[f"{CA}.crt"]
+        """The root certificates that everybody trusts, PEM; the one that signs comes first."""
+        return self._bundle(CA, "crt")
 
     @property
-    def ca_fingerprint(self) -> str:
-        """SHA-256 of the root certificate, in hexadecimal."""
-        return pki.read(self.ca_cert).fingerprint
+    def ca_fingerprints(self) -> frozenset[str]:
+        """SHA-256 of each root certificate that the cluster has or had, in hexadecimal."""
+        start = stored_as(CA, "")
+        own = [name for name in self._files if name == f"{CA}.crt" or name.startswith(start)]
+        texts = [self._files[name] for name in own if name.endswith(".crt")]
+        return frozenset(pki.read(text).fingerprint for text in texts if pki.readable(text))
+
+    def authority(self, authority: str, name: str) -> pki.Certificate | None:
+        """
+        Give what an authority's certificate says; ``None`` where the store has none.
+
+        + authority: one of the cluster's
+        + name: that ``ca`` gives it
+        """
+        text = self._files.get(f"{stored_as(authority, name)}.crt")
+        return pki.read(text) if text else None
+
+    def public_key(self, name: str) -> str:
+        """
+        Give a public key of service accounts' tokens, PEM; empty where the store has none.
+
+        + name: that ``ca`` gives it
+        """
+        return self._files.get(f"{stored_as(SERVICE_ACCOUNT, name)}.pub", "")
+
+    @property
+    def known_cas(self) -> tuple[str, ...]:
+        """The names of all CAs that the store has."""
+        start = stored_as(CA, "")
+        found = [name.removeprefix(start) for name in self._files if name.startswith(start)]
+        named = [name.removesuffix(".crt") for name in found if name.endswith(".crt")]
+        return (*([FIRST_CA] if f"{CA}.crt" in self._files else []), *named)
+
+    def _bundle(self, what: str, end: str) -> str:
+        return "".join(self._files[f"{stored_as(what, n)}.{end}"] for n in trusted(self.spec))
 
     @property
     def known_tokens_csv(self) -> str | None:
@@ -120,7 +163,7 @@ class Credentials:
         Everything here but what ends in ``.crt`` or ``.pub`` is a secret.
         """
         texts = {
-            f"{CONFIG_DIR}/{name}.crt": self._files[f"{name}.crt"]
+            f"{CONFIG_DIR}/{name}.crt": self._bundle(name, "crt")
             for name, roles in authorities(self.spec).items()
             if host.roles.intersection(roles)
         }
@@ -133,9 +176,16 @@ class Credentials:
 
     def _of_apiserver(self) -> dict[str, str]:
         """What every control-plane host holds besides, by name."""
-        names = [SERVICE_ACCOUNT_PUB, SERVICE_ACCOUNT_KEY]
-        names += [f"{CA}.key"] if self.spec.certificate_signing else []
-        texts = {name: self._files[name] for name in names}
+        signing = stored_as(SERVICE_ACCOUNT, self.spec.ca)
+        texts = {
+            f"{SERVICE_ACCOUNT}.pub": self._bundle(SERVICE_ACCOUNT, "pub"),
+            f"{SERVICE_ACCOUNT}.key": self._files[f"{signing}.key"],
+        }
+        if self.spec.certificate_signing:
+            signer = stored_as(CA, self.spec.ca)
+            # The controller wants one certificate alone.
+            texts[f"{SIGNING_CA}.crt"] = self._files[f"{signer}.crt"]
+            texts[f"{CA}.key"] = self._files[f"{signer}.key"]
         if self.spec.apiserver_approach == "https":
             texts["known_tokens.csv"] = self.known_tokens_csv or ""
             texts["basic_auth.csv"] = self.basic_auth_csv or ""

@@ -16,14 +16,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pyinfra_kube.cluster.allocation import AddressPlan
-from pyinfra_kube.cluster.certificates import CA, certificates
+from pyinfra_kube.cluster.certificate_ends import days_left
+from pyinfra_kube.cluster.certificates import AUTHORITIES, CA, certificates
 from pyinfra_kube.cluster.credential_plan import CredentialPlan
 from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.spec import ClusterSpec
 
-# Of client certificates, and of those that one host alone serves with.
-_FOLDERS = ("clients", "etcd", "kubelets")
+# Of client certificates, of those that one host alone serves with, and of later authorities.
+_FOLDERS = ("clients", "etcd", "kubelets", AUTHORITIES)
 LOCK = ".lock"
 UNFINISHED = ".new-"
 
@@ -63,7 +64,8 @@ class CredentialStore:
         A second call gives the same. Raises ``InputError`` when something is to be issued and the
         store holds a CA without its key, and for a node name too long for a certificate.
         """
-        maker = CredentialPlan(spec, self._planned, now or datetime.now(timezone.utc))
+        now = now or datetime.now(timezone.utc)
+        maker = CredentialPlan(spec, self._planned, now)
         issued = tuple(certificates(spec, plan))
         maker.make(issued)
         self._planned = maker.files
@@ -74,8 +76,19 @@ class CredentialStore:
             warnings=tuple(maker.warnings),
             new=not self._stored,
             certificates=issued,
+            days_left=days_left(spec, issued, maker.files, now),
             _files=maker.files,
         )
+
+    def days_left(self, spec: ClusterSpec, plan: AddressPlan) -> str:
+        """
+        Give one line with the days that are left of stored certificates; empty without any.
+
+        + spec: the cluster
+        + plan: its addresses
+        """
+        now = datetime.now(timezone.utc)
+        return days_left(spec, certificates(spec, plan), self._stored, now)
 
     def save(self) -> list[str]:
         """
@@ -116,7 +129,7 @@ def compare_with_hosts(
     """
     strange: dict[str, list[str]] = {}
     for host, fingerprint in fingerprints.items():
-        if fingerprint.lower().replace(":", "") != credentials.ca_fingerprint:
+        if fingerprint.lower().replace(":", "") not in credentials.ca_fingerprints:
             strange.setdefault(fingerprint, []).append(host)
     allowed = "the folder that holds the CA of these hosts (SHA-256 {}…)"
     fix = (

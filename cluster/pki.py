@@ -50,7 +50,7 @@ class Certificate:
     + organizations: to Kubernetes a client's groups
     + names: the DNS names and addresses that it is good for
     + issuer: the common name of who signed it
-    + not_after: its end, UTC
+    + not_before, not_after: its begin and its end, UTC
     + fingerprint: SHA-256 of it, in hexadecimal
     """
 
@@ -58,6 +58,7 @@ class Certificate:
     organizations: tuple[str, ...]
     names: frozenset[str]
     issuer: str
+    not_before: datetime
     not_after: datetime
     fingerprint: str
 
@@ -144,6 +145,7 @@ def read(cert: str) -> Certificate:
             organizations=_words(parsed.subject, NameOID.ORGANIZATION_NAME),
             names=_names(parsed),
             issuer=next(iter(_words(parsed.issuer, NameOID.COMMON_NAME)), ""),
+            not_before=parsed.not_valid_before_utc,
             not_after=parsed.not_valid_after_utc,
             fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
         )

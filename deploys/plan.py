@@ -16,6 +16,7 @@ from traceback import StackSummary, TracebackException
 from pyinfra.api.exceptions import PyinfraError
 
 from pyinfra_kube.cluster.allocation import make_plan
+from pyinfra_kube.cluster.credential_store import CredentialStore
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.context import folder_of, read_spec
@@ -35,7 +36,9 @@ def plan(inventory: str) -> str:
 
     with inventory_state(inventory, os.getcwd()) as state:
         spec = read_spec(state)
-    return make_plan(spec, recorded=Allocations(folder_of(spec)).read()).table()
+    found = make_plan(spec, recorded=Allocations(folder_of(spec)).read())
+    left = CredentialStore(folder_of(spec)).days_left(spec, found)
+    return "\n\n".join(filter(None, [found.table(), left]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

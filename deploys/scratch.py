@@ -9,7 +9,11 @@ containerd from 1.24 on.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.deploys.phases.addons import allow_components, run_dns
+from pyinfra_kube.deploys.phases.addons import (
+    allow_components,
+    run_dns,
+    wait_for_cas,
+)
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import run_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import run_control_plane
@@ -62,6 +66,7 @@ PHASES = (
     secure_etcd,
     run_flannel,
     verify_cluster,
+    wait_for_cas,
     run_dns,
     show_cluster,
 )

@@ -34,7 +34,6 @@ def providers(
     missing: Callable[[], str] = str,
     needed_alone: str = "",
     etcd: Mapping[str, Any] | None = None,
-    ready: str = "",
 ) -> Generator[StringCommand, None, None]:
     """
     Give an apiserver other providers of encryption, and restart it once.
@@ -49,7 +48,6 @@ def providers(
     + missing: returns why the step before is not made everywhere, and is called just before
     + needed_alone: the only provider that a Secret in etcd may need; by default any
     + etcd: ``endpoints`` and the files ``ca``, ``cert`` and ``key`` to ask etcd with
-    + ready: URL that the apiserver answers when it is ready, which is waited for; by default none
 
     **Example:**
 
@@ -75,22 +73,8 @@ def providers(
     files = plan_files([file], step=True)
     # A restart that a killed run leaves out is made by the next one, for the file is younger.
     again = replace(pod, config=(), restart=bool(files))
-    restart = plan_static_pods([again], directory, runtime=runtime)
-    wait = Script(_READY.replace("URL", shlex.quote(ready)), "wait") if ready and restart else None
-    script = join([files, restart, wait])
+    script = join([files, plan_static_pods([again], directory, runtime=runtime)])
     yield from run_or_noop(script, "the apiserver has these providers")
-
-
-_READY = """\
-waited=0
-until curl --silent --fail --insecure --noproxy '*' --max-time 5 URL >/dev/null; do
-  if [ "$waited" -ge 120 ]; then
-    echo "kube-apiserver does not answer" URL >&2
-    exit 1
-  fi
-  sleep 1
-  waited=$((waited + 1))
-done"""
 
 
 def _still_needed(alone: str, etcd: Mapping[str, Any]) -> str:

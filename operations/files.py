@@ -347,14 +347,19 @@ def _diff(file: File, state: FileState | None, before: bytes) -> str:
 
 
 def _readable(text: str) -> str:
-    """The fields of a certificate in place of its base64; any other text as it is."""
+    """The fields of certificates in place of their base64; any other text as it is."""
 
-    if not text.startswith("-----BEGIN CERTIFICATE-----"):
+    begin = "-----BEGIN CERTIFICATE-----"
+    if not text.startswith(begin):
         return text
     try:
-        said = pki.read(text)
+        return "".join(_fields(f"{begin}{part}") for part in text.split(begin)[1:])
     except ValueError:
         return text
+
+
+def _fields(pem: str) -> str:
+    said = pki.read(pem)
     lines = [
         f"certificate of {', '.join([said.common_name, *said.organizations])}",
         f"issued by {said.issuer}, ends {said.not_after:%Y-%m-%d}",

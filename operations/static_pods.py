@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Generator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
 import yaml
-from pyinfra.api import StringCommand
+from pyinfra.api import OperationError, StringCommand
+from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
 from pyinfra_kube.engine import changes
+from pyinfra_kube.engine.failing import failure
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.engine.script import Script, join, run_or_noop
@@ -79,14 +81,20 @@ class StaticPod:
 
     + name: the manifest's file name without its ending
     + manifest: the whole text
-    + config: files that its containers read when they start (certificates, kubeconfigs, tokens)
+    + config: files that its containers read when they start (kubeconfigs, tokens)
+    + rereads: files that they read again by themselves: a container that has ended over one of
+      them is started, and one that runs stays
     + restart: restart its containers in any case
+    + ready: URL that it answers when it is ready. Where it did before it is restarted, that is
+      waited for; by default nothing is
     """
 
     name: str
     manifest: str
     config: Sequence[str] = ()
+    rereads: Sequence[str] = ()
     restart: bool = False
+    ready: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,6 +215,7 @@ def static_pods(
     absent: Sequence[str] = (),
     runtime: str = "docker",
     leave_first: bool = False,
+    missing: Callable[[], str] = str,
 ) -> Generator[StringCommand, None, None]:
     """
     Set static pods, and restart those that are older than what they read.
@@ -222,6 +231,7 @@ def static_pods(
     + runtime: name of the container runtime
     + leave_first: take a pod that changes away before its new manifest comes. A kubelet from 1.22
       on waits 10 to 15 seconds before it starts a pod in place of one that still ends
+    + missing: returns why nothing may be changed now, and is called just before a change
 
     **Example:**
 
@@ -243,6 +253,9 @@ def static_pods(
     """
 
     script = plan_static_pods(pods, directory, absent, runtime, leave_first)
+    if script and ctx_state.get().is_executing and (why := missing()):
+        yield failure(OperationError(why))
+        return
     yield from run_or_noop(script, f"{len(pods)} static pods are as wanted")
 
 
@@ -281,7 +294,39 @@ def plan_static_pods(
     use = runtime_named(runtime)
     ending = [one for one in restarts if one.rewritten] if leave_first else []
     leaving = _leaving(ending, directory, use) if states.runtime == runtime else None
-    return join([leaving, files, _script(restarts, states, mtimes, use)])
+    ends = [one.pod for one in restarts if one.container.running]
+    asked = [pod.ready for pod in pods if pod.ready and pod.name in ends]
+    steps = [leaving, files, _script(restarts, states, mtimes, use)]
+    return join([_asking(asked), *steps, _waiting(asked)])
+
+
+# Whoever was not ready before may need what a later step mends.
+_READY = """\
+answers() { curl --silent --fail --insecure --noproxy '*' --max-time 5 "$1" >/dev/null 2>&1; }
+answers_again() {
+  waited=0
+  until answers "$1"; do
+    if [ "$waited" -ge 120 ]; then
+      echo "$1 does not answer 120 s after a restart" >&2
+      exit 1
+    fi
+    sleep 1
+    waited=$((waited + 1))
+  done
+}
+"""
+
+
+def _asking(urls: Sequence[str]) -> Script | None:
+    lines = [f"ready{n}=; ! answers {shlex.quote(url)} || ready{n}=1" for n, url in enumerate(urls)]
+    return Script(_READY + "\n".join(lines), "ask whether it is ready") if urls else None
+
+
+def _waiting(urls: Sequence[str]) -> Script | None:
+    lines = [
+        f'[ -z "$ready{n}" ] || answers_again {shlex.quote(url)}' for n, url in enumerate(urls)
+    ]
+    return Script("\n".join(lines), "wait until it is ready again") if urls else None
 
 
 @dataclass(frozen=True)
@@ -326,7 +371,8 @@ def _restarts(
     for pod in pods:
         for container in _containers(pod, names, states):
             newer = [path for path in pod.config if mtimes.get(path, 0) > container.started]
-            comes = pod.restart or not pending().isdisjoint(pod.config)
+            read_files = pod.config if container.running else [*pod.config, *pod.rereads]
+            comes = pod.restart or not pending().isdisjoint(read_files)
             stale = comes or (bool(newer) and container.running)
             rewritten = pod.name in changing and container.running
             if rewritten or (stale and pod.name not in changing):

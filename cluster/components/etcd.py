@@ -37,12 +37,13 @@ COMPONENT = Component(
         # From 3.4 on the v2 API is off by default; releases up to 1.5 keep their objects in it,
         # and flannel up to 0.17 its leases.
         Flag("enable-v2", "true", "3.4-3.5", {"etcd_v2": True}),
-        Flag("cert-file", f"{CONFIG_DIR}/etcd-server.crt", "2.2-", TLS),
-        Flag("key-file", f"{CONFIG_DIR}/etcd-server.key", "2.2-", TLS),
+        # At each handshake: client/pkg/transport/listener.go, GetCertificate.
+        Flag("cert-file", f"{CONFIG_DIR}/etcd-server.crt", "2.2-", TLS, "3.2-"),
+        Flag("key-file", f"{CONFIG_DIR}/etcd-server.key", "2.2-", TLS, "3.2-"),
         Flag("trusted-ca-file", f"{CONFIG_DIR}/etcd-ca.crt", "2.2-", TLS),
         Flag("client-cert-auth", "true", "2.2-", TLS),
-        Flag("peer-cert-file", f"{CONFIG_DIR}/etcd-server.crt", "2.2-", TLS),
-        Flag("peer-key-file", f"{CONFIG_DIR}/etcd-server.key", "2.2-", TLS),
+        Flag("peer-cert-file", f"{CONFIG_DIR}/etcd-server.crt", "2.2-", TLS, "3.2-"),
+        Flag("peer-key-file", f"{CONFIG_DIR}/etcd-server.key", "2.2-", TLS, "3.2-"),
         Flag("peer-trusted-ca-file", f"{CONFIG_DIR}/etcd-ca.crt", "2.2-", TLS),
         Flag("peer-client-cert-auth", "true", "2.2-", TLS),
         Flag("listen-metrics-urls", f"http://127.0.0.1:{METRICS_PORT}", "3.3-", OWN_HEALTH),

@@ -40,8 +40,9 @@ COMPONENT = Component(
     rows=(
         Flag("etcd-servers", "{etcd_servers}"),
         Flag("etcd-cafile", f"{CONFIG_DIR}/etcd-ca.crt", "1.2-", ETCD_TLS),
-        Flag("etcd-certfile", f"{CONFIG_DIR}/etcd-client.crt", "1.2-", ETCD_TLS),
-        Flag("etcd-keyfile", f"{CONFIG_DIR}/etcd-client.key", "1.2-", ETCD_TLS),
+        # At each handshake: etcd's client/pkg/transport/listener.go, GetClientCertificate.
+        Flag("etcd-certfile", f"{CONFIG_DIR}/etcd-client.crt", "1.2-", ETCD_TLS, "1.24-"),
+        Flag("etcd-keyfile", f"{CONFIG_DIR}/etcd-client.key", "1.2-", ETCD_TLS, "1.24-"),
         Flag("encryption-provider-config", "{encryption_file}", "1.13-"),
         Flag("service-cluster-ip-range", "{service_cidr}"),
         Flag("bind-address", "0.0.0.0"),
@@ -52,9 +53,11 @@ COMPONENT = Component(
         Flag("advertise-address", "{host_address}"),
         Flag("apiserver-count", "{apiserver_count}", "1.2-1.10"),
         Flag("allow-privileged", "{allow_privileged}"),
-        Flag("tls-cert-file", f"{CONFIG_DIR}/server.crt"),
-        Flag("tls-private-key-file", f"{CONFIG_DIR}/server.key"),
-        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", when=HTTPS),
+        # apiserver/pkg/server/dynamiccertificates: dynamic_serving_content.go, and for CAs
+        # dynamic_cafile_content.go.
+        Flag("tls-cert-file", f"{CONFIG_DIR}/server.crt", rereads="1.24-"),
+        Flag("tls-private-key-file", f"{CONFIG_DIR}/server.key", rereads="1.24-"),
+        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", when=HTTPS, rereads="1.24-"),
         Flag("token-auth-file", "{token_auth_file}"),
         Flag("basic-auth-file", "{basic_auth_file}", "1.2-1.18", HTTPS),
         # Nobody without a credential gets more than these answers of health.
@@ -69,14 +72,26 @@ COMPONENT = Component(
         Flag("service-account-key-file", f"{CONFIG_DIR}/service-account.pub"),
         Flag("service-account-signing-key-file", f"{CONFIG_DIR}/service-account.key", "1.20-"),
         Flag("service-account-issuer", "https://kubernetes.default.svc.{cluster_domain}", "1.20-"),
-        Flag("kubelet-client-certificate", f"{CONFIG_DIR}/kubelet-client.crt"),
-        Flag("kubelet-client-key", f"{CONFIG_DIR}/kubelet-client.key"),
+        # client-go/transport/cert_rotation.go, for pkg/kubelet/client sets ReloadTLSFiles.
+        Flag("kubelet-client-certificate", f"{CONFIG_DIR}/kubelet-client.crt", rereads="1.24-"),
+        Flag("kubelet-client-key", f"{CONFIG_DIR}/kubelet-client.key", rereads="1.24-"),
         Flag("kubelet-certificate-authority", f"{CONFIG_DIR}/ca.crt", "1.24-"),
         # The default asks for host names first, which the apiserver's pod need not resolve.
         Flag("kubelet-preferred-address-types", "InternalIP,ExternalIP,Hostname", "1.5-"),
-        Flag("proxy-client-cert-file", f"{CONFIG_DIR}/front-proxy-client.crt", "1.24-"),
-        Flag("proxy-client-key-file", f"{CONFIG_DIR}/front-proxy-client.key", "1.24-"),
-        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.24-"),
+        # cmd/kube-apiserver/app/server.go: a DynamicServingContent, too.
+        Flag(
+            "proxy-client-cert-file",
+            f"{CONFIG_DIR}/front-proxy-client.crt",
+            "1.24-",
+            rereads="1.24-",
+        ),
+        Flag(
+            "proxy-client-key-file",
+            f"{CONFIG_DIR}/front-proxy-client.key",
+            "1.24-",
+            rereads="1.24-",
+        ),
+        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.24-", rereads="1.24-"),
         Flag("requestheader-allowed-names", FRONT_PROXY.user, "1.24-"),
         Flag("requestheader-username-headers", "X-Remote-User", "1.24-"),
         Flag("requestheader-group-headers", "X-Remote-Group", "1.24-"),

@@ -15,6 +15,8 @@ from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, Us
 USER = User("kube-controller-manager", "system:kube-controller-manager")
 KUBECONFIG = f"{CONFIG_DIR}/kube-controller-manager.kubeconfig"
 SIGNING = {"certificate_signing": True}
+SIGNING_CA = "signing-ca"
+"""The name of the certificate of the CA that signs, without its ending."""
 
 COMPONENT = Component(
     name="kube-controller-manager",
@@ -28,10 +30,13 @@ COMPONENT = Component(
         Flag("service-cluster-ip-range", "{service_cidr}", "1.3-"),
         Flag("service-account-private-key-file", f"{CONFIG_DIR}/service-account.key"),
         Flag("root-ca-file", f"{CONFIG_DIR}/ca.crt"),
-        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.24-"),
-        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.24-"),
-        Flag("cluster-signing-cert-file", f"{CONFIG_DIR}/ca.crt", "1.24-", SIGNING),
-        Flag("cluster-signing-key-file", f"{CONFIG_DIR}/ca.key", "1.24-", SIGNING),
+        Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.24-", rereads="1.24-"),
+        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.24-", rereads="1.24-"),
+        # pkg/controller/certificates/signer/ca_provider.go wants one certificate, and rereads it.
+        Flag(
+            "cluster-signing-cert-file", f"{CONFIG_DIR}/{SIGNING_CA}.crt", "1.24-", SIGNING, "1.24-"
+        ),
+        Flag("cluster-signing-key-file", f"{CONFIG_DIR}/ca.key", "1.24-", SIGNING, "1.24-"),
         Flag("use-service-account-credentials", "true", "1.6-", {"rbac": True}),
         Flag("leader-elect", "{leader_elect}"),
         Flag("profiling", "false", "1.24-"),

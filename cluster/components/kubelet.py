@@ -28,13 +28,15 @@ FIELDS = (
     Field("authentication.anonymous.enabled", False, "1.24-"),
     Field("authentication.webhook.enabled", True, "1.24-", NODE),
     Field("authentication.webhook.enabled", False, "1.24-", STANDALONE),
-    Field("authentication.x509.clientCAFile", f"{CONFIG_DIR}/ca.crt", "1.24-"),
+    # cmd/kubelet/app/auth.go: a DynamicCAContent.
+    Field("authentication.x509.clientCAFile", f"{CONFIG_DIR}/ca.crt", "1.24-", rereads="1.24-"),
     Field("authorization.mode", "Webhook", "1.24-", NODE),
     # Nobody to ask: a client certificate of the cluster's CA is what lets a caller in.
     Field("authorization.mode", "AlwaysAllow", "1.24-", STANDALONE),
     # The apiserver checks them. One that is no node makes its own.
-    Field("tlsCertFile", SERVING_CERT, "1.24-", NODE),
-    Field("tlsPrivateKeyFile", SERVING_KEY, "1.24-", NODE),
+    # The feature gate ReloadKubeletServerCertificateFile is on by default from 1.31 on.
+    Field("tlsCertFile", SERVING_CERT, "1.24-", NODE, "1.31-"),
+    Field("tlsPrivateKeyFile", SERVING_KEY, "1.24-", NODE, "1.31-"),
     Field("clusterDNS", ["{cluster_dns}"], "1.24-"),
     Field("clusterDomain", "{cluster_domain}", "1.24-"),
     Field("resolvConf", "{resolv_conf}", "1.24-"),

@@ -209,6 +209,31 @@ def named_files(flags: Iterable[str], paths: Iterable[str]) -> list[str]:
     return [path for path in paths if path in values]
 
 
+def reread_files(component: str, release: Release, context: Mapping[str, object]) -> frozenset[str]:
+    """
+    Give the files that a component reads again by itself when they change.
+
+    + component: a key of ``COMPONENTS``
+    + release: the Kubernetes release
+    + context: as for ``command_line``
+
+    ```
+    >>> "/srv/kubernetes/server.crt" in reread_files("kube-apiserver", release, context)
+    True
+    ```
+    """
+    line = release.line_of(component, str(context["etcd_version"]))
+    rows = COMPONENTS[component].rows
+    flags = (row for row in rows if isinstance(row, Flag))
+    fields = (row for row in rows if isinstance(row, Field))
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for row in holding(flags, component, release, context):
+        found[covers(row.rereads, line)].add(row.value)
+    for one in holding(fields, component, release, context):
+        found[covers(one.rereads, line)].add(str(one.value))
+    return frozenset(found[True] - found[False])
+
+
 def holding(
     rows: Iterable[AnyRow], component: str, release: Release, context: Mapping[str, object]
 ) -> Iterator[AnyRow]:

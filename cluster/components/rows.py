@@ -25,6 +25,7 @@ class Flag(NamedTuple):
     + value: text with ``{settings}`` in it; the row is left out where one of them is ``None``
     + releases: where the row holds
     + when: settings that must have these values
+    + rereads: releases in which the component reads the file that the value names again by itself
 
     ```
     Flag("bind-address", "127.0.0.1", "1.20-")
@@ -35,6 +36,7 @@ class Flag(NamedTuple):
     value: str
     releases: str = "1.2-"
     when: Mapping[str, object] = ALWAYS
+    rereads: str = ""
 
 
 class Field(NamedTuple):
@@ -47,6 +49,7 @@ class Field(NamedTuple):
       is ``None``
     + releases: where the row holds
     + when: settings that must have these values
+    + rereads: releases in which the component reads the file that the value names again by itself
 
     ```
     Field("authentication.anonymous.enabled", False, "1.24-")
@@ -57,6 +60,7 @@ class Field(NamedTuple):
     value: object
     releases: str = "1.2-"
     when: Mapping[str, object] = ALWAYS
+    rereads: str = ""
 
 
 class Times(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pyinfra_kube.cluster import fields
 from pyinfra_kube.cluster.errors import InputError, Problem
-from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.releases import Release, covers, minor_of
 from pyinfra_kube.cluster.spec.base import BaseSpec
 from pyinfra_kube.cluster.spec.host import HostSpec
 from pyinfra_kube.cluster.spec.range_checks import (
@@ -20,6 +20,8 @@ from pyinfra_kube.cluster.spec.range_checks import (
 )
 
 ETCD_SIZES = (1, 3, 5)
+FIRST_CA = "1"
+"""What the CAs are called that a cluster begins with."""
 
 
 def problems_between(spec: BaseSpec, wrong: Collection[str] = ()) -> list[Problem]:
@@ -124,10 +126,22 @@ def check_etcd_urls(spec: BaseSpec) -> list[Problem]:
 
 def check_certificate_days(spec: BaseSpec) -> list[Problem]:
     """Certificates that would be made anew in every run."""
-    if spec.certificate_renew_days < spec.certificate_days:
+    if (spec.certificate_renew_days or 0) < spec.certificate_days:
         return []
     allowed = f"less than certificate_days, {spec.certificate_days}"
     return [Problem("certificate_renew_days", spec.certificate_renew_days, None, allowed)]
+
+
+def check_ca(spec: BaseSpec) -> list[Problem]:
+    """CAs that follow others where they cannot, or that follow themselves."""
+    if spec.ca == spec.ca_rotation:
+        return [Problem("ca_rotation", spec.ca_rotation, None, "another name than that of ca")]
+    given = {key: getattr(spec, key) for key in ("ca", "ca_rotation")}
+    changed = {key: name for key, name in given.items() if name not in (None, FIRST_CA)}
+    if not changed or covers("1.24-", minor_of(spec.kubernetes_version)):
+        return []
+    allowed = "nothing: up to 1.23 the cluster keeps its CA"
+    return [Problem(key, name, None, allowed, "leave it out") for key, name in changed.items()]
 
 
 def check_endpoint_known(spec: BaseSpec) -> list[Problem]:
@@ -225,6 +239,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     ((), check_etcd_size),
     (("etcd_tls", "etcd_listen_client_urls"), check_etcd_urls),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
+    (("kubernetes_version", "ca", "ca_rotation"), check_ca),
     ((), check_endpoint_known),
     (PORTS, check_ports),
     (_SOURCES, check_sources),

@@ -182,13 +182,20 @@ class AccessSettings(Settings):
     beside the inventory."""
     replace_credentials: bool = False
     """Whether hosts that hold another CA get new credentials. Without it they are refused."""
+    ca: KeyName = "1"
+    """What the cluster's CAs are called, and the key of service accounts' tokens with them. From
+    1.24 on others can follow, in the steps of `ca_rotation`."""
+    ca_rotation: KeyName | None = None
+    """Another name, such as a date: CAs that are trusted beside those of `ca`, first as the ones
+    that come, then as the ones that go; docs/rotation.md has the steps."""
     certificate_signing: bool = False
     """Whether the control plane signs CertificateSigningRequests, from 1.24 on. Its hosts then hold
     the key of the CA."""
     certificate_days: Positive = 365
     """How long a certificate lasts, in days."""
-    certificate_renew_days: Positive = 30
-    """How long before its end a certificate is made anew, in days."""
+    certificate_renew_days: Positive | None = None
+    """How long before its end a certificate is made anew, in days. By default a third of its
+    life."""
 
 
 class SoftwareSettings(Settings):

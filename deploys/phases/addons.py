@@ -4,18 +4,21 @@ What a cluster runs for itself as ordinary objects of its API: access to kubelet
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from netaddr import IPAddress
 
+from pyinfra_kube.cluster.certificates import trusted
 from pyinfra_kube.cluster.components import flanneld
 from pyinfra_kube.cluster.components.common import CLUSTER_ADMINS
 from pyinfra_kube.cluster.components.kube_apiserver import KUBELET_CLIENTS
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
+from pyinfra_kube.cluster.spec.checks import FIRST_CA
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
-from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.context import CA_CERTIFICATE, Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.kubectl import kubectl_words
@@ -56,8 +59,37 @@ def _ready(cluster: Cluster) -> verify.Check:
     ask = f"{kubectl_words(KUBECTL, ADMIN)} get --raw=/readyz"
     return verify.Check(
         f"kube-apiserver answers {url}",
-        f"curl --silent --fail --insecure --noproxy '*' --max-time 5 {url}",
+        # It may have to read its certificate again, where that has ended.
+        f"curl --silent --fail --cacert {CA_CERTIFICATE} --noproxy '*' --max-time 5 {url}",
         hint=f"{ask}?verbose",
+    )
+
+
+@phase("CAs")
+def wait_for_cas() -> None:
+    """Wait until the pods of each namespace are given the CAs, while others follow them."""
+
+    cluster = current_cluster()
+    if cluster.spec.ca_rotation and cluster.is_first_control_plane:
+        verify.verified(
+            name="Wait until pods are given the CAs",
+            checks=[_published(cluster)],
+            timeout=cluster.spec.verify_timeout,
+        )
+
+
+def _published(cluster: Cluster) -> verify.Check:
+    """The controller manager writes the CAs into a ConfigMap of each namespace."""
+
+    ask = f"{kubectl_words(KUBECTL, ADMIN)} get configmaps --all-namespaces"
+    ask += " --field-selector=metadata.name=kube-root-ca.crt"
+    each = '{{range .items}}{{index .data "ca.crt" | printf "%q"}}{{"\\n"}}{{end}}'
+    found = f"{ask} --output=go-template={shlex.quote(each)} | sort -u"
+    wanted = shlex.quote(json.dumps(cluster.credentials.ca_cert))
+    return verify.Check(
+        "kube-root-ca.crt of each namespace has the CAs",
+        f'[ "$({found})" = {wanted} ]',
+        hint=f"{ask} --output=yaml",
     )
 
 
@@ -107,6 +139,7 @@ def dns_manifest(cluster: Cluster) -> str:
         address=spec.cluster_dns,
         image=image_of("coredns", spec).name,
         replicas=min(2, len(hosts)),
+        cas=" ".join(sorted(trusted(spec))) if trusted(spec) != (FIRST_CA,) else "",
         uncached=bool(value_at(_UNCACHED, cluster.release.minor)),
     )
 

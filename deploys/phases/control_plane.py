@@ -14,11 +14,16 @@ from pyinfra_kube.cluster.components.kube_apiserver import (
     AUTHENTICATION_APIS,
     AUTHENTICATION_FILE,
 )
-from pyinfra_kube.cluster.components.rendering import named_files, probes
+from pyinfra_kube.cluster.components.rendering import (
+    named_files,
+    probes,
+    reread_files,
+)
 from pyinfra_kube.cluster.components.rows import ALWAYS, Pod, Probe
 from pyinfra_kube.cluster.encryption import IDENTITY, Providers
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import value_at
+from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.phases import kubelet
 from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.run import host_facts
@@ -73,13 +78,41 @@ def set_pods(cluster: Cluster, components: list[str], whose: str = "the control 
         directory=cluster.spec.manifest_dir,
         runtime=cluster.runtime.name,
         leave_first=bool(cluster.release.fact("static_pods_wait")),
+        missing=lambda: _failed(cluster),
+        # One host after the other: of several apiservers and members of etcd most run at any time.
+        _serial=sum(bool(pods_of(host)) for host in cluster.spec.hosts) > 1,
     )
+
+
+def _failed(cluster: Cluster) -> str:
+    """Which hosts had their turn before the current one, and failed."""
+
+    turns = cluster.notes("turns")
+    failed = [name for name in turns if name not in cluster.active]
+    turns[cluster.host_spec.name] = True
+    if not failed:
+        return ""
+    return f"{', '.join(failed)} failed when it had this, see above: mend that, and run again"
 
 
 def pods_on(cluster: Cluster) -> list[str]:
     """The components that run as static pods on the current host."""
 
-    return [component for component in components_on(cluster.host_spec.roles) if component in PODS]
+    return pods_of(cluster.host_spec)
+
+
+def pods_of(host: HostSpec) -> list[str]:
+    """The components that run as static pods on a host."""
+
+    return [component for component in components_on(host.roles) if component in PODS]
+
+
+def ready_url(cluster: Cluster, component: str) -> str:
+    """Where a component of the current host tells that it is ready; empty where it tells nobody."""
+
+    asked = probes(component, cluster.release, cluster.settings())
+    row = asked.get("readiness", asked["liveness"])
+    return f"{row.scheme.lower()}://{row.host}:{row.port}{row.path}" if row.path else ""
 
 
 def _read_files(cluster: Cluster, component: str) -> list[files.File]:
@@ -124,10 +157,13 @@ def static_pod(
     known = [*credential_files(cluster), *_read_files(cluster, component)]
     own = [file.path for file in known if file.kind == "file"]
     named = named_files(cluster.command_line(component, **facts), own)
+    again = reread_files(component, cluster.release, cluster.settings(**facts))
     return static_pods.StaticPod(
         component,
         manifest=manifest(cluster, component, providers, facts),
-        config=[*named, *_files(cluster, component)],
+        config=[*(path for path in named if path not in again), *_files(cluster, component)],
+        rereads=[path for path in named if path in again],
+        ready=ready_url(cluster, component),
     )
 
 

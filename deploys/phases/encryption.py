@@ -5,9 +5,8 @@ and here it writes with that, Secrets are rewritten, and the old key goes.
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.rendering import probes
 from pyinfra_kube.cluster.encryption import IDENTITY, Providers
-from pyinfra_kube.deploys.phases.control_plane import KUBECTL, manifest
+from pyinfra_kube.deploys.phases.control_plane import KUBECTL, manifest, ready_url
 from pyinfra_kube.deploys.phases.credentials import ADMIN, encryption_file
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -45,24 +44,19 @@ def _set(cluster: Cluster, name: str, providers: Providers, needed_alone: str = 
     encryption.providers(
         name=name,
         file=encryption_file(cluster, providers),
-        pod=StaticPod("kube-apiserver", manifest(cluster, "kube-apiserver", providers)),
+        pod=StaticPod(
+            "kube-apiserver",
+            manifest(cluster, "kube-apiserver", providers),
+            ready=ready_url(cluster, "kube-apiserver"),
+        ),
         directory=cluster.spec.manifest_dir,
         runtime=cluster.runtime.name,
         missing=lambda: _missing(cluster),
         needed_alone=needed_alone,
         etcd=cluster.etcd_access,
-        ready=_ready(cluster),
         # One apiserver after the other: clients of several always have one.
         _serial=len(cluster.spec.control_plane) > 1,
     )
-
-
-def _ready(cluster: Cluster) -> str:
-    """Where the current host's apiserver tells that it is ready; empty where it tells nobody."""
-
-    asked = probes("kube-apiserver", cluster.release, cluster.settings())
-    row = asked.get("readiness", asked["liveness"])
-    return f"{row.scheme.lower()}://{row.host}:{row.port}{row.path}" if row.path else ""
 
 
 def _missing(cluster: Cluster) -> str:

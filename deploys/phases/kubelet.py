@@ -5,6 +5,7 @@ kubelet on every host: as a node, or alone for the control plane's static pods.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import PODS, components_on
+from pyinfra_kube.cluster.components.rendering import reread_files
 from pyinfra_kube.deploys.phases import container_runtime
 from pyinfra_kube.deploys.phases.credentials import (
     ca_file,
@@ -69,8 +70,9 @@ def set_kubelet(cluster: Cluster) -> None:
 def kubelet_unit(cluster: Cluster) -> services.Unit:
     """The running unit of the current host's kubelet."""
 
-    config = [file.path for file in [*kubelet_files(cluster), ca_file(cluster)]]
-    return cluster.unit("kubelet", [BINARY, *config])
+    again = reread_files("kubelet", cluster.release, cluster.settings())
+    paths = [file.path for file in [*kubelet_files(cluster), ca_file(cluster)]]
+    return cluster.unit("kubelet", [BINARY, *(path for path in paths if path not in again)])
 
 
 def folders(cluster: Cluster) -> list[files.File]:

@@ -58,6 +58,7 @@ from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
+from pyinfra_kube.deploys.run.rotation import problems_of_run
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
@@ -443,7 +444,10 @@ def _make(state: State) -> Cluster:
     for line in notices(release, *_used(spec, release, host_facts), running=running):
         logger.warning(f"notice: {line}")
     credentials = store.plan(spec, plan)
+    _say(credentials.days_left)
     _check_store(spec, credentials, host_facts)
+    if not spec.replace_credentials:
+        refuse(problems_of_run(spec, credentials, host_facts))
     _check_etcd(spec, host_facts)
     etcd = _etcd(state, spec, plan, host_facts)
     encryption = _encryption(state, spec, plan, credentials, host_facts, etcd)
@@ -577,7 +581,8 @@ def _check_store(
         n: one.ca_fingerprint for n, one in host_facts.items() if one.ca_fingerprint not in nothing
     }
     # Where other hosts hold our CA, a host with another one has drifted and is mended.
-    if credentials.ca_fingerprint not in held.values() and not spec.replace_credentials:
+    lost = credentials.ca_fingerprints.isdisjoint(held.values())
+    if lost and not spec.replace_credentials:
         refuse(compare_with_hosts(credentials, folder_of(spec), held))
 
 

@@ -5,7 +5,7 @@ What a deploy must know of a host before it can plan, read in one round trip.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,10 +13,12 @@ from netaddr import IPNetwork
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.cluster.components import COMPONENTS, PODS
+from pyinfra_kube.cluster.certificates import CA, ETCD_CA, FRONT_PROXY_CA
+from pyinfra_kube.cluster.components import COMPONENTS, PODS, etcd, kube_apiserver
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.rendering import ports
+from pyinfra_kube.cluster.credential_set import SERVICE_ACCOUNT
 from pyinfra_kube.cluster.etcd_move import Scheme, Serves
 from pyinfra_kube.cluster.fitness.checks import (
     APPARMOR_PARSER,
@@ -31,7 +33,7 @@ from pyinfra_kube.cluster.fitness.checks import (
 )
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_for, packages_of
-from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.releases import Release, covers
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
@@ -39,7 +41,7 @@ from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.binaries import RunningVersions
 from pyinfra_kube.facts.bridge import Link, Links
-from pyinfra_kube.facts.certificates import Certificates
+from pyinfra_kube.facts.certificates import Certificate, Certificates
 from pyinfra_kube.facts.cni import Cni
 from pyinfra_kube.facts.containerd import LOCAL, Containerd
 from pyinfra_kube.facts.docker import DATA_ROOT, Docker, DockerNetworks, DockerState
@@ -53,6 +55,7 @@ from pyinfra_kube.facts.processes import Flags, Listener, Listeners, ProcessStat
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.static_pods import StaticPods, StaticPodStates
 from pyinfra_kube.facts.sysctl import Modules
+from pyinfra_kube.facts.times import Mtimes
 
 KUBELET = "/usr/local/bin/kubelet"
 KUBECTL = "/usr/local/bin/kubectl"
@@ -93,6 +96,16 @@ _RESOLVED = "/run/systemd/resolve/resolv.conf"
 _NFT = ["/usr/sbin/nft", "/sbin/nft"]
 # What one of our hosts has before etcd runs there.
 _OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
+# What signed by a CA is there beside it, and the key that signs tokens.
+_SIGNED = [
+    f"{CONFIG_DIR}/{name}.crt"
+    for name in (
+        *(kube_apiserver.SERVER.name, "kubelet-client", kube_apiserver.FRONT_PROXY.name),
+        *(etcd.CLIENT.name, "etcd-server"),
+    )
+]
+_BUNDLES = [f"{CONFIG_DIR}/{name}.crt" for name in (CA, FRONT_PROXY_CA, ETCD_CA)]
+_TOKEN_KEY, _TOKEN_KEYS = (f"{CONFIG_DIR}/{SERVICE_ACCOUNT}.{end}" for end in ("key", "pub"))
 # Of the shell that reads it.
 _STATUS = "/proc/self/status"
 
@@ -131,6 +144,10 @@ class HostFacts:
     + pod_cidr: of its pods now; empty on a new node
     + ca_fingerprint: of its CA certificate; empty without one, ``DAMAGED`` for one that cannot be
       read
+    + certificates: of each file with CAs that it trusts, by path; from 1.24 on
+    + signed: its certificates that those signed
+    + token_keys: the public keys of service accounts' tokens that its apiserver accepts
+    + signing_since: when it got the key that signs tokens
     + system, release: the distribution's name and number, such as ``debian`` and ``12``
     + service_range: the service CIDR of its apiserver now; empty without one
     + kubelet_runtime: the container runtime that its kubelet runs with, up to 1.26; else empty
@@ -162,6 +179,10 @@ class HostFacts:
     ca_fingerprint: str
     system: str
     release: str
+    certificates: Mapping[str, Sequence[Certificate]] = field(default_factory=dict)
+    signed: Sequence[Certificate] = ()
+    token_keys: str = ""
+    signing_since: float | None = None
     service_range: str = ""
     kubelet_runtime: str = ""
     docker: bool = False
@@ -219,7 +240,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     data = f"{spec.etcd_data_dir}/member"
     paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
     manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
-    contents = [_SWAPS, _STATUS, _KERNEL, ETCD_CONF, *manifests.values()]
+    contents = [_SWAPS, _STATUS, _KERNEL, _TOKEN_KEYS, ETCD_CONF, *manifests.values()]
     on_docker = _runtime(spec) == DOCKER.name
     brings_runtime = bool(spec.runtime_source and not on_docker)
     asked = ctx_host.get().name == spec.control_plane[0].name
@@ -229,6 +250,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(Routes),
         Subject(DockerNetworks),
         Subject(Certificates, {"paths": [ca_certificate]}),
+        *(_of_rotation(spec)),
         Subject(Flags, {"names": _COMPONENTS}),
         Subject(Packages, {"names": _DOCKER_PACKAGES}),
         Subject(Docker),
@@ -264,6 +286,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     versions = {name: _tag(kernel.get(path, b"")) for name, path in manifests.items()}
     versions["kubelet"] = _version(kubelet.said) if kubelet else ""
     versions["containerd"] = read(Containerd).versions.get(LOCAL, "") if brings_runtime else ""
+    held = _certificates(spec)
+    since = read(Mtimes, paths=[_TOKEN_KEY]) if held else {}
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
     addresses = [a for link in own for a in link.addresses if not IPNetwork(a).ip.is_loopback()]
     return HostFacts(
@@ -274,6 +298,10 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         service_range=_service_range(flags["kube-apiserver"]),
         kubelet_runtime=(flags["kubelet"].running or {}).get("container-runtime", ""),
         ca_fingerprint=_fingerprint(ca_certificate),
+        certificates={path: held[path] for path in _BUNDLES if path in held},
+        signed=[one for path in _SIGNED for one in held.get(path, ())],
+        token_keys=kernel.get(_TOKEN_KEYS, b"").decode(errors="replace"),
+        signing_since=since.get(_TOKEN_KEY),
         system=packages.system,
         release=packages.release,
         docker=docker,
@@ -309,6 +337,25 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
 
 def _runtime(spec: ClusterSpec) -> str:
     return spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
+
+
+def _of_rotation(spec: ClusterSpec) -> list[Subject]:
+    """What tells which CAs a host has, where others may follow them."""
+
+    if not covers("1.24-", Release.of(spec.kubernetes_version).minor):
+        return []
+    return [
+        Subject(Certificates, {"paths": [*_BUNDLES, *_SIGNED]}),
+        Subject(Mtimes, {"paths": [_TOKEN_KEY]}),
+    ]
+
+
+def _certificates(spec: ClusterSpec) -> dict[str, list[Certificate]]:
+    try:
+        return read(Certificates, paths=[*_BUNDLES, *_SIGNED]) if _of_rotation(spec) else {}
+    except FactError:
+        # A damaged one is made anew.
+        return {}
 
 
 def _of_fitness(spec: ClusterSpec) -> list[Subject]:

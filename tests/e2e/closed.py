@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
-from tests.e2e.paths import execute
+from tests.e2e.paths import REPOSITORY, Site, execute
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab
 
@@ -32,6 +38,40 @@ def make_secret(kubectl: Kubectl, name: str) -> str:
     }
     kubectl("create --filename=-", json.dumps(item))
     return value
+
+
+class Writer:
+    """Makes Secrets all the time; knows those that the apiserver said it made."""
+
+    def __init__(self, kubectl: Kubectl, name: str) -> None:
+        self.made: dict[str, str] = {}
+        self.failed = 0
+        # The longest time without success, in seconds.
+        self.pause = 0.0
+        self._kubectl, self._name = kubectl, name
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        number, last = 0, time.monotonic()
+        while not self._end.is_set():
+            number += 1
+            name = f"{self._name}-{number}"
+            try:
+                self.made[name] = make_secret(self._kubectl, name)
+                now = time.monotonic()
+                self.pause, last = max(self.pause, now - last), now
+            except AssertionError:
+                self.failed += 1
+                time.sleep(0.2)
 
 
 def value_of(kubectl: Kubectl, name: str) -> str:
@@ -73,3 +113,25 @@ def answers(lab: Lab, host: str, address: str, paths: list[str]) -> dict[str, st
     """The codes that somebody without a credential gets from an apiserver."""
     ask = "curl -sk -m 5 -o /dev/null -w '%{http_code}'"
     return {path: execute(lab, host, f"{ask} https://{address}:6443{path}")[0] for path in paths}
+
+
+def killed(site: Site, mark: str) -> None:
+    """A run that is killed when it begins an operation."""
+    words = [Path(sys.executable).with_name("pyinfra"), site.inventory]
+    log = site.folder / "killed.log"
+    with log.open("w") as file:
+        run = subprocess.Popen(
+            [*words, REPOSITORY / "deploys/scratch.py", "-y"],
+            cwd=site.folder,
+            env=site.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+        )
+        begun = re.compile(rf"Starting operation: .*{re.escape(mark)}")
+        while not begun.search(log.read_text()):
+            assert run.poll() is None, log.read_text()[-4000:]
+            time.sleep(0.05)
+        time.sleep(0.5)
+        run.kill()
+        run.wait()

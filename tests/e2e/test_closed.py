@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.closed import FILE, make_secret, providers, see_value_nowhere, stored, value_of
-from tests.e2e.paths import REPOSITORY, Run, Site, execute, starts, succeeded
+from tests.e2e.closed import (
+    FILE,
+    Writer,
+    killed,
+    make_secret,
+    providers,
+    see_value_nowhere,
+    stored,
+    value_of,
+)
+from tests.e2e.paths import Run, Site, execute, starts, succeeded
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab
 from tests.lab.lab import HOSTS
@@ -57,61 +62,9 @@ def encrypted(plain: str, lab: Lab, site: Site) -> Run:
     return succeeded(site.run("-y", "--json"))
 
 
-class Writer:
-    """Makes Secrets all the time; knows those that the apiserver said it made."""
-
-    def __init__(self, kubectl: Kubectl, name: str) -> None:
-        self.made: dict[str, str] = {}
-        self.failed = 0
-        self._kubectl, self._name = kubectl, name
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._write)
-
-    def __enter__(self) -> Writer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _write(self) -> None:
-        number = 0
-        while not self._end.is_set():
-            number += 1
-            name = f"{self._name}-{number}"
-            try:
-                self.made[name] = make_secret(self._kubectl, name)
-            except AssertionError:
-                self.failed += 1
-                time.sleep(0.2)
-
-
 def _rotate(site: Site, key: str) -> None:
     with site.inventory.open("a") as inventory:
         inventory.write(f"_data['encryption_key'] = {key!r}\n")
-
-
-def _killed(site: Site, mark: str) -> None:
-    """A run that is killed when it begins an operation."""
-    words = [Path(sys.executable).with_name("pyinfra"), site.inventory]
-    log = site.folder / "killed.log"
-    with log.open("w") as file:
-        run = subprocess.Popen(
-            [*words, REPOSITORY / "deploys/scratch.py", "-y"],
-            cwd=site.folder,
-            env=site.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
-        begun = re.compile(rf"Starting operation: .*{re.escape(mark)}")
-        while not begun.search(log.read_text()):
-            assert run.poll() is None, log.read_text()[-4000:]
-            time.sleep(0.05)
-        time.sleep(0.5)
-        run.kill()
-        run.wait()
 
 
 def _kept(site: Site) -> dict[str, tuple[int, str]]:
@@ -158,7 +111,7 @@ def test_a_run_that_is_killed_between_two_keys_loses_nothing(
     value = make_secret(kubectl, "killed")
     for number, mark in enumerate((CREDENTIALS, PODS, REWRITE, FORGET)):
         _rotate(site, f"killed-{number}")
-        _killed(site, mark)
+        killed(site, mark)
     succeeded(site.run("-y", "--json"))
     assert value_of(kubectl, "killed") == value
     _as_wanted(lab, site, "killed-3")

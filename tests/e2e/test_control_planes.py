@@ -5,9 +5,14 @@ one of them.
 
 from __future__ import annotations
 
+import subprocess
+import threading
+import time
+
 import pytest
 
-from tests.e2e.paths import Run, Site, execute, starts, succeeded
+from tests.e2e.closed import Writer, providers, stored
+from tests.e2e.paths import Run, Site, each, execute, starts, succeeded
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab
 from tests.lab.lab import HOSTS
@@ -16,6 +21,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 RELEASE = "1.37"
 NODE = "kube-node-3"
+PODS = "Control plane | Run the control plane as static pods"
 GROUPS = {"control_plane": list(HOSTS), "etcd": list(HOSTS), "nodes": [NODE]}
 
 
@@ -66,24 +72,76 @@ def test_the_second_run_changes_and_restarts_nothing(built: object, lab: Lab, si
     assert {name: starts(lab, name) for name in lab.hosts} == before
 
 
-def test_a_lost_certificate_restarts_only_what_reads_it(
-    built: object, lab: Lab, site: Site
-) -> None:
-    before = {name: starts(lab, name) for name in lab.hosts}
+def test_a_lost_file_restarts_only_what_reads_it(built: object, lab: Lab, site: Site) -> None:
     hurt = HOSTS[1]
-    execute(lab, hurt, "rm /srv/kubernetes/etcd-server.crt")
-    run = succeeded(site.run("-y", "--json"))
-    assert run.changed == {
-        ("Credentials | Give the control plane its credentials", hurt),
-        ("Control plane | Run the control plane as static pods", hurt),
-    }
-    after = {name: starts(lab, name) for name in lab.hosts}
-    changed = {
-        (name, part)
-        for name in lab.hosts
-        for part in before[name].keys() | after[name].keys()
-        if before[name].get(part) != after[name].get(part)
-    }
-    assert {name for name, _ in changed} == {hurt}
-    assert {"etcd" in part for _, part in changed} == {True}
+    give = ("Credentials | Give the control plane its credentials", hurt)
+    # etcd reads its certificate again by itself, and the CA of its clients when it starts.
+    for file, done in (("etcd-server.crt", {give}), ("etcd-ca.crt", {give, (PODS, hurt)})):
+        before = {name: starts(lab, name) for name in lab.hosts}
+        execute(lab, hurt, f"rm /srv/kubernetes/{file}")
+        assert succeeded(site.run("-y", "--json")).changed == done
+        after = {name: starts(lab, name) for name in lab.hosts}
+        changed = {
+            (name, part)
+            for name in lab.hosts
+            for part in before[name].keys() | after[name].keys()
+            if before[name].get(part) != after[name].get(part)
+        }
+        assert {name for name, _ in changed} == ({hurt} if len(done) > 1 else set())
+        assert {"etcd" in part or "apiserver" in part for _, part in changed} <= {True}
+        assert succeeded(site.run("-y", "--json")).changed == set()
+
+
+class Watch:
+    """Asks each apiserver whether it is ready, and notes whenever two of them were not."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.rounds = 0
+        self.down: list[set[str]] = []
+        self._addresses = {name: lab.hosts[name].ip for name in HOSTS}
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._look)]
+
+    def __enter__(self) -> Watch:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _look(self) -> None:
+        while not self._end.is_set():
+            ready = dict(zip(HOSTS, each(self._ready, HOSTS), strict=True))
+            self.rounds += 1
+            self.down.append({name for name, answers in ready.items() if not answers})
+            time.sleep(0.2)
+
+    def _ready(self, name: str) -> bool:
+        url = f"https://{self._addresses[name]}:6443/readyz"
+        ask = ["curl", "--silent", "--fail", "--insecure", "--max-time", "5", url]
+        return subprocess.run(ask, capture_output=True).returncode == 0
+
+
+def test_apiservers_take_another_key_one_after_the_other(
+    built: object, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
+    with site.inventory.open("a") as inventory:
+        inventory.write("_data['encryption_key'] = '2026-11-26'\n")
+    with Watch(lab) as watch, Writer(kubectl, "keys") as writer:
+        run = succeeded(site.run("-y", "--json"))
+    restarted = {name for operation, name in run.changed if operation == PODS}
+    assert restarted == {*HOSTS}
+    seen = set[str]().union(*watch.down)
+    print(f"{watch.rounds} rounds; {len(writer.made)} Secrets were made, {writer.failed} could not")
+    assert seen == {*HOSTS}
+    assert [down for down in watch.down if len(down) > 1] == []
+    for name in HOSTS:
+        ask = f"kubectl --server=https://{lab.hosts[name].ip}:6443 get secrets --output=name"
+        assert len(execute(lab, name, ask)) >= len(writer.made)
+        [provider] = providers(lab, name)
+        assert provider.startswith("2026-11-26-")
+        assert stored(lab, name) == {provider}
     assert succeeded(site.run("-y", "--json")).changed == set()

@@ -102,7 +102,7 @@ def test_what_is_saved_is_what_was_planned(tmp_path: Path) -> None:
     assert again.changes == ()
     assert not again.new
     assert files_of(again) == files_of(planned)
-    for name in ("ca_cert", "known_tokens_csv", "basic_auth_csv", "ca_fingerprint"):
+    for name in ("ca_cert", "known_tokens_csv", "basic_auth_csv", "ca_fingerprints"):
         assert getattr(again, name) == getattr(planned, name)
     assert files_of(again) == files_of(planned)
     assert store.save() == []
@@ -348,8 +348,8 @@ def test_an_added_node_with_certificates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("days", "expected"),
     [
-        (334, []),
-        (336, ["server.crt: re-issued, it ends on 2031-01-01, in 29 days"]),
+        (243, []),
+        (244, ["server.crt: re-issued, it ends on 2031-01-01, in 121 days"]),
         (366, ["server.crt: re-issued, it ends on 2031-01-01, which is past"]),
     ],
 )
@@ -361,8 +361,24 @@ def test_near_the_end(folder: Path, days: int, expected: list[str]) -> None:
 
 def test_how_near_is_near_is_a_setting(folder: Path) -> None:
     late = NOW + timedelta(days=300)
-    assert changes(folder, spec_of(), now=late) == []
+    assert changes(folder, spec_of(certificate_renew_days=30), now=late) == []
     assert len(changes(folder, spec_of(certificate_renew_days=100), now=late)) == 2
+
+
+def test_a_life_of_one_day_is_renewed_in_hours_and_not_in_every_run(tmp_path: Path) -> None:
+    spec = spec_of(certificate_days=1)
+    store = CredentialStore(tmp_path)
+    plan_of(store, spec, now=NOW)
+    store.save()
+    assert changes(tmp_path, spec, now=NOW + timedelta(hours=15)) == []
+    late = NOW + timedelta(hours=16)
+    assert "server.crt: re-issued, it ends on 2030-01-02, in 8 hours" in changes(
+        tmp_path, spec, now=late
+    )
+    store = CredentialStore(tmp_path)
+    plan_of(store, spec, now=late)
+    store.save()
+    assert changes(tmp_path, spec, now=late) == []
 
 
 def test_a_ca_near_its_end_is_said_and_never_makes_every_run_a_change(folder: Path) -> None:
@@ -589,13 +605,14 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
 
 def test_hosts_that_hold_this_ca_are_no_problem(folder: Path) -> None:
     found = plan_of(CredentialStore(folder), spec_of())
-    colons = ":".join(found.ca_fingerprint[i : i + 2] for i in range(0, 64, 2)).upper()
-    assert compare_with_hosts(found, folder, {"m1": found.ca_fingerprint, "n1": colons}) == []
+    [own] = found.ca_fingerprints
+    colons = ":".join(own[i : i + 2] for i in range(0, 64, 2)).upper()
+    assert compare_with_hosts(found, folder, {"m1": own, "n1": colons}) == []
     assert compare_with_hosts(found, folder, {}) == []
 
 
 def test_a_lost_store_is_noticed_and_said(tmp_path: Path, folder: Path) -> None:
-    old = plan_of(CredentialStore(folder), spec_of()).ca_fingerprint
+    [old] = plan_of(CredentialStore(folder), spec_of()).ca_fingerprints
     found = plan_of(CredentialStore(tmp_path / "new"), spec_of())
     (problem,) = compare_with_hosts(found, tmp_path / "new", {"m1": old, "n1": old})
     assert problem.host == "m1, n1"

@@ -136,7 +136,7 @@ def test_etcd_s_data_of_another_cluster(there: list[str], refused: bool) -> None
 )
 def test_credentials_of_another_cluster(held: str, replace: bool, refused: bool) -> None:
     spec = SPEC.model_copy(update={"replace_credentials": replace})
-    credentials: Any = SimpleNamespace(new=True, ca_fingerprint="ours" * 16)
+    credentials: Any = SimpleNamespace(new=True, ca_fingerprints=frozenset(["ours" * 16]))
     facts: Any = {"m1": SimpleNamespace(ca_fingerprint=held * 16)}
     if not refused:
         _check_store(spec, credentials, facts)

@@ -487,7 +487,7 @@ def test_defaults_of_the_smallest_inventory() -> None:
     assert spec.bridge_mtu == 1460
     assert (spec.secure_port, spec.insecure_port) == (6443, 8080)
     assert (spec.etcd_client_port, spec.etcd_peer_port) == (2379, 2380)
-    assert (spec.certificate_days, spec.certificate_renew_days) == (365, 30)
+    assert (spec.certificate_days, spec.certificate_renew_days) == (365, None)
     assert spec.flannel_network == spec.cluster_cidr == "10.10.0.0/16"
     assert [host.name for host in spec.hosts] == ["m1", "n1", "n2"]
     assert spec.etcd_members == spec.control_plane == (spec.host("m1"),)

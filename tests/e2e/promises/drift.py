@@ -723,7 +723,8 @@ def exchanged(
                 changes, restarts = _with(wanted.pair, catalogue.readers(host, path))
                 hides = _told_with(catalogue, host, path)
                 # Who is asked with an old certificate, or asks with one, tells nothing.
-                if restarts & {f"container {name}" for name in _ASKED}:
+                asked = restarts & {f"container {name}" for name in _ASKED}
+                if asked or catalogue.rereads(host, path) & {*_ASKED}:
                     hides = _objects(catalogue)
                 kind, command = "of an old certificate", put(path, after)
                 found.append(Spoil(host, kind, path, command, changes, restarts, hides=hides))

@@ -95,6 +95,11 @@ class Catalogue:
                     found.append(Reader(f"container {pod.name}", pair(record)))
         return found
 
+    def rereads(self, host: str, path: str) -> set[str]:
+        """The static pods on a host that read a file again by themselves."""
+        pods = (r.arguments["pods"] for r in self.calls("static_pods.static_pods", host))
+        return {pod.name for some in pods for pod in some if path in pod.rereads}
+
 
 def pair(record: Record) -> Pair:
     return short(record.name), record.host
