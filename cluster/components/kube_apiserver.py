@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.common import CONFIG_DIR, FRONT_PROXY_CA, HTTPS, LOGGING, asked
+from pyinfra_kube.cluster.components.common import (
+    CIPHERS,
+    CONFIG_DIR,
+    FRONT_PROXY_CA,
+    HTTPS,
+    LOGGING,
+    asked,
+)
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
 
 SERVER = User("server", "kube-apiserver")
@@ -54,6 +61,7 @@ COMPONENT = Component(
         Flag("allow-privileged", "{allow_privileged}"),
         Flag("tls-cert-file", f"{CONFIG_DIR}/server.crt"),
         Flag("tls-private-key-file", f"{CONFIG_DIR}/server.key"),
+        Flag("tls-cipher-suites", ",".join(CIPHERS), "1.24-"),
         Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", when=HTTPS),
         Flag("token-auth-file", "{token_auth_file}"),
         Flag("basic-auth-file", "{basic_auth_file}", "1.2-1.18", HTTPS),
@@ -69,6 +77,8 @@ COMPONENT = Component(
         Flag("service-account-key-file", f"{CONFIG_DIR}/service-account.pub"),
         Flag("service-account-signing-key-file", f"{CONFIG_DIR}/service-account.key", "1.20-"),
         Flag("service-account-issuer", "https://kubernetes.default.svc.{cluster_domain}", "1.20-"),
+        # Otherwise a pod's token is good for a year, for clients of 2021 that read it once.
+        Flag("service-account-extend-token-expiration", "false", "1.32-"),
         Flag("kubelet-client-certificate", f"{CONFIG_DIR}/kubelet-client.crt"),
         Flag("kubelet-client-key", f"{CONFIG_DIR}/kubelet-client.key"),
         Flag("kubelet-certificate-authority", f"{CONFIG_DIR}/ca.crt", "1.24-"),

@@ -154,6 +154,7 @@ def _etcd_settings(
     local = f"{scheme}://127.0.0.1:{spec.etcd_client_port}"
     flannel = etcd_api(spec.flannel_version or "") if spec.flannel_leases else ""
     return {
+        "etcd_alone": alone,
         "etcd_advertise_client_urls": client.get(host_spec.name),
         "etcd_initial_cluster": [f"{name}={url}" for name, url in peer.items()],
         "etcd_listen_client_urls": spec.etcd_listen_client_urls

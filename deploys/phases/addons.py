@@ -108,6 +108,7 @@ def dns_manifest(cluster: Cluster) -> str:
         image=image_of("coredns", spec).name,
         replicas=min(2, len(hosts)),
         uncached=bool(value_at(_UNCACHED, cluster.release.minor)),
+        metrics=spec.dns_metrics,
     )
 
 
