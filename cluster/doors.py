@@ -28,7 +28,7 @@ class Door(NamedTuple):
     A port on which a part of the cluster listens.
 
     + program: that listens
-    + role: of the hosts where it does; ``dns`` for the pods of CoreDNS
+    + role: of the hosts where it does; ``host`` for all, ``dns`` for the pods of CoreDNS
     + port: with a setting in it, or a port of the component; empty where the kernel chooses
       one
     + where: from where it is reached: its own host, all hosts and pods, or as a pod
@@ -42,7 +42,7 @@ class Door(NamedTuple):
     """
 
     program: str
-    role: Literal["etcd", "control_plane", "node", "dns"]
+    role: Literal["host", "etcd", "control_plane", "node", "dns"]
     port: str
     where: Where
     answers: Answers
@@ -146,7 +146,7 @@ DOORS: tuple[Door, ...] = (
         "1.5",
     ),
     Door(
-        *("kubelet", "control_plane", "{port}", "loopback", "nothing"),
+        *("kubelet", "host", "{port}", "loopback", "nothing"),
         "a kubelet that is no node answers its own host",
         when=STANDALONE,
     ),
@@ -162,9 +162,9 @@ DOORS: tuple[Door, ...] = (
         "1.2-1.10",
         closes="1.11",
     ),
-    Door("kubelet", "node", "{healthz_port}", "loopback", "health", _PROBED),
+    Door("kubelet", "host", "{healthz_port}", "loopback", "health", _PROBED),
     Door(
-        *("kubelet", "node", "", "loopback", "nothing"),
+        *("kubelet", "host", "", "loopback", "nothing"),
         "streams of commands in docker's containers; their URLs hold a secret",
         "1.5-1.23",
     ),
@@ -177,7 +177,7 @@ DOORS: tuple[Door, ...] = (
     ),
     Door("kube-proxy", "node", "{healthz_port}", "loopback", "health", _PROBED, "1.24-"),
     Door(
-        *("containerd", "node", "", "loopback", "nothing"),
+        *("containerd", "host", "", "loopback", "nothing"),
         "streams of commands in containers, to kubelet; their URLs hold a secret",
     ),
     Door(
@@ -220,7 +220,7 @@ def doors(roles: Iterable[str], release: Release, context: Mapping[str, object])
     """
     Give the doors of a host, with their ports filled in.
 
-    + roles: of the host; ``dns`` for what listens in the pods of CoreDNS
+    + roles: of the host, and ``host``; or ``dns`` alone, for the pods of CoreDNS
     + release: the Kubernetes release
     + context: as `row_settings.settings` gives it
 
