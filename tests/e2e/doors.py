@@ -201,7 +201,7 @@ def strangers(site: Site, folder: Path) -> Iterator[tuple[str, Credential]]:
     yield "a certificate of another CA", _pair(folder, pki.issue(other, "client", *admin))
     past = datetime.now(timezone.utc) - timedelta(days=2)
     for name in ("ca", "etcd-ca"):
-        files = [site.store / f"{name}.{ending}" for ending in ("crt", "key")]
+        files = [site.store / f"{name}.{end}" for end in ("crt", "key")]
         if not files[0].exists():
             continue
         ca = pki.KeyPair(*(file.read_text() for file in files))
@@ -210,6 +210,13 @@ def strangers(site: Site, folder: Path) -> Iterator[tuple[str, Credential]]:
         if name == "ca":
             unknown = pki.issue(ca, "client", "nobody-knows-me")
             yield f"a certificate of {name} for nobody", _pair(folder, unknown, known=True)
+
+
+def _member(site: Site, folder: Path, door: Door) -> Credential:
+    """Who is let in, so that the silence of others means something."""
+    name = "etcd-ca" if door.program == "etcd" else "ca"
+    ca = pki.KeyPair(*((site.store / f"{name}.{end}").read_text() for end in ("crt", "key")))
+    return _pair(folder, pki.issue(ca, "peer", "admin", ["system:masters"]))
 
 
 def _pair(folder: Path, pair: pki.KeyPair, known: bool = False) -> Credential:
@@ -228,6 +235,9 @@ def see_strangers_get_nothing(lab: Lab, site: Site, folder: Path) -> None:
         if (door.where, door.protocol) == ("hosts", "tcp") and door.answers != "all"
     ]
     assert asked
+    for address, door in asked:
+        if door.program != "kube-proxy":
+            assert _told(_member(site, folder, door), (address, door)), (address, door.program)
     for who, credential in strangers(site, folder):
         for told, (address, door) in zip(
             each(partial(_told, credential), asked), asked, strict=True
