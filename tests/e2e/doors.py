@@ -236,8 +236,7 @@ def see_strangers_get_nothing(lab: Lab, site: Site, folder: Path) -> None:
     ]
     assert asked
     for address, door in asked:
-        if door.program != "kube-proxy":
-            assert _told(_member(site, folder, door), (address, door)), (address, door.program)
+        assert _told(_member(site, folder, door), (address, door)), (address, door.program)
     for who, credential in strangers(site, folder):
         for told, (address, door) in zip(
             each(partial(_told, credential), asked), asked, strict=True
