@@ -72,10 +72,12 @@ releases: .venv/installed
 rendered: .venv/installed
 	$(BIN)/python -m tests.rendered
 
-# The pages of all settings, docs/settings.md, and of all that is looked at on hosts, docs/hosts.md.
+# The pages that are made from tables: docs/settings.md, hosts.md, ports.md and cis.md.
 settings: .venv/installed
 	$(BIN)/python -m tests.settings
 	$(BIN)/python -m tests.hosts_page
+	$(BIN)/python -m tests.ports_page
+	$(BIN)/python -m tests.cis
 
 picture: .venv/installed
 	$(BIN)/python docs/picture.py

@@ -66,7 +66,8 @@ def pod_network(
             "them there (containernetworking-plugins), or set install_packages or runtime_source"
         )
     text = render(f"{CONFLIST[1:]}.j2", subnet=subnet, bridge=bridge, mtu=mtu)
-    yield from run_or_noop(plan_files([File(CONFLIST, text)]), "the pod network is described")
+    script = plan_files([File(CONFLIST, text, "600")])
+    yield from run_or_noop(script, "the pod network is described")
 
 
 @operation()

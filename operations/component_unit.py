@@ -30,6 +30,7 @@ def component_unit(
     binary: str | None = None,
     after: Sequence[str] = (),
     node: str = "",
+    confined: bool = True,
 ) -> Generator[StringCommand, None, None]:
     """
     Set the unit that runs a component, one flag a line. systemd restarts the component whenever
@@ -43,6 +44,8 @@ def component_unit(
     + binary: absolute path of the program; by default in ``/usr/local/bin``
     + after: units that start before it; kubelet starts its own too, the container runtime
     + node: the node's name, which flanneld must know
+    + confined: whether systemd keeps kube-proxy from what it does not need; flanneld always is
+      confined, and kubelet cannot be
 
     **Example:**
 
@@ -69,5 +72,6 @@ def component_unit(
         flags=list(flags),
         after=list(after),
         node=node,
+        confined=confined,
     )
     yield from run_or_noop(plan_files([File(path, text)]), f"{component}'s unit is as wanted")

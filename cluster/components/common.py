@@ -22,6 +22,18 @@ LOGGING = (
 )
 
 
+# What TLS 1.2 may use: keys made for each connection, and a cipher that notices changes. TLS 1.3
+# has no others.
+CIPHERS = (
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+)
+
+
 def beside_apiserver(kubeconfig: str, releases: str = "1.20-") -> tuple[Flag, ...]:
     """
     Give the flags of a component that asks the apiserver of its own host.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.common import CONFIG_DIR, FRONT_PROXY_CA, HTTPS, LOGGING, asked
+from pyinfra_kube.cluster.components.common import (
+    CIPHERS,
+    CONFIG_DIR,
+    FRONT_PROXY_CA,
+    HTTPS,
+    LOGGING,
+    asked,
+)
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
 
 SERVER = User("server", "kube-apiserver")
@@ -57,6 +64,7 @@ COMPONENT = Component(
         # dynamic_cafile_content.go.
         Flag("tls-cert-file", f"{CONFIG_DIR}/server.crt", rereads="1.24-"),
         Flag("tls-private-key-file", f"{CONFIG_DIR}/server.key", rereads="1.24-"),
+        Flag("tls-cipher-suites", ",".join(CIPHERS), "1.24-"),
         Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", when=HTTPS, rereads="1.24-"),
         Flag("token-auth-file", "{token_auth_file}"),
         Flag("basic-auth-file", "{basic_auth_file}", "1.2-1.18", HTTPS),
@@ -72,6 +80,8 @@ COMPONENT = Component(
         Flag("service-account-key-file", f"{CONFIG_DIR}/service-account.pub"),
         Flag("service-account-signing-key-file", f"{CONFIG_DIR}/service-account.key", "1.20-"),
         Flag("service-account-issuer", "https://kubernetes.default.svc.{cluster_domain}", "1.20-"),
+        # Otherwise a pod's token is good for a year, for clients of 2021 that read it once.
+        Flag("service-account-extend-token-expiration", "false", "1.32-"),
         # client-go/transport/cert_rotation.go, for pkg/kubelet/client sets ReloadTLSFiles.
         Flag("kubelet-client-certificate", f"{CONFIG_DIR}/kubelet-client.crt", rereads="1.24-"),
         Flag("kubelet-client-key", f"{CONFIG_DIR}/kubelet-client.key", rereads="1.24-"),

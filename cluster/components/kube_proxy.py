@@ -31,7 +31,10 @@ COMPONENT = Component(
         Field("healthzBindAddress", "127.0.0.1:{healthz_port}", "1.24-"),
     ),
     probes=(Probe("HTTP", "127.0.0.1", "{healthz_port}", "/healthz"),),
-    ports={"healthz_port": {"1.2-1.6": 10249, "1.7-": 10256}},
+    ports={
+        "healthz_port": {"1.2-1.6": 10249, "1.7-": 10256},
+        "metrics_port": {"1.2-1.6": None, "1.7-": 10249},
+    },
     users={
         "shared": ADMIN,
         "per_component": User("kube-proxy", "system:kube-proxy"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components.common import ADMIN, CONFIG_DIR, HTTPS
+from pyinfra_kube.cluster.components.common import ADMIN, CIPHERS, CONFIG_DIR, HTTPS
 from pyinfra_kube.cluster.components.rows import Component, Field, Flag, Probe, User
 
 KUBECONFIG = "/var/lib/kubelet/kubeconfig"
@@ -37,6 +37,7 @@ FIELDS = (
     # The feature gate ReloadKubeletServerCertificateFile is on by default from 1.31 on.
     Field("tlsCertFile", SERVING_CERT, "1.24-", NODE, "1.31-"),
     Field("tlsPrivateKeyFile", SERVING_KEY, "1.24-", NODE, "1.31-"),
+    Field("tlsCipherSuites", [*CIPHERS], "1.24-"),
     Field("clusterDNS", ["{cluster_dns}"], "1.24-"),
     Field("clusterDomain", "{cluster_domain}", "1.24-"),
     Field("resolvConf", "{resolv_conf}", "1.24-"),
@@ -47,6 +48,10 @@ FIELDS = (
     Field("failSwapOn", "{fail_swap_on}", "1.24-"),
     Field("memorySwap.swapBehavior", "{swap_behavior}", "1.30-"),
     Field("maxPods", "{max_pods}", "1.24-"),
+    # So that no pod takes all process numbers of its node.
+    Field("podPidsLimit", 4096, "1.24-"),
+    # Containers that name no profile of system calls get that of the runtime, and not none.
+    Field("seccompDefault", True, "1.27-"),
 )
 
 COMPONENT = Component(

@@ -184,7 +184,7 @@ def ports(component: str, release: Release) -> dict[str, int]:
 
     ```
     >>> ports("kube-proxy", Release.of("1.20.2"))
-    {'healthz_port': 10256}
+    {'healthz_port': 10256, 'metrics_port': 10249}
     ```
     """
     found = {

@@ -163,6 +163,7 @@ def _etcd_settings(
     peers = etcd_peer_urls(spec, plan, peer)
     own = host_spec.name
     return {
+        "etcd_alone": {*_etcd_addresses(spec, plan, peer).values()} == {"127.0.0.1"},
         "etcd_advertise_client_urls": etcd_client_urls(spec, plan, peer).get(own),
         "etcd_has_tls": serves != "http",
         "etcd_initial_cluster": [f"{name}={url}" for name, url in peers.items()],

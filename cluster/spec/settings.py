@@ -262,6 +262,9 @@ class PartSettings(Settings):
     away, from 1.24 on."""
     dns: bool = True
     """Whether CoreDNS is set up as the cluster's DNS, from 1.24 on."""
+    dns_metrics: bool = False
+    """Whether CoreDNS tells its metrics, at port 9153, to whoever reaches its pods: it asks nobody
+    for a credential."""
     take_over_units: bool = False
     """Whether drop-ins of others that give a component another command line are put aside. Without
     it they are refused."""

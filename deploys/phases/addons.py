@@ -141,6 +141,7 @@ def dns_manifest(cluster: Cluster) -> str:
         replicas=min(2, len(hosts)),
         cas=" ".join(sorted(trusted(spec))) if trusted(spec) != (FIRST_CA,) else "",
         uncached=bool(value_at(_UNCACHED, cluster.release.minor)),
+        metrics=spec.dns_metrics,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases.credentials import (
     give_credentials,
     keep_credentials,
@@ -20,6 +21,8 @@ from pyinfra_kube.facts.files import FileContents
 from pyinfra_kube.operations import binaries, component_unit, files, proxy_rules, services
 
 BINARY = "/usr/local/bin/kube-proxy"
+# Where releases did with another unit, a cluster that runs keeps that.
+_CONFINED = {"1.24-": True}
 
 
 @phase("kube-proxy")
@@ -51,6 +54,7 @@ def set_kube_proxy(cluster: Cluster) -> None:
         component="kube-proxy",
         flags=cluster.command_line("kube-proxy"),
         binary=BINARY,
+        confined=bool(value_at(_CONFINED, cluster.release.minor)),
     )
     # It does not notice a file that is replaced whole.
     config = [BINARY, *(file.path for file in read_files)]

@@ -293,7 +293,7 @@ class Cluster:
             return []
         extra = getattr(self.spec, configuration_setting(component))
         text = configuration_text(component, self.release, self.settings(), extra)
-        return [File(COMPONENTS[component].configuration, text)]
+        return [File(COMPONENTS[component].configuration, text, "600")]
 
     def image(self, part: str) -> dict[str, str | None]:
         """The image of a part, and its archive if there is one."""

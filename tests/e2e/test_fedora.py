@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyinfra_kube.operations import packages
+from tests.e2e import doors
 from tests.e2e.paths import REPOSITORY, Run, Site, each, eventually, execute, starts
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
@@ -126,6 +127,13 @@ def test_pods_reach_each_other_and_a_service(built: Run, kubectl: Kubectl) -> No
     assert kubectl.ready_nodes() == set(NODES)
     pods = kubectl.run_web(NODES)
     _all_reach_all(kubectl, pods)
+
+
+def test_nothing_is_open_without_a_reason(
+    built: Run, lab: Lab, site: Site, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    kubectl.run_web(NODES)
+    doors.see_all(lab, site, doors.process_of_pod(lab, NODES[0], "httpd"), tmp_path)
 
 
 def _all_reach_all(kubectl: Kubectl, pods: dict[str, str]) -> None:

@@ -10,12 +10,14 @@ import re
 import shlex
 import time
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 import yaml
 
 from pyinfra_kube.cluster.images import image
 from pyinfra_kube.operations import nodes
+from tests.e2e import doors
 from tests.e2e.paths import Run, Site, each, eventually, execute, starts, state, succeeded
 from tests.e2e.pods import PORT, Kubectl
 from tests.lab import Lab
@@ -190,6 +192,12 @@ def test_no_secret_is_shown(diff: Run, dry: Run, built: Run, site: Site) -> None
 
 def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
     assert built.changed == dry.planned
+
+
+def test_nothing_is_open_without_a_reason(
+    web: dict[str, str], lab: Lab, site: Site, tmp_path: Path
+) -> None:
+    doors.see_all(lab, site, doors.process_of_pod(lab, NODES[0], "httpd"), tmp_path)
 
 
 def test_nodes_are_ready_with_their_pod_cidrs(built: Run, kubectl: Kubectl) -> None:

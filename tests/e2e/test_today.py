@@ -14,9 +14,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.e2e import cis, doors
 from tests.e2e.closed import AUDIT_LOG, answers, make_secret, see_value_nowhere
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import PORT, Kubectl
@@ -190,17 +192,24 @@ def test_kubelets_serve_with_certificates_of_the_cluster(
             assert lab.exec(CONTROL_PLANE, f"{ask} {url}").returncode == 60
 
 
-def test_nothing_of_the_cluster_answers_strangers(built: Run, lab: Lab) -> None:
-    """Beyond the loopback: etcd, kubelet, the control plane, kube-proxy."""
-    address = lab.hosts[CONTROL_PLANE].ip
-    listening = execute(lab, CONTROL_PLANE, "ss -Hltn | awk '{print $4}'")
-    ports = {line.rpartition(":")[2] for line in listening if not line.startswith("127.0.0.1:")}
-    for port in ports & {"2379", "2380", "2381", "6443", "10249", "10250", "10257", "10259"}:
-        ask = "curl -sk -m 5 -o /dev/null -w '%{http_code}'"
-        plain = lab.exec(NODES[0], f"{ask} http://{address}:{port}/metrics").stdout
-        tls = lab.exec(NODES[0], f"{ask} https://{address}:{port}/metrics").stdout
-        assert plain in ("000", "400"), port
-        assert tls in ("000", "401", "403"), port
+def test_nothing_is_open_without_a_reason(
+    web: dict[str, str], lab: Lab, site: Site, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    pod = doors.process_of_pod(lab, NODES[0], "httpd")
+    doors.see_all(lab, site, pod, tmp_path)
+    doors.see_only_doors_of_dns(lab, site, pod, kubectl)
+
+
+def test_the_benchmark_is_held_as_its_page_says(built: Run, lab: Lab) -> None:
+    assert cis.other_than_said(lab) == []
+
+
+def test_files_have_their_modes(built: Run, lab: Lab) -> None:
+    cis.see_modes(lab)
+
+
+def test_kube_proxy_may_do_what_it_needs(built: Run, lab: Lab) -> None:
+    cis.see_unit(lab, "kube-proxy")
 
 
 def test_secrets_are_read_from_no_file(built: Run, lab: Lab, kubectl: Kubectl) -> None:

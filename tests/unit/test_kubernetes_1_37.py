@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from pyinfra_kube.cluster.allocation import make_plan
+from pyinfra_kube.cluster.components.common import CIPHERS
 from pyinfra_kube.cluster.components.rendering import command_line, configuration
 from pyinfra_kube.cluster.components.row_settings import settings
 from pyinfra_kube.cluster.releases import Release
@@ -65,6 +66,8 @@ FLAGS: dict[str, dict[str, tuple[str | None, str | None]]] = {
         "audit-log-maxbackup": (None, "10"),
         "audit-log-maxsize": (None, "100"),
         "profiling": (None, "false"),
+        "tls-cipher-suites": (None, ",".join(CIPHERS)),
+        "service-account-extend-token-expiration": (None, "false"),
         # Nodes get their credentials from here, and need no token to join.
         "enable-bootstrap-token-auth": ("true", None),
         "v": (None, "2"),
@@ -84,6 +87,10 @@ FIELDS: dict[str, dict[str, tuple[Any, Any]]] = {
     "kubelet": {
         "address": (None, "0.0.0.0"),
         "registerNode": (None, True),
+        # What the CIS benchmark asks for.
+        "tlsCipherSuites": (None, [*CIPHERS]),
+        "podPidsLimit": (None, 4096),
+        "seccompDefault": (None, True),
         "registerWithTaints": (
             None,
             [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}],
