@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 FOLDERS := cluster ansible_2016 engine facts operations templates deploys
 
-.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test test-today test-rest
+.PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test test-today test-rest test-vm
 .PHONY: bench conformance releases promises rendered settings picture clean
 
 lab: lab-up
@@ -53,6 +53,10 @@ test-today:
 test-rest: export PYINFRA_KUBE_LAB = rest
 test-rest:
 	$(BIN)/pytest -v --durations=20 tests/e2e $(TODAY:%=--ignore=%) 2>&1 | sed -u 's/^/rest   /'
+
+# A host with a kernel of its own, as a virtual machine. Each instruction is emulated: an hour.
+test-vm: .venv/installed
+	$(BIN)/pytest -v --capture=no tests/vm
 
 promises: .venv/installed
 	$(BIN)/pytest -v --full tests/e2e/promises

@@ -109,7 +109,7 @@ def packages_of(part: str) -> list[str]:
 
     ```
     >>> packages_of("docker")
-    ['docker', 'docker.io', 'moby-engine']
+    ['docker', 'docker-cli', 'docker.io', 'moby-engine']
     ```
     """
 

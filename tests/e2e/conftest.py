@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance.images import Programs
 from tests.e2e.paths import Site
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
@@ -48,6 +49,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             "`unset PYINFRA_KUBE_LAB`, or end it with `make lab-down`",
             returncode=pytest.ExitCode.USAGE_ERROR,
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def suite(request: pytest.FixtureRequest) -> None:
+    """Kubernetes' own suite is built before any lab is up, with the release, whose code it has."""
+    asked = request.config.getoption("--release")
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and "judged" in item.fixturenames:
+            Programs.built(str(asked or item.module.RELEASE))
+            break
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import images, registry
+from tests.conformance.cluster import Judged
+from tests.conformance.images import Programs
+from tests.conformance.suite import Outcome
 from tests.e2e import cis, doors
 from tests.e2e.closed import AUDIT_LOG, answers, make_secret, see_value_nowhere
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
@@ -51,6 +55,18 @@ ON_CONTROL_PLANE = (
 # The processes of pods, as their host numbers them.
 PIDS = "find /sys/fs/cgroup/pids -path '*kubepods*' -name cgroup.procs -exec cat {} + | sort -n"
 
+# Of Kubernetes' own suite: what must be there → the spec that misses it.
+SPECS = {
+    "portmap": "HostPort validates that there is no conflict between pods with same hostPort",
+    "the front proxy": "Aggregator Should be able to support the 1.17 Sample API Server",
+    "an issuer that pods can resolve": "ServiceAccountIssuerDiscovery should support OIDC",
+    "DNS": "DNS should provide DNS for services",
+    "rules for packets on the bridge": "Services should serve multiport endpoints from pods",
+    "privileged pods": "KubeletManagedEtcHosts should test kubelet managed /etc/hosts file",
+    "a mirror of the registry": "ImageVolume should succeed with pod and pull policy of Always",
+    "images like the published ones": "Kubelet when scheduling a read only busybox container",
+}
+
 # A manifest that changed: the apiserver ends, kubelet waits 10 s, and it starts.
 LONGEST_OUTAGE = 15.0
 
@@ -72,6 +88,35 @@ def built(dry: Run, site: Site) -> Run:
 def web(built: Run, kubectl: Kubectl) -> dict[str, str]:
     """A web server on each node: pod → address."""
     return kubectl.run_web(NODES)
+
+
+@pytest.fixture(scope="module")
+def mirrored(web: object, lab: Lab, site: Site, release: str) -> Iterator[tuple[Run, Programs]]:
+    """A registry with the images of Kubernetes' own suite, and the run that made it a mirror."""
+    programs = Programs.built(release)
+    storage = images.stored(programs)
+    with registry.serving(storage, f"{lab.network.control}:5000", read_only=True) as mirror:
+        with site.inventory.open("a") as inventory:
+            inventory.write(f"_data['registry_mirrors'] = {{{images.REGISTRY!r}: {mirror!r}}}\n")
+        yield succeeded(site.run("-y", "--json")), programs
+
+
+@pytest.fixture(scope="module")
+def judged(mirrored: tuple[Run, Programs], lab: Lab) -> Judged:
+    return Judged(lab, mirrored[1], {})
+
+
+@pytest.fixture(scope="module")
+def outcomes(judged: Judged, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """What came of each of the specs: what it needs → its outcome."""
+    all_specs = judged.suite.specs()
+    found = {
+        name: needed for needed, text in SPECS.items() for name in all_specs if f" {text}" in name
+    }
+    assert len(found) == len(SPECS)
+    folder = tmp_path_factory.mktemp("suite")
+    phase = judged.run(folder, "some", only=list(found), processes=len(found))
+    return {needed: phase.outcomes[name] for name, needed in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +303,23 @@ def test_pods_outlive_containerd(web: dict[str, str], kubectl: Kubectl, lab: Lab
     eventually(lambda: [kubectl.fetch(pod, f"http://{web[pod]}:{PORT}/") for pod in web])
     for name in HOSTS:
         assert before[name] <= set(execute(lab, name, PIDS))
+
+
+# Kubernetes' own suite; `make conformance` runs all of it.
+
+
+def test_a_mirror_is_set_while_pods_run(mirrored: tuple[Run, Programs]) -> None:
+    run, _ = mirrored
+    assert run.changed == {("Container runtime | Configure containerd", name) for name in HOSTS}
+
+
+@pytest.mark.parametrize("needed", SPECS)
+def test_a_spec_passes(outcomes: dict[str, Outcome], needed: str) -> None:
+    assert outcomes[needed].passed, outcomes[needed].message
+
+
+def test_specs_leave_nothing_behind(outcomes: object, judged: Judged) -> None:
+    assert judged.left_over() == []
 
 
 # One flag more

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.lab import fedora, roots
 from tests.lab.machine import LabError
 
-FAMILIES = ("debian", "fedora")
+FAMILIES = (*roots.SUITES, "fedora")
 
 
 def base(family: str, *, runtime: str = "", release: Path | None = None) -> roots.Base:
@@ -20,4 +20,4 @@ def base(family: str, *, runtime: str = "", release: Path | None = None) -> root
         raise LabError(f"No such family of hosts: {family}. There are: {', '.join(FAMILIES)}.")
     if family == "fedora":
         return fedora.base(runtime=runtime, release=release)
-    return roots.base(runtime=runtime)
+    return roots.base(family, runtime=runtime)

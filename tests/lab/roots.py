@@ -17,6 +17,8 @@ from tests.lab.machine import require_tools, run, run_logged, say
 from tests.lab.places import HERE, LOGS
 
 SUITE = "bookworm"
+# The families of Debian hosts, and the release of Debian that each has.
+SUITES = {"debian": SUITE, "debian-13": "trixie"}
 MIRROR = os.environ.get("PYINFRA_KUBE_LAB_MIRROR", "http://deb.debian.org/debian")
 _DISK_SIZE = "8G"
 
@@ -35,11 +37,17 @@ def _list(name: str) -> list[str]:
 # What a blank Debian server has.
 _BLANK = _list("blank")
 
+# What a virtual machine has besides.
+_KERNEL = _list("kernel")
+
 # What a deploy may install on it from /srv/apt: these, and whatever they depend on.
 _OFFERED = _list("offered")
 
 # The container runtimes that a host may have from the start, and what a deploy installs for them.
 RUNTIMES = ("docker", "containerd")
+
+# What newer releases have split off: beside the packages that brought it before.
+_SPLIT_OFF = {"trixie": {"docker.io": ["docker-cli"]}}
 
 # Timers would do their work in the middle of a test; a console is nobody's here.
 _MASKED = _list("masked")
@@ -56,16 +64,17 @@ class Base:
     disk: Path
 
 
-def base(*, runtime: str = "") -> Base:
+def base(family: str = "debian", *, runtime: str = "") -> Base:
     """The base of Debian hosts; made now if the cache has none of this recipe.
 
+    + family: of `SUITES`
     + runtime: one of `RUNTIMES`; empty for a host without any
     """
-    server = blank()
-    kind, root = "debian", server
+    server = blank(family)
+    kind, root = family, server
     if runtime:
-        kind = f"debian-{runtime}"
-        packages = _list(runtime)
+        kind = f"{family}-{runtime}"
+        packages = _whole(_list(runtime), SUITES[family])
         recipe = digest(server.name, packages)
         root = kept(f"root-{kind}", recipe, lambda folder: _make_with(folder, server, packages))
     modules.load_on_machine()
@@ -74,27 +83,44 @@ def base(*, runtime: str = "") -> Base:
     return Base(usr=root / "root/usr", apt=server / "apt", disk=disk / "disk.ext4")
 
 
-def blank() -> Path:
-    """The Debian server itself (`root`) and the packages that it may be given (`apt`)."""
+def blank(family: str = "debian", *, kernel: bool = False) -> Path:
+    """The Debian server itself (`root`) and the packages that it may be given (`apt`).
+
+    + family: of `SUITES`
+    + kernel: with one of its own, for a virtual machine
+    """
     require_tools(_TOOLS)
-    recipe = digest(SUITE, MIRROR, _BLANK, _OFFERED, _MASKED)
-    return kept("root-debian", recipe, _make_blank)
+    suite = SUITES[family]
+    kind = f"root-{family}{'-kernel' if kernel else ''}"
+    installed = [*_BLANK, *(_KERNEL if kernel else ())]
+    offered = _whole(_OFFERED, suite)
+    recipe = digest(suite, MIRROR, installed, offered, _MASKED)
+    return kept(kind, recipe, lambda it: _make_blank(it, kind, suite, installed, offered))
 
 
-def _make_blank(folder: Path) -> None:
+def _whole(packages: list[str], suite: str) -> list[str]:
+    """Packages, with what a release has split off them."""
+    more = _SPLIT_OFF.get(suite, {})
+    return [one for name in packages for one in (name, *more.get(name, ()))]
+
+
+def _make_blank(
+    folder: Path, kind: str, suite: str, packages: list[str], offered: list[str]
+) -> None:
     """A Debian server, and beside it a repository of what it may be given."""
-    say(f"making a Debian server (log: {LOGS}/root-debian.log)")
+    log = LOGS / f"{kind}.log"
+    say(f"making a Debian server, {suite} (log: {log})")
     root, apt = folder / "root", folder / "apt"
     apt.mkdir()
-    offered, masked = " ".join(_OFFERED), " ".join(_MASKED)
+    installed, more, masked = ",".join(packages), " ".join(offered), " ".join(_MASKED)
     run_logged(
-        *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(_BLANK)}"),
+        *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={installed}"),
         f'--customize-hook=chroot "$1" apt-get install --yes --download-only '
-        f"--no-install-recommends {offered}",
+        f"--no-install-recommends {more}",
         f'--customize-hook=cp "$1"/var/cache/apt/archives/*.deb "{apt}"',
         f'--customize-hook=chroot "$1" systemctl mask {masked}',
-        *(SUITE, root, MIRROR),
-        log=LOGS / "root-debian.log",
+        *(suite, root, MIRROR),
+        log=log,
         environment=_QUIET,
     )
     index = run("dpkg-scanpackages", "--multiversion", ".", folder=apt).stdout

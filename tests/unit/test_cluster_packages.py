@@ -29,6 +29,13 @@ def test_fedora(parts: list[str], release: str, version: str, names: str) -> Non
     assert packages_for(parts, "fedora", release, version) == names.split()
 
 
+@pytest.mark.parametrize(
+    ("release", "names"), [("12", "docker.io"), ("13", "docker.io docker-cli")]
+)
+def test_docker_is_more_than_its_daemon(release: str, names: str) -> None:
+    assert packages_for(["docker"], "debian", release, "1.20.2") == names.split()
+
+
 def test_every_missing_part_is_said_with_the_choices_left() -> None:
     with pytest.raises(InputError) as error:
         packages_for(["flannel", "etcd", "control-plane"], "fedora", "42", "1.33.6")
