@@ -78,11 +78,10 @@ def certificates(spec: ClusterSpec, plan: AddressPlan) -> Iterator[Certificate]:
             path, names = f"{CONFIG_DIR}/etcd-server", _names(member, plan, "localhost")
             user = User(member.name, member.hostname_override[:_LONGEST])
             yield _of_host("etcd", path, ETCD_CA, "peer", user, "etcd", member, names)
-    if value_at(kubelet.SERVING, minor):
-        for node in spec.nodes:
-            path, names = kubelet.SERVING_CERT.removesuffix(".crt"), _names(node, plan)
-            user = User(node.name, node.hostname_override[:_LONGEST])
-            yield _of_host("kubelets", path, CA, "server", user, "node", node, names)
+    for node in spec.nodes:
+        path, names = kubelet.SERVING_CERT.removesuffix(".crt"), _names(node, plan)
+        user = User(node.name, node.hostname_override[:_LONGEST])
+        yield _of_host("kubelets", path, CA, "server", user, "node", node, names)
 
 
 # The longest common name that X.509 allows. Servers are known by their other names.

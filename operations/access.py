@@ -22,6 +22,8 @@ from pyinfra_kube.facts.kubectl import kubectl_words
 
 __all__ = ["Binding", "bindings"]
 
+_FUNCTIONS = "created() { base64 -d | kubectl_ create --filename=-; }\n"
+
 
 @operation()
 def bindings(
@@ -77,7 +79,8 @@ def bindings(
         if found.get(one.name) != one:
             lines += [_delete(one.name)] if one.name in found else []
             lines.append(_create(one))
-    head = f'kubectl_() {{ {kubectl_words(kubectl, kubeconfig, server)} "$@"; }}\n'
+    words = kubectl_words(kubectl, kubeconfig, server)
+    head = f'kubectl_() {{ {words} "$@"; }}\n{_FUNCTIONS}'
     script = Script(head + "\n".join(lines), "set who has access") if lines else None
     yield from run_or_noop(script, f"{len([*present, *absent])} bindings are as wanted")
     if ctx_state.get().is_executing and (why := _named_by(states.others, unnamed)):
@@ -100,7 +103,7 @@ def _create(one: Binding) -> str:
     until = ", ".join(f"{key} {value}" for key, value in sorted(one.annotations.items()))
     changes.show(f"ClusterRoleBinding {one.name}: absent → {one.role}, {until}")
     text = base64.encodebytes(render("addons/person.yaml.j2", binding=one).encode()).decode()
-    return f"base64 -d <<'.' | kubectl_ create --filename=-\n{text}."
+    return f"created <<'.'\n{text}."
 
 
 def _named_by(others: Mapping[str, Sequence[str]], unnamed: Sequence[str]) -> str:

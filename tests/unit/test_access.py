@@ -30,7 +30,9 @@ from pyinfra_kube.cluster.access import (
 from pyinfra_kube.cluster.kubeconfigs import kubeconfig
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.access import manage_access
+from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.deploys.run.people import Kubeconfigs
+from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.facts.access import Binding, BindingStates
 from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import TWO_NODES, prepared
@@ -237,9 +239,8 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         state, shown = prepared(manage_access, TWO_NODES, common | given, debian, more=more)
         return state, "\n".join([*said, *shown.values()])
 
+    @phase("Keep")
     def keep() -> None:
-        from pyinfra_kube.deploys.run.context import current_cluster
-
         current_cluster().store.save()
 
     prepared(keep, TWO_NODES, common, debian)
