@@ -125,7 +125,7 @@ def test_whoever_is_revoked_is_out_at_once_and_for_good(
     assert (did(again), "alice has no access" in again.said) == (set(), True)
 
     let_in(site, user="alice", group="cluster-admins")
-    assert alice.may("get", "secrets", "--all-namespaces")
+    assert alice.may("get", "nodes")
     assert old.may_not("get", "pods")
 
 
@@ -228,6 +228,13 @@ def _bindings(kubectl: Kubectl, person: str) -> list[str]:
     return [one["metadata"]["name"] for one in found]
 
 
+@pytest.fixture(scope="module")
+def viewer(pods: object, lab: Lab, site: Site) -> Person:
+    """Somebody whom the API knows, and who may do little."""
+    succeeded(access(site, "-y", user="frank", group="viewers"))
+    return Person(lab, kubeconfig_of(site, "frank"))
+
+
 # API servers behind the front proxy
 
 METRICS_PORT = 4443
@@ -236,12 +243,12 @@ systemd-run --quiet --unit=metrics-server /root/metrics-server --secure-port={ME
   --kubeconfig=/root/erin --authentication-kubeconfig=/root/erin \
   --authorization-kubeconfig=/root/erin --cert-dir=/root/metrics-certs \
   --kubelet-certificate-authority=/srv/kubernetes/ca.crt \
-  --kubelet-preferred-address-types=InternalIP --metric-resolution=10s
+  --kubelet-preferred-address-types=InternalIP --metric-resolution=15s
 """
 
 
 @pytest.fixture(scope="module")
-def metrics(alice: object, lab: Lab, site: Site, kubectl: Kubectl) -> Iterator[str]:
+def metrics(pods: object, lab: Lab, site: Site, kubectl: Kubectl) -> Iterator[str]:
     """metrics-server beside a node's kubelet, as the API that it serves; its URL."""
     let_in(site, user="erin", group="cluster-admins")
     program = (go_build.built("metrics-server") / "metrics-server").read_bytes()
@@ -298,7 +305,7 @@ def metrics(alice: object, lab: Lab, site: Site, kubectl: Kubectl) -> Iterator[s
 
 
 def test_an_aggregated_api_answers_through_the_front_proxy(
-    metrics: str, lab: Lab, site: Site, alice: Person
+    metrics: str, lab: Lab, site: Site, viewer: Person
 ) -> None:
     """It reads kubelets' metrics with the cluster's CA, and knows who asks."""
     erin = Person(lab, kubeconfig_of(site, "erin"))
@@ -309,11 +316,11 @@ def test_an_aggregated_api_answers_through_the_front_proxy(
 
     assert eventually(lambda: measured() == set(HOSTS), 120)
     # Whom the front proxy names is whom metrics-server asks about.
-    assert "pyinfra-kube:alice:" in alice.may_not("get", "nodes.metrics.k8s.io")
+    assert "pyinfra-kube:frank:" in viewer.may_not("get", "nodes.metrics.k8s.io")
 
 
 def test_who_is_not_the_front_proxy_names_nobody(
-    metrics: str, lab: Lab, site: Site, alice: Person
+    metrics: str, lab: Lab, site: Site, viewer: Person
 ) -> None:
     """An API server behind it believes the headers of the front proxy's certificate alone."""
     url = f"{metrics}/apis/metrics.k8s.io/v1beta1/nodes"
@@ -346,12 +353,12 @@ PATHS = (
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_kubelets_answer_nobody_without_a_credential(alice: Person, lab: Lab, host: str) -> None:
+def test_kubelets_answer_nobody_without_a_credential(viewer: Person, lab: Lab, host: str) -> None:
     """Nor one of another CA, nor whoever has one of the cluster's but may not."""
     url = f"https://{lab.hosts[host].ip}:10250"
     pair = pki.issue(pki.make_ca("kubernetes-ca"), "client", "admin", ["system:masters"])
-    own, own_key = (path.read_text() for path in alice.pem())
-    texts = {"stranger": (pair.cert, pair.key), "alice": (own, own_key)}
+    own, own_key = (path.read_text() for path in viewer.pem())
+    texts = {"stranger": (pair.cert, pair.key), "viewer": (own, own_key)}
     for name, (cert, key) in texts.items():
         for end, text in (("crt", cert), ("key", key)):
             ssh(lab, CONTROL_PLANE, f"umask 77; cat >/root/{name}.{end}", text.encode())
@@ -360,7 +367,7 @@ def test_kubelets_answer_nobody_without_a_credential(alice: Person, lab: Lab, ho
         ("", "401"),
         ("-H 'Authorization: Bearer of-nobody'", "401"),
         ("--cert /root/stranger.crt --key /root/stranger.key", "401"),
-        ("--cert /root/alice.crt --key /root/alice.key", "403"),
+        ("--cert /root/viewer.crt --key /root/viewer.key", "403"),
     ):
         command = "; ".join(f"{ask} {words} '{url}{path}'" for path in PATHS)
         assert execute(lab, CONTROL_PLANE, command) == [code] * len(PATHS), words
@@ -427,40 +434,46 @@ def test_a_node_reads_the_secrets_of_its_own_pods_alone(node: Person, used: dict
 
 
 def test_a_node_changes_itself_alone(node: Person, used: dict[str, str]) -> None:
-    own, other = NODES
+    own, *others = (f"/api/v1/nodes/{name}" for name in (*NODES, CONTROL_PLANE))
     condition = {"type": "Tried", "status": "True", "reason": "Tried", "message": "by a test"}
-    status = json.dumps({"status": {"conditions": [condition]}})
-    labels = json.dumps({"metadata": {"labels": {"example.com/tried": "yes"}}})
-    taint = json.dumps({"spec": {"taints": []}})
-    kind = ("patch", "node")
-    node.may(*kind, own, "--subresource=status", "--patch", status)
-    node.may(*kind, own, "--patch", labels)
-    for name in (other, CONTROL_PLANE):
-        node.may_not(*kind, name, "--subresource=status", "--patch", status)
-        node.may_not(*kind, name, "--patch", labels)
-        node.may_not(*kind, name, "--patch", taint)
-        node.may_not("delete", "node", name)
-    # What would let it have pods that are meant for others.
-    wanted = {"metadata": {"labels": {"node-restriction.kubernetes.io/tried": "yes"}}}
-    node.may_not(*kind, own, "--patch", json.dumps(wanted))
-    node.may_not("delete", "node", own)
+    status = {"status": {"conditions": [condition]}}
+    labels = {"metadata": {"labels": {"example.com/tried": "yes"}}}
+    assert node.send("PATCH", f"{own}/status", status) == 200
+    assert node.send("PATCH", own, labels) == 200
+    for other in others:
+        assert node.send("PATCH", f"{other}/status", status) == 403
+        assert node.send("PATCH", other, labels) == 403
+        assert node.send("PATCH", other, {"spec": {"unschedulable": True}}) == 403
+        assert node.send("DELETE", other) == 403
+    # What would let it have pods that are meant for others, or have it registered anew.
+    restricted = {"metadata": {"labels": {"node-restriction.kubernetes.io/tried": "yes"}}}
+    assert node.send("PATCH", own, restricted) == 403
+    taint = {"key": "example.com/tried", "value": "yes", "effect": "NoSchedule"}
+    assert node.send("PATCH", own, {"spec": {"taints": [taint]}}) == 403
+    assert node.send("DELETE", own) == 403
     new = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "kube-node-9"}}
-    node.may_not("create", "--filename=-", stdin=json.dumps(new))
+    assert node.send("POST", "/api/v1/nodes", new) == 403
 
 
 def test_a_node_touches_nothing_of_another(
     node: Person, used: dict[str, str], kubectl: Kubectl
 ) -> None:
-    own, other = (used[host] for host in NODES)
-    node.may_not("delete", "pod", other)
-    phase = json.dumps({"status": {"phase": "Failed"}})
-    node.may_not("patch", "pod", other, "--subresource=status", "--patch", phase)
-    node.may("patch", "pod", own, "--subresource=status", "--patch", json.dumps({"status": {}}))
-    node.may_not("create", "token", "default")
-    lease = json.dumps({"spec": {"holderIdentity": NODES[0]}})
-    of_leases = ("patch", "lease", "--namespace=kube-node-lease", "--type=merge", "--patch", lease)
-    node.may_not(*of_leases, NODES[1])
-    node.may(*of_leases, NODES[0])
-    node.may_not("get", "clusterrolebindings")
-    node.may_not("get", "--raw", f"/api/v1/nodes/{NODES[1]}/proxy/pods")
-    kubectl(f"delete pod {own} {other} --wait=false")
+    pods = "/api/v1/namespaces/default/pods"
+    own, other = (f"{pods}/{used[host]}" for host in NODES)
+    message = {"status": {"message": "by a test"}}
+    assert node.send("PATCH", f"{own}/status", message) == 200
+    assert node.send("PATCH", f"{other}/status", message) == 403
+    assert node.send("DELETE", other) == 403
+    assert node.send("DELETE", own) == 200
+    [web] = kubectl.get(f"pods --selector=on={NODES[1]}")
+    assert node.send("DELETE", f"{pods}/{web['metadata']['name']}") == 403
+    leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+    holder = {"metadata": {"labels": {"example.com/tried": "yes"}}}
+    assert node.send("PATCH", f"{leases}/{NODES[0]}", holder) == 200
+    assert node.send("PATCH", f"{leases}/{NODES[1]}", holder) == 403
+    token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    default = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    assert node.send("POST", default, token) == 403
+    assert node.send("GET", f"/api/v1/nodes/{NODES[1]}/proxy/pods") == 403
+    assert node.send("GET", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings") == 403
+    kubectl(f"delete pod {used[NODES[1]]} --wait=false")
