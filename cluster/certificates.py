@@ -110,11 +110,10 @@ def certificates(spec: ClusterSpec, plan: AddressPlan) -> Iterator[Certificate]:
             name = etcd.FLANNEL.name
             path = f"{CONFIG_DIR}/{name}"
             yield Certificate(name, path, ETCD_CA, "client", etcd.FLANNEL, "node")
-    if value_at(kubelet.SERVING, minor):
-        for node in spec.nodes:
-            path, names = kubelet.SERVING_CERT.removesuffix(".crt"), _names(node, plan)
-            user = User(node.name, node.hostname_override[:_LONGEST])
-            yield _of_host("kubelets", path, CA, "server", user, "node", node, names)
+    for node in spec.nodes:
+        path, names = kubelet.SERVING_CERT.removesuffix(".crt"), _names(node, plan)
+        user = User(node.name, node.hostname_override[:_LONGEST])
+        yield _of_host("kubelets", path, CA, "server", user, "node", node, names)
 
 
 # The longest common name that X.509 allows. Servers are known by their other names.

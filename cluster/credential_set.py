@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.certificates import (
@@ -137,6 +138,31 @@ class Credentials:
             return ""
         return self._kubeconfig("admin", EMERGENCY, self._certificate_of(EMERGENCY))
 
+    def issue_client(self, user: str, days: int, now: datetime) -> pki.KeyPair:
+        """
+        Issue a certificate that names a user of no group. The store does not keep it.
+
+        + user: whom it names
+        + days: how long it is good
+        + now: the time to count from
+
+        Raises ``InputError`` where the store has no key of the CA.
+        """
+        if not (key := self._files.get(f"{CA}.key")):
+            allowed = f"a folder with {CA}.key, which signs certificates"
+            fix = f"restore {CA}.key from a copy"
+            raise InputError([Problem("credentials_dir", f"no {CA}.key", None, allowed, fix)])
+        return pki.issue(pki.KeyPair(self.ca_cert, key), "client", user, days=days, now=now)
+
+    def kubeconfig_of(self, person: str, pair: pki.KeyPair) -> str:
+        """
+        Give the kubeconfig of a person, who asks the control plane's endpoint.
+
+        + person: the name, which tells the apiserver nothing
+        + pair: the certificate that does, with its key
+        """
+        return self._kubeconfig("admin", User(person, person), _client_data(pair.cert, pair.key))
+
     def _kubeconfig(self, component: str, who: User, secret: Mapping[str, str]) -> str:
         cluster: dict[str, str] = {"server": server_of(self.spec, component)}
         if self.spec.apiserver_approach == "https":
@@ -212,10 +238,7 @@ class Credentials:
 
     def _certificate_of(self, who: User) -> dict[str, str]:
         cert, key = client_files(who)
-        return {
-            "client-certificate-data": _base64(self._files[cert]),
-            "client-key-data": _base64(self._files[key]),
-        }
+        return _client_data(self._files[cert], self._files[key])
 
 
 def client_files(who: User) -> tuple[str, str]:
@@ -256,6 +279,10 @@ def words_in(files: Mapping[str, str], name: str) -> dict[str, str]:
         problem = Problem("credentials_dir", name, None, "names with their secret words", fix)
         raise InputError([problem]) from None
     return {str(key): str(word) for key, word in words.items()}
+
+
+def _client_data(cert: str, key: str) -> dict[str, str]:
+    return {"client-certificate-data": _base64(cert), "client-key-data": _base64(key)}
 
 
 def _base64(text: str) -> str:

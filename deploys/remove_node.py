@@ -20,10 +20,10 @@ from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file, serving_files
 from pyinfra_kube.deploys.phases.pod_network import leave_forwarding, leave_network, set_routes
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
+from pyinfra_kube.deploys.run.kubectl import kubectl_program
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.etcd import EtcdKeys, trouble
-from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.flannel import lease_states
 from pyinfra_kube.facts.nodes import Nodes
 from pyinfra_kube.operations import (
@@ -66,7 +66,7 @@ def remove_nodes() -> None:
         nodes.node_objects(
             name="Delete the nodes' objects",
             absent=gone,
-            kubectl=_kubectl(),
+            kubectl=kubectl_program(),
             kubeconfig=ADMIN,
         )
     if _deletes_leases(cluster):
@@ -168,7 +168,7 @@ def _recorded(cluster: Cluster) -> list[str]:
         raise _refusal(", ".join(reasons))
     try:
         if cluster.is_first_control_plane:
-            states = read(Nodes, kubectl=_kubectl(), kubeconfig=ADMIN, server="")
+            states = read(Nodes, kubectl=kubectl_program(), kubeconfig=ADMIN, server="")
             if states.status != "ok":
                 raise FactError(states.reason or "kubectl is not installed")
         return _leases(cluster) if _deletes_leases(cluster) else []
@@ -209,12 +209,6 @@ def _failed(cluster: Cluster) -> bool:
     """Whether something that the cluster has of the nodes may still be there."""
 
     return not _needed(cluster).isdisjoint(host.name for host in ctx_state.get().failed_hosts)
-
-
-def _kubectl() -> str:
-    paths = ("/usr/local/bin/kubectl", "/usr/bin/kubectl")
-    found = read(Files, paths=paths, digest=False)
-    return next((path for path in paths if path in found), "kubectl")
 
 
 def _leases(cluster: Cluster) -> list[str]:

@@ -23,7 +23,7 @@ KUBELET_CLIENTS = {
 """Who the apiserver is to kubelets, by release."""
 
 FRONT_PROXY = User("front-proxy-client", "front-proxy-client")
-FRONT_PROXIES = {"1.24-": FRONT_PROXY}
+FRONT_PROXIES = {"1.7-": FRONT_PROXY}
 """Who the apiserver is to API servers behind it, by release; ``FRONT_PROXY_CA`` says so."""
 
 ENCRYPTION_FILE = f"{CONFIG_DIR}/encryption.yaml"
@@ -85,34 +85,34 @@ COMPONENT = Component(
         # client-go/transport/cert_rotation.go, for pkg/kubelet/client sets ReloadTLSFiles.
         Flag("kubelet-client-certificate", f"{CONFIG_DIR}/kubelet-client.crt", rereads="1.24-"),
         Flag("kubelet-client-key", f"{CONFIG_DIR}/kubelet-client.key", rereads="1.24-"),
-        Flag("kubelet-certificate-authority", f"{CONFIG_DIR}/ca.crt", "1.24-"),
+        Flag("kubelet-certificate-authority", f"{CONFIG_DIR}/ca.crt"),
         # The default asks for host names first, which the apiserver's pod need not resolve.
         Flag("kubelet-preferred-address-types", "InternalIP,ExternalIP,Hostname", "1.5-"),
         # cmd/kube-apiserver/app/server.go: a DynamicServingContent, too.
         Flag(
             "proxy-client-cert-file",
             f"{CONFIG_DIR}/front-proxy-client.crt",
-            "1.24-",
+            "1.7-",
             rereads="1.24-",
         ),
         Flag(
             "proxy-client-key-file",
             f"{CONFIG_DIR}/front-proxy-client.key",
-            "1.24-",
+            "1.7-",
             rereads="1.24-",
         ),
-        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.24-", rereads="1.24-"),
-        Flag("requestheader-allowed-names", FRONT_PROXY.user, "1.24-"),
-        Flag("requestheader-username-headers", "X-Remote-User", "1.24-"),
-        Flag("requestheader-group-headers", "X-Remote-Group", "1.24-"),
-        Flag("requestheader-extra-headers-prefix", "X-Remote-Extra-", "1.24-"),
+        Flag("requestheader-client-ca-file", FRONT_PROXY_CA, "1.7-", rereads="1.24-"),
+        Flag("requestheader-allowed-names", FRONT_PROXY.user, "1.7-"),
+        Flag("requestheader-username-headers", "X-Remote-User", "1.7-"),
+        Flag("requestheader-group-headers", "X-Remote-Group", "1.7-"),
+        Flag("requestheader-extra-headers-prefix", "X-Remote-Extra-", "1.7-"),
         Flag("audit-policy-file", AUDIT_POLICY, "1.24-", AUDIT),
         Flag("audit-log-path", f"{AUDIT_DIR}/audit.log", "1.24-", AUDIT),
         # Days, files and megabytes: a month, or one gigabyte.
         Flag("audit-log-maxage", "30", "1.24-", AUDIT),
         Flag("audit-log-maxbackup", "10", "1.24-", AUDIT),
         Flag("audit-log-maxsize", "100", "1.24-", AUDIT),
-        Flag("profiling", "false", "1.24-"),
+        Flag("profiling", "false"),
         # Otherwise it takes a minute to end while anybody watches.
         Flag("shutdown-watch-termination-grace-period", "2s", "1.27-"),
         Flag("cloud-provider", "{cloud_provider}", "1.2-1.32"),

@@ -39,7 +39,7 @@ COMPONENT = Component(
         Flag("cluster-signing-key-file", f"{CONFIG_DIR}/ca.key", "1.24-", SIGNING, "1.24-"),
         Flag("use-service-account-credentials", "true", "1.6-", {"rbac": True}),
         Flag("leader-elect", "{leader_elect}"),
-        Flag("profiling", "false", "1.24-"),
+        Flag("profiling", "false"),
         Flag("cloud-provider", "{cloud_provider}"),
         Flag("cloud-config", "{cloud_config}"),
         *LOGGING,

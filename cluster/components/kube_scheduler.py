@@ -22,6 +22,7 @@ COMPONENT = Component(
         Flag("config", CONFIGURATION, "1.24-"),
         *beside_apiserver(KUBECONFIG, "1.20-1.23"),
         Flag("leader-elect", "{leader_elect}", "1.2-1.23"),
+        Flag("profiling", "false", "1.2-1.23"),
         *LOGGING,
         Field("apiVersion", "kubescheduler.config.k8s.io/v1beta3", "1.24"),
         Field("apiVersion", "kubescheduler.config.k8s.io/v1", "1.25-"),

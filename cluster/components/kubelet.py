@@ -9,8 +9,6 @@ KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 CONFIGURATION = "/var/lib/kubelet/config.yaml"
 SERVING_CERT = "/var/lib/kubelet/pki/kubelet.crt"
 SERVING_KEY = "/var/lib/kubelet/pki/kubelet.key"
-# Where its certificate comes from our CA; before, it makes its own.
-SERVING = {"1.24-": True}
 NODE = {"standalone": False}
 STANDALONE = {"standalone": True}
 KUBELET_BRIDGE = {"kubelet_bridge": True}
@@ -38,6 +36,7 @@ FIELDS = (
     Field("tlsCertFile", SERVING_CERT, "1.24-", NODE, "1.31-"),
     Field("tlsPrivateKeyFile", SERVING_KEY, "1.24-", NODE, "1.31-"),
     Field("tlsCipherSuites", [*CIPHERS], "1.24-"),
+    Field("enableProfilingHandler", False, "1.24-"),
     Field("clusterDNS", ["{cluster_dns}"], "1.24-"),
     Field("clusterDomain", "{cluster_domain}", "1.24-"),
     Field("resolvConf", "{resolv_conf}", "1.24-"),
@@ -73,7 +72,12 @@ COMPONENT = Component(
         Flag("address", "0.0.0.0", "1.2-1.23", NODE),
         # Its pods are in no API: nobody else has a reason to ask, and whoever may, is root there.
         Flag("address", "127.0.0.1", "1.2-1.23", STANDALONE),
-        Flag("read-only-port", "0", "1.20-1.23"),
+        # Nobody is asked for a credential there.
+        Flag("read-only-port", "0", "1.2-1.23"),
+        Flag("cadvisor-port", "0", "1.2-1.10"),
+        # The apiserver checks them. One that is no node makes its own.
+        Flag("tls-cert-file", SERVING_CERT, "1.2-1.23", NODE),
+        Flag("tls-private-key-file", SERVING_KEY, "1.2-1.23", NODE),
         Flag("client-ca-file", f"{CONFIG_DIR}/ca.crt", "1.5-1.23"),
         Flag("anonymous-auth", "false", "1.5-1.23"),
         Flag("authentication-token-webhook", "true", "1.5-1.23", NODE),
@@ -116,9 +120,7 @@ COMPONENT = Component(
     probes=(Probe("HTTP", "127.0.0.1", "{healthz_port}", "/healthz"),),
     ports={
         "port": {"1.2-": 10250},
-        "read_only_port": {"1.2-1.19": 10255, "1.20-": None},
         "healthz_port": {"1.2-": 10248},
-        "cadvisor_port": {"1.2-1.10": 4194, "1.11-": None},
     },
     users={
         "shared": ADMIN,

@@ -12,6 +12,7 @@ from pyinfra_kube.cluster.spec.settings import (
     AddressSettings,
     ClusterSettings,
     PartSettings,
+    PeopleSettings,
     PodNetworkSettings,
     RunSettings,
     SafetySettings,
@@ -21,6 +22,7 @@ from pyinfra_kube.cluster.spec.settings import (
 
 # The last base comes first: its fields are read before those whose defaults follow from them.
 class BaseSpec(
+    PeopleSettings,
     RunSettings,
     SafetySettings,
     PartSettings,

@@ -29,6 +29,7 @@ from pyinfra_kube.cluster.spec.values import (
     Mtu,
     Network,
     Path,
+    PersonName,
     Port,
     Positive,
     Settings,
@@ -356,6 +357,20 @@ class RunSettings(Settings):
     """The nodes that `deploys/remove_node.py` takes out."""
 
 
+class PeopleSettings(Settings):
+    """People"""
+
+    access_user: PersonName | None = None
+    """Whom `deploys/access.py` lets in: a person's name."""
+    access_group: Literal["viewers", "editors", "admins", "cluster-admins"] | None = None
+    """What that person may do, in all namespaces: what Kubernetes' ClusterRoles view, edit, admin
+    and cluster-admin allow."""
+    access_days: Positive = 30
+    """How long, in days."""
+    access_revoke: PersonName | None = None
+    """Whose access `deploys/access.py` ends."""
+
+
 SUBJECTS: tuple[type[Settings], ...] = (
     ClusterSettings,
     AddressSettings,
@@ -365,5 +380,6 @@ SUBJECTS: tuple[type[Settings], ...] = (
     PartSettings,
     SafetySettings,
     RunSettings,
+    PeopleSettings,
 )
 """In the order of the document, where the docstring of each is its heading."""

@@ -161,6 +161,14 @@ Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of t
 KeyName = Annotated[
     str, _like(r"[a-z0-9][-a-z0-9.]{0,15}", "at most 16 lower-case letters, digits, - and .")
 ]
+PersonName = Annotated[
+    str,
+    _like(
+        r"[a-z0-9]([-a-z0-9.]{0,38}[a-z0-9])?",
+        "a person's name: at most 40 lower-case letters, digits, - and ., no user of the system",
+        lambda name: re.sub("[^a-z0-9]+", ".", name.lower().removeprefix("system:")).strip("."),
+    ),
+]
 Path = Annotated[str, _like(r"/|(/[^/\0]+)+", "an absolute path", _squeezed)]
 Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]

@@ -20,6 +20,7 @@ from pyinfra_kube.deploys.phases.credentials import (
     give_fedora_credentials,
     keep_credentials,
     kubeconfig_file,
+    serving_files,
 )
 from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_environment import component_files
@@ -80,14 +81,20 @@ def run_fedora_node() -> None:
     )
     settings = component_files(cluster, NODE_COMPONENTS)
     kubeconfigs = {name: kubeconfig_file(cluster, name) for name in NODE_COMPONENTS}
+    serving = serving_files(cluster)
     folders = [
         files.File(file.path.rpartition("/")[0], kind="directory", mode="755")
         for file in kubeconfigs.values()
     ]
-    files.files(name="Set the kubeconfigs of the node", files=[*folders, *kubeconfigs.values()])
+    closed = {file.path.rpartition("/")[0] for file in serving}
+    folders += [files.File(path, kind="directory", mode="700") for path in sorted(closed)]
+    files.files(
+        name="Set the credentials of the node",
+        files=[*folders, *kubeconfigs.values(), *serving],
+    )
     environment.environment_files(name="Configure the node", files=settings)
     needs = {name: [CONFIG, own_file(name), file.path] for name, file in kubeconfigs.items()}
-    needs["kubelet"].append(ca_file(cluster).path)
+    needs["kubelet"] += [file.path for file in [ca_file(cluster), *serving]]
     units = [cluster.unit(component, config) for component, config in needs.items()]
     services.services(name="Run the node", units=units)
 

@@ -135,3 +135,19 @@ def killed(site: Site, mark: str) -> None:
         time.sleep(0.5)
         run.kill()
         run.wait()
+
+
+def see_kubelets_closed(lab: Lab, control_plane: str, nodes: list[str]) -> None:
+    """They serve with the cluster's CA, answer nobody else, and nobody without a credential."""
+    ask = "curl -s -m 5 --noproxy '*' -o /dev/null -w '%{http_code}'"
+    trusted = f"{ask} --cacert /srv/kubernetes/ca.crt"
+    for node in nodes:
+        for name in (node, lab.hosts[node].ip):
+            url = f"https://{name}:10250"
+            for path in ("/pods", "/metrics", "/run/default/web/web?cmd=id"):
+                assert execute(lab, control_plane, f"{trusted} '{url}{path}'") == ["401"]
+            assert lab.exec(control_plane, f"{ask} {url}/pods").returncode == 60
+        for port in (10255, 4194):
+            # Nobody listens.
+            plain = f"curl -m 5 --noproxy '*' http://{lab.hosts[node].ip}:{port}/"
+            assert lab.exec(control_plane, plain).returncode == 7

@@ -13,7 +13,9 @@ import pytest
 
 from pyinfra_kube.operations import packages
 from tests.e2e import doors
+from tests.e2e.closed import see_kubelets_closed
 from tests.e2e.paths import REPOSITORY, Run, Site, each, eventually, execute, starts
+from tests.e2e.person import see_a_person_come_and_go
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
 from tests.lab.places import KNOWN_HOSTS, NAME
@@ -142,6 +144,14 @@ def _all_reach_all(kubectl: Kubectl, pods: dict[str, str]) -> None:
             assert kubectl.fetch(pod, f"http://{address}:8080/") == other
     service = kubectl.get("service web")["spec"]["clusterIP"]
     eventually(lambda: kubectl.fetch(next(iter(pods)), f"http://{service}/") in pods)
+
+
+def test_a_person_comes_and_goes(built: Run, lab: Lab, site: Site) -> None:
+    see_a_person_come_and_go(lab, site)
+
+
+def test_kubelets_are_closed(built: Run, lab: Lab) -> None:
+    see_kubelets_closed(lab, CONTROL_PLANE, NODES)
 
 
 def test_a_second_run_changes_nothing(built: Run, lab: Lab, site: Site) -> None:
@@ -461,6 +471,8 @@ def test_single_node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None
     assert (dry.planned, dry.conditional) == (run.changed, set())
     assert kubectl.ready_nodes() == {NODES[0]}
     _all_reach_all(kubectl, kubectl.run_web([NODES[0]]))
+    see_a_person_come_and_go(lab, site)
+    see_kubelets_closed(lab, CONTROL_PLANE, [NODES[0]])
 
     before = all_starts(lab, [CONTROL_PLANE, NODES[0]])
     assert deploy(site, "-y", "--json", name="fedora_single_node").changed == set()

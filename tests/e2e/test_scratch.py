@@ -18,7 +18,9 @@ import yaml
 from pyinfra_kube.cluster.images import image
 from pyinfra_kube.operations import nodes
 from tests.e2e import doors
+from tests.e2e.closed import see_kubelets_closed
 from tests.e2e.paths import Run, Site, each, eventually, execute, starts, state, succeeded
+from tests.e2e.person import see_a_person_come_and_go
 from tests.e2e.pods import PORT, Kubectl
 from tests.lab import Lab
 from tests.lab.lab import HOSTS
@@ -253,6 +255,17 @@ def test_pods_reach_the_api(web: dict[str, str], kubectl: Kubectl) -> None:
 
 def test_outside_sees_the_nodes_address(web: dict[str, str], kubectl: Kubectl) -> None:
     kubectl.see_pods_leave_as_their_nodes()
+
+
+def test_a_person_comes_and_goes(web: object, lab: Lab, site: Site) -> None:
+    see_a_person_come_and_go(lab, site)
+
+
+def test_kubelets_are_closed(web: dict[str, str], lab: Lab, kubectl: Kubectl) -> None:
+    see_kubelets_closed(lab, CONTROL_PLANE, NODES)
+    for pod in web:
+        assert kubectl(f"exec {pod} -- hostname").strip() == pod
+        kubectl(f"logs {pod}")
 
 
 def test_the_api_takes_the_manifests(built: Run, kubectl: Kubectl) -> None:

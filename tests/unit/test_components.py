@@ -104,6 +104,8 @@ EXACT_1_3 = {
         --service-account-key-file=/srv/kubernetes/service-account.pub
         --kubelet-client-certificate=/srv/kubernetes/kubelet-client.crt
         --kubelet-client-key=/srv/kubernetes/kubelet-client.key
+        --kubelet-certificate-authority=/srv/kubernetes/ca.crt
+        --profiling=false
         --logtostderr=true
         --v=2
     """,
@@ -117,6 +119,7 @@ EXACT_1_3 = {
         --service-account-private-key-file=/srv/kubernetes/service-account.key
         --root-ca-file=/srv/kubernetes/ca.crt
         --leader-elect=false
+        --profiling=false
         --logtostderr=true
         --v=2
     """,
@@ -124,6 +127,7 @@ EXACT_1_3 = {
         --master=http://127.0.0.1:8080
         --address=127.0.0.1
         --leader-elect=false
+        --profiling=false
         --logtostderr=true
         --v=2
     """,
@@ -133,6 +137,8 @@ EXACT_1_3 = {
         --hostname-override=m1
         --node-ip=192.0.2.10
         --address=127.0.0.1
+        --read-only-port=0
+        --cadvisor-port=0
         --allow-privileged=true
         --cluster-dns=10.0.0.10
         --cluster-domain=cluster.local
@@ -153,6 +159,10 @@ EXACT_1_3 = {
         --hostname-override=n1
         --node-ip=192.0.2.11
         --address=0.0.0.0
+        --read-only-port=0
+        --cadvisor-port=0
+        --tls-cert-file=/var/lib/kubelet/pki/kubelet.crt
+        --tls-private-key-file=/var/lib/kubelet/pki/kubelet.key
         --allow-privileged=true
         --cluster-dns=10.0.0.10
         --cluster-domain=cluster.local
@@ -221,7 +231,16 @@ EXACT_1_20 = {
         --service-account-issuer=https://kubernetes.default.svc.cluster.local
         --kubelet-client-certificate=/srv/kubernetes/kubelet-client.crt
         --kubelet-client-key=/srv/kubernetes/kubelet-client.key
+        --kubelet-certificate-authority=/srv/kubernetes/ca.crt
         --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname
+        --proxy-client-cert-file=/srv/kubernetes/front-proxy-client.crt
+        --proxy-client-key-file=/srv/kubernetes/front-proxy-client.key
+        --requestheader-client-ca-file=/srv/kubernetes/front-proxy-ca.crt
+        --requestheader-allowed-names=front-proxy-client
+        --requestheader-username-headers=X-Remote-User
+        --requestheader-group-headers=X-Remote-Group
+        --requestheader-extra-headers-prefix=X-Remote-Extra-
+        --profiling=false
         --logtostderr=true
         --v=2
     """,
@@ -239,6 +258,7 @@ EXACT_1_20 = {
         --root-ca-file=/srv/kubernetes/ca.crt
         --use-service-account-credentials=true
         --leader-elect=false
+        --profiling=false
         --logtostderr=true
         --v=2
     """,
@@ -249,6 +269,7 @@ EXACT_1_20 = {
         --port=0
         --bind-address=127.0.0.1
         --leader-elect=false
+        --profiling=false
         --logtostderr=true
         --v=2
     """,
@@ -280,6 +301,8 @@ EXACT_1_20 = {
         --node-ip=192.0.2.11
         --address=0.0.0.0
         --read-only-port=0
+        --tls-cert-file=/var/lib/kubelet/pki/kubelet.crt
+        --tls-private-key-file=/var/lib/kubelet/pki/kubelet.key
         --client-ca-file=/srv/kubernetes/ca.crt
         --anonymous-auth=false
         --authentication-token-webhook=true
@@ -523,9 +546,9 @@ def test_swap_of_pods(release: str, behavior: object) -> None:
 def test_extra_flags_take_the_place_of_ours_or_follow_by_name() -> None:
     spec = spec_of("1.20.2")
     found = flags(
-        "kube-scheduler", spec, "m1", None, **{"v": 4, "profiling": False, "kube-api-qps": 9}
+        "kube-scheduler", spec, "m1", None, **{"v": 4, "lock-object-name": "x", "kube-api-qps": 9}
     )
-    assert found[-3:] == ["--v=4", "--kube-api-qps=9", "--profiling=false"]
+    assert found[-3:] == ["--v=4", "--kube-api-qps=9", "--lock-object-name=x"]
     assert found.index("--v=4") == flags("kube-scheduler", spec, "m1").index("--v=2")
 
 
@@ -691,8 +714,9 @@ def test_ports() -> None:
     old, new = Release.of("1.3.10"), Release.of("1.20.2")
     assert ports("kube-scheduler", old) == {"port": 10251}
     assert ports("kube-scheduler", new) == {"port": 10259}
-    assert ports("kubelet", old)["read_only_port"] == 10255
-    assert "read_only_port" not in ports("kubelet", new)
+    # Those that ask nobody who they are stay closed, in every release.
+    for release in (old, new):
+        assert ports("kubelet", release) == {"port": 10250, "healthz_port": 10248}
     spec = spec_of("1.3.10")
     assert (spec.insecure_port, spec.secure_port, spec.etcd_client_port) == (8080, 6443, 2379)
 

@@ -11,6 +11,7 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.deploys import phases
+from pyinfra_kube.deploys.access import manage_access
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
@@ -20,6 +21,7 @@ from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import HOSTS, ONE_NODE, TWO_NODES, Groups, Path_, cluster_of, prepared
 
 FLANNEL = {"network": "flannel"}
+EVE = {"access_user": "eve", "access_group": "viewers"}
 RPM = "https://rpms.example.com/flannel-0.9.0-8.fc33.x86_64.rpm"
 
 Plan = Callable[..., dict[str, str]]
@@ -134,6 +136,37 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
         "remove_nodes is not set; allowed: a list of nodes outside of the control plane: n",
     ),
     (remove_nodes, {"remove_nodes": ["m"]}, "remove_nodes = ['m']; allowed: a list of nodes"),
+    (manage_access, {"access_user": "system:node:n"}, "access_user = 'system:node:n'; allowed: a"),
+    (manage_access, {"access_user": "Eve"}, 'fix: write "eve"'),
+    (manage_access, {"access_user": "e" * 41}, "at most 40 lower-case letters"),
+    (manage_access, {"access_user": "eve"}, "access_group is not set; allowed: one of viewers, ed"),
+    (manage_access, EVE | {"access_group": "viewer"}, "fix: did you mean viewers?"),
+    (manage_access, EVE | {"access_days": 0}, "access_days = 0; allowed: at least 1"),
+    (manage_access, EVE | {"access_days": 3650}, "access_days = 3650; allowed: at most 3649: no"),
+    (manage_access, EVE | {"access_revoke": "eve"}, "access_revoke = 'eve'; allowed: another than"),
+    (manage_access, {"access_group": "viewers"}, "access_group = 'viewers'; allowed: nothing, for"),
+    (manage_access, {"access_days": 7}, "access_days = 7; allowed: nothing, for access_user names"),
+    (manage_access, EVE, "allowed: the folder of a cluster that is built; fix: build it first"),
+    (
+        manage_access,
+        EVE | {"kubernetes_version": "1.7.16"},
+        "kubernetes_version = '1.7.16'; allowed: 1.8 or newer",
+    ),
+    (
+        manage_access,
+        EVE | {"kubernetes_version": "1.19.16", "apiserver_approach": "http"},
+        "apiserver_approach = 'http'; allowed: https",
+    ),
+    (
+        manage_access,
+        EVE | {"authorization_mode": "RBAC,AlwaysAllow"},
+        "authorization_mode = 'RBAC,AlwaysAllow'; allowed: with RBAC and without AlwaysAllow",
+    ),
+    (
+        manage_access,
+        {"access_revoke": "eve", "authorization_mode": "ABAC"},
+        "authorization_mode = 'ABAC'; allowed: with RBAC",
+    ),
 ]
 
 
