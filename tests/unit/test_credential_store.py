@@ -517,7 +517,7 @@ def test_what_a_killed_run_left_is_cleared_away(folder: Path) -> None:
     (left,) = tree(folder).keys() - before.keys()
     store = CredentialStore(folder)
     plan_of(store, spec_of(("n1", "n2", "n3")))
-    assert store.save() == ["tokens.json"]
+    assert store.save() == ["kubelets/n3.crt", "kubelets/n3.key", "tokens.json"]
     assert left not in tree(folder)
 
 
