@@ -246,11 +246,10 @@ def problems(spec: ClusterSpec, ca_cert: str, now: datetime) -> list[Problem]:
         groups = ", ".join(ROLES)
         fix = f"--data access_group=GROUP lets {spec.access_user} in as one of them"
         found.append(Problem("access_group", None, None, f"one of {groups}", fix))
-    for key in ("access_group", "access_days"):
-        if key in spec.model_fields_set and not spec.access_user:
-            allowed = "nothing, for access_user names nobody to let in"
-            fix = "--data access_user=NAME"
-            found.append(Problem(key, getattr(spec, key), None, allowed, fix))
+    if spec.access_group and not spec.access_user:
+        allowed = "nothing, for access_user names nobody to let in"
+        fix = "--data access_user=NAME"
+        found.append(Problem("access_group", spec.access_group, None, allowed, fix))
     if spec.access_user and spec.access_user == spec.access_revoke:
         allowed = "another than access_user: one run lets in or revokes"
         found.append(Problem("access_revoke", spec.access_revoke, None, allowed))

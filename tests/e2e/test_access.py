@@ -203,9 +203,9 @@ def test_a_binding_of_somebody_else_is_not_overlooked(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"user": "system:masters", "group": "viewers"}, 'fix: write "masters"'),
+        ({"user": "system:node:n", "group": "viewers"}, 'fix: write "node.n"'),
         ({"user": "eve"}, "access_group is not set; allowed: one of viewers"),
-        ({"user": "eve", "group": "masters"}, "access_group = 'masters'; allowed: 'viewers'"),
+        ({"user": "eve", "group": "root"}, "access_group = 'root'; allowed: 'viewers'"),
         ({"user": "eve", "group": "viewers", "days": 4000}, "access_days = 4000; allowed: at most"),
         ({"user": "eve", "group": "viewers", "revoke": "eve"}, "access_revoke = 'eve'; allowed:"),
         ({"group": "viewers"}, "access_group = 'viewers'; allowed: nothing"),
@@ -324,8 +324,8 @@ def test_who_is_not_the_front_proxy_names_nobody(
 ) -> None:
     """An API server behind it believes the headers of the front proxy's certificate alone."""
     url = f"{metrics}/apis/metrics.k8s.io/v1beta1/nodes"
-    masters = "-H 'X-Remote-User: root' -H 'X-Remote-Group: system:masters'"
-    ask = f"curl -sk -m 10 -o /dev/null -w '%{{http_code}}' {masters}"
+    root = "-H 'X-Remote-User: root' -H 'X-Remote-Group: system:masters'"
+    ask = f"curl -sk -m 10 -o /dev/null -w '%{{http_code}}' {root}"
     front = "/srv/kubernetes/front-proxy-client"
     with_front = f"--cert {front}.crt --key {front}.key"
     assert execute(lab, CONTROL_PLANE, f"{ask} {with_front} {url}") == ["200"]

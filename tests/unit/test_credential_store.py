@@ -86,8 +86,12 @@ def test_a_plan_writes_nothing_and_a_second_one_gives_the_same(tmp_path: Path) -
     assert first.changes == second.changes
     assert [line.split(":")[0] for line in first.changes] == [
         "ca.crt",
+        "front-proxy-ca.crt",
         "server.crt",
         "kubelet-client.crt",
+        "front-proxy-client.crt",
+        "kubelets/n1.crt",
+        "kubelets/n2.crt",
         "service-account.key",
         "service-account.pub",
         "tokens.json",
@@ -320,18 +324,21 @@ def test_a_new_address_is_the_only_reason_for_the_server_certificate(folder: Pat
     }
 
 
-def test_an_added_node_is_a_new_token_and_nothing_else(folder: Path) -> None:
+def test_an_added_node_is_a_token_and_a_certificate_and_nothing_else(folder: Path) -> None:
     old = plan_of(CredentialStore(folder), spec_of())
     spec = spec_of(("n1", "n2", "n3"))
-    assert changes(folder, spec) == ["tokens.json: new for kubelet-n3, kube-proxy-n3"]
+    assert changes(folder, spec) == [
+        "kubelets/n3.crt: made, the store has none",
+        "tokens.json: new for kubelet-n3, kube-proxy-n3",
+    ]
     new = plan_of(CredentialStore(folder), spec)
     assert (new.known_tokens_csv or "").startswith(old.known_tokens_csv or "?")
     assert new.kubeconfig("kubelet", "n1") == old.kubeconfig("kubelet", "n1")
 
 
 def test_a_removed_node_loses_its_token(folder: Path) -> None:
-    assert changes(folder, spec_of(("n2",))) == [
-        "tokens.json: none any more for kubelet-n1, kube-proxy-n1"
+    assert changes(folder, spec_of(("n1",))) == [
+        "tokens.json: none any more for kubelet-n2, kube-proxy-n2"
     ]
 
 
@@ -340,6 +347,7 @@ def test_an_added_node_with_certificates(tmp_path: Path) -> None:
     plan_of(store, spec_of(("n1",), credential_kind="certificate"))
     store.save()
     assert changes(tmp_path, spec_of(("n1", "n2"), credential_kind="certificate")) == [
+        "kubelets/n2.crt: made, the store has none",
         "clients/kubelet-n2.crt: made, the store has none",
         "clients/kube-proxy-n2.crt: made, the store has none",
     ]
@@ -356,13 +364,14 @@ def test_an_added_node_with_certificates(tmp_path: Path) -> None:
 def test_near_the_end(folder: Path, days: int, expected: list[str]) -> None:
     found = changes(folder, spec_of(), now=NOW + timedelta(days=days))
     assert [line for line in found if line.startswith("server")] == expected
-    assert all(line.startswith(("server.crt", "kubelet-client.crt")) for line in found)
+    leaves = ("server.crt", "kubelet-client.crt", "front-proxy-client.crt", "kubelets/")
+    assert all(line.startswith(leaves) for line in found)
 
 
 def test_how_near_is_near_is_a_setting(folder: Path) -> None:
     late = NOW + timedelta(days=300)
     assert changes(folder, spec_of(certificate_renew_days=30), now=late) == []
-    assert len(changes(folder, spec_of(certificate_renew_days=100), now=late)) == 2
+    assert len(changes(folder, spec_of(certificate_renew_days=100), now=late)) == 5
 
 
 def test_a_life_of_one_day_is_renewed_in_hours_and_not_in_every_run(tmp_path: Path) -> None:
@@ -384,8 +393,11 @@ def test_a_life_of_one_day_is_renewed_in_hours_and_not_in_every_run(tmp_path: Pa
 def test_a_ca_near_its_end_is_said_and_never_makes_every_run_a_change(folder: Path) -> None:
     late = NOW + timedelta(days=pki.CA_DAYS - 20)
     store = CredentialStore(folder)
-    (warning,) = plan_of(store, spec_of(), now=late).warnings
-    assert warning.startswith("ca.crt ends on 2039-12-30")
+    warnings = plan_of(store, spec_of(), now=late).warnings
+    assert [line.partition(";")[0] for line in warnings] == [
+        "ca.crt ends on 2039-12-30",
+        "front-proxy-ca.crt ends on 2039-12-30",
+    ]
     store.save()
     assert changes(folder, spec_of(), now=late + timedelta(days=1)) == []
 
@@ -422,6 +434,8 @@ def test_another_ca(folder: Path) -> None:
     assert changes(folder, spec_of()) == [
         "server.crt: re-issued, another CA signed it",
         "kubelet-client.crt: re-issued, another CA signed it",
+        "kubelets/n1.crt: re-issued, another CA signed it",
+        "kubelets/n2.crt: re-issued, another CA signed it",
     ]
 
 
@@ -489,7 +503,7 @@ def test_each_file_is_closed_from_its_first_byte(
     store = CredentialStore(tmp_path / "store")
     plan_of(store, spec_of())
     store.save()
-    assert len(seen) == 10
+    assert len(seen) == 18
     assert set(seen) == {(0o600, True)}
 
 
@@ -519,7 +533,7 @@ def test_what_a_killed_run_left_is_cleared_away(folder: Path) -> None:
     (left,) = tree(folder).keys() - before.keys()
     store = CredentialStore(folder)
     plan_of(store, spec_of(("n1", "n2", "n3")))
-    assert store.save() == ["tokens.json"]
+    assert store.save() == ["kubelets/n3.crt", "kubelets/n3.key", "tokens.json"]
     assert left not in tree(folder)
 
 

@@ -86,6 +86,7 @@ FLAGS: dict[str, dict[str, tuple[str | None, str | None]]] = {
 FIELDS: dict[str, dict[str, tuple[Any, Any]]] = {
     "kubelet": {
         "address": (None, "0.0.0.0"),
+        "enableProfilingHandler": (None, False),
         "registerNode": (None, True),
         # What the CIS benchmark asks for.
         "tlsCipherSuites": (None, [*CIPHERS]),

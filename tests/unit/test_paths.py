@@ -145,7 +145,6 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
     (manage_access, EVE | {"access_days": 3650}, "access_days = 3650; allowed: at most 3649: no"),
     (manage_access, EVE | {"access_revoke": "eve"}, "access_revoke = 'eve'; allowed: another than"),
     (manage_access, {"access_group": "viewers"}, "access_group = 'viewers'; allowed: nothing, for"),
-    (manage_access, {"access_days": 7}, "access_days = 7; allowed: nothing, for access_user names"),
     (manage_access, EVE, "allowed: the folder of a cluster that is built; fix: build it first"),
     (
         manage_access,
