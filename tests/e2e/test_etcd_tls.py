@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 RELEASE = "1.37"
 GROUPS = {"control_plane": list(HOSTS), "etcd": list(HOSTS), "nodes": list(HOSTS)}
-# Steps of three members and three apiservers, and the credentials before them.
+# Of three members and three apiservers.
 _STEPS = 15
 _DRIVER = "tests.e2e.promises.driver"
 _MANIFESTS = "/etc/kubernetes/manifests"
