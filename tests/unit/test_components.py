@@ -20,6 +20,7 @@ from pyinfra_kube.cluster.components.rendering import (
     named_files,
     ports,
     probe,
+    reread_files,
 )
 from pyinfra_kube.cluster.components.row_settings import HOST_FACTS
 from pyinfra_kube.cluster.components.row_settings import settings as context_of
@@ -818,6 +819,39 @@ def test_files_that_a_command_line_names() -> None:
     found = flags("kube-controller-manager", spec_of("1.3.10"), "m1")
     assert named_files(found, held) == [held[0], held[2]]
     assert named_files(flags("kube-scheduler", spec_of("1.3.10"), "m1"), held) == []
+
+
+@pytest.mark.parametrize(
+    ("component", "host", "version", "files"),
+    [
+        ("kube-apiserver", "m1", "1.20.2", set()),
+        (
+            "kube-apiserver",
+            "m1",
+            "1.37.2",
+            {
+                *("server.crt", "server.key", "kubelet-client.crt", "kubelet-client.key"),
+                *("etcd-client.crt", "etcd-client.key", "front-proxy-ca.crt"),
+                *("front-proxy-client.crt", "front-proxy-client.key"),
+            },
+        ),
+        ("etcd", "m1", "1.37.2", {"etcd-server.crt", "etcd-server.key"}),
+        # By root-ca-file it tells pods what it read when it started.
+        ("kube-controller-manager", "m1", "1.37.2", {"front-proxy-ca.crt"}),
+        ("kube-scheduler", "m1", "1.37.2", set()),
+        ("kubelet", "n1", "1.23.1", set()),
+        ("kubelet", "n1", "1.30.1", {"ca.crt"}),
+        ("kubelet", "n1", "1.31.1", {"ca.crt", "kubelet.crt", "kubelet.key"}),
+        ("kube-proxy", "n1", "1.37.2", set()),
+    ],
+)
+def test_files_that_a_component_reads_again_by_itself(
+    component: str, host: str, version: str, files: set[str]
+) -> None:
+    spec = spec_of(version)
+    context = context_of(spec, make_plan(spec), host)
+    found = reread_files(component, Release.of(version), context)
+    assert {path.rpartition("/")[2] for path in found} == files
 
 
 def test_host_facts_can_all_be_given() -> None:

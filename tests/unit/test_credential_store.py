@@ -390,6 +390,18 @@ def test_a_life_of_one_day_is_renewed_in_hours_and_not_in_every_run(tmp_path: Pa
     assert changes(tmp_path, spec, now=late) == []
 
 
+def test_the_days_that_are_left_are_said(tmp_path: Path) -> None:
+    store, spec = CredentialStore(tmp_path), spec_of(credential_kind="certificate")
+    whole = "days left of certificates: CAs 3650, control plane 365, clients 365"
+    assert plan_of(store, spec, now=NOW).days_left == whole
+    store.save()
+    more = spec_of(("n1", "n2", "n3"), credential_kind="certificate")
+    left = plan_of(
+        CredentialStore(tmp_path), more, now=NOW + timedelta(days=100, hours=1)
+    ).days_left
+    assert left == "days left of certificates: CAs 3549, control plane 264, clients 264 (admin)"
+
+
 def test_a_ca_near_its_end_is_said_and_never_makes_every_run_a_change(folder: Path) -> None:
     late = NOW + timedelta(days=pki.CA_DAYS - 20)
     store = CredentialStore(folder)
