@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import HTTP, HTTPS
-from pyinfra_kube.cluster.components.etcd import METRICS_PORT
+from pyinfra_kube.cluster.components.etcd import METRICS_PORT, OWN_HEALTH
 from pyinfra_kube.cluster.components.flanneld import HEALTH_PORT
 from pyinfra_kube.cluster.components.kubelet import NODE, STANDALONE
 from pyinfra_kube.cluster.components.rendering import ports
@@ -55,7 +55,7 @@ class Door(NamedTuple):
 
 _ALONE, _SHARED = {"etcd_alone": True}, {"etcd_alone": False}
 _TLS, _PLAIN = {"etcd_tls": True}, {"etcd_tls": False}
-_TO_TLS = "`etcd_tls`, the default from 1.24 on"
+_TO_TLS = "`etcd_tls`, the default"
 _ASKED_BESIDE = "the apiserver of the same host asks for what it stores"
 _ASKED = (
     "apiservers of other hosts ask for what they store, and flanneld up to 1.23 for its network"
@@ -88,7 +88,7 @@ DOORS: tuple[Door, ...] = (
         when=_SHARED | _PLAIN,
         closes=_TO_TLS,
     ),
-    Door("etcd", "etcd", str(METRICS_PORT), "loopback", "all", _PROBED, "1.24-"),
+    Door("etcd", "etcd", str(METRICS_PORT), "loopback", "all", _PROBED, when=OWN_HEALTH),
     Door(
         *("kube-apiserver", "control_plane", "{secure_port}", "hosts", "health"),
         "the API, for everybody with a credential",

@@ -87,9 +87,12 @@ def test_a_plan_writes_nothing_and_a_second_one_gives_the_same(tmp_path: Path) -
     assert [line.split(":")[0] for line in first.changes] == [
         "ca.crt",
         "front-proxy-ca.crt",
+        "etcd-ca.crt",
         "server.crt",
         "kubelet-client.crt",
         "front-proxy-client.crt",
+        "etcd-client.crt",
+        "etcd/m1.crt",
         "kubelets/n1.crt",
         "kubelets/n2.crt",
         "service-account.key",
@@ -309,18 +312,20 @@ def changes(folder: Path, spec: ClusterSpec, **options: Any) -> list[str]:
     return list(plan_of(CredentialStore(folder), spec, **options).changes)
 
 
-def test_a_new_address_is_the_only_reason_for_the_server_certificate(folder: Path) -> None:
+def test_a_new_address_is_the_only_reason_for_certificates_of_servers(folder: Path) -> None:
     before = tree(folder)
+    why = "re-issued, 192.0.2.30 is a new name, 192.0.2.10 is no name of it any more"
     assert changes(folder, spec_of(control_plane_endpoint="192.0.2.30")) == [
-        "server.crt: re-issued, 192.0.2.30 is a new name, 192.0.2.10 is no name of it any more"
+        f"server.crt: {why}",
+        f"etcd/m1.crt: {why}",
     ]
     store = CredentialStore(folder)
     plan_of(store, spec_of(control_plane_endpoint="192.0.2.30"))
-    assert store.save() == ["server.crt", "server.key"]
+    assert sorted(store.save()) == ["etcd/m1.crt", "etcd/m1.key", "server.crt", "server.key"]
     after = tree(folder)
     assert {name for name in after if after[name] != before.get(name)} == {
-        "server.crt",
-        "server.key",
+        *("server.crt", "server.key"),
+        *("etcd/m1.crt", "etcd/m1.key"),
     }
 
 
@@ -364,14 +369,14 @@ def test_an_added_node_with_certificates(tmp_path: Path) -> None:
 def test_near_the_end(folder: Path, days: int, expected: list[str]) -> None:
     found = changes(folder, spec_of(), now=NOW + timedelta(days=days))
     assert [line for line in found if line.startswith("server")] == expected
-    leaves = ("server.crt", "kubelet-client.crt", "front-proxy-client.crt", "kubelets/")
+    leaves = ("server", "kubelet-client", "front-proxy-client", "kubelets/", "etcd-client", "etcd/")
     assert all(line.startswith(leaves) for line in found)
 
 
 def test_how_near_is_near_is_a_setting(folder: Path) -> None:
     late = NOW + timedelta(days=300)
     assert changes(folder, spec_of(certificate_renew_days=30), now=late) == []
-    assert len(changes(folder, spec_of(certificate_renew_days=100), now=late)) == 5
+    assert len(changes(folder, spec_of(certificate_renew_days=100), now=late)) == 7
 
 
 def test_a_life_of_one_day_is_renewed_in_hours_and_not_in_every_run(tmp_path: Path) -> None:
@@ -392,14 +397,14 @@ def test_a_life_of_one_day_is_renewed_in_hours_and_not_in_every_run(tmp_path: Pa
 
 def test_the_days_that_are_left_are_said(tmp_path: Path) -> None:
     store, spec = CredentialStore(tmp_path), spec_of(credential_kind="certificate")
-    whole = "days left of certificates: CAs 3650, control plane 365, clients 365"
-    assert plan_of(store, spec, now=NOW).days_left == whole
+    left = "days left of certificates"
+    whole = "CAs 3650, control plane 365, etcd 365, kubelets 365, clients 365"
+    assert plan_of(store, spec, now=NOW).days_left == f"{left}: {whole}"
     store.save()
     more = spec_of(("n1", "n2", "n3"), credential_kind="certificate")
-    left = plan_of(
-        CredentialStore(tmp_path), more, now=NOW + timedelta(days=100, hours=1)
-    ).days_left
-    assert left == "days left of certificates: CAs 3549, control plane 264, clients 264 (admin)"
+    later = NOW + timedelta(days=100, hours=1)
+    now = "CAs 3549, control plane 264, etcd 264, kubelets 264 (n1), clients 264 (admin)"
+    assert plan_of(CredentialStore(tmp_path), more, now=later).days_left == f"{left}: {now}"
 
 
 def test_a_ca_near_its_end_is_said_and_never_makes_every_run_a_change(folder: Path) -> None:
@@ -409,6 +414,7 @@ def test_a_ca_near_its_end_is_said_and_never_makes_every_run_a_change(folder: Pa
     assert [line.partition(";")[0] for line in warnings] == [
         "ca.crt ends on 2039-12-30",
         "front-proxy-ca.crt ends on 2039-12-30",
+        "etcd-ca.crt ends on 2039-12-30",
     ]
     store.save()
     assert changes(folder, spec_of(), now=late + timedelta(days=1)) == []
@@ -515,7 +521,7 @@ def test_each_file_is_closed_from_its_first_byte(
     store = CredentialStore(tmp_path / "store")
     plan_of(store, spec_of())
     store.save()
-    assert len(seen) == 18
+    assert len(seen) == 24
     assert set(seen) == {(0o600, True)}
 
 

@@ -304,7 +304,7 @@ def test_a_damaged_folder(
     if isinstance(made, InputError):
         assert name in str(made) or str(folder) in str(made)
     else:
-        assert made.ca_fingerprint
+        assert made.ca_fingerprints
 
 
 def test_the_folder_is_a_file(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ FLAGS: dict[str, dict[str, tuple[str | None, str | None]]] = {
         # The plan gives each node its pod CIDR.
         "allocate-node-cidrs": ("true", "false"),
         "controllers": ("*,bootstrapsigner,tokencleaner", None),
+        # One CA signs while two are trusted.
+        "cluster-signing-cert-file": (
+            "/srv/kubernetes/ca.crt",
+            "/srv/kubernetes/signing-ca.crt",
+        ),
         # Alone it needs no election, and so outlives an apiserver that is away.
         "leader-elect": ("true", "false"),
         "profiling": (None, "false"),
