@@ -22,6 +22,7 @@ from typing import Any
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
+from pyinfra_kube.facts.access import Bindings
 from pyinfra_kube.facts.binaries import RunningVersions, Versions
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.certificates import Certificates
@@ -107,6 +108,9 @@ case "$*" in
 *--filename=-*)
 grep -q Namespace || exit 1
 echo '{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}}' ;;
+*clusterrolebindings*)
+echo '{"items": [{"kind": "ClusterRoleBinding", "roleRef": {"name": "view"}, '
+echo '"metadata": {"name": "pyinfra-kube:alice:4f9c21ab"}}]}' ;;
 *'get pods'*) echo '{"items": [{"metadata": {"name": "p", "namespace": "shop"}}]}' ;;
 *)
 echo '{"items": [{"metadata": {"name": "n", "labels": {}}, '
@@ -302,6 +306,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Images),
         Subject(Rules),
         Subject(OtherFirewalls),
+        Subject(Bindings),
         Subject(Evictable, {"node": "n1"}),
         Subject(Nodes),
         Subject(Objects, {"references": [_NAMESPACE]}),

@@ -479,7 +479,7 @@ def test_what_nodes_were_given_is_kept_until_they_are_removed(tmp_path: Path) ->
     unused: Any = None
     it = Cluster(
         *(spec, Release.of(spec.kubernetes_version), plan),
-        *(CredentialStore(tmp_path), book, unused, unused, {}, unused),
+        *(CredentialStore(tmp_path), book, unused, unused, {}, unused, unused),
     )
     it.record()
     assert book.read() == {"old": "10.10.0.0/24", **cidrs(plan)}

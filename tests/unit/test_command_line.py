@@ -47,6 +47,7 @@ def test_each_list_of_objects_is_known() -> None:
         kinds = [kind for hint in get_type_hints(inner).values() for kind in get_args(hint)]
         found[one] = [kind.__name__ for kind in kinds if is_dataclass(kind)]
     assert {one: kinds for one, kinds in found.items() if kinds} == {
+        "access.bindings": ["Binding"],
         "binaries.binaries": ["Binary"],
         "environment.environment_files": ["EnvironmentFile"],
         "etcd.keys": ["Key"],
