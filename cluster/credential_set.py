@@ -148,10 +148,11 @@ class Credentials:
 
         Raises ``InputError`` where the store has no key of the CA.
         """
-        if not (key := self._files.get(f"{CA}.key")):
-            allowed = f"a folder with {CA}.key, which signs certificates"
-            fix = f"restore {CA}.key from a copy"
-            raise InputError([Problem("credentials_dir", f"no {CA}.key", None, allowed, fix)])
+        name = f"{stored_as(CA, self.spec.ca)}.key"
+        if not (key := self._files.get(name)):
+            allowed = f"a folder with {name}, which signs certificates"
+            fix = f"restore {name} from a copy"
+            raise InputError([Problem("credentials_dir", f"no {name}", None, allowed, fix)])
         return pki.issue(pki.KeyPair(self.ca_cert, key), "client", user, days=days, now=now)
 
     def kubeconfig_of(self, person: str, pair: pki.KeyPair) -> str:

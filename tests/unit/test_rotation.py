@@ -197,17 +197,16 @@ def test_each_step_follows_the_one_before_and_no_other(tmp_path: Path) -> None:
 
 
 def test_what_is_signed_and_what_is_trusted(tmp_path: Path) -> None:
-    first = taken(tmp_path, 0, certificate_signing=True)
-    files = [
-        taken(tmp_path, step, certificate_signing=True).host_files(first.spec.host("m"))
-        for step in range(4)
-    ]
+    stores = [taken(tmp_path, step, certificate_signing=True) for step in range(4)]
+    files = [one.host_files(one.spec.host("m")) for one in stores]
+    people = [one.issue_client("somebody", 1, NOW) for one in stores]
     base = "/srv/kubernetes"
     old, new = ((tmp_path / name).read_text() for name in ("ca.crt", "authorities/ca-new.crt"))
     assert [one[f"{base}/ca.crt"] for one in files] == [old, old + new, new + old, new]
     signers = [old, old, new, new]
     assert [one[f"{base}/signing-ca.crt"] for one in files] == signers
-    for one, signer in zip(files, signers, strict=True):
+    for one, person, signer in zip(files, people, signers, strict=True):
+        assert pki.issued_by(person.cert, signer)
         assert pki.issued_by(one[f"{base}/server.crt"], signer)
         assert pki.fits(signer, one[f"{base}/ca.key"])
         public = pki.public_key(one[f"{base}/service-account.key"])
