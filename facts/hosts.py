@@ -31,6 +31,7 @@ class HostsFile(Printable):
       it was not read
     + multi: whether ``multi on`` in /etc/host.conf makes every line of a name count, not the first
     + own: the host's own IPv4 addresses
+    + late: names that a busy host did not look up in time, though the file comes first
     """
 
     text: str = ""
@@ -40,6 +41,7 @@ class HostsFile(Printable):
     sources: str | None = None
     multi: bool = False
     own: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
 
 
 def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
@@ -135,8 +137,11 @@ grep -vxE '{_HARMLESS}' | grep -q . || early=
 ask() {{
 printf '%s\n' "$held" | grep -qxF -- "$1" ||
 timeout 2 getent -s dns ahostsv4 "$1" 2>/dev/null | sed "s/^/$1 /"
-timeout 2 getent ahostsv4 "$1" 2>/dev/null | sed "s/^/=answer $1 /"
-timeout 2 getent hosts "$1" 2>/dev/null | sed "s/^/=answer $1 /"
+for way in ahostsv4 hosts; do
+said=$(timeout 2 getent $way "$1" 2>/dev/null)
+[ $? != 124 ] || [ -n "$early" ] || echo "=late $1"
+printf '%s\n' "$said" | sed -n "s/^./=answer $1 &/p"
+done
 [ -z "$early" ] || timeout 2 getent -s "$early" ahostsv4 "$1" 2>/dev/null | sed "s/^/=early $1 /"
 }}
 for name in {shlex.join(names)}; do ask "$name" & done
@@ -159,8 +164,11 @@ wait; true"""
         )
         sources = next((" ".join(word[1:]) for word in words if word[0] == "=sources"), None)
         text = base64.b64decode(first).decode(errors="surrogateescape")
-        own = {word[1] for word in words if word[0] == "=own"}
-        return HostsFile(text, resolved, answers, early, sources, ["=multi"] in words, own)
+        own, late = (
+            {word[1] for word in words if word[0] == kind and len(word) > 1}
+            for kind in ("=own", "=late")
+        )
+        return HostsFile(text, resolved, answers, early, sources, ["=multi"] in words, own, late)
 
 
 _SIGN = """\

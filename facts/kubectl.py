@@ -23,6 +23,14 @@ PATIENCE = 20
 _REFUSALS = re.compile(
     r"unauthorized|forbidden|must be logged in|x509:|tls: |credentials|certificate", re.I
 )
+# Without a cache an older kubectl asks about every API group again and again, and waits in between.
+# Where there is no memory to keep it in, it is nowhere: nothing can be written below /proc.
+_CACHE = """\
+HOME=$(mktemp -d -p /dev/shm 2>/dev/null) || HOME=/proc
+export HOME
+trap '[ "$HOME" = /proc ] || rm -rf "$HOME"' EXIT
+trap 'exit 1' HUP INT TERM
+"""
 _OWN_ERRORS = re.compile(r"(unknown|unrecognized) (flag|option|command|shorthand)")
 
 
@@ -71,8 +79,7 @@ def asking(
     ``answer`` reads what it prints.
     """
 
-    # kubectl cannot write its cache below /proc.
-    command, again = (f"HOME=/proc timeout {patience} {words}" for words in (question, older))
+    command, again = (f"timeout {patience} {words}" for words in (question, older))
     if given:
         packed = base64.b64encode(gzip.compress(given.encode(), mtime=0)).decode()
         command = f"printf %s {packed} | base64 -d | gzip -d | {command}"
@@ -83,14 +90,15 @@ esac
 """
     return f"""\
 if ! command -v {shlex.quote(kubectl)} >/dev/null 2>&1; then echo missing
-else
+else (
 echo answer
+{_CACHE}\
 exec 5>&1
 said=$({command} 2>&1 >&5 5>&-)
 status=$?
 {asked_again if older else ""}\
 printf '\\nstatus %s\\n%s\\n' $status "$said"
-fi"""
+) fi"""
 
 
 def answer(output: Iterable[str]) -> Answer:

@@ -246,6 +246,7 @@ class _Names:
             f"{self.found.sources}); correct it where it comes from, or have files come first"
             for name in asked
             if not self.right(name, said.get(name, ()))
+            and (said.get(name) or name not in self.found.late)
         ]
 
     def is_in_the_way(self, address: str) -> bool:

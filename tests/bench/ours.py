@@ -85,7 +85,9 @@ def _run(command: list[Any], site: Site, deploy: Path, *options: str) -> Timed:
     )
     seconds = time.monotonic() - start
     if done.returncode:
-        raise RuntimeError(f"pyinfra {deploy.name} {options}:\n{done.stderr[-4000:]}")
+        lines = [line for line in done.stderr.splitlines() if not line.endswith("No changes")]
+        said = "\n".join(lines)[-4000:]
+        raise RuntimeError(f"pyinfra {deploy.name} {options}:\n{said}\n{done.stdout[-2000:]}")
     document = json.loads(done.stdout)
     if "--dry" in options:
         keys = ("hosts_with_change", "hosts_with_conditional_change")
