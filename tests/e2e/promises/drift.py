@@ -78,7 +78,7 @@ class Spoil:
     @property
     def asks(self) -> bool:
         """Whether its command asks the apiserver or etcd."""
-        return self.kind.startswith(("label", "object", "etcd key", "lease"))
+        return self.kind.startswith(("label", "object", "etcd", "lease"))
 
     def __str__(self) -> str:
         return f"{self.host}: {self.what}: {self.kind}"
@@ -607,6 +607,17 @@ def _keys(_: _Scene, record: Record) -> Iterator[Spoil]:
         yield spoil("missing", f"{_curl(record.arguments, key.path)} -X DELETE >/dev/null")
 
 
+def _peer_urls(_: _Scene, record: Record) -> Iterator[Spoil]:
+    given = record.arguments
+    members = _etcd(given, "/v3/cluster/member")
+    named = rf's/.*"ID":"\([0-9]*\)","name":"{given["member"]}".*/\1/p'
+    found = f"id=$({members}/list --data '{{}}' | sed -n {shlex.quote(named)})"
+    plain = json.dumps([url.replace("https:", "http:") for url in given["urls"]])
+    body = f"""'{{"ID":"'"$id"'","peerURLs":{plain}}}'"""
+    spoil = _maker(record, given["member"], "etcd member")
+    yield spoil("reached by HTTP", f"{found} && {members}/update --data {body} >/dev/null")
+
+
 def _put(arguments: Mapping[str, Any], path: str, value: str) -> str:
     data = shlex.quote(f"value={value}")
     return f"{_curl(arguments, path)} -X PUT --data-urlencode {data} >/dev/null"
@@ -616,12 +627,14 @@ def _curl(arguments: Mapping[str, Any], path: str) -> str:
     """Shell that asks etcd for a key, the way an operation does."""
 
     assert arguments["api"] == "v2", "how v3 is spoiled is yet to be written"
+    return _etcd(arguments, f"/v2/keys{path}")
+
+
+def _etcd(arguments: Mapping[str, Any], path: str) -> str:
     options = {"--cacert": "ca", "--cert": "cert", "--key": "key"}
     used = [(option, arguments[name]) for option, name in options.items() if arguments[name]]
     words = [word for pair in used for word in pair]
-    return shlex.join(
-        ["curl", "--silent", "--fail", *words, f"{arguments['endpoints'][0]}/v2/keys{path}"]
-    )
+    return shlex.join(["curl", "--silent", "--fail", *words, arguments["endpoints"][0] + path])
 
 
 _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
@@ -631,6 +644,7 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "docker_on_flannel.docker_options": _docker_bridge,
     "docker_rules.docker_rules_absent": _docker_rules,
     "etcd.keys": _keys,
+    "etcd.peer_urls": _peer_urls,
     "flannel.lease": _lease,
     "hosts.hosts": _hosts,
     "images.images": _images,
