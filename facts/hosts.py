@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
@@ -44,18 +45,32 @@ class HostsFile(Printable):
     late: set[str] = field(default_factory=set)
 
 
-def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
+class HostsLine(NamedTuple):
     """
-    Read a text as glibc reads /etc/hosts: line number, address, names in lower case.
+    A line of /etc/hosts that has an address.
 
-    Lines without an address are passed over. IPv4 addresses in the form of IPv6 become IPv4.
+    + number: of the line, from 1 on
+    + address: as IPv4 where it can be one
+    + names: in lower case
+    + is_ipv6: whether it is written as IPv6, such as ``::ffff:192.0.2.11``
+    """
+
+    number: int
+    address: str
+    names: tuple[str, ...]
+    is_ipv6: bool = False
+
+
+def hosts_lines(text: str) -> list[HostsLine]:
+    """
+    Read a text as glibc reads /etc/hosts. Lines without an address are passed over.
 
     + text: the text, with surrogates for what is not UTF-8
 
     .. code:: python
 
         >>> hosts_lines("127.0.0.1 Localhost # all of it\n")
-        [(1, "127.0.0.1", ("localhost",))]
+        [HostsLine(number=1, address="127.0.0.1", names=("localhost",), is_ipv6=False)]
     """
 
     found = []
@@ -69,7 +84,7 @@ def hosts_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
         address = plain_address(words[0].decode(errors="replace")) if words else None
         if address:
             names = (word.decode(errors="surrogateescape") for word in words[1:])
-            found.append((number, address, tuple(map(_small, names))))
+            found.append(HostsLine(number, address, tuple(map(_small, names)), b":" in words[0]))
     return found
 
 
@@ -135,15 +150,23 @@ early=${{sources%%files*}}
 printf '%s' "$early" | sed 's/\[[^]]*]//g' | tr -s '[:space:]' '\n' |
 grep -vxE '{_HARMLESS}' | grep -q . || early=
 ask() {{
-printf '%s\n' "$held" | grep -qxF -- "$1" ||
-timeout 2 getent -s dns ahostsv4 "$1" 2>/dev/null | sed "s/^/$1 /"
+case "
+$held
+" in *"
+$1
+"*) ;; *) tell '' "$1" "$(timeout 2 getent -s dns ahostsv4 "$1" 2>/dev/null)" ;; esac
 for way in ahostsv4 hosts; do
 said=$(timeout 2 getent $way "$1" 2>/dev/null)
 [ $? != 124 ] || [ -n "$early" ] || echo "=late $1"
-printf '%s\n' "$said" | sed -n "s/^./=answer $1 &/p"
+tell '=answer ' "$1" "$said"
 done
-[ -z "$early" ] || timeout 2 getent -s "$early" ahostsv4 "$1" 2>/dev/null | sed "s/^/=early $1 /"
+[ -z "$early" ] || tell '=early ' "$1" "$(timeout 2 getent -s "$early" ahostsv4 "$1" 2>/dev/null)"
 }}
+# Names are many: no process but getent for each.
+tell() {{ for line in $3; do printf '%s%s %s\n' "$1" "$2" "$line"; done; }}
+set -f
+IFS='
+'
 for name in {shlex.join(names)}; do ask "$name" & done
 wait; true"""
 

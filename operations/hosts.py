@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netaddr import AddrFormatError, IPAddress
 from pyinfra import logger
@@ -19,7 +19,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import discovering, read
 from pyinfra_kube.engine.templates import render
-from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, Reachable, hosts_lines
+from pyinfra_kube.facts.hosts import SSH, Hosts, HostsFile, HostsLine, Reachable, hosts_lines
 from pyinfra_kube.operations.files import File, plan_files
 
 PATH = "/etc/hosts"
@@ -78,7 +78,8 @@ def hosts(
     # An address is its own name.
     entries = {name: address for name, address in entries.items() if name != address}
     found = read(Hosts, names=list(entries) if present else [], marker=marker)
-    names = _Names(found, marker, entries)
+    readable = replace(found, text=_ended(found.text, entries)) if present else found
+    names = _Names(readable, marker, entries)
     resolved = found.resolved if unless_resolved else {}
     wanted = {
         name: address
@@ -169,6 +170,14 @@ def _parts(text: str, marker: str) -> tuple[str, str, str]:
     return text[: match.start()], match[1], text[match.end() :]
 
 
+def _ended(text: str, names: Iterable[str]) -> str:
+    """The text; with an end, where glibc misreads names of ours in a last line without one."""
+
+    ended = f"{text}\n"
+    anew = {name for line in {*hosts_lines(ended)} - {*hosts_lines(text)} for name in line.names}
+    return ended if anew.intersection(map(str.lower, names)) else text
+
+
 @dataclass
 class _Names:
     """
@@ -186,23 +195,23 @@ class _Names:
     def __post_init__(self) -> None:
         self.before, self.block, self.after = _parts(self.found.text, self.marker)
         self.called = {name.lower(): name for name in self.entries}
-        self.ours = {name for _, _, names in hosts_lines(self.block) for name in names}
+        self.ours = {name for line in hosts_lines(self.block) for name in line.names}
 
     @property
-    def others(self) -> Iterator[tuple[int, str, str]]:
-        """The lines outside of the block that name them: number, address, name."""
+    def others(self) -> Iterator[tuple[HostsLine, str]]:
+        """The lines outside of the block that name them, each with the name."""
 
         after = self.found.text.count("\n") - self.after.count("\n")
         for text, start in ((self.before, 0), (self.after, after)):
-            for number, address, names in hosts_lines(text):
-                for name in dict.fromkeys(self.called.get(name) for name in names):
+            for line in hosts_lines(text):
+                for name in dict.fromkeys(self.called.get(name) for name in line.names):
                     if name:
-                        yield start + number, address, name
+                        yield line._replace(number=start + line.number), name
 
     def needs(self, name: str, resolved: Collection[str]) -> bool:
         """Whether the block must name it."""
 
-        said = [address for _, address, other in self.others if other == name]
+        said = [line.address for line, other in self.others if other == name]
         known = [address for address in said if _counts(address)]
         if known:
             return not self.right(name, known if self.found.multi else known[:1])
@@ -228,10 +237,10 @@ class _Names:
         """
 
         found = [
-            f"{PATH}:{number} gives {name} the address {address}, not {self.entries[name]}: take "
-            "the name out of that line, or correct it"
-            for number, address, name in self.others
-            if self.is_in_the_way(address) and not self.is_allowed(name, address)
+            f"{PATH}:{line.number} gives {name} the address {line.address}, not "
+            f"{self.entries[name]}: take the name out of that line, or correct it"
+            for line, name in self.others
+            if self.is_in_the_way(line) and not self.is_allowed(name, line.address)
         ]
         if found or self.found.sources is None:
             return found
@@ -249,10 +258,10 @@ class _Names:
             and (said.get(name) or name not in self.found.late)
         ]
 
-    def is_in_the_way(self, address: str) -> bool:
+    def is_in_the_way(self, line: HostsLine) -> bool:
         """Whether it wins over the block: programs take all lines, or prefer IPv6."""
 
-        return address == "::1" or (self.found.multi and _counts(address))
+        return _counts(line.address) and (line.is_ipv6 or self.found.multi)
 
     def say(self, wanted: Mapping[str, str]) -> None:
         """Say, once a run, which surprising lines stay."""
@@ -260,12 +269,12 @@ class _Names:
         if ctx_state.get().is_executing or discovering():
             return
         log = ctx_host.get().log
-        for number, address, name in self.others:
-            line = f"{PATH}:{number} gives {name} the address {address}"
-            if _is_loopback(address):
-                changes.show(f"{line}; it stays, for it is the host itself")
-            elif not _counts(address):
-                log(f"{line} too, which programs may try first", logger.warning)
+        for line, name in self.others:
+            said = f"{PATH}:{line.number} gives {name} the address {line.address}"
+            if _is_loopback(line.address):
+                changes.show(f"{said}; it stays, for it is the host itself")
+            elif not _counts(line.address):
+                log(f"{said} too, which programs may try first", logger.warning)
         if wanted and re.search(r"^#.*manage_etc_hosts.*\bTrue\b", self.found.text, re.M):
             fix = "set manage_etc_hosts: false in /etc/cloud/cloud.cfg.d/, and delete that comment"
             log(f"cloud-init makes {PATH} anew at boot, without our names: {fix}", logger.warning)
@@ -288,7 +297,7 @@ class _Names:
         if not wanted:
             return self.before + self.after
         block = render(f"{PATH[1:]}.j2", marker=self.marker, entries=wanted)
-        named = {name for _, _, names in hosts_lines(self.before) for name in names}
+        named = {name for line in hosts_lines(self.before) for name in line.names}
         if {name.lower() for name in wanted} & named:
             return block + self.before + self.after
         before = self.before

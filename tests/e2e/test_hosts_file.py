@@ -123,9 +123,9 @@ def test_it_is_read_as_glibc_reads_it(etc: Etc, text: str, multi: bool) -> None:
     found = etc.addresses([*ENTRIES, *FOREIGN])
     for name, addresses in found.items():
         ours = [
-            "127.0.0.1" if address == "::1" else address
-            for _, address, names in hosts_lines(text)
-            if name in names and (":" not in address or address == "::1")
+            "127.0.0.1" if line.address == "::1" else line.address
+            for line in hosts_lines(text)
+            if name in line.names and (":" not in line.address or line.address == "::1")
         ]
         assert set(addresses) == set(ours if multi else ours[:1]), name
 
@@ -133,6 +133,9 @@ def test_it_is_read_as_glibc_reads_it(etc: Etc, text: str, multi: bool) -> None:
 @given(FILES, st.booleans())
 @example(f"{BEGIN}\n10.0.0.1 other\n{BEGIN}\n192.0.2.11 kube-master\n{END}\n", True)
 @example(f"{BEGIN}\r\n192.0.2.11 kube-master\r\n{END}\r\n10.0.0.1 other\r\n", True)
+@example("::ffff:192.0.2.11 kube-node-1\n", False)
+@example(" 192.0.2.11 kube-master", False)
+@example(f"{BEGIN}\n192.0.2.12 kube-node-1\n{END}\n 192.0.2.11 kube-master", False)
 @TRIES
 def test_each_name_leads_there_or_the_line_is_named(etc: Etc, text: str, multi: bool) -> None:
     etc.write("hosts", text)
