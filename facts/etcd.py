@@ -1,8 +1,8 @@
 """
 etcd through its HTTP interface, which needs only curl: health, members and keys.
 
-A daemon that is down, a refusal, an answer of another service, a key that does not exist and a
-missing curl are different answers.
+A daemon that is down, a certificate that is not accepted, a refusal, an answer of another service,
+a key that does not exist and a missing curl are different answers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from pyinfra_kube.engine.tools import sound, understanding
 
 T = TypeVar("T")
 
-Status = Literal["ok", "down", "refused", "unsupported", "not understood", "curl missing"]
+Status = Literal[
+    "ok", "down", "no trust", "refused", "unsupported", "not understood", "curl missing"
+]
 Api = Literal["v2", "v3"]
 
 # The JSON gateway of the v3 interface: from etcd 3.4, in 3.3, before.
@@ -49,6 +51,8 @@ _NO_USER, _NO_KEY = 110, 100
 
 _TROUBLES = {
     "down": "does not answer this host{said}; see whether it runs, and what it said last",
+    "no trust": "and this host do not accept each other's certificates{said}; see which have ended,"
+    " and give ca, cert and key of its cluster",
     "refused": "refuses this host{said}; give ca, cert and key of a client that may, or turn etcd's"
     " authentication off: etcdctl auth disable",
     "unsupported": "has no {api} interface (from 3.4 v2 needs --enable-v2; 3.6 has none)",
@@ -56,7 +60,9 @@ _TROUBLES = {
     "curl missing": "cannot be asked: curl is not installed on this host",
 }
 # From the most telling status to the least.
-_TELLING: tuple[Status, ...] = ("refused", "not understood", "down", "unsupported", "curl missing")
+_TELLING: tuple[Status, ...] = (
+    *("refused", "no trust", "not understood", "down", "unsupported", "curl missing"),
+)
 
 
 def trouble(status: Status, said: str, endpoints: Sequence[str], api: Api = "v3") -> str:
@@ -132,6 +138,8 @@ class Answer:
 
     @property
     def status(self) -> Status:
+        if self.exit_code in _TLS_ERRORS or self._ended_in_tls:
+            return "no trust"
         if self._is_refusal:
             return "refused"
         if self.exit_code in _STRANGE:
@@ -155,10 +163,11 @@ class Answer:
         return self.code == 404 and self.body.get("errorCode") == _NO_KEY
 
     @property
+    def _ended_in_tls(self) -> bool:
+        return self.url.startswith("https:") and self.exit_code in _ERRORS_WITH_TLS
+
+    @property
     def _is_refusal(self) -> bool:
-        if self.exit_code:
-            tls = self.url.startswith("https:") and self.exit_code in _ERRORS_WITH_TLS
-            return tls or self.exit_code in _TLS_ERRORS
         says = self.code >= 400 and bool(self.body) and bool(_REFUSALS.search(self.said))
         return self.code in (401, 403) or self.body.get("errorCode") == _NO_USER or says
 

@@ -82,9 +82,9 @@ def keys(
     Set or remove keys of etcd. A key is written only if it still has the value that was read,
     otherwise the operation fails. Only a removal through v2 without ``previous`` ignores the value.
 
-    An etcd that does not answer yet may do so when the keys are set, so the plan goes on, unless a
-    key must be absent. An etcd that refuses this host, or whose answer is not understood, is an
-    error in the plan.
+    An etcd that does not answer yet, or whose certificate has ended, may answer when the keys are
+    set, so the plan goes on, unless a key must be absent. An etcd that refuses this host's user, or
+    whose answer is not understood, is an error in the plan.
 
     Values are not for secrets: ``--diff`` shows them.
 
@@ -135,7 +135,7 @@ def keys(
 def _may_go_on(keys: Sequence[Key], state: Keys) -> bool:
     """Whether what is known of etcd is enough for a plan."""
 
-    if state.status in ("down", "unsupported", "curl missing"):
+    if state.status in ("down", "no trust", "unsupported", "curl missing"):
         return all(item.present for item in keys)
     return state.status == "ok"
 

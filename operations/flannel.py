@@ -247,7 +247,7 @@ def lease(
     if state.running and state.subnet:
         links = read(Links)
         found = _etcd(endpoints, prefix, api, ca, cert, key)
-        # In the plan etcd may be down; one that refuses tells nothing of leases.
+        # In the plan etcd may be down, or have a certificate that this run replaces.
         if found.status in ("refused", "not understood") or ctx_state.get().is_executing:
             _require(found, endpoints, prefix, api)
         device = daemon.device_of(backend, vni)

@@ -212,8 +212,12 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     undo = f"mv {aside} {path} && systemctl daemon-reload"
     yield replace(spoil("content behind a link", behind), undo=undo)
     if file.path.endswith(".crt"):
-        yield spoil("certificate of another CA", put(file.path, _other_ca()))
-        yield spoil("certificate cut off", f"truncate --size=100 {path}")
+        hides = _untold(catalogue, host, file.path)
+        for kind, command in {
+            "certificate of another CA": put(file.path, _other_ca()),
+            "certificate cut off": f"truncate --size=100 {path}",
+        }.items():
+            yield replace(spoil(kind, command), hides=hides)
 
 
 def _with(own: Pair, readers: Iterable[Reader]) -> tuple[frozenset[Pair], frozenset[str]]:
@@ -299,11 +303,33 @@ def _objects(catalogue: Catalogue) -> frozenset[Pair]:
     return frozenset(pair(record) for name in _OBJECTS for record in catalogue.calls(name))
 
 
+def _of_etcd(catalogue: Catalogue) -> list[Record]:
+    """Operations on what only etcd can tell."""
+    names = ("etcd.keys", "etcd.peer_urls", "flannel.network_config", "flannel.lease")
+    return [record for name in names for record in catalogue.calls(name)]
+
+
 def _told_with(catalogue: Catalogue, host: str, path: str) -> frozenset[Pair]:
-    """Operations on what the API tells whoever shows what a file holds."""
+    """Operations on what the API, or etcd, tells whoever shows what a file holds."""
     calls = [record for name in _OBJECTS for record in catalogue.calls(name, host)]
     asking = {record.arguments["kubeconfig"] for record in calls}
-    return _objects(catalogue) if path in asking else frozenset()
+    of_etcd = {
+        pair(record)
+        for record in _of_etcd(catalogue)
+        if record.host == host and path in map(record.arguments.get, ("ca", "cert", "key"))
+    }
+    return frozenset(of_etcd) | (_objects(catalogue) if path in asking else frozenset())
+
+
+def _untold(catalogue: Catalogue, host: str, path: str) -> frozenset[Pair]:
+    """Operations on what cannot be read while a certificate is not accepted."""
+    keys = {reader.key for reader in catalogue.readers(host, path)}
+    programs = {key.split()[-1].removesuffix(".service") for key in keys}
+    hides = _told_with(catalogue, host, path)
+    # Who is asked with such a certificate, or asks with one, tells nothing.
+    if (programs | catalogue.rereads(host, path)) & {*_ASKED}:
+        hides |= _objects(catalogue) | frozenset(map(pair, _of_etcd(catalogue)))
+    return hides
 
 
 def _bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
@@ -368,9 +394,7 @@ def _hidden(scene: _Scene, host: str, keys: Iterable[str]) -> frozenset[Pair]:
     below = {f"unit {name}" for name in _BELOW_API}
     if host != scene.trial.path.control_plane or below.isdisjoint(keys):
         return frozenset()
-    in_etcd = ("etcd.keys", "flannel.network_config", "flannel.lease")
-    keys_ = [record for name in in_etcd for record in scene.catalogue.calls(name)]
-    return _objects(scene.catalogue) | {pair(record) for record in keys_}
+    return _objects(scene.catalogue) | frozenset(map(pair, _of_etcd(scene.catalogue)))
 
 
 def _services(scene: _Scene, record: Record) -> Iterator[Spoil]:
@@ -735,11 +759,7 @@ def exchanged(
                 after = after.replace(text, instead)
             if after != before:
                 changes, restarts = _with(wanted.pair, catalogue.readers(host, path))
-                hides = _told_with(catalogue, host, path)
-                # Who is asked with an old certificate, or asks with one, tells nothing.
-                asked = restarts & {f"container {name}" for name in _ASKED}
-                if asked or catalogue.rereads(host, path) & {*_ASKED}:
-                    hides = _objects(catalogue)
+                hides = _untold(catalogue, host, path)
                 kind, command = "of an old certificate", put(path, after)
                 found.append(Spoil(host, kind, path, command, changes, restarts, hides=hides))
     return found
