@@ -133,6 +133,9 @@ class _Scene:
             yield from others
             yield from self.along(host, others)
 
+    def with_takes(self, found: Iterable[Spoil]) -> list[Spoil]:
+        return [replace(one, takes=frozenset(self.along(one.host, one.restarts))) for one in found]
+
 
 def spoils(trial: Trial, catalogue: Catalogue) -> list[Spoil]:
     """Everything that can go wrong with what a deploy manages."""
@@ -147,9 +150,7 @@ def spoils(trial: Trial, catalogue: Catalogue) -> list[Spoil]:
         if make:
             found += make(scene, record)
     _require_all(catalogue, found)
-    return [
-        replace(spoil, takes=frozenset(scene.along(spoil.host, spoil.restarts))) for spoil in found
-    ]
+    return scene.with_takes(found)
 
 
 def _units(trial: Trial, catalogue: Catalogue) -> dict[str, dict[str, _Unit]]:
@@ -744,7 +745,7 @@ def _usage(certificate: str) -> str:
 
 
 def exchanged(
-    catalogue: Catalogue, store: Mapping[str, str], other: Mapping[str, str]
+    trial: Trial, catalogue: Catalogue, store: Mapping[str, str], other: Mapping[str, str]
 ) -> list[Spoil]:
     """What hosts hold of a store, in a file or within one, exchanged for what another holds."""
 
@@ -762,7 +763,7 @@ def exchanged(
                 hides = _untold(catalogue, host, path)
                 kind, command = "of an old certificate", put(path, after)
                 found.append(Spoil(host, kind, path, command, changes, restarts, hides=hides))
-    return found
+    return _Scene(trial, catalogue, _units(trial, catalogue)).with_takes(found)
 
 
 # -- Which, and together with which --------------------------------------------------------------

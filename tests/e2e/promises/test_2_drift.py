@@ -55,7 +55,7 @@ def test_old_certificates_are_issued_anew(settled: Settled, figures: list[str]) 
         if path.suffix in (".crt", ".key")
     }
     old = drift.aged(kept)
-    held = drift.exchanged(catalogue, kept, old)
+    held = drift.exchanged(trial, catalogue, kept, old)
     # The host on which they were kept first is the one on which that step runs.
     saves = {pair(record) for record in catalogue.calls("control_machine.save")}
     (saving,) = {one for one in settled.run.made & saves if "redentials" in one[0]}
