@@ -13,6 +13,7 @@ from pyinfra.api import Host, StringCommand
 from pyinfra.api.exceptions import FactError, FactProcessError
 
 from pyinfra_kube.engine import internals
+from pyinfra_kube.engine.profile import reading
 from pyinfra_kube.engine.round_trip import MARK, RoundTrip
 from pyinfra_kube.engine.subject import Subject
 
@@ -47,12 +48,13 @@ def ask(host: Host, subjects: Sequence[Subject]) -> dict[str, Any]:
     arguments = internals.connector_arguments(internals.current_arguments())
     arguments["_timeout"] = arguments.get("_timeout") or _TRIP_PATIENCE
     try:
-        works, output = host.run_shell_command(
-            StringCommand(trip.command),
-            print_output=False,
-            print_input=internals.prints_fact_input(),
-            **arguments,
-        )
+        with reading(host):
+            works, output = host.run_shell_command(
+                StringCommand(trip.command),
+                print_output=False,
+                print_input=internals.prints_fact_input(),
+                **arguments,
+            )
     except (TimeoutError, OSError, internals.SSHException) as error:
         raise FactError(f"the host does not answer: {error or type(error).__name__}") from error
     except EOFError as error:

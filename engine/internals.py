@@ -22,9 +22,10 @@ from pyinfra.api import Config, Host, Inventory, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.operation import OperationMeta
-from pyinfra.api.state import StateHostMeta
+from pyinfra.api.state import BaseStateCallback, StateHostMeta
 from pyinfra.context import ctx_config, ctx_host, ctx_state
 from pyinfra.operations.util.files import generate_color_diff
+from typing_extensions import override
 
 __all__ = ["Lock", "PyinfraOperation", "SSHException"]
 
@@ -153,6 +154,43 @@ def executed(state: State, hosts: Iterable[Host]) -> int:
     """
 
     return sum(op.operation_meta.executed for host in hosts for op in state.ops[host].values())
+
+
+def watch_operations(
+    state: State,
+    begins: Callable[[str], None],
+    ends: Callable[[str, str, str], None],
+) -> None:
+    """
+    Be told of the operations of a run.
+
+    + state: of the run
+    + begins: called with the name of a host on which one begins
+    + ends: called when it has ended, with the names of the host, its phase and itself
+    """
+
+    class Watch(BaseStateCallback):
+        @staticmethod
+        @override
+        def operation_host_start(state: State, host: Host, op_hash: str) -> None:
+            begins(host.name)
+
+        @staticmethod
+        @override
+        def operation_host_success(
+            state: State, host: Host, op_hash: str, retry_count: int = 0
+        ) -> None:
+            *_, phase, step = ["", *next(iter(state.op_meta[op_hash].names)).split(" | ")]
+            ends(host.name, phase, step)
+
+        @staticmethod
+        @override
+        def operation_host_error(
+            state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
+        ) -> None:
+            Watch.operation_host_success(state, host, op_hash)
+
+    state.add_callback_handler(Watch())
 
 
 @contextmanager

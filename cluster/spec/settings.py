@@ -348,6 +348,9 @@ class RunSettings(Settings):
     """Whether a rule of iptables opens the apiserver's port."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
+    profile: str | None = None
+    """A file, such as `run.svg`, for a picture of where the time of the run went. A table of it is
+    printed too."""
     extra_data_keys: Strings = ()
     """Keys of the inventory that are your own."""
     drain_force: bool = False

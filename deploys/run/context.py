@@ -60,6 +60,7 @@ from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.deploys.run.rotation import problems_of_run
 from pyinfra_kube.engine import internals
+from pyinfra_kube.engine.profile import profile_run
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
@@ -420,6 +421,8 @@ def folder_of(spec: ClusterSpec) -> Path:
 
 def _make(state: State) -> Cluster:
     spec = read_spec(state)
+    if spec.profile:
+        profile_run(state, Path(spec.profile).expanduser())
     release = Release.of(spec.kubernetes_version)
     if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
         allowed = "a file on this machine"

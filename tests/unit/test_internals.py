@@ -10,6 +10,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyinfra.api.util
 import pytest
 from pyinfra.api import Config, Inventory, State, StringCommand, deploy, operation
 from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.connectors.ssh import SSHConnector
@@ -157,6 +159,22 @@ def test_operations_that_ran_a_command_are_counted() -> None:
     run_ops(state)
     disconnect_all(state)
     assert internals.executed(state, state.inventory) == 1
+
+
+def test_the_operations_of_a_run_are_told() -> None:
+    state = State(Inventory((["@local"], {})), Config())
+    told: list[tuple[str, ...]] = []
+    internals.watch_operations(
+        state, lambda host: told.append((host,)), lambda *of: told.append(of)
+    )
+    connect_all(state)
+    add_op(state, server.shell, name="All | Phase | Run", commands=["true"])
+    add_op(state, server.shell, name="Fail", commands=["false"])
+    with suppress(PyinfraError):
+        run_ops(state)
+    disconnect_all(state)
+    ends = [("@local", "Phase", "Run"), ("@local", "", "Fail")]
+    assert told == [("@local",), ends[0], ("@local",), ends[1]]
 
 
 def test_pyinfra_looks_for_the_module_of_a_deploy_file(tmp_path: Path) -> None:
