@@ -74,6 +74,43 @@ class Links(FactBase[dict[str, Link]]):
         return links
 
 
+class LoosePorts(FactBase[dict[str, str]]):
+    """
+    Returns the host's ends of pods' links that belong to no bridge, each with the IPv4 address of
+    the pod. A bridge that is removed leaves them behind, and another one of its name lacks them.
+
+    .. code:: python
+
+        {"veth88c75d51": "10.10.2.2/24"}
+    """
+
+    default = dict
+
+    @override
+    def command(self) -> str:
+        return """\
+if ip -o link show type veth 2>/dev/null | grep -vq ' master '; then
+ip -j address show type veth
+for namespace in /run/netns/* /run/docker/netns/*; do
+[ ! -e "$namespace" ] || nsenter --net="$namespace" ip -j address show 2>/dev/null
+done
+fi; true"""
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        with understanding("ip"):
+            here, *pods = [answers([line], 1)[0] for line in output if line.startswith("[")] or [[]]
+            loose = {link["ifindex"]: link for link in here if "master" not in link}
+            return {
+                loose[link["link_index"]]["ifname"]: f"{address['local']}/{address['prefixlen']}"
+                for pod in pods
+                for link in pod
+                if loose.get(link.get("link_index"), {}).get("link_index") == link["ifindex"]
+                for address in link.get("addr_info", [])
+                if address.get("family") == "inet"
+            }
+
+
 def _link(data: dict[str, Any]) -> Link:
     info = data.get("linkinfo", {})
     link = Link(

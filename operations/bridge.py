@@ -5,7 +5,7 @@ Manage bridges of the pod network, and remove docker's.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from netaddr import AddrFormatError, IPNetwork
 from pyinfra.api import OperationError, OperationValueError, StringCommand
@@ -15,7 +15,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.bridge import Link, Links
+from pyinfra_kube.facts.bridge import Link, Links, LoosePorts
 from pyinfra_kube.operations.boot_units import plan_boot_unit
 
 
@@ -31,8 +31,9 @@ def bridge(
     """
     Manage a bridge: its MTU, its IPv4 address, that it is up, and that it comes back at boot.
 
-    The bridge is managed whole: other IPv4 addresses are removed, after the given one was added. A
-    link of that name that is not a bridge is an error; it is never replaced.
+    The bridge is managed whole: other IPv4 addresses are removed, after the given one was added.
+    Links of pods with addresses of its network, which a bridge of before has left behind, become
+    its ports. A link of that name that is not a bridge is an error; it is never replaced.
 
     + bridge: name of the bridge
     + address: its address with prefix length, the first of the node's pod CIDR; ``None`` leaves the
@@ -70,7 +71,8 @@ def bridge(
             "give the bridge another name or remove that link"
         )
 
-    live = _set(bridge, link, wanted, mtu) if present else _remove(bridge, link)
+    ports = _ports(wanted) if present and wanted else {}
+    live = _set(bridge, link, wanted, mtu, ports) if present else _remove(bridge, link)
     unit = plan_boot_unit(
         f"kube-bridge-{bridge}",
         f"Bridge {bridge}",
@@ -105,7 +107,16 @@ def _checked(address: str | None) -> str | None:
     return str(network)
 
 
-def _set(bridge: str, link: Link | None, address: str | None, mtu: int) -> Script | None:
+def _ports(address: str) -> dict[str, str]:
+    """Links that lack their bridge, with the addresses of their pods."""
+
+    network = IPNetwork(address)
+    return {name: own for name, own in read(LoosePorts).items() if IPNetwork(own) in network}
+
+
+def _set(
+    bridge: str, link: Link | None, address: str | None, mtu: int, ports: Mapping[str, str]
+) -> Script | None:
     """Change what differs; an address goes only once the right one is there."""
 
     lines = []
@@ -120,6 +131,11 @@ def _set(bridge: str, link: Link | None, address: str | None, mtu: int) -> Scrip
     if not link or not link.up:
         changes.show(f"bridge {bridge}: down → up")
         lines.append(f"ip link set dev {bridge} up")
+    for name, own in ports.items():
+        changes.show(f"bridge {bridge}: port {name} of the pod {own}: absent → present")
+        lines.append(f"ip link set dev {name} master {bridge}")
+        # A pod that asks a service may be answered by itself.
+        lines.append(f"echo 1 > /sys/class/net/{name}/brport/hairpin_mode")
     return Script("\n".join(lines), summary=f"set bridge {bridge}") if lines else None
 
 

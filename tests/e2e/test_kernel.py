@@ -173,6 +173,28 @@ def test_bridge(kernel: Kernel) -> None:
     assert "cbr0" not in kernel.fact(Links)
 
 
+def test_pods_of_a_lost_bridge_are_its_ports_again(kernel: Kernel) -> None:
+    wanted = {"bridge": "cbr0", "address": "10.10.1.1/24"}
+    kernel.settle(bridge.bridge, **wanted)
+    pods = {f"{kernel.name}-{host}": f"10.{net}.1.{host}" for net, host in ((10, 2), (99, 3))}
+    try:
+        for number, (pod, address) in enumerate(pods.items()):
+            subprocess.run(["ip", "netns", "add", pod], check=True)
+            kernel.run(f"ip link add veth{number} up type veth peer name eth0 netns {pod}")
+            inside = f"ip link set eth0 up && ip address add {address}/24 dev eth0"
+            subprocess.run(["ip", "netns", "exec", pod, "sh", "-c", inside], check=True)
+        shown = kernel.settle(bridge.bridge, **wanted)
+        assert shown == ["bridge cbr0: port veth0 of the pod 10.10.1.2/24: absent → present"]
+        kernel.run("ip link delete cbr0")
+        assert shown[0] in kernel.settle(bridge.bridge, **wanted)
+        kernel.run("bash -c ': </dev/tcp/10.10.1.2/9' 2>&1 | grep refused")
+        assert kernel.run("cat /sys/class/net/veth0/brport/hairpin_mode") == "1\n"
+        assert kernel.fact(Links)["veth1"].master is None
+    finally:
+        for pod in pods:
+            subprocess.run(["ip", "netns", "delete", pod], check=False)
+
+
 def test_bridge_is_no_bridge(kernel: Kernel) -> None:
     kernel.run(LINK)
     with pytest.raises(Exception, match="eth0 is a link of kind 'veth', not a bridge"):

@@ -333,7 +333,7 @@ def _untold(catalogue: Catalogue, host: str, path: str) -> frozenset[Pair]:
     return hides
 
 
-def _bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
+def _bridge(scene: _Scene, record: Record) -> Iterator[Spoil]:
     name, address = record.arguments["bridge"], record.arguments["address"]
     spoil = _maker(record, name, "bridge")
     yield spoil("address", f"ip address flush dev {name}; ip address add 10.99.0.1/24 dev {name}")
@@ -342,6 +342,9 @@ def _bridge(_: _Scene, record: Record) -> Iterator[Spoil]:
     yield spoil("mtu", f"ip link set dev {name} mtu 1337")
     yield spoil("down", f"ip link set dev {name} down")
     yield spoil("gone", f"ip link delete dev {name}")
+    ports = f"ls /sys/class/net/{name}/brif"
+    if scene.trial.execute(record.host, ports).strip():
+        yield spoil("port lost", f"ip link set dev $({ports} | head -n 1) nomaster")
 
 
 def _rules(_: _Scene, record: Record) -> Iterator[Spoil]:

@@ -140,6 +140,7 @@ object() {{
 _KERNEL = rf"""
 iptables-save | awk '/^\*/ {{ t = $1 }} /^-A/ && !/KUBE-/ {{ print "rule", t, $0 }}'
 ip -4 route show | sed 's/ linkdown//; s/ *$//; s/^/route /'
+ip -o link show type veth | awk '!/ master / && $2 !~ /^eth0@/ {{ print "without a bridge:", $2 }}'
 find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/docker -o -path /var/lib/containerd \) \
   -prune -o \
   \( -name '.*.pyinfra-kube' -o -path {STAGE} -o -path '/tmp/*pyinfra*' \) -printf 'leftover %p\n'
