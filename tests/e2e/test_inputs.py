@@ -132,7 +132,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["apiserver_approach = 'http'", "1.20", "https"],
     ),
     "a port of another component": (
-        {"settings": {"secure_port": 10259, "kubernetes_version": "1.37.2"}},
+        {"settings": {"secure_port": 10259}},
         ["secure_port = 10259", "allowed: a port that kube-apiserver or kube-scheduler has alone"],
     ),
     "several things": (
