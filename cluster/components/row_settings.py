@@ -73,6 +73,24 @@ def settings(
     }
 
 
+def health_settings(spec: ClusterSpec) -> dict[str, object]:
+    """
+    Give what tells on which ports components are asked for their health: no address does.
+
+    + spec: the cluster
+    """
+    release = Release.of(spec.kubernetes_version)
+    metrics = bool(release.fact("etcd_metrics"))
+    return {
+        **dict(spec),
+        **_release_settings(spec, release),
+        "etcd_metrics": metrics,
+        "etcd_own_health": metrics or spec.etcd_tls,
+        "host_address": "",
+        "insecure_address": "",
+    }
+
+
 def _release_settings(spec: ClusterSpec, release: Release) -> dict[str, object]:
     modes = spec.authorization_mode or release.authorization_mode
     chosen = spec.admission_control

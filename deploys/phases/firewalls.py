@@ -5,9 +5,9 @@ Which ports of a host are opened, and what its firewalls do with the packets of 
 from __future__ import annotations
 
 from pyinfra_kube.cluster.components import flanneld
+from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.deploys.run.context import Cluster
-from pyinfra_kube.deploys.run.host_facts import kubelet_port
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.operations import firewall_report, iptables
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from pyinfra.context import ctx_state
 
+from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.packages import packages_for
 from pyinfra_kube.deploys.phases.firewalls import open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
-from pyinfra_kube.deploys.run.host_facts import kubelet_port
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.facts.hosts import SSH
 from pyinfra_kube.operations import hosts, packages, sysctl

@@ -16,6 +16,7 @@ from netaddr import IPNetwork
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components import PODS, components_on, flanneld
+from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.components.rendering import probe
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.tables import lines_of
@@ -24,7 +25,7 @@ from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.phases.firewalls import look_at_firewalls
 from pyinfra_kube.deploys.phases.kubelet import kubelet_unit
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE, kubelet_port
+from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.internals import has_operations
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.recent_log import WORDS

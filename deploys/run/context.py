@@ -29,6 +29,7 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.etcd import FLANNEL
 from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
+from pyinfra_kube.cluster.components.own_ports import shared_ports
 from pyinfra_kube.cluster.components.rendering import command_line, configuration_text
 from pyinfra_kube.cluster.components.row_settings import etcd_client_urls, settings
 from pyinfra_kube.cluster.containerd_versions import of_distribution
@@ -405,6 +406,7 @@ def read_spec(state: State) -> ClusterSpec:
     if Release.of(spec.kubernetes_version).container_runtime not in RUNTIMES:
         allowed = "a release whose kubelet runs containers with docker: up to 1.23"
         raise InputError([Problem("kubernetes_version", spec.kubernetes_version, None, allowed)])
+    refuse(shared_ports(spec))
     return spec
 
 

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from pyinfra import logger
 
 from pyinfra_kube.cluster.components import PODS, components_on
-from pyinfra_kube.cluster.components.rendering import probe
-from pyinfra_kube.cluster.errors import Problem, UnfitHosts, refuse
+from pyinfra_kube.cluster.components.own_ports import own_ports
+from pyinfra_kube.cluster.errors import UnfitHosts, refuse
 from pyinfra_kube.cluster.fitness import Verdict, judge
 from pyinfra_kube.cluster.fitness.states import Case, Stranger
-from pyinfra_kube.cluster.releases import flags_setting
 from pyinfra_kube.cluster.spec import HostSpec
-from pyinfra_kube.cluster.spec.checks import PORTS
 from pyinfra_kube.deploys.run.context import Cluster, told
-from pyinfra_kube.deploys.run.host_facts import HostFacts, kubelet_port
+from pyinfra_kube.deploys.run.host_facts import HostFacts
 from pyinfra_kube.engine.snapshot import discovering
 from pyinfra_kube.facts.processes import Listener
 from pyinfra_kube.operations.cni import CONF_DIR, CONFLIST
@@ -32,11 +30,9 @@ def check_hosts(cluster: Cluster, as_units: bool = False) -> None:
     + cluster: the cluster
     + as_units: whether the control plane runs as units, and not as static pods
 
-    Raises ``UnfitHosts`` with every finding of every host, and ``InputError`` where the inventory
-    gives two components of a host one port.
+    Raises ``UnfitHosts`` with every finding of every host.
     """
 
-    refuse(_shared_ports(cluster))
     notes = cluster.notes("fitness")
     if "found" not in notes:
         notes["found"] = judge(cases(cluster, as_units))
@@ -112,7 +108,7 @@ def _strangers(
             signs = ours if seen.fit.pods.runtime == cluster.runtime.name else ["kubepods"]
         else:
             continue
-        for port in sorted(_ports(cluster, host, component)):
+        for port in sorted(own_ports(cluster.spec, component)):
             for one in seen.fit.listeners.get(f"tcp {port}", ()):
                 if not any(sign in one.groups for sign in signs):
                     yield _stranger(f"tcp {port}", component, one)
@@ -122,30 +118,6 @@ def _strangers(
         for one in seen.fit.listeners.get(packets, ()):
             if one.pid and "/flanneld.service" not in one.groups:
                 yield _stranger(packets, "flannel", one)
-
-
-def _ports(cluster: Cluster, host: HostSpec, component: str) -> set[int]:
-    spec = cluster.spec
-    more = {
-        "etcd": {spec.etcd_client_port, spec.etcd_peer_port},
-        "kube-apiserver": {spec.apiserver_port},
-        "kubelet": {kubelet_port(spec)},
-    }
-    asked = probe(component, cluster.release, cluster.settings(host.name))
-    return {int(asked.port), *more.get(component, ())}
-
-
-def _shared_ports(cluster: Cluster) -> Iterator[Problem]:
-    for host in cluster.spec.hosts:
-        seen: dict[int, str] = {}
-        for component in components_on(host.roles):
-            for port in sorted(_ports(cluster, host, component)):
-                owner = seen.setdefault(port, component)
-                if owner == component:
-                    continue
-                named = [key for key in PORTS if getattr(cluster.spec, key) == port]
-                key = named[0] if named else flags_setting(component)
-                yield Problem(key, port, host.name, f"a port that {owner} or {component} has alone")
 
 
 _UNIT = re.compile(r"/([^/\s]+\.service)")

@@ -17,6 +17,7 @@ from pyinfra_kube.cluster.certificates import CA, ETCD_CA, FRONT_PROXY_CA
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, etcd, kube_apiserver
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
+from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.credential_set import SERVICE_ACCOUNT
 from pyinfra_kube.cluster.etcd_move import Scheme, Serves
@@ -390,14 +391,6 @@ def _ports(spec: ClusterSpec) -> dict[str, list[int]]:
     known |= {spec.secure_port, spec.insecure_port, spec.etcd_client_port, spec.etcd_peer_port}
     udp = [spec.flannel_port] if spec.network == "flannel" and spec.flannel_port else []
     return {"ports": sorted({*known, kubelet_port(spec)}), "udp": udp}
-
-
-def kubelet_port(spec: ClusterSpec) -> int:
-    """The port on which the apiserver reaches kubelets."""
-
-    default = ports("kubelet", Release.of(spec.kubernetes_version))["port"]
-    asked = spec.kubelet_configuration.get("port", spec.kubelet_flags.get("port", default))
-    return int(str(asked))
 
 
 def _fit(spec: ClusterSpec, image_root: str, kubelet: ProcessState, there: Container[str]) -> Fit:
