@@ -37,6 +37,7 @@ class Needles:
     """
 
     def __init__(self, secrets: Iterable[str], public: Iterable[str]) -> None:
+        public = [spelling for text in public for spelling in _spellings(text)]
         shown = "\n".join(reading for text in public for reading in _readings(text))
         self.secrets = [s for s in dict.fromkeys(secrets) if len(s) >= _WINDOW and s not in shown]
         spelled = [text for secret in self.secrets for text in _spellings(secret)]
