@@ -133,7 +133,7 @@ def _set(
         lines.append(f"ip link set dev {bridge} up")
     for name, own in ports.items():
         changes.show(f"bridge {bridge}: port {name} of the pod {own}: absent → present")
-        lines.append(f"ip link set dev {name} master {bridge}")
+        lines.append(f"ip link set {name} master {bridge}")
         # A pod that asks a service may be answered by itself.
         lines.append(f"echo 1 > /sys/class/net/{name}/brport/hairpin_mode")
     return Script("\n".join(lines), summary=f"set bridge {bridge}") if lines else None

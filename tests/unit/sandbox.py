@@ -24,7 +24,7 @@ from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.access import Bindings
 from pyinfra_kube.facts.binaries import RunningVersions, Versions
-from pyinfra_kube.facts.bridge import Links
+from pyinfra_kube.facts.bridge import Links, LoosePorts
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.cni import Cni
@@ -89,6 +89,12 @@ case "$*" in
 *) echo "192.0.2.9 $3" ;;
 esac
 """,
+    "ip": """\
+case "$*" in
+'-j address show type veth') echo '[{"ifindex": 5, "link_index": 2, "ifname": "veth1"}]' ;;
+*) exec ip "$@" ;;
+esac
+""",
     "iptables-save": """\
 case "$*" in *-V*|*--version*) echo 'iptables-save v1.8.9 (nf_tables)'; exit ;; esac
 printf '*filter\\n:FORWARD DROP [0:0]\\n-A FORWARD -j ACCEPT\\nCOMMIT\\n'
@@ -116,6 +122,10 @@ echo '"metadata": {"name": "pyinfra-kube:alice:4f9c21ab"}}]}' ;;
 echo '{"items": [{"metadata": {"name": "n", "labels": {}}, '
 echo '"spec": {"podCIDR": "10.10.1.0/24"}}]}' ;;
 esac
+""",
+    "nsenter": """\
+echo '[{"ifindex": 2, "link_index": 5, "ifname": "eth0", "addr_info": [{"family": "inet", \
+"local": "10.10.1.2", "prefixlen": 24}]}]'
 """,
     "ping": """\
 echo '64 bytes from 192.0.2.1: icmp_seq=1 ttl=64 time=0.1 ms'
@@ -231,7 +241,9 @@ def sandbox(folder: Path) -> Iterator[Sandbox]:
 
     (folder / "scripts").mkdir()
     for name, text in _SCRIPTS.items():
-        (folder / "scripts" / name).write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{text}")
+        (folder / "scripts" / name).write_text(
+            f"#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n{text}"
+        )
         (folder / "scripts" / name).chmod(0o755)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Etcd)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -257,6 +269,7 @@ def _files(folder: Path) -> dict[str, str]:
         "subnet": 'FLANNEL_SUBNET="10.16.1.1/24"\nFLANNEL_MTU=1450',
         "environment": "KUBE_ARGS='a'\nOWN=b",
         "encryption.yaml": "providers:\n- secretbox:\n    keys:\n    - name: one\n",
+        "mounts": "1 1 0:4 net:[9] /run/netns/pod rw - nsfs nsfs rw\n",
         "users.csv": "token,alice,alice-uid\n",
         "root/etc/containerd/config.toml": "version = 2\n",
         "root/usr/bin/crictl": "#!/bin/sh\necho crictl version 1.37.0\n",
@@ -281,6 +294,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
     manifests = str(Path(files["manifests/etcd.yaml"]).parent)
     return [
         Subject(Links),
+        Subject(LoosePorts, {"mounts": files["mounts"]}),
         Subject(Routes),
         Subject(Certificates, {"paths": paths[:1]}),
         Subject(Checks, {"commands": {"yes": "true", "no": "false"}, "given": {"a": "echo a"}}),

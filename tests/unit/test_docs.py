@@ -46,7 +46,7 @@ _WORDS = re.compile(rf"(?<![a-z])({'|'.join(WORDS)})(?![a-z])", re.IGNORECASE)
 # `master` where it is the world's word: names of hosts and packages, flags, a group, a link's.
 _OF_THE_WORLD = re.compile(
     r"(kube|kubernetes|fed)-master|--master|system:masters|master-service|[\"']master[\"']"
-    r"|ip link set \S+ master|\.master\b|KUBE_MASTER",
+    r"|ip link set \S+ master|!/ master /|\.master\b|KUBE_MASTER",
     re.IGNORECASE,
 )
 # Where the older words are themselves the subject.
