@@ -66,7 +66,7 @@ conformance: .venv/installed
 	$(BIN)/python -m tests.conformance $(OPTIONS)
 
 bench: .venv/installed
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(OPTIONS)
 
 # A cluster of every release that can be had here, or of RELEASES="1.36 1.37": docs/releases.md.
 releases: .venv/installed

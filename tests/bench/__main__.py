@@ -34,7 +34,7 @@ _KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="of each kind; the middle one counts")
+    parser.add_argument("--runs", type=int, default=1, help="of each kind; the middle one counts")
     parser.add_argument("--hosts", type=int, nargs="*", default=[1, 10, 30, 60], help="light ones")
     parser.add_argument("--skip-ansible", action="store_true", help="only our own growth")
     arguments = parser.parse_args()
