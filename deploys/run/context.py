@@ -424,7 +424,12 @@ def folder_of(spec: ClusterSpec) -> Path:
 def _make(state: State) -> Cluster:
     spec = read_spec(state)
     if spec.profile:
-        profile_run(state, Path(spec.profile).expanduser())
+        picture = Path(spec.profile).expanduser()
+        if picture.is_dir() or not picture.parent.is_dir():
+            raise InputError(
+                [Problem("profile", spec.profile, None, "a file in a folder that is there")]
+            )
+        profile_run(state, picture)
     release = Release.of(spec.kubernetes_version)
     if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
         allowed = "a file on this machine"
