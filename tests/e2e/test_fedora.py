@@ -174,8 +174,8 @@ def test_a_new_subnet_restarts_docker_there_alone(
     take = f"{CURL} -X PUT -d ttl=600 --data-urlencode 'value={other}' {url}"
     execute(lab, CONTROL_PLANE, f"{CURL} -X DELETE {url} && {take}")
     eventually(lambda: leases(lab).get(lab.hosts[NODES[0]].ip, key) != key, patience=120)
-    up = "test -e /run/flannel/subnet.env && systemctl is-active flanneld docker"
-    eventually(lambda: execute(lab, NODES[0], up), patience=60)
+    up = "set -e; test -e /run/flannel/subnet.env; systemctl is-active flanneld docker"
+    eventually(lambda: execute(lab, NODES[0], up) == ["active"] * 2, patience=60)
     # One flanneld ends when its lease is gone, and systemd starts it, and docker after it, anew;
     # another takes the new one as it runs, and leaves docker to us.
     anew = "unit flanneld.service" in restarted(before[NODES[0]], starts(lab, NODES[0]))
@@ -438,8 +438,9 @@ def test_a_reboot_changes_nothing(grown: object, lab: Lab, site: Site, kubectl: 
 def _control_plane_is_back(lab: Lab) -> None:
     """What asks the apiserver ends again and again until that answers."""
 
-    units = "kube-apiserver kube-controller-manager kube-scheduler"
-    eventually(lambda: execute(lab, CONTROL_PLANE, f"systemctl is-active {units}"), 60)
+    # Exit status 0 means that one of several units is active.
+    states = "systemctl is-active kube-apiserver kube-controller-manager kube-scheduler || true"
+    eventually(lambda: execute(lab, CONTROL_PLANE, states) == ["active"] * 3, 60)
 
 
 # Single node
