@@ -8,6 +8,7 @@ import base64
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from posixpath import normpath
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
@@ -200,6 +201,45 @@ class Obstacles(FactBase[dict[str, str]]):
         found = {}
         for path, obstacle, *detail in (line.split(" ", 2) for line in output):
             found[path] = _OBSTACLES[obstacle].format(*detail)
+        return found
+
+
+# A circle ends after as many links as the kernel would follow.
+_FOLLOW = """\
+for path; do
+if [ -e "$path" ] && [ ! -f "$path" ]; then continue; fi
+step=$path; left=40
+while [ -L "$step" ] && [ "$left" -gt 0 ]; do
+target=$(readlink "$step")
+case $target in /*) step=$target;; *) step=${step%/*}/$target;; esac
+printf "%s\\t%s\\n" "$path" "$step"; left=$((left - 1))
+done
+done"""
+
+
+class LinkSteps(FactBase[dict[str, list[str]]]):
+    """
+    Returns the paths that links to files lead through, one after the other, the last one perhaps
+    missing. Whatever is no such link is left out.
+
+    + paths: absolute paths
+
+    .. code:: python
+
+        {"/srv/kubernetes/ca.crt": ["/srv/kubernetes/new.crt", "/etc/pki/ca.crt"]}
+    """
+
+    default = dict
+
+    @override
+    def command(self, paths: Sequence[str]) -> str:
+        return f"sh -c {shlex.quote(_FOLLOW)} sh {shlex.join(paths)}"
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path, step in (line.split("\t", 1) for line in output):
+            found.setdefault(path, []).append(normpath(step))
         return found
 
 

@@ -24,6 +24,7 @@ from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
+from pyinfra_kube.facts.files import LinkSteps
 from pyinfra_kube.facts.static_pods import PodContainer, StaticPods, StaticPodStates
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.operations.files import File, plan_files
@@ -272,6 +273,7 @@ def plan_static_pods(
     + pods, directory, absent, runtime, leave_first: as of ``static_pods``
     """
 
+    _refuse_hidden(pods)
     config = list(dict.fromkeys(path for pod in pods for path in pod.config))
     mtimes = read(Mtimes, paths=config) if config else {}
     states = read(StaticPods, directory=directory, runtime=runtime)
@@ -298,6 +300,32 @@ def plan_static_pods(
     asked = [pod.ready for pod in pods if pod.ready and pod.name in ends]
     steps = [leaving, files, _script(restarts, states, mtimes, use)]
     return join([_asking(asked), *steps, _waiting(asked)])
+
+
+def _refuse_hidden(pods: Sequence[StaticPod]) -> None:
+    """Refuse links that lead out of what a pod mounts, for its containers cannot follow them."""
+
+    # In the execution it is too late to refuse.
+    paths = list(dict.fromkeys(path for pod in pods for path in [*pod.config, *pod.rereads]))
+    if not paths or ctx_state.get().is_executing:
+        return
+    steps = read(LinkSteps, paths=paths)
+    for pod in pods:
+        volumes = _parsed(pod.manifest)["spec"].get("volumes") or ()
+        mounted = [volume["hostPath"]["path"] for volume in volumes if "hostPath" in volume]
+        for path in dict.fromkeys([*pod.config, *pod.rereads]):
+            # A link that is mounted itself is followed on the host.
+            hidden = [] if path in mounted else _outside(steps.get(path, ()), mounted)
+            if hidden:
+                raise OperationError(
+                    f"{path}: it is a link to {hidden[0]}, which {pod.name} does not see, for its "
+                    f"pod mounts only {', '.join(mounted)}; move that file into its place"
+                )
+
+
+def _outside(paths: Sequence[str], folders: Sequence[str]) -> list[str]:
+    inside = set(map(PurePosixPath, folders))
+    return [path for path in paths if inside.isdisjoint(PurePosixPath(path).parents)]
 
 
 # Whoever was not ready before may need what a later step mends.

@@ -34,7 +34,7 @@ from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.encryption import EncryptionFile, StoredSecrets
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
-from pyinfra_kube.facts.files import FileContents, Files, Obstacles
+from pyinfra_kube.facts.files import FileContents, Files, LinkSteps, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.fitness import Fitness
 from pyinfra_kube.facts.flannel import Flannel
@@ -311,6 +311,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"], "api": "v2"}),
         Subject(Files, {"paths": paths}),
         Subject(FileContents, {"paths": paths}),
+        Subject(LinkSteps, {"paths": [*paths, files["loop"]]}),
         Subject(Obstacles, {"paths": [*paths, files["loop"]]}),
         Subject(DockerOnFlannel),
         Subject(Fitness, {"paths": paths, "programs": ["mount"]}),

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from itertools import cycle
+from pathlib import PurePosixPath
 from typing import Any
 
 from cryptography import x509
 from netaddr import IPNetwork
 
 from pyinfra_kube.cluster import pki
+from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import device_of
 from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.sysctl import path as sysctl_path
@@ -204,8 +206,10 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
         return
     yield spoil("content", _edit(file))
     yield replace(spoil("missing", f"rm {path}"), hides=_told_with(catalogue, host, file.path))
-    # Where the users of units may read it.
-    aside = f"/var/lib/drift-{file.path.replace('/', '-')}"
+    # Where the users of units may read it, and pods that mount its folder.
+    mounted = PurePosixPath(CONFIG_DIR) in PurePosixPath(file.path).parents
+    folder = CONFIG_DIR if mounted else "/var/lib"
+    aside = f"{folder}/drift-{file.path.replace('/', '-')}"
     yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
     behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
     behind = f"{behind} && mv {path} {aside} && ln -s {aside} {path}"
