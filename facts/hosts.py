@@ -32,7 +32,8 @@ class HostsFile(Printable):
       it was not read
     + multi: whether ``multi on`` in /etc/host.conf makes every line of a name count, not the first
     + own: the host's own IPv4 addresses
-    + late: names that a busy host did not look up in time, though the file comes first
+    + late: names that were not looked up, for the file comes first and DNS says nothing, or that a
+      busy host did not look up in time
     """
 
     text: str = ""
@@ -118,7 +119,8 @@ class Hosts(FactBase[HostsFile]):
     Returns the text of /etc/hosts, what DNS answers for names, and what programs get for them.
 
     + names: names to look up, all at once, for two seconds at most
-    + marker: marker of a block in the file; DNS, which may be slow, is not asked for its names
+    + marker: marker of a block in the file. DNS, which may be slow, is not asked for its names, and
+      nobody is where the file alone decides: it comes first, and nothing caches answers
 
     .. code:: python
 
@@ -146,15 +148,22 @@ grep -qiE '^[[:space:]]*multi[[:space:]]+on' /etc/host.conf 2>/dev/null && echo 
 sources=$(sed -n 's/#.*//; s/^[[:space:]]*hosts:[[:space:]]*//p' /etc/nsswitch.conf 2>/dev/null)
 command -v getent >/dev/null && printf '=sources %s\n' "$sources"
 awk '/32 host LOCAL/ {{ print "=own", last }} {{ last = $2 }}' /proc/net/fib_trie 2>/dev/null
+alone=
+[ -S /run/nscd/socket ] || case "$sources " in 'files '[!\[]*|'files ') alone=1 ;; esac
 early=${{sources%%files*}}
 printf '%s' "$early" | sed 's/\[[^]]*]//g' | tr -s '[:space:]' '\n' |
 grep -vxE '{_HARMLESS}' | grep -q . || early=
-ask() {{
-case "
+is_held() {{ case "
 $held
 " in *"
 $1
-"*) ;; *) tell '' "$1" "$(timeout 2 getent -s dns ahostsv4 "$1" 2>/dev/null)" ;; esac
+"*) return 0 ;; esac; return 1; }}
+ask() {{
+if ! is_held "$1"; then
+said=$(timeout 2 getent -s dns ahostsv4 "$1" 2>/dev/null)
+tell '' "$1" "$said"
+if [ "$alone" ] && [ -z "$said" ]; then echo "=late $1"; return; fi
+fi
 for way in ahostsv4 hosts; do
 said=$(timeout 2 getent $way "$1" 2>/dev/null)
 [ $? != 124 ] || [ -n "$early" ] || echo "=late $1"
@@ -167,14 +176,16 @@ tell() {{ for line in $3; do printf '%s%s %s\n' "$1" "$2" "$line"; done; }}
 set -f
 IFS='
 '
-for name in {shlex.join(names)}; do ask "$name" & done
+for name in {shlex.join(names)}; do
+if [ "$alone" ] && is_held "$name"; then echo "=file $name"; else ask "$name" & fi
+done
 wait; true"""
 
     @override
     def process(self, output: Iterable[str]) -> HostsFile:
-        first, *said = output
+        first, *rest = output
         found: dict[str, dict[str, list[str]]] = {"": {}, "=answer": {}, "=early": {}}
-        words = [line.split() for line in said if line.strip()]
+        words = [line.split() for line in rest if line.strip()]
         for word in words:
             # A name with an odd letter in it may end a line early.
             kind, name, address = [*([] if word[0][0] == "=" else [""]), *word, "", ""][:3]
@@ -191,7 +202,15 @@ wait; true"""
             {word[1] for word in words if word[0] == kind and len(word) > 1}
             for kind in ("=own", "=late")
         )
-        return HostsFile(text, resolved, answers, early, sources, ["=multi"] in words, own, late)
+        multi = ["=multi"] in words
+        in_file: dict[str, list[str]] = {}
+        for line in hosts_lines(text):
+            for name in line.names:
+                in_file.setdefault(name, []).append(line.address)
+        for name in (word[1] for word in words if word[0] == "=file"):
+            known = dict.fromkeys(in_file.get(_small(name), ()))
+            answers[name] = tuple(known)[: None if multi else 1]
+        return HostsFile(text, resolved, answers, early, sources, multi, own, late)
 
 
 _SIGN = """\

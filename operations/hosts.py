@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from netaddr import AddrFormatError, IPAddress
 from pyinfra import logger
@@ -197,10 +198,13 @@ class _Names:
         self.called = {name.lower(): name for name in self.entries}
         self.ours = {name for line in hosts_lines(self.block) for name in line.names}
 
-    @property
-    def others(self) -> Iterator[tuple[HostsLine, str]]:
+    @cached_property
+    def others(self) -> list[tuple[HostsLine, str]]:
         """The lines outside of the block that name them, each with the name."""
 
+        return list(self._others())
+
+    def _others(self) -> Iterator[tuple[HostsLine, str]]:
         after = self.found.text.count("\n") - self.after.count("\n")
         for text, start in ((self.before, 0), (self.after, after)):
             for line in hosts_lines(text):
