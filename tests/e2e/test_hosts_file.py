@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyinfra.api import FactBase, OperationError
 
-from pyinfra_kube.facts.hosts import hosts_lines
+from pyinfra_kube.facts.hosts import Hosts, hosts_lines
 from pyinfra_kube.operations import hosts
 from tests.unit.harness import answers, fake_host
 
@@ -158,6 +158,38 @@ def test_each_name_leads_there_or_the_line_is_named(etc: Etc, text: str, multi: 
     written = etc.read()
     assert run(etc) == 0
     assert etc.read() == written
+
+
+@pytest.mark.parametrize(
+    ("sources", "asked"),
+    [
+        ("files", False),
+        ("files dns", False),
+        ("files mdns4_minimal [NOTFOUND=return] dns", False),
+        ("files [SUCCESS=merge] dns", True),
+        ("dns files", True),
+        ("dns files myhostname", True),
+        ("resolve files", True),
+        ("dns", True),
+    ],
+)
+def test_names_that_the_file_alone_decides_are_not_looked_up(
+    tmp_path: Path, sources: str, asked: bool
+) -> None:
+    (tmp_path / "etc").mkdir()
+    etc = Etc(tmp_path / "etc")
+    etc.write("nsswitch.conf", f"hosts: {sources}\n")
+    etc.write("hosts", f"{BEGIN}\n192.0.2.11 kube-master\n{END}\n192.0.2.13 other\n")
+    log, tool = tmp_path / "asked", tmp_path / "getent"
+    tool.write_text(f'#!/bin/sh\necho "$@" >>{log}\nexec /usr/bin/getent "$@"\n')
+    tool.chmod(0o755)
+    fact = Hosts()
+    command = fact.command(["kube-master", "other"], marker="kubernetes cluster")
+    found = fact.process(etc.run(f"PATH={tmp_path}:$PATH; {command}").splitlines())
+    assert any("kube-master" in line for line in log.read_text().splitlines()) == asked
+    assert "other" in log.read_text()
+    if not asked:
+        assert found.answers["kube-master"] == ("192.0.2.11",)
 
 
 def run(etc: Etc) -> int:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyinfra.api.exceptions import PyinfraError
 
+from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.engine.profile import PLAN, READ, Span, picture, table
+from pyinfra_kube.facts.packages import PackageStates
+from tests.unit.blank import TWO_NODES, prepared
 
 SPANS = [
     Span("kube-master", PLAN, "planned", 0.0, 4.0),
@@ -66,3 +72,10 @@ def test_every_span_is_a_bar_in_the_picture(spans: list[Span]) -> None:
         assert 0 <= x <= x + wide <= width
         assert 0 <= y <= y + high <= height
     assert table(spans)
+
+
+@pytest.mark.parametrize("profile", ["", "none/run.svg"])
+def test_a_picture_that_has_no_place_is_refused(tmp_path: Path, profile: str) -> None:
+    data = {"credentials_dir": str(tmp_path), "profile": str(tmp_path / profile)}
+    with pytest.raises(PyinfraError, match=r"profile = .*; allowed: a file in a folder"):
+        prepared(prepare_host, TWO_NODES, data, PackageStates("apt", system="debian"))
