@@ -97,11 +97,16 @@ class RoundTrip:
     def _command(self) -> str:
         commands = [subject.command(fact) for subject, fact in self.facts]
         tools = {tool for command in commands for tool in named(command)}
-        parts = "\n".join(self._part(index, command) for index, command in enumerate(commands))
+        functions = _functions(subject for subject, _ in self.facts)
+        shared = "".join(f"export {name}={shlex.quote(one)}\n" for one, name in functions.items())
+        parts = "\n".join(
+            self._part(index, command, subject.functions, functions.get(subject.functions, ""))
+            for index, (command, (subject, _)) in enumerate(zip(commands, self.facts, strict=True))
+        )
         # Encoded, because facts may print any bytes; marked, because a login may print text first.
         return f"""\
 echo; echo '{self.mark}'
-{_OWN_DOCKER}\
+{_OWN_DOCKER}{shared}\
 works=$({_within(min(_PATIENCE, _TRIAL_PATIENCE))} sh 2>/dev/null <<'{self.mark} end'
 echo ' timeout '
 {trials({*tools, "base64"})}
@@ -119,14 +124,15 @@ exec 3>&1
 if have timeout base64; then all | base64; fi
 echo '{self.mark}'"""
 
-    def _part(self, index: int, command: str) -> str:
+    def _part(self, index: int, command: str, functions: str, name: str) -> str:
+        own = f'eval "${name}"\n{command.removeprefix(functions)}' if name else command
         # Standard error is kept apart, to be quoted where the fact fails.
         return f"""\
 echo '{self.mark} {index}'
 if have {" ".join(["timeout", *named(command)])}; then
 said=$({_within(_PATIENCE)} sh 2>&1 >&3 3>&- <<'{self.mark} end'
 {{
-{command}
+{own}
 }} </dev/null || exit
 printf '\n{self.mark} done\n'
 {self.mark} end
@@ -178,13 +184,29 @@ def trips(subjects: Iterable[Subject]) -> list[list[Subject]]:
     together: list[list[Subject]] = []
     room = 0
     for subject in subjects:
-        length = len(shlex.quote(subject.command(subject.fact()))) + _AROUND
+        length = _length(subject, together[-1] if together else [])
         if not together or length > room:
             together.append([])
-            room = _LENGTH
+            length, room = _length(subject, []), _LENGTH
         together[-1].append(subject)
         room -= length
     return together
+
+
+def _length(subject: Subject, others: Iterable[Subject]) -> int:
+    """The letters that a fact adds to the command that asks others."""
+
+    command = subject.command(subject.fact()).removeprefix(subject.functions)
+    length = len(shlex.quote(command)) + _AROUND
+    known = subject.functions in _functions(others)
+    return length if known else length + len(shlex.quote(shlex.quote(subject.functions)))
+
+
+def _functions(subjects: Iterable[Subject]) -> dict[str, str]:
+    """The shell variables that hold what commands begin with, each text once."""
+
+    texts = dict.fromkeys(subject.functions for subject in subjects if subject.functions)
+    return {text: f"functions_{number}" for number, text in enumerate(texts)}
 
 
 def _within(seconds: float) -> str:

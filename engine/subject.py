@@ -41,6 +41,12 @@ class Subject:
 
         return getattr(self.fact, "shared", False)
 
+    @property
+    def functions(self) -> str:
+        """The shell text that the fact's class says its commands begin with, in ``functions``."""
+
+        return getattr(self.fact, "functions", "")
+
     @override
     def __repr__(self) -> str:
         return ".".join(self.fact.name.split(".")[-2:])

@@ -185,6 +185,7 @@ class Obstacles(FactBase[dict[str, str]]):
     """
 
     default = dict
+    functions = _LOOK
 
     @override
     def command(self, paths: Sequence[str], folders: Sequence[str] = ()) -> str:

@@ -23,7 +23,7 @@ from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
-from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.files import Files, Obstacles
 from tests.unit.harness import FactRunner
 
 
@@ -161,3 +161,10 @@ def test_what_is_too_long_for_one_command_takes_more(two: Callable[[str], Two]) 
     assert hosts.trips - before == 3
     expect(Subject(Files, {"paths": some[:100]}) for some in paths)
     assert hosts.trips - before == 4
+
+
+def test_what_commands_begin_with_is_sent_once(two: Callable[[str], Two]) -> None:
+    hosts = two("ok")
+    before = hosts.trips
+    expect(Subject(Obstacles, {"paths": [f"/{number}"]}) for number in range(90))
+    assert hosts.trips - before == 1
