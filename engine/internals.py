@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -19,6 +20,7 @@ import gevent
 from gevent.lock import RLock as Lock
 from paramiko import SSHException
 from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api import arguments as global_arguments
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.operation import OperationMeta
@@ -31,6 +33,9 @@ __all__ = ["Lock", "PyinfraOperation", "SSHException"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# Else each operation of each host works out the types of pyinfra's own arguments.
+global_arguments.all_global_arguments = cache(global_arguments.all_global_arguments)
 
 
 # How commands are run: as whom, in which shell
