@@ -35,7 +35,7 @@ from pyinfra_kube.facts.iptables import Rules, Ruleset
 from pyinfra_kube.facts.nodes import Node, Nodes, NodeStates
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.sysctl import Sysctls
-from pyinfra_kube.facts.ways import Decision, Decisions, Tables
+from pyinfra_kube.facts.ways import Decision, Decisions, Peers, PeerStates, ProxyChains
 from pyinfra_kube.facts.workloads import Workloads, WorkloadStates
 from pyinfra_kube.operations import control_machine
 
@@ -157,7 +157,7 @@ def _view() -> dict[str, Any]:
     """What the current host tells, in one round trip."""
 
     keys = {"keys": [FORWARDING, BRIDGED]}
-    facts = [Subject(fact) for fact in (Links, Routes, Rules, OtherFirewalls, Tables)]
+    facts = [Subject(fact) for fact in (Links, Routes, Rules, OtherFirewalls, Peers, ProxyChains)]
     expect([*facts, Subject(Sysctls, keys)])
     rules = read(Rules) or Ruleset({}, ())
     return {
@@ -165,7 +165,8 @@ def _view() -> dict[str, Any]:
         "routes": read(Routes) or [],
         "rules": rules,
         "chains": [*of_iptables(rules), *read(OtherFirewalls).chains],
-        "tables": read(Tables),
+        "peers": read(Peers) or PeerStates(),
+        "proxy": read(ProxyChains) or {},
         "sysctls": read(Sysctls, **keys),
     }
 
@@ -195,7 +196,7 @@ def _decision(cluster: Cluster, host: str, destination: str, source: str, into: 
 
     asked = {"destination": destination, "source": source, "into": into}
     found = _on(cluster, [host], lambda: read(Decisions, **asked))[host]
-    return found if isinstance(found, Decision) else Decision(said=found)
+    return found if isinstance(found, Decision) else Decision(said=found or "iproute2 is missing")
 
 
 if "__name__" not in globals():

@@ -1,6 +1,5 @@
 """
-Where a host sends packets: what its kernel decides, behind which host an overlay has an address,
-and kube-proxy's rules.
+Where a host sends packets: what its kernel decides, who is behind an overlay, kube-proxy's rules.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from pyinfra.api import FactBase
-from pyinfra.api.exceptions import FactProcessError
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import by_word, sound, understanding
+from pyinfra_kube.facts.iproute import answers, if_there
 
 
 @dataclass(frozen=True)
@@ -27,143 +27,155 @@ class Decision(Printable):
     + kind: ``unicast``, ``local`` for the host itself, empty where there is no way
     + via: the gateway's address; empty for a network on the link itself
     + dev: the link that the packet leaves by
-    + source: the address that the host itself would use
     + said: the route, or the error, in the kernel's own words
     """
 
     kind: str = ""
     via: str = ""
     dev: str = ""
-    source: str = ""
-    said: str = "iproute2 is not installed"
+    said: str = ""
 
 
-class Decisions(FactBase[Decision]):
+class Decisions(FactBase["Decision | None"]):
     """
-    Returns what the kernel does with a packet.
+    Returns what the kernel does with a packet; ``None`` where iproute2 is missing.
 
     + destination: its address
-    + source: its address; empty for a packet of the host itself
-    + into: the link that it comes by
+    + source: its address, with the link that it comes by
+    + into: that link; empty for a packet of the host itself
 
     .. code:: python
 
         Decision("unicast", "192.0.2.12", "eth0", said="10.10.2.0/24 via 192.0.2.12 dev eth0")
     """
 
-    default = Decision
-
     @override
     def command(self, destination: str, source: str = "", into: str = "") -> str:
-        words = [destination, *(["from", source, "iif", into] if into else [])]
-        asked = shlex.join(words)
-        return f"""\
-if command -v ip >/dev/null 2>&1; then
-ip -j link show dev lo | sed 's/^/link /'
-ip -4 -j route get {asked} 2>&1 | tr -d '\\n' | sed 's/^/decision /'; echo
-ip -4 route get fibmatch {asked} 2>&1 | head -n 1 | sed 's/^/route /'
-fi"""
+        asked = shlex.join([destination, *(["from", source, "iif", into] if into else [])])
+        # The loopback shows that ip(8) works; without a way it fails, and says why.
+        return if_there(f"""ip -j link show dev lo || exit 1
+printf 'way %s\\n' "$(ip -4 -j route get {asked} 2>&1 | tr -d '\\n')"
+printf 'route %s\\n' "$(ip -4 route get fibmatch {asked} 2>&1 | head -n 1)\"""")
 
     @override
-    def process(self, output: Iterable[str]) -> Decision:
-        lines = by_word(output)
+    def process(self, output: Iterable[str]) -> Decision | None:
+        lines = list(output)
         if not lines:
-            return Decision()
+            return None
         with understanding("ip"):
-            (link,) = json.loads(lines["link"][0])
-            said, route = lines["decision"][0].strip(), lines.get("route", [""])[0].strip()
-            if link["ifname"] != "lo":
+            ((loopback,),) = answers(lines, 1)
+            found = by_word(lines)
+            (said,), (route,) = found["way"], found["route"]
+            if loopback["ifname"] != "lo":
                 raise ValueError("it knows no loopback")
-            # Without a way the kernel says why.
-            if found := re.match(r"(RTNETLINK answers|Error): ([ -~]+)", said):
-                return Decision(said=found[2])
+            if why := re.match(r"(RTNETLINK answers|Error): (.+)", said):
+                return Decision(said=why[2].strip())
             (way,) = json.loads(said)
-            via, dev, source = (way.get(key, "") for key in ("gateway", "dev", "prefsrc"))
+            via, dev = way.get("gateway", ""), way["dev"]
             # An older one does not tell which of its routes it took.
-            shown = f"{way['dst']}{f' via {via}' if via else ''} dev {dev}"
-            text = route if re.match(r"[a-z ]*[\d.]+|default", route) else shown
-            return sound(Decision(way.get("type", "unicast"), via, dev, source, text))
+            known = re.match(r"([a-z]+ )?[\d.]+|default", route)
+            shown = route if known else f"{way['dst']}{f' via {via}' if via else ''} dev {dev}"
+            return sound(Decision(way.get("type", "unicast"), via, dev, " ".join(shown.split())))
 
 
 @dataclass(frozen=True)
-class TableStates(Printable):
+class PeerStates(Printable):
     """
-    What :class:`Tables` returns.
+    What :class:`Peers` returns.
 
     + macs: link and address → MAC address that packets for it get
-    + peers: link and MAC address → the host that an overlay sends them to
-    + proxy: chain or map of kube-proxy's table in nftables → its rules
+    + hosts: link and MAC address → address of the host that an overlay sends them to
     """
 
     macs: dict[str, str] = field(default_factory=dict)
-    peers: dict[str, str] = field(default_factory=dict)
-    proxy: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
 
 
-class Tables(FactBase[TableStates]):
+class Peers(FactBase["PeerStates | None"]):
     """
-    Returns who is behind the links of an overlay, and kube-proxy's rules in nftables.
+    Returns who is behind the links of an overlay; ``None`` where iproute2 is missing.
 
     .. code:: python
 
-        TableStates(
+        PeerStates(
             macs={"flannel.1 10.10.2.0": "3a:0b:cc:01:02:03"},
-            peers={"flannel.1 3a:0b:cc:01:02:03": "192.0.2.12"},
-            proxy={"service-ips": ("10.254.0.1 . tcp . 443 : goto service-2QRHZV4L-…",)},
+            hosts={"flannel.1 3a:0b:cc:01:02:03": "192.0.2.12"},
         )
     """
 
-    default = TableStates
+    @override
+    def command(self) -> str:
+        shown = "ip -j link show dev lo && ip -4 -j neigh show && bridge -j fdb show"
+        return f"if command -v bridge >/dev/null 2>&1; then {if_there(shown)}; fi"
+
+    @override
+    def process(self, output: Iterable[str]) -> PeerStates | None:
+        lines = list(output)
+        if not lines:
+            return None
+        with understanding("ip, or bridge,"):
+            _, macs, hosts = answers(lines, 3)
+            found = PeerStates(
+                {f"{one['dev']} {one['dst']}": one["lladdr"] for one in macs if "lladdr" in one},
+                {f"{one['ifname']} {one['mac']}": one["dst"] for one in hosts if "dst" in one},
+            )
+            return sound(found)
+
+
+Chains = dict[str, tuple[str, ...]]
+
+
+class ProxyChains(FactBase["Chains | None"]):
+    """
+    Returns the rules of kube-proxy's chains in nftables, and the elements of its maps; ``None``
+    where nft is missing, and nothing where kube-proxy has no table there.
+
+    .. code:: python
+
+        {"service-ips": ("10.254.0.1 . tcp . 443 : goto service-2QRHZV4L-…",)}
+    """
 
     @override
     def command(self) -> str:
         return """\
-if command -v ip >/dev/null 2>&1; then
-ip -4 -j neigh show 2>&1 | tr -d '\\n' | sed 's/^/macs /'; echo
-if command -v bridge >/dev/null 2>&1; then
-bridge -j fdb show 2>&1 | tr -d '\\n' | sed 's/^/peers /'; echo
-fi
-fi
 if command -v nft >/dev/null 2>&1; then
-nft list table ip kube-proxy 2>&1 </dev/null | sed 's/^/proxy /'
-fi
-true"""
+case $(nft --version 2>&1 </dev/null) in nftables*) ;;
+*) echo 'nft does not work' >&2; exit 1 ;; esac
+tables=$(nft list tables </dev/null) || exit 1
+printf '%s\\n' "$tables" 'its own:'
+case $tables in *'table ip kube-proxy'*) nft list table ip kube-proxy </dev/null || exit 1 ;; esac
+fi"""
 
     @override
-    def process(self, output: Iterable[str]) -> TableStates:
-        lines = by_word(output)
-        with understanding("ip, or bridge,"):
-            macs, peers = (json.loads(lines.get(key, ["[]"])[0]) for key in ("macs", "peers"))
-            found = TableStates(
-                {f"{one['dev']} {one['dst']}": one["lladdr"] for one in macs if "lladdr" in one},
-                {f"{one['ifname']} {one['mac']}": one["dst"] for one in peers if "dst" in one},
-                _chains(lines.get("proxy", [])),
-            )
-        return sound(found)
+    def process(self, output: Iterable[str]) -> Chains | None:
+        lines = list(output)
+        if not lines:
+            return None
+        with understanding("nft"):
+            cut = lines.index("its own:")
+            shown, own = lines[:cut], lines[cut + 1 :]
+            if not all(line.startswith("table ") for line in shown if line):
+                raise ValueError(f"{shown[0]!a} names no table")
+            if own and own[0] != "table ip kube-proxy {":
+                raise ValueError(f"{own[0]!a} is not kube-proxy's table")
+            return _chains(own[1:])
 
 
-_ABSENT = re.compile(r"No such file or directory")
 # A comma that is not within quotes.
-_COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
+_split = partial(re.split, r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 
 
-def _chains(lines: list[str]) -> dict[str, tuple[str, ...]]:
-    """The rules of each chain and the elements of each map, as nft shows them."""
-
-    if not lines or any(map(_ABSENT.search, lines)):
-        return {}
-    if not lines[0].startswith("table ip kube-proxy"):
-        raise FactProcessError(f"nft does not show kube-proxy's table: {lines[0][:200]!a}")
-    chains: dict[str, tuple[str, ...]] = {}
-    name = ""
-    for line in map(str.strip, lines[1:]):
+def _chains(lines: Iterable[str]) -> Chains:
+    found: dict[str, list[str]] = {}
+    rules: list[str] = []
+    elements = False
+    for line in map(str.strip, lines):
         if opened := re.fullmatch(r"(?:chain|map|set) (\S+) \{", line):
-            name = opened[1]
-            chains[name] = ()
-        elif name and line not in ("", "}"):
-            text = re.sub(r"^elements = \{|\}$", "", line) if "elements" in line else line
-            parts = [line]
-            if " : " in line and "vmap" not in line:
-                parts = [part.strip(" }") for part in _COMMA.split(text)]
-            chains[name] += tuple(part for part in parts if part)
-    return chains
+            rules = found.setdefault(opened[1], [])
+        elif line.startswith("elements = {") or elements:
+            text = line.removeprefix("elements = {")
+            elements = not text.endswith("}")
+            rules += filter(None, (part.strip() for part in _split(text.rstrip("}"))))
+        elif line not in ("", "}"):
+            rules.append(line)
+    return {name: tuple(rules) for name, rules in found.items()}

@@ -267,8 +267,8 @@ def _peer(
     dev, via = decision.dev, decision.via or packet.destination
     link = host.links.get(dev)
     if link and link.kind == "vxlan":
-        mac = host.tables.macs.get(f"{dev} {via}", "")
-        via = host.tables.peers.get(f"{dev} {mac}", "")
+        mac = host.peers.macs.get(f"{dev} {via}", "")
+        via = host.peers.hosts.get(f"{dev} {mac}", "")
         if not via:
             what = f"host behind {mac}" if mac else f"MAC address for {decision.via}"
             return None, f"{dev} knows no {what}"
@@ -351,7 +351,7 @@ def _translate(host: HostView, packet: _Packet) -> tuple[Hop, _Packet]:
     """What kube-proxy's rules make of a packet to a service."""
 
     known = f"{packet.destination}:{packet.port}"
-    graph = {**host.tables.proxy, **_chains(host.rules, "nat")}
+    graph = {**host.proxy, **_chains(host.rules, "nat")}
     entries = _entries(host, packet, ("service-ips", "service-nodeports"), "nat")
     leads = dict(_leads(graph, entries, ()))
     if not entries:
@@ -375,7 +375,7 @@ def _entries(host: HostView, packet: _Packet, maps: Sequence[str], table: str) -
     port = f"{packet.protocol} . {packet.port} "
     own = packet.destination in host.addresses
     key = port if own else f"{packet.destination} . {port}"
-    found = [text for name in maps for text in host.tables.proxy.get(name, ())]
+    found = [text for name in maps for text in host.proxy.get(name, ())]
     networks = ("", f"{packet.destination}/32") if own else (f"{packet.destination}/32",)
     return (
         *(text for text in found if text.startswith(key)),

@@ -14,7 +14,7 @@ from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.firewall import Chain
 from pyinfra_kube.facts.iptables import Ruleset
 from pyinfra_kube.facts.routes import Route
-from pyinfra_kube.facts.ways import TableStates
+from pyinfra_kube.facts.ways import Chains, PeerStates
 from pyinfra_kube.facts.workloads import Pod, Service
 
 FORWARDING = "net.ipv4.ip_forward"
@@ -32,7 +32,8 @@ class HostView:
     + roles: for people
     + node: the name of its node; empty for none
     + pod_cidr: that of its node; empty for none
-    + links, routes, sysctls, tables: as the facts of these names tell
+    + links, routes, sysctls, peers: as the facts of these names tell
+    + proxy: kube-proxy's rules in nftables
     + rules: of iptables
     + chains: of all its firewalls
     + silent: why nothing of that is known; empty where it is
@@ -46,7 +47,8 @@ class HostView:
     links: Mapping[str, Link] = field(default_factory=dict)
     routes: Sequence[Route] = ()
     sysctls: Mapping[str, str | None] = field(default_factory=dict)
-    tables: TableStates = field(default_factory=TableStates)
+    peers: PeerStates = field(default_factory=PeerStates)
+    proxy: Chains = field(default_factory=dict)
     rules: Ruleset = field(default_factory=lambda: Ruleset({}, ()))
     chains: Sequence[Chain] = ()
     silent: str = ""
