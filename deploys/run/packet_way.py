@@ -4,13 +4,11 @@ The way of a packet from a pod, hop by hop, each with the rule or the route that
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from netaddr import IPAddress, IPNetwork
-
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.deploys.run.service_rules import lead, refusals
 from pyinfra_kube.deploys.run.topology import BRIDGED, FORWARDING, HostView, Topology, safe
 from pyinfra_kube.facts import firewall
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Ruleset
@@ -80,13 +78,27 @@ class Target:
 class _Packet:
     source: str
     destination: str
-    protocol: str
-    port: int
-    # Where kube-proxy is to lead it, and whether it was led there and is to be masqueraded.
+    protocol: str = ""
+    port: int = 0
+    # Where kube-proxy is to lead it; whether it did, marked it, and it is masqueraded.
     end: str = ""
-    led: bool = False
+    is_led: bool = False
     marked: bool = False
+    masked: bool = False
     reply: bool = False
+
+    @property
+    def to(self) -> tuple[str, str, int]:
+        return self.destination, self.protocol, self.port
+
+    @property
+    def ends(self) -> tuple[str, str, str, int]:
+        return self.source, *self.to
+
+    def led(self, marked: bool = False) -> _Packet:
+        address, _, port = self.end.partition(":")
+        led = replace(self, destination=address, port=int(port), end="")
+        return replace(led, is_led=True, marked=marked)
 
 
 def target_of(topology: Topology, text: str) -> Target:
@@ -141,25 +153,20 @@ def ways(topology: Topology, start: str, to: str, ask: Ask) -> list[Way]:
         allowed = "a pod with an address, on a host of the inventory"
         raise InputError([Problem("packet_from", start, None, allowed)])
     title = f"{start} {pod.address} → {target.name}"
-    into = "" if pod.on_host else getattr(host.link_of(pod.address), "name", "")
+    link = None if pod.on_host else host.link_of(pod.address)
     packet = _Packet(pod.address, target.address, target.protocol, target.port)
-    leaves = Hop(host.name, f"leaves the pod by {into or 'the network of its host'}")
+    leaves = Hop(host.name, f"leaves the pod by {link.name if link else 'its host itself'}")
     if target.endpoints == ():
-        text = "no endpoint: no pod of the service is ready"
-        return [Way(title, (leaves, Hop(host.name, text, _refusals(host, packet), True)))]
+        rules = refusals(host, packet.to)
+        return [Way(title, (leaves, Hop(host.name, "no endpoint: no pod is ready", rules, True)))]
     found = []
     for end in (target.endpoints or ("",))[:_WAYS]:
         one = replace(packet, end=end)
-        if end and not target.address:
-            one = _led(one)
-        hops = (leaves, *_follow(topology, ask, one, host, into))
-        found.append(Way(f"{title}{f' → {end}' if end else ''}", hops))
+        # A service without an address of its own has those of its pods.
+        one = one if target.address else one.led()
+        hops = _follow(topology, ask, one, host, link.name if link else "")
+        found.append(Way(f"{title}{f' → {end}' if end else ''}", (leaves, *hops)))
     return found
-
-
-def _led(packet: _Packet, marked: bool = False) -> _Packet:
-    address, _, port = packet.end.partition(":")
-    return replace(packet, destination=address, port=int(port), led=True, marked=marked)
 
 
 def _follow(
@@ -169,153 +176,153 @@ def _follow(
         if host.silent:
             yield Hop(host.name, f"what is here is not known: {host.silent}", missing=True)
             return
-        if packet.end and not packet.led and not _passes_on(topology, host, packet):
-            hop, packet = _translate(host, packet)
-            yield hop
-            if hop.missing:
+        # Another host's node port is led there.
+        if packet.end and topology.owner(packet.destination) in (None, host):
+            found = lead(host, packet.source, packet.to, packet.end)
+            others = f", one of {found.count}" if found.count > 1 else ""
+            text = found.why or f"kube-proxy leads it to {packet.end}{others}"
+            yield Hop(host.name, text, found.rules, bool(found.why))
+            if found.why:
                 return
+            packet = packet.led(found.marked)
         decision = ask(host.name, packet.destination, packet.source if into else "", into)
-        hops, arrived, step = _decide(topology, host, packet, into, decision)
-        yield from hops
-        if arrived and not packet.reply:
-            back = _Packet(_source(host, packet, decision), "", packet.protocol, 0, reply=True)
-            back = replace(back, source=packet.destination, destination=back.source)
-            out = "" if decision.kind == "local" else decision.dev
-            yield from _follow(topology, ask, back, host, out)
-        if not step:
+        place = _Place(topology, host, packet, into, decision)
+        yield from place.hops()
+        if place.arrived and not packet.reply:
+            sent = place.packet
+            back = _Packet(sent.destination, sent.source, sent.protocol, reply=True)
+            link = "" if decision.kind == "local" else decision.dev
+            yield from _follow(topology, ask, back, host, link)
+        if not place.next:
             return
-        packet, host, into = step
+        packet, (host, into) = place.packet, place.next
     yield Hop(host.name, "a loop: hosts send it to each other", missing=True)
 
 
-def _passes_on(topology: Topology, host: HostView, packet: _Packet) -> bool:
-    """Whether it is for a node port of another host."""
+@dataclass
+class _Place:
+    """A packet on a host: what happens to it, whether that is its end, and where it goes on."""
 
-    return topology.owner(packet.destination) not in (None, host)
+    topology: Topology
+    host: HostView
+    packet: _Packet
+    into: str
+    decision: Decision
+    arrived: bool = False
+    next: tuple[HostView, str] | None = None
 
+    def hops(self) -> Iterator[Hop]:
+        """What happens to it."""
 
-Step = tuple[_Packet, HostView, str]
+        for step in (self._routed, self._filtered, self._masqueraded, self._delivered, self._sent):
+            for hop in step():
+                yield hop
+                if hop.missing or self.arrived:
+                    return
 
+    def _hop(self, text: str, *rules: str, missing: bool = False) -> Hop:
+        text = f"back: {text}" if self.packet.reply else text
+        return Hop(self.host.name, text, rules, missing)
 
-def _decide(
-    topology: Topology, host: HostView, packet: _Packet, into: str, decision: Decision
-) -> tuple[list[Hop], bool, Step | None]:
-    """What a host does with a packet, whether that arrives, and where it goes on."""
+    def _end(self, text: str, *rules: str) -> Hop:
+        return self._hop(text, *(rules or (self.decision.said,)), missing=True)
 
-    back = "back: " if packet.reply else ""
-    hops: list[Hop] = []
+    def _routed(self) -> Iterator[Hop]:
+        forwards = self.host.sysctls.get(FORWARDING)
+        if self.into and forwards != "1" and self.decision.kind != "local":
+            yield self._end(f"{FORWARDING} is {forwards}: nothing is forwarded")
+        elif not self.decision.kind:
+            yield self._end(f"no route to {self.packet.destination}")
 
-    def end(text: str, *rules: str) -> tuple[list[Hop], bool, None]:
-        return [*hops, Hop(host.name, back + text, rules, True)], False, None
+    def _filtered(self) -> Iterator[Hop]:
+        # Answers of a connection are let through.
+        if self.packet.reply or not self.into:
+            return
+        local = self.decision.kind == "local"
+        way, out = ("input", "") if local else ("forward", self.decision.dev)
+        asked = firewall.Packet(way, self.into, out, *self.packet.ends)
+        found = firewall.obstacles(self.host.chains, [asked])
+        for one in sorted(found, key=lambda one: not one.certain)[:1]:
+            chain = f"{one.chain.name}, table {one.chain.table} of {one.chain.flavour}"
+            word = "dropped" if one.certain else "may be dropped"
+            yield self._hop(f"{word} by {chain}", one.text, missing=one.certain)
 
-    if into and host.sysctls.get(FORWARDING) != "1" and decision.kind != "local":
-        return end(f"{FORWARDING} is {host.sysctls.get(FORWARDING)}: nothing is forwarded")
-    if not decision.kind:
-        return end(f"no route to {packet.destination}", decision.said)
-    stopped = _stopped(host, packet, into, decision)
-    if stopped and stopped.certain:
-        return end(f"dropped by {_place(stopped)}", stopped.text)
-    if stopped:
-        hops.append(Hop(host.name, f"may be dropped by {_place(stopped)}", (stopped.text,)))
-    if decision.kind == "local":
-        text = "arrives at the host itself"
-        text += ", which gives back the addresses that it replaced" if packet.reply else ""
-        return [*hops, Hop(host.name, back + text, (decision.said,))], True, None
+    def _masqueraded(self) -> Iterator[Hop]:
+        if self.packet.reply or self.decision.kind == "local":
+            return
+        rule = _masquerade(self.host, self.packet, self.decision.dev)
+        if rule or self.packet.marked:
+            address = _address(self.host, self.decision.dev)
+            rule = rule or "kube-proxy's rules mark it for that"
+            if address != self.packet.source:
+                yield self._hop(f"masqueraded as {address}", rule)
+            self.packet = replace(self.packet, source=address, marked=False, masked=True)
 
-    dev, pod = decision.dev, topology.pod_at(packet.destination)
-    if pod and topology.host_of(pod[1]) is host:
-        link = host.link_of(packet.destination)
-        if link and link.kind == "bridge" and link.name != dev:
-            return end(f"leaves by {dev}, but {pod[0]} is on {link.name}", decision.said)
-        if into == dev and packet.led and not packet.marked and host.sysctls.get(BRIDGED) != "1":
-            return end(
-                f"{BRIDGED} is {host.sysctls.get(BRIDGED)}: the answer keeps the pod's address"
-            )
-        done = Hop(host.name, f"{back}arrives at {pod[0]} by {dev}", (decision.said,))
-        return [*hops, done], True, None
-    if host.bridge and dev == host.bridge.name:
-        where = f"; {pod[0]} is on {pod[1].node}" if pod else ""
-        return end(f"no pod on {dev} has {packet.destination}{where}", decision.said)
+    def _delivered(self) -> Iterator[Hop]:
+        dev, said, packet = self.decision.dev, self.decision.said, self.packet
+        found, bridge = self.topology.pod_at(packet.destination), self.host.bridge
+        if self.decision.kind == "local":
+            self.arrived = True
+            given = ", which gives back the addresses that it replaced" if packet.reply else ""
+            yield self._hop(f"arrives at the host itself{given}", said)
+        elif found and self.topology.host_of(found[1]) is self.host:
+            link, bridged = self.host.link_of(packet.destination), self.host.sysctls.get(BRIDGED)
+            if link and link.kind == "bridge" and link.name != dev:
+                yield self._end(f"leaves by {dev}, but {found[0]} is on {link.name}")
+            elif self.into == dev and packet.is_led and not packet.masked and bridged != "1":
+                yield self._end(f"{BRIDGED} is {bridged}: the answer keeps the pod's address")
+            else:
+                self.arrived = True
+                yield self._hop(f"arrives at {found[0]} by {dev}", said)
+        elif bridge and dev == bridge.name:
+            where = f"; {found[0]} is on {found[1].node}" if found else ""
+            yield self._end(f"no pod on {dev} has {packet.destination}{where}")
 
-    masquerade = "" if packet.reply else _masquerade(host, packet, dev)
-    if masquerade or packet.marked:
-        source = _address(host, dev)
-        rule = masquerade or "marked by kube-proxy's rules, see above"
-        if source != packet.source:
-            hops.append(Hop(host.name, f"masqueraded as {source}", (rule,)))
-        packet = replace(packet, source=source, marked=False)
-    peer, why = _peer(topology, host, packet, decision)
-    if why:
-        return end(why, decision.said)
-    if peer:
-        hops.append(Hop(host.name, f"{back}goes to {peer[0].name} by {dev}", (decision.said,)))
-        return hops, False, (packet, *peer)
-    via = f"{decision.via or packet.destination} by {dev}"
-    if topology.in_pods(packet.destination):
-        whose = f"the pods of {pod[1].node}" if pod else "any pods"
-        return end(f"no route to {whose}: it leaves the cluster to {via}", decision.said)
-    if topology.in_pods(packet.source):
-        return end(f"no masquerade: {packet.source} is not known to {via}", decision.said)
-    return [*hops, Hop(host.name, f"leaves the cluster to {via}", (decision.said,))], False, None
+    def _sent(self) -> Iterator[Hop]:
+        packet, decision = self.packet, self.decision
+        via = f"{decision.via or packet.destination} by {decision.dev}"
+        peer = _peer(self.topology, self.host, packet, decision)
+        if isinstance(peer, str):
+            yield self._end(peer)
+        elif peer:
+            self.next = peer
+            yield self._hop(f"goes to {peer[0].name} by {decision.dev}", decision.said)
+        elif self.topology.in_pods(packet.destination):
+            pod = self.topology.pod_at(packet.destination)
+            whose = f"the pods of {pod[1].node}" if pod else "any pods"
+            yield self._end(f"no route to {whose}: it leaves the cluster to {via}")
+        elif self.topology.in_pods(packet.source):
+            yield self._end(f"no masquerade: {packet.source} is not known to {via}")
+        else:
+            yield self._hop(f"leaves the cluster to {via}", decision.said)
 
 
 def _peer(
     topology: Topology, host: HostView, packet: _Packet, decision: Decision
-) -> tuple[tuple[HostView, str] | None, str]:
+) -> tuple[HostView, str] | str | None:
     """The host that is next, and the link by which the packet comes there; or why there is none."""
 
     dev, via = decision.dev, decision.via or packet.destination
-    link = host.links.get(dev)
-    if link and link.kind == "vxlan":
+    kind = host.links[dev].kind if dev in host.links else ""
+    if kind == "vxlan":
         mac = host.peers.macs.get(f"{dev} {via}", "")
-        via = host.peers.hosts.get(f"{dev} {mac}", "")
-        if not via:
-            what = f"host behind {mac}" if mac else f"MAC address for {decision.via}"
-            return None, f"{dev} knows no {what}"
-        other = topology.owner(via)
-        return ((other, dev), "") if other else (None, f"{dev} sends it to {via}, no host of ours")
-    if link and link.kind == "tun":
+        peer = host.peers.hosts.get(f"{dev} {mac}", "")
+        if not peer:
+            return f"{dev} knows no {f'host behind {mac}' if mac else f'MAC address for {via}'}"
+        other = topology.owner(peer)
+        return (other, dev) if other else f"{dev} sends it to {peer}, no host of ours"
+    if kind == "tun":
         pod = topology.pod_at(packet.destination)
         other = topology.host_of(pod[1]) if pod else None
-        return ((other, dev), "") if other else (None, f"no host has {packet.destination}")
+        return (other, dev) if other else f"no host has {packet.destination}"
     other = topology.owner(via)
-    return ((other, getattr(other.link_of(via), "name", "")) if other else None), ""
+    link = other.link_of(via) if other else None
+    return (other, link.name if link else "") if other else None
 
 
 def _address(host: HostView, dev: str) -> str:
     link = host.links.get(dev)
     return link.addresses[0].partition("/")[0] if link and link.addresses else host.address
-
-
-def _source(host: HostView, packet: _Packet, decision: Decision) -> str:
-    """Who the receiver thinks sent it."""
-
-    return _address(host, decision.dev) if packet.marked else packet.source
-
-
-# -- Firewalls -----------------------------------------------------------------------------------
-
-
-def _place(one: firewall.Obstacle) -> str:
-    chain = one.chain
-    return f"{chain.name}, table {chain.table} of {chain.flavour}"
-
-
-def _stopped(
-    host: HostView, packet: _Packet, into: str, decision: Decision
-) -> firewall.Obstacle | None:
-    """What stops the first packet of a connection; answers to it are let through."""
-
-    if packet.reply or not into:
-        return None
-    found = firewall.obstacles(host.chains, [_asked(packet, into, decision)])
-    return next((one for one in found if one.certain), next(iter(found), None))
-
-
-def _asked(packet: _Packet, into: str, decision: Decision) -> firewall.Packet:
-    way, out = ("input", "") if decision.kind == "local" else ("forward", decision.dev)
-    rest = packet.source, packet.destination, packet.protocol, packet.port
-    return firewall.Packet(way, into, out, *rest)
 
 
 def _masquerade(host: HostView, packet: _Packet, out: str) -> str:
@@ -332,97 +339,9 @@ def _masquerade(host: HostView, packet: _Packet, out: str) -> str:
             rules.append(Rule("filter", rule.chain, tuple(swapped)))
             shown[str(rules[-1])] = str(rule)
     chains = {"filter": host.rules.chains.get("nat", {})}
-    rest = packet.source, packet.destination, packet.protocol, packet.port
-    asked = firewall.Packet("forward", "", out, *rest)
+    asked = firewall.Packet("forward", "", out, *packet.ends)
     found = firewall.obstacles(firewall.of_iptables(Ruleset(chains, tuple(rules))), [asked])
     return next((shown.get(one.text, "") for one in found if one.certain), "")
-
-
-# -- kube-proxy ----------------------------------------------------------------------------------
-
-_SERVICE_CHAINS = ("KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES")
-_MARKS = ("mark-for-masquerade", "KUBE-MARK-MASQ")
-_TO = re.compile(r"(?:goto|jump|-j|-g) ([^\s,}]+)")
-_DNAT = re.compile(r"(?:dnat to|--to-destination) (\d[\d.]*:\d+)")
-_FROM = re.compile(r"(?:saddr (!= )?|(! )?-s )(\d[\d./]*)")
-
-
-def _translate(host: HostView, packet: _Packet) -> tuple[Hop, _Packet]:
-    """What kube-proxy's rules make of a packet to a service."""
-
-    known = f"{packet.destination}:{packet.port}"
-    graph = {**host.proxy, **_chains(host.rules, "nat")}
-    entries = _entries(host, packet, ("service-ips", "service-nodeports"), "nat")
-    leads = dict(_leads(graph, entries, ()))
-    if not entries:
-        text = f"kube-proxy has no rule for {known}"
-        return Hop(host.name, text, _refusals(host, packet), True), packet
-    if packet.end not in leads:
-        text = f"kube-proxy's rules lead to {', '.join(leads) or 'no pod'}, not to {packet.end}"
-        return Hop(host.name, text, entries, True), packet
-    path = leads[packet.end]
-    others = f", one of {len(leads)}" if len(leads) > 1 else ""
-    rules = (entries[-1], *(text for text in path if packet.end in text and _DNAT.search(text)))
-    marked = any(_marks(text, packet.source) for text in path)
-    return Hop(host.name, f"kube-proxy leads it to {packet.end}{others}", rules), _led(
-        packet, marked
-    )
-
-
-def _entries(host: HostView, packet: _Packet, maps: Sequence[str], table: str) -> tuple[str, ...]:
-    """The rules about a service's address and port, or a node port, of nftables or iptables."""
-
-    port = f"{packet.protocol} . {packet.port} "
-    own = packet.destination in host.addresses
-    key = port if own else f"{packet.destination} . {port}"
-    found = [text for name in maps for text in host.proxy.get(name, ())]
-    networks = ("", f"{packet.destination}/32") if own else (f"{packet.destination}/32",)
-    return (
-        *(text for text in found if text.startswith(key)),
-        *(
-            str(rule)
-            for rule in host.rules.rules
-            if (rule.table == table and rule.chain in _SERVICE_CHAINS)
-            and rule.value("-d") in networks
-            and rule.value("--dport", packet.protocol) == str(packet.port)
-        ),
-    )
-
-
-def _refusals(host: HostView, packet: _Packet) -> tuple[str, ...]:
-    return _entries(host, packet, ("no-endpoint-services", "no-endpoint-nodeports"), "filter")
-
-
-def _chains(ruleset: Ruleset, table: str) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for rule in ruleset.rules:
-        if rule.table == table:
-            found[rule.chain] = (*found.get(rule.chain, ()), str(rule))
-    return found
-
-
-def _leads(
-    graph: Mapping[str, tuple[str, ...]], texts: tuple[str, ...], above: tuple[str, ...]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each endpoint that rules lead to, with all rules on the way."""
-
-    path = (*above, *texts)
-    for text in texts:
-        if found := _DNAT.search(text):
-            yield found[1], path
-        for chain in _TO.findall(text):
-            if chain in graph and chain not in _MARKS and not set(graph[chain]) & set(path):
-                yield from _leads(graph, graph[chain], path)
-
-
-def _marks(text: str, source: str) -> bool:
-    """Whether a rule marks packets of a source to be masqueraded."""
-
-    if not any(mark in text for mark in _MARKS):
-        return False
-    found = _FROM.search(text)
-    inside = not found or IPAddress(source) in IPNetwork(found[3])
-    return inside != bool(found and (found[1] or found[2]))
 
 
 def text_of_way(way: Way) -> list[str]:

@@ -282,9 +282,10 @@ def setting(view: HostView, key: str) -> HostView:
 
 BRIDGED = "net.bridge.bridge-nf-call-iptables"
 ALONE = without(without(host(1), "10.10.2.0/24"), "0.0.0.0/0")
-LOOP = replace(host(2), routes=[Route("10.10.0.0/16", "192.0.2.1", "eth0")])
+LOOP = host(3, routes=[Route("10.10.0.0/16", "192.0.2.1", "eth0")])
+ASTRAY = host(1, routes=[Route("10.10.2.0/24", "192.0.2.3", "eth0")])
 
-# Where a packet ends before it should: to where, hosts that are not as they should be, what is said.
+# Where a packet ends: to where, the hosts that are not as they should be, what is said.
 ENDS: Mapping[str, tuple[str, tuple[HostView, ...], str]] = {
     "no route": ("default/c", (ALONE,), "n1: no route to 10.10.2.2"),
     "the default route instead": (
@@ -297,7 +298,7 @@ ENDS: Mapping[str, tuple[str, tuple[HostView, ...], str]] = {
         (without(host(2), "10.10.1.0/24"),),
         "n2: no route to the pods of n1: it leaves the cluster to 192.0.2.254 by eth0",
     ),
-    "a loop": ("default/c", (LOOP,), "n1: a loop: hosts send it to each other"),
+    "a loop": ("default/c", (ASTRAY, LOOP), "n1: a loop: hosts send it to each other"),
     "no masquerade": (
         "203.0.113.9",
         (changed(host(1), Ruleset({}, ())),),
@@ -318,7 +319,7 @@ ENDS: Mapping[str, tuple[str, tuple[HostView, ...], str]] = {
         (setting(host(1), "net.ipv4.ip_forward"),),
         "n1: net.ipv4.ip_forward is 0: nothing is forwarded",
     ),
-    "no endpoint": ("default/none", (), "n1: no endpoint: no pod of the service is ready"),
+    "no endpoint": ("default/none", (), "n1: no endpoint: no pod is ready"),
     "no rule of kube-proxy": (
         "default/unknown",
         (),
@@ -413,7 +414,7 @@ def test_what_is_not_there_is_refused(start: str, to: str) -> None:
 )
 def test_the_settings_are_checked(data: dict[str, str], right: bool) -> None:
     groups = {"control_plane": ["m"], "nodes": ["m"]}
-    hosts = {"m": {"control_plane_endpoint": "192.0.2.1", "address": "192.0.2.1", **data}}
+    hosts = {"m": {"kubernetes_version": "1.37.2", "address": "192.0.2.1", **data}}
     if right:
         ClusterSpec.from_inventory(groups, hosts)
         return
