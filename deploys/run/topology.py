@@ -182,7 +182,7 @@ def gaps(topology: Topology, host: HostView) -> list[str]:
     if host.silent:
         return [host.silent]
     missing = [
-        f"no route to {other.pod_cidr}, the pods of {other.name}"
+        f"no route to {other.pod_cidr} of {other.name}"
         for other in topology.hosts
         if other.pod_cidr and other is not host and not host.route_to(other.pod_cidr)
     ]

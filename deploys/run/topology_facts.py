@@ -61,15 +61,15 @@ def _topology(cluster: Cluster) -> Topology:
     nodes, workloads = _of_api(cluster)
     views = _on(cluster, [host.name for host in spec.hosts], _view)
     hosts = [_known(cluster, host, nodes, views) for host in spec.hosts]
-    kind = f"flannel ({spec.flannel_backend})" if spec.network == "flannel" else spec.network
-    carried = {"routes": "the hosts' routes", "none": "a CNI plugin of the owner's"}
+    others = {"routes": "the hosts' routes", "none": "a CNI plugin of the owner's"}
+    by = others.get(spec.network, f"flannel ({spec.flannel_backend})")
     return Topology(
         name=spec.cluster_name,
         cluster_cidr=spec.cluster_cidr,
         service_cidr=spec.service_cidr,
         service_ip=plan.service_ip,
         dns=str(spec.cluster_dns),
-        pods_by=f"carried from host to host by {carried.get(spec.network, kind)}",
+        pods_by=f"packets from host to host go by {by}",
         hosts=hosts,
         pods=workloads.pods,
         services=workloads.services,

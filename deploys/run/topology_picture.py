@@ -16,6 +16,8 @@ from pyinfra_kube.deploys.run.topology import OVERLAYS, HostView, Topology, gaps
 BOX, GAP, MARGIN, LINE = 270, 16, 28, 18
 # What each column of boxes is worth: the most hosts for so many columns.
 _COLUMNS = {3: 3, 8: 4, 1000: 5}
+# The width of a letter, of a font that is as wide as any that is likely.
+_LETTERS = {"title": 9.5, "bad": 8}
 
 _STYLE = """\
 svg { background: #ffffff; }
@@ -28,7 +30,7 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-seri
 .net { fill: #fbefff; stroke: #8250df; }
 .wire { fill: none; stroke: #8250df; stroke-width: 2; }
 .way { fill: none; stroke: #218bff; stroke-width: 2; }
-.hops { fill: #0969da; font-weight: 600; }
+.hops { fill: #0969da; font-weight: 600; text-anchor: end; }
 .bad { fill: #cf222e; font-weight: 600; }
 @media (prefers-color-scheme: dark) {
   svg { background: #0d1117; }
@@ -91,7 +93,8 @@ def _lines(topology: Topology, host: HostView) -> list[tuple[str, str]]:
     """What is said in a host's box, each with its class."""
 
     link, bridge = host.link_of(host.address), host.bridge
-    lines = [(f"{host.address}{f' on {link.name}, MTU {link.mtu}' if link else ''}", "")]
+    lines = [(host.roles or "-", "quiet")]
+    lines.append((f"{host.address}{f' on {link.name}, MTU {link.mtu}' if link else ''}", ""))
     if bridge:
         lines.append((f"{bridge.name} {bridge.addresses[0]}, MTU {bridge.mtu}", "net"))
     for one in host.links.values():
@@ -112,12 +115,13 @@ def _lines(topology: Topology, host: HostView) -> list[tuple[str, str]]:
 def _host(
     x: float, y: float, height: float, topology: Topology, host: HostView, ways: Sequence[Way]
 ) -> list[str]:
-    hops = [n for way in ways[:1] for n, hop in enumerate(way.hops, 1) if hop.host == host.name]
-    role = f"hops {', '.join(map(str, hops))}" if hops else host.roles
+    # The way that ends before it should, or else the first.
+    shown = [way for way in ways if way.ends] or ways
+    hops = [n for way in shown[:1] for n, hop in enumerate(way.hops, 1) if hop.host == host.name]
     parts = [_rect("on" if hops else "box", x, y, BOX, height)]
-    space = len(role) * 7 + 24
-    parts.append(_text(x + 10, y + 22, host.name, "title", BOX - space))
-    parts.append(_text(x + BOX - 10, y + 22, role, "hops" if hops else "quiet", 0, "end"))
+    label = f"hops {', '.join(map(str, hops))}" if hops else ""
+    parts.append(_text(x + 10, y + 22, host.name, "title", BOX - 20 - len(label) * 8))
+    parts.append(_text(x + BOX - 10, y + 22, label, "hops"))
     for row, (text, kind) in enumerate(_lines(topology, host)):
         below = y + 46 + row * (LINE + 4)
         if kind == "net":
@@ -151,16 +155,13 @@ def _hop(number: int, hop: Hop, width: float) -> list[tuple[int, str, str]]:
     return said + [(26, line, "rule") for rule in hop.rules for line in wrap(rule, count)]
 
 
-def _text(
-    x: float, y: float, text: str, kind: str = "", width: float = 0, anchor: str = "start"
-) -> str:
+def _text(x: float, y: float, text: str, kind: str = "", width: float = 0) -> str:
     """A text, of which no more is shown than its width allows, and all where one points at it."""
 
-    most = int(width / (8.2 if kind == "title" else 6.9)) if width else len(text)
+    most = int(width / _LETTERS.get(kind, 6.9)) if width else len(text)
     shown = text if len(text) <= most else f"{text[: max(most - 1, 1)]}…"
     whole = "" if shown == text else f"<title>{_safe(text)}</title>"
-    end = ' text-anchor="end"' if anchor == "end" else ""
-    return f'<text x="{x:g}" y="{y:g}" class="{kind}"{end}>{whole}{_safe(shown)}</text>'
+    return f'<text x="{x:g}" y="{y:g}" class="{kind}">{whole}{_safe(shown)}</text>'
 
 
 def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:

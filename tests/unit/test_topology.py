@@ -118,8 +118,7 @@ def cluster(*hosts: HostView) -> Topology:
     known = {one.name: one for one in (host(1), host(2), host(3))}
     known |= {one.name: one for one in hosts}
     ranges = "10.10.0.0/16", "10.254.0.0/24", "10.254.0.1", "10.254.0.10"
-    carried = "carried by routes"
-    return Topology("lab", *ranges, carried, list(known.values()), PODS, SERVICES)
+    return Topology("lab", *ranges, "routes", list(known.values()), PODS, SERVICES)
 
 
 def kernels(topology: Topology) -> Callable[[str, str, str, str], Decision]:
@@ -425,7 +424,7 @@ def test_the_settings_are_checked(data: dict[str, str], right: bool) -> None:
 def test_the_text() -> None:
     lines = text_of(cluster(without(host(1), "10.10.2.0/24")))
     assert "n1    192.0.2.1  node   10.10.1.0/24  cbr0 10.10.1.1/24  2" in lines
-    assert "  MISSING: no route to 10.10.2.0/24, the pods of n2" in lines
+    assert "  MISSING: no route to 10.10.2.0/24 of n2" in lines
     at = lines.index("n3")
     assert [line.split("  ")[1] for line in lines[at + 1 : at + 6]] == [
         "lo 127.0.0.1/8",
