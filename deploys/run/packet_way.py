@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.deploys.run.packet import Packet, target_of
 from pyinfra_kube.deploys.run.service_rules import lead, refusals
 from pyinfra_kube.deploys.run.topology import BRIDGED, FORWARDING, HostView, Topology, safe
 from pyinfra_kube.facts import firewall
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Ruleset
 from pyinfra_kube.facts.ways import Decision
-from pyinfra_kube.facts.workloads import ServicePort
 
 Ask = Callable[[str, str, str, str], Decision]
 """What the kernel of a host decides: its name, destination, source, and the link it comes by."""
@@ -58,83 +58,6 @@ class Way:
         return next((hop for hop in self.hops if hop.missing), None)
 
 
-@dataclass(frozen=True)
-class Target:
-    """
-    Where packets are to go.
-
-    + port: 0 for any
-    + endpoints: of a service; ``None`` for what is none
-    """
-
-    name: str
-    address: str
-    protocol: str = ""
-    port: int = 0
-    endpoints: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class _Packet:
-    source: str
-    destination: str
-    protocol: str = ""
-    port: int = 0
-    # Where kube-proxy is to lead it; whether it did, marked it, and it is masqueraded.
-    end: str = ""
-    is_led: bool = False
-    marked: bool = False
-    masked: bool = False
-    reply: bool = False
-
-    @property
-    def to(self) -> tuple[str, str, int]:
-        return self.destination, self.protocol, self.port
-
-    @property
-    def ends(self) -> tuple[str, str, str, int]:
-        return self.source, *self.to
-
-    def led(self, marked: bool = False) -> _Packet:
-        address, _, port = self.end.partition(":")
-        led = replace(self, destination=address, port=int(port), end="")
-        return replace(led, is_led=True, marked=marked)
-
-
-def target_of(topology: Topology, text: str) -> Target:
-    """
-    Return what a person means.
-
-    + topology: the cluster
-    + text: NAMESPACE/POD, NAMESPACE/SERVICE or an address, with :PORT or without
-
-    Raises ``InputError``.
-    """
-
-    name, _, port = text.partition(":")
-    if "/" not in name:
-        for service, one in _ports(topology):
-            if str(one.node_port) == port and topology.owner(name):
-                known = f"{service} at the node port {text}"
-                return Target(known, name, one.protocol, one.node_port, one.endpoints)
-        return Target(text, name, "tcp" if port else "", int(port or 0))
-    ports = [one for service, one in _ports(topology) if service == name]
-    for one in ports:
-        if port in ("", str(one.port), one.name):
-            address = topology.services[name].address
-            known = f"service {name} {address}:{one.port}"
-            return Target(known, address, one.protocol, one.port, one.endpoints)
-    pod = topology.pods.get(name)
-    if pod and pod.address and not ports and (not port or port.isdigit()):
-        return Target(f"{name} {pod.address}", pod.address, "tcp" if port else "", int(port or 0))
-    allowed = "a pod with an address, or a service and one of its ports"
-    raise InputError([Problem("packet_to", text, None, allowed)])
-
-
-def _ports(topology: Topology) -> Iterator[tuple[str, ServicePort]]:
-    return ((name, one) for name, found in topology.services.items() for one in found.ports)
-
-
 def ways(topology: Topology, start: str, to: str, ask: Ask) -> list[Way]:
     """
     Return the way from a pod to a target, one for each endpoint of a service.
@@ -154,7 +77,7 @@ def ways(topology: Topology, start: str, to: str, ask: Ask) -> list[Way]:
         raise InputError([Problem("packet_from", start, None, allowed)])
     title = f"{start} {pod.address} → {target.name}"
     link = None if pod.on_host else host.link_of(pod.address)
-    packet = _Packet(pod.address, target.address, target.protocol, target.port)
+    packet = Packet(pod.address, target.address, target.protocol, target.port)
     leaves = Hop(host.name, f"leaves the pod by {link.name if link else 'its host itself'}")
     if target.endpoints == ():
         rules = refusals(host, packet.to)
@@ -170,7 +93,7 @@ def ways(topology: Topology, start: str, to: str, ask: Ask) -> list[Way]:
 
 
 def _follow(
-    topology: Topology, ask: Ask, packet: _Packet, host: HostView, into: str
+    topology: Topology, ask: Ask, packet: Packet, host: HostView, into: str
 ) -> Iterator[Hop]:
     for _ in range(len(topology.hosts) + 1):
         if host.silent:
@@ -190,7 +113,7 @@ def _follow(
         yield from place.hops()
         if place.arrived and not packet.reply:
             sent = place.packet
-            back = _Packet(sent.destination, sent.source, sent.protocol, reply=True)
+            back = Packet(sent.destination, sent.source, sent.protocol, reply=True)
             link = "" if decision.kind == "local" else decision.dev
             yield from _follow(topology, ask, back, host, link)
         if not place.next:
@@ -205,7 +128,7 @@ class _Place:
 
     topology: Topology
     host: HostView
-    packet: _Packet
+    packet: Packet
     into: str
     decision: Decision
     arrived: bool = False
@@ -298,7 +221,7 @@ class _Place:
 
 
 def _peer(
-    topology: Topology, host: HostView, packet: _Packet, decision: Decision
+    topology: Topology, host: HostView, packet: Packet, decision: Decision
 ) -> tuple[HostView, str] | str | None:
     """The host that is next, and the link by which the packet comes there; or why there is none."""
 
@@ -325,7 +248,7 @@ def _address(host: HostView, dev: str) -> str:
     return link.addresses[0].partition("/")[0] if link and link.addresses else host.address
 
 
-def _masquerade(host: HostView, packet: _Packet, out: str) -> str:
+def _masquerade(host: HostView, packet: Packet, out: str) -> str:
     """The rule that gives a packet the host's address; empty for none."""
 
     # What decides whether a packet is dropped tells as well whether it is masqueraded.

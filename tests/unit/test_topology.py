@@ -229,6 +229,10 @@ def test_a_pod_that_reaches_itself_is_masqueraded() -> None:
     )
 
 
+def test_a_service_is_known_by_its_address() -> None:
+    assert texts(way("10.254.0.7:80")) == ARRIVES["default/web:http"]
+
+
 def test_a_pod_on_its_hosts_network() -> None:
     assert texts(way("default/web", start="default/on-host", index=1))[1:4] == [
         "n1: kube-proxy leads it to 10.10.2.2:8080, one of 2",
@@ -388,6 +392,8 @@ def test_what_refuses_a_service_without_endpoints_is_shown() -> None:
         ("default/a", "default/nobody"),
         ("default/a", "default/web:81"),
         ("default/a", "default/waits"),
+        ("default/a", "10.254.0.99"),
+        ("default/a", "10.254.0.7:81"),
         ("default/a", "default/b:http"),
         ("default/nobody", "default/b"),
         ("default/waits", "default/b"),
