@@ -100,6 +100,8 @@ class Workloads(FactBase[WorkloadStates]):
     """
 
     shared = True
+    # Values in the environment of a pod may be secrets; nothing is kept of them.
+    secret = True
     default = WorkloadStates
 
     @override
@@ -174,9 +176,13 @@ def _ready(item: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     else:
         return
     for part, addresses in found:
-        for port in part.get("ports") or []:
+        for port in filter(_is_one, part.get("ports") or []):
             for address in addresses:
                 yield (service, port.get("name") or ""), f"{address}:{port['port']}"
+
+
+def _is_one(port: Mapping[str, Any]) -> bool:
+    return bool(port.get("port"))
 
 
 def _is_ready(end: Mapping[str, Any]) -> bool:
