@@ -229,7 +229,7 @@ def _purpose(host: HostView, link: Link) -> str:
         return f"the network between the hosts, MTU {link.mtu}"
     if link.kind in OVERLAYS:
         return f"the overlay that carries packets to pods of other hosts, MTU {link.mtu}"
-    return "the host itself" if link.name == "lo" else f"of no use to the cluster {link.kind}"
+    return "the host itself" if link.name == "lo" else "no part of the cluster"
 
 
 def _route(route: Route) -> str:
