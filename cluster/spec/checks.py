@@ -77,6 +77,15 @@ def check_runtime(spec: BaseSpec) -> list[Problem]:
     ]
 
 
+def check_packet(spec: BaseSpec) -> list[Problem]:
+    """A packet that has no beginning, or no end."""
+    given = {key: getattr(spec, key) for key in ("packet_from", "packet_to")}
+    if all(given.values()) or not any(given.values()):
+        return []
+    allowed = "one that is set when the other is: a packet has both"
+    return [Problem(key, None, None, allowed) for key, value in given.items() if not value]
+
+
 PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
 
 
@@ -241,6 +250,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     (("kubernetes_version", "ca", "ca_rotation"), check_ca),
     ((), check_endpoint_known),
+    (("packet_from", "packet_to"), check_packet),
     (PORTS, check_ports),
     (_SOURCES, check_sources),
     ((*_RANGES, "allow_public_ranges"), check_ranges),

@@ -28,8 +28,10 @@ from pyinfra_kube.cluster.spec.values import (
     Modes,
     Mtu,
     Network,
+    PacketTarget,
     Path,
     PersonName,
+    PodName,
     Port,
     Positive,
     Settings,
@@ -358,6 +360,14 @@ class RunSettings(Settings):
     Without it they are refused before the first change."""
     remove_nodes: Strings = ()
     """The nodes that `deploys/remove_node.py` takes out."""
+    topology_file: str | None = None
+    """The file of the picture that `deploys/topology.py` draws; without it `CLUSTER-topology.svg`
+    in the working directory."""
+    packet_from: PodName | None = None
+    """The pod whose packet `deploys/topology.py` follows, as NAMESPACE/POD."""
+    packet_to: PacketTarget | None = None
+    """Where that packet is to go: NAMESPACE/POD, NAMESPACE/SERVICE or an IPv4 address, with `:PORT`
+    or without."""
 
 
 class PeopleSettings(Settings):

@@ -161,6 +161,16 @@ Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of t
 KeyName = Annotated[
     str, _like(r"[a-z0-9][-a-z0-9.]{0,15}", "at most 16 lower-case letters, digits, - and .")
 ]
+_OCTET = r"(25[0-5]|2[0-4]\d|1?\d?\d)"
+_POD = r"[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*"
+PodName = Annotated[str, _like(_POD, "NAMESPACE/POD")]
+PacketTarget = Annotated[
+    str,
+    _like(
+        rf"({_POD}|{_OCTET}(\.{_OCTET}){{3}}(?!:\D))(:[a-z0-9][-a-z0-9]*)?",
+        "NAMESPACE/POD, NAMESPACE/SERVICE or an IPv4 address, and :PORT where it is wanted",
+    ),
+]
 PersonName = Annotated[
     str,
     _like(

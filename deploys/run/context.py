@@ -26,7 +26,7 @@ from pyinfra_kube.cluster.allocation import (
 )
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
-from pyinfra_kube.cluster.components.etcd import FLANNEL
+from pyinfra_kube.cluster.components.etcd import FLANNEL, has_roles
 from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.own_ports import shared_ports
@@ -65,7 +65,7 @@ from pyinfra_kube.engine.profile import profile_run
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
-from pyinfra_kube.facts.etcd import EtcdMembers, Members
+from pyinfra_kube.facts.etcd import Api, EtcdMembers, Members
 from pyinfra_kube.facts.nodes import Node
 from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
@@ -160,9 +160,18 @@ class Cluster:
         return {"endpoints": [f"{scheme}://{address}:{port}" for address in members], **files}
 
     @property
-    def flannel_api(self) -> Literal["v2", "v3"]:
-        """The version of etcd's API that the cluster's flannel uses."""
+    def flannel_api(self) -> Api:
+        """How flannel's keys in etcd are asked for."""
+        if self.flannel_has_role:
+            return "grpc"
         return etcd_api(self.spec.flannel_version or "")
+
+    @property
+    def flannel_has_role(self) -> bool:
+        """Whether etcd's roles limit flannel, by its certificate, to its own keys of v3."""
+        version = self.spec.etcd_version or self.release.etcd_version
+        v3 = etcd_api(self.spec.flannel_version or "") == "v3"
+        return self.spec.flannel_leases and self.spec.etcd_tls and v3 and has_roles(version)
 
     def is_a(self, role: str) -> bool:
         """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""

@@ -115,13 +115,13 @@ def answers(lab: Lab, host: str, address: str, paths: list[str]) -> dict[str, st
     return {path: execute(lab, host, f"{ask} https://{address}:6443{path}")[0] for path in paths}
 
 
-def killed(site: Site, mark: str) -> None:
+def killed(site: Site, mark: str, deploy: str = "scratch") -> None:
     """A run that is killed when it begins an operation."""
     words = [Path(sys.executable).with_name("pyinfra"), site.inventory]
     log = site.folder / "killed.log"
     with log.open("w") as file:
         run = subprocess.Popen(
-            [*words, REPOSITORY / "deploys/scratch.py", "-y"],
+            [*words, REPOSITORY / f"deploys/{deploy}.py", "-y"],
             cwd=site.folder,
             env=site.environment,
             stdin=subprocess.DEVNULL,

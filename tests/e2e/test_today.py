@@ -203,6 +203,14 @@ def test_pods_reach_pods_and_services_of_other_nodes(web: dict[str, str], kubect
     kubectl.see_pods_leave_as_their_nodes()
 
 
+def test_the_way_of_a_packet_is_whole(web: dict[str, str], site: Site) -> None:
+    packet = ("--data", f"packet_from=default/{next(iter(web))}", "--data", "packet_to=default/web")
+    run = succeeded(site.run("-y", "--json", *packet, deploy="topology"))
+    assert run.changed == {("Draw the picture on the control machine", CONTROL_PLANE)}
+    assert "MISSING" not in run.said
+    assert all(f"kube-proxy leads it to {address}:{PORT}" in run.said for address in web.values())
+
+
 @pytest.mark.parametrize("name", ["web", "web.default", "web.default.svc.cluster.local"])
 def test_pods_have_dns(web: dict[str, str], kubectl: Kubectl, name: str) -> None:
     for pod in web:

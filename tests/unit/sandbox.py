@@ -52,6 +52,8 @@ from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.facts.sysctl import Modules, Sysctls, SysctlSettings
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.facts.users import UserTables
+from pyinfra_kube.facts.ways import Decisions, Peers, ProxyChains
+from pyinfra_kube.facts.workloads import Workloads
 
 # Facts look through all processes: another run of these tests has one of its own.
 PROGRAM = f"pyinfra-kube-stand-in-{os.getpid()}"
@@ -89,8 +91,10 @@ case "$*" in
 *) echo "192.0.2.9 $3" ;;
 esac
 """,
+    "bridge": 'echo \'[{"ifname": "flannel.1", "mac": "m2", "dst": "192.0.2.2"}]\'\n',
     "ip": """\
 case "$*" in
+'-4 -j neigh show') echo '[{"dev": "flannel.1", "dst": "10.10.2.0", "lladdr": "m2"}]' ;;
 '-j address show type veth') echo '[{"ifindex": 5, "link_index": 2, "ifname": "veth1"}]' ;;
 *) exec ip "$@" ;;
 esac
@@ -103,7 +107,9 @@ printf '*filter\\n:FORWARD DROP [0:0]\\n-A FORWARD -j ACCEPT\\nCOMMIT\\n'
     "nft": """\
 case "$*" in
 --version) echo 'nftables v1.0.6 (Lester Gooch #5)' ;;
-'list tables') echo 'table inet filter' ;;
+'list tables') printf 'table inet filter\\ntable ip kube-proxy\\n' ;;
+'list table ip kube-proxy') printf '%s {\\n' 'table ip kube-proxy' 'chain services'
+printf '%s\\n' 'accept' '}' '}' ;;
 *) echo '{"nftables": [{"chain": {"family": "inet", "table": "filter", "name": "forward", \
 "hook": "forward", "prio": 0, "policy": "drop"}}]}' ;;
 esac
@@ -117,6 +123,8 @@ echo '{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}}' ;
 *clusterrolebindings*)
 echo '{"items": [{"kind": "ClusterRoleBinding", "roleRef": {"name": "view"}, '
 echo '"metadata": {"name": "pyinfra-kube:alice:4f9c21ab"}}]}' ;;
+*'pods,services,'*)
+echo '{"items": [{"kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}, "spec": {}}]}' ;;
 *'get pods'*) echo '{"items": [{"metadata": {"name": "p", "namespace": "shop"}}]}' ;;
 *)
 echo '{"items": [{"metadata": {"name": "n", "labels": {}}, '
@@ -341,5 +349,9 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Modules, {"modules": ["br_netfilter"]}),
         Subject(Mtimes, {"paths": paths}),
         Subject(RunningVersions, {"programs": {"docker.service": files["root/usr/bin/crictl"]}}),
+        Subject(Decisions, {"destination": "127.0.0.1"}),
+        Subject(Peers),
+        Subject(ProxyChains),
+        Subject(Workloads),
         Subject(Versions, {"paths": [files["root/usr/bin/crictl"]]}),
     ]

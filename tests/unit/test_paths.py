@@ -86,6 +86,31 @@ def test_a_flanneld_in_a_folder(plan: Plan, tmp_path_factory: pytest.TempPathFac
     assert "package flannel" not in shown
 
 
+def test_etcd_limits_a_flannel_of_its_v3_interface(plan: Plan) -> None:
+    source = {"flannel_source": __file__, "flannel_version": "0.28.9", **FLANNEL}
+    plain = {**source, "etcd_tls": False}
+    shown = plan(multinode, "35", TWO_NODES, **source)
+    for text in (
+        "etcd user kube-apiserver-etcd-client: absent → root",
+        "etcd user m: absent → root",
+        "etcd user flannel: absent → flannel",
+        "etcd role flannel: absent → readwrite /coreos.com/network/ to /coreos.com/network0",
+        "etcd authentication: off → on",
+    ):
+        assert text in shown["m"]
+    # For etcdctl.
+    assert "package etcd: absent → installed" in shown["o"]
+    assert "etcd authentication" not in shown["o"]
+    for other in (
+        plain,
+        {**source, "flannel_version": "0.17.0"},
+        {**source, "etcd_version": "3.3.15"},
+    ):
+        shown = plan(multinode, "35", TWO_NODES, **other)
+        assert "etcd authentication" not in shown["m"]
+        assert "package etcd: " not in shown["o"]
+
+
 def test_the_single_node_path(plan: Plan) -> None:
     shown = plan(fedora_single_node, "24", ONE_NODE, docker_root="/srv/docker", docker_mtu=1400)
     assert "package etcd: absent → installed" in shown["m"]
