@@ -58,9 +58,9 @@ def image(
     others = {"etcd": etcd, **{name: release.fact(fact) for name, fact in _OTHERS.items()}}
     tag = others.get(archive, f"{archive}:v{release.version}")
     # Some are not in Kubernetes' own registry.
-    registry, _, _ = str(tag).partition("/")
-    name = tag if "." in registry else f"{release.fact('registry')}/{tag}"
-    return Image(name, archive, command)
+    host, slash, _ = str(tag).partition("/")
+    elsewhere = slash and "." in host
+    return Image(tag if elsewhere else f"{release.fact('registry')}/{tag}", archive, command)
 
 
 # What has versions of its own: part → what the release calls it.
