@@ -13,9 +13,10 @@ from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.kubectl import kubectl_words
-from pyinfra_kube.facts.reach import Place
+from pyinfra_kube.facts.reach import Place, PlaceOfPods
 from pyinfra_kube.operations import files, reach, verify
 from pyinfra_kube.operations.policy_rules import MARKER
 
@@ -112,11 +113,11 @@ def _try_policies(cluster: Cluster) -> None:
     """
 
     places, own = cluster.notes("places of policies"), cluster.host_spec.name
-    reach.take_place(
+    where = {"bridge": BRIDGE, "pod_cidr": cluster.node.pod_cidr, "visitors": 0}
+    # Only now: a host has one such place at a time, and an earlier step had another.
+    verify.barrier(
         name="Join the pod network to try policies",
-        places=places,
-        bridge=BRIDGE,
-        pod_cidr=cluster.node.pod_cidr,
+        at=lambda: places.update({own: ask_now(PlaceOfPods, **where)}),
     )
     addresses = '{range .items[*]}{.status.podIP}{"\\n"}{end}'
     running = "pods --selector=k8s-app=kube-dns --field-selector=status.phase=Running"
