@@ -27,6 +27,7 @@ from pyinfra_kube.cluster.spec.values import (
     Mirrors,
     Modes,
     Mtu,
+    Namespaces,
     Network,
     PacketTarget,
     Path,
@@ -327,6 +328,25 @@ class PartSettings(Settings):
     """More fields of kube-scheduler's configuration file."""
 
 
+class AddonSettings(Settings):
+    """Add-ons"""
+
+    metrics_server: bool = False
+    """Whether metrics-server tells what nodes and pods use, for `kubectl top` and autoscalers, from
+    1.25 on."""
+    network_policies: bool = False
+    """Whether kube-router enforces NetworkPolicies, from 1.24 on, on routes and flannel."""
+    default_deny: Namespaces = ()
+    """Namespaces whose pods nobody reaches, and that reach nothing but the cluster's DNS, unless a
+    NetworkPolicy allows it. Those that are not there are made."""
+    manifests: Strings = ()
+    """Objects of your own, from 1.24 on: folders with `.yaml`, `.yml` and `.json` files, files, and
+    URLs. An object that is in none of them any more is deleted, but not what was there before them,
+    a namespace, a volume, or the definition of a kind."""
+    manifests_sha256: dict[str, Digest] = {}
+    """The digest of each URL in `manifests`, by URL."""
+
+
 class SafetySettings(Settings):
     """Encryption and audit"""
 
@@ -391,6 +411,7 @@ SUBJECTS: tuple[type[Settings], ...] = (
     AccessSettings,
     SoftwareSettings,
     PartSettings,
+    AddonSettings,
     SafetySettings,
     RunSettings,
     PeopleSettings,

@@ -157,6 +157,11 @@ DnsName = Annotated[str, _like(DNS_NAME, f"a DNS name: {_DNS_LETTERS}", node_nam
 NodeName = Annotated[
     str, _like(_NODE, f"a DNS name of at most 63 characters: {_DNS_LETTERS}", node_name)
 ]
+_NAMESPACE = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+Namespace = Annotated[
+    str, _like(_NAMESPACE, "a namespace: at most 63 lower-case letters, digits and -", str.lower)
+]
+Namespaces = Annotated[tuple[Namespace, ...], BeforeValidator(_list)]
 Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of them")]
 KeyName = Annotated[
     str, _like(r"[a-z0-9][-a-z0-9.]{0,15}", "at most 16 lower-case letters, digits, - and .")

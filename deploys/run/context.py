@@ -59,6 +59,7 @@ from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
+from pyinfra_kube.deploys.run.manifests import read_manifests
 from pyinfra_kube.deploys.run.rotation import problems_of_run
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.profile import profile_run
@@ -69,6 +70,7 @@ from pyinfra_kube.facts.etcd import Api, EtcdMembers, Members
 from pyinfra_kube.facts.nodes import Node
 from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
+from pyinfra_kube.operations.manifests import Manifest
 from pyinfra_kube.operations.services import Unit
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
@@ -91,6 +93,7 @@ class Cluster:
     + encryption: with which keys the apiservers encrypt Secrets
     + etcd: how etcd comes from HTTP to TLS
     + unanswered: why a connected host has none
+    + manifests: the user's own
     """
 
     spec: ClusterSpec
@@ -104,6 +107,7 @@ class Cluster:
     encryption: EncryptionPlan
     etcd: EtcdMove
     unanswered: dict[str, FactError] = field(default_factory=dict)
+    manifests: Sequence[Manifest] = ()
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def notes(self, about: str) -> dict[str, Any]:
@@ -444,6 +448,7 @@ def _make(state: State) -> Cluster:
         allowed = "a file on this machine"
         raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])
     artifacts = Artifacts.of(spec, release)
+    manifests = read_manifests(spec)
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
     spec = _with_addresses(state, spec, host_facts)
@@ -473,7 +478,7 @@ def _make(state: State) -> Cluster:
     for line in credentials.warnings:
         logger.warning(line)
     known = spec, release, plan, store, book, credentials, artifacts, host_facts
-    return Cluster(*known, encryption, etcd, unanswered)
+    return Cluster(*known, encryption, etcd, unanswered, manifests)
 
 
 def _etcd(

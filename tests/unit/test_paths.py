@@ -216,6 +216,7 @@ def test_flags_that_no_environment_file_can_hold(plan: Plan) -> None:
 FOLDER = Path(phases.__path__[0])
 ALONE = {
     # Only from 1.24 on.
+    "addon_removal": [],
     "addons": [],
     "allocations": ["addresses.yaml: n has 10.10.0.0/24"],
     "container_runtime": ["bridge cbr0: absent → present", "package docker.io: absent → installed"],
@@ -239,6 +240,9 @@ ALONE = {
         "node n: set as soon as it has registered",
     ],
     "host_preparation": ["package conntrack: absent → installed"],
+    "manifests": [],
+    "metrics_server": [],
+    "network_policies": [],
     "kube_proxy": [
         "package conntrack: absent → installed",
         "/srv/kubernetes/ca.crt: absent → file",
