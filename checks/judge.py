@@ -133,9 +133,12 @@ def explains(cause: Finding, other: Finding) -> bool:
 
     + cause, other: two findings
     """
+    there, concerned = _concerned(cause), _concerned(other)
+    if cause.check.id == other.check.id:
+        # What lies between two hosts is seen from both.
+        return other.check.id in cause.check.explains and not there.isdisjoint(concerned)
     if not _names(cause.check.explains, other.check.id):
         return False
-    there, concerned = _concerned(cause), _concerned(other)
     # What the API tells of the whole may have its cause anywhere.
     if not there or not concerned:
         return True

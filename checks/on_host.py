@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from cryptography import x509
@@ -57,7 +58,7 @@ def disk(host: Host, _: Readings) -> Iterator[Said]:
 
 def memory(host: Host, _: Readings) -> Iterator[Said]:
     """Too little memory: kubelet evicts pods."""
-    left = int(_words(host, "memory")["MemAvailable"]) // 1024
+    left = int(_words(host, "memory")["MemAvailable"].split()[0]) // 1024
     if left < _MEMORY:
         yield Said(f"{left} MiB are available", f"at least {_MEMORY} MiB")
 
@@ -383,14 +384,11 @@ def static_pods(host: Host, _: Readings) -> Iterator[Said]:
 
 def same_images(host: Host, readings: Readings) -> Iterator[Said]:
     """Images that have another digest than on other hosts."""
-    held = told(host.images, "its images").ids
+    own = told(host.images, "its images").ids
+    told_of = [(one.name, one.images.ids) for one in readings.hosts.values() if one.images]
     for name in host.wanted.images:
-        others = {
-            one.name: one.images.ids[name]
-            for one in readings.hosts.values()
-            if one is not host and one.images and one.images.ids.get(name)
-        }
-        mine = held.get(name)
-        differing = [other for other, digest in others.items() if mine and digest != mine]
-        if differing and len(differing) * 2 >= len(others):
-            yield Said(f"another image than on {differing[0]}", "the same", name, state="warning")
+        digests = Counter(held[name] for _, held in told_of if held.get(name))
+        common = next(iter(digests.most_common(1)), ("", 0))[0]
+        if own.get(name) not in (None, "", common):
+            where = next(other for other, held in told_of if held.get(name) == common)
+            yield Said(f"another image than on {where}", "the same", name, state="warning")

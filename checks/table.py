@@ -68,7 +68,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.hosts_reached,
         "ping {of}; ip route get {of}",
         "see cables, routers and firewalls between the two",
-        explains=("etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=("host.reaches", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
     ),
     Check(
         "host.names",
@@ -198,7 +198,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_files,
         "systemctl cat {of}",
         "move the drop-in away; systemctl daemon-reload; systemctl restart {of}",
-        explains=("unit.*", "health", "node.*", "pods.*", *_NET),
+        explains=("unit.*", "pod.*", "health", "node.*", "pods.*", *_NET),
     ),
     Check(
         "unit.runs",
@@ -225,7 +225,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.manifests,
         "cat {of}",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=("pod.*", "unit.flags", "health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=("pod.*", "health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
     ),
     Check(
         "pod.runs",
@@ -484,7 +484,7 @@ CHECKS: tuple[Check, ...] = (
         "ip route get {of}; tcpdump -ni any host {of}",
         "see routes and firewalls of both hosts",
         _NODE,
-        explains=("dns.*", "pods.*"),
+        explains=("net.pods", "dns.*", "pods.*"),
     ),
     Check(
         "net.service",
