@@ -196,7 +196,9 @@ FAULTS = {
             }
         ),
     ),
-    "a moved manifest": Fault("pod.manifest", "m", lambda: w.well({"m": _manifests({})})),
+    "a moved manifest": Fault(
+        "pod.manifest", "m", lambda: w.well({"m": _manifests({f"{w.RUN}/etcd.yaml": "etcd"})})
+    ),
     "an alarm of etcd": Fault(
         "etcd.alarm", "m", said("m", "etcd alarms", '{"alarms": [{"alarm": "NOSPACE"}]}')
     ),

@@ -64,14 +64,14 @@ def unit(**changed: Any) -> UnitState:
 
 
 def wanted(name: str) -> Wanted:
-    master = name == "m"
-    pods = PODS if master else ()
+    first = name == "m"
+    pods = PODS if first else ()
     others = [one for one in HOSTS if one != name]
     return Wanted(
         name,
         f"node-{name}",
         HOSTS[name],
-        frozenset({"node", *(("control_plane", "etcd") if master else ())}),
+        frozenset({"node", *(("control_plane", "etcd") if first else ())}),
         units=("kubelet", "kube-proxy"),
         pods=pods,
         manifests={f"{RUN}/{pod}.yaml": pod for pod in pods},
