@@ -22,7 +22,10 @@ def text(verdict: Verdict) -> str:
     lines: list[str] = []
     for cause in verdict.causes:
         lines += [*_cause(cause), ""]
-    reasons = dict.fromkeys(f"unknown  {_where(one)}: {one.said.seen}" for one in verdict.unknown)
+    where: dict[tuple[str, str], list[str]] = {}
+    for one in verdict.unknown:
+        where.setdefault((one.check.id, one.said.seen), []).append(one.host)
+    reasons = [f"unknown  {', '.join(hosts)}: {id_}: {why}" for (id_, why), hosts in where.items()]
     lines += [*_some(reasons), ""] if reasons else []
     rows: list[tuple[str, ...]] = [("HOST", "OK", "WARNINGS", "FAILED", "UNKNOWN")]
     states = ("warning", "failed", "unknown")

@@ -78,10 +78,10 @@ def read_cluster(state: State) -> tuple[Cluster, Readings]:
             hosts[spec.name] = Host(**{**known, "answers": answers})
         else:
             wanted = _blank(cluster, spec)
-            connects = state.is_host_in_limit(state.inventory.get_host(spec.name))
             reason = cluster.unanswered.get(spec.name)
-            silent = str(reason or "it cannot be connected to") if connects else ""
-            hosts[spec.name] = Host(wanted, connects, silent)
+            off = state.inventory.get_host(spec.name) in state.failed_hosts
+            silent = str(reason or "it cannot be connected to") if reason or off else ""
+            hosts[spec.name] = Host(wanted, bool(silent), silent)
     spec_ = cluster.spec
     runs_dns = spec_.dns and cluster.release.fact("coredns") and _may_run_pods(cluster)
     return cluster, Readings(
