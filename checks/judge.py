@@ -103,18 +103,23 @@ def _said(check: Check, host: Host, readings: Readings) -> list[Said]:
         return [Said(seen, check.title, state="unknown")]
 
 
+def _breaks(cause: Finding, other: Finding) -> bool:
+    """What is only worth a warning breaks nothing."""
+
+    return cause.said.state == "failed" or cause.check.id == other.check.id
+
+
 def _causes(findings: Sequence[Finding]) -> list[Cause]:
     """Each finding below the first one that explains it, directly or by way of others."""
 
     causes: dict[int, list[Finding]] = {}
     roots: list[int] = []
     for index, one in enumerate(findings):
-        # What is only worth a warning breaks nothing.
         root = next(
             (
                 roots[before]
                 for before in range(index)
-                if findings[before].said.state == "failed" and explains(findings[before], one)
+                if _breaks(findings[before], one) and explains(findings[before], one)
             ),
             index,
         )

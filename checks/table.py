@@ -544,7 +544,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.registries,
         "curl -v {of}/v2/",
         "start the registry; see /etc/containerd/certs.d",
-        explains=("pods.*",),
+        explains=("registry", "pods.*"),
     ),
     Check(
         "pods.ready",

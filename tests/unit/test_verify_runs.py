@@ -61,9 +61,5 @@ def test_a_host_that_takes_no_part_is_unknown(tmp_path: Path) -> None:
 
 def test_the_verdict_is_printed_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger=logger.name)
-    logger.addHandler(caplog.handler)
-    try:
-        verdict(tmp_path, SETTINGS[0])
-    finally:
-        logger.removeHandler(caplog.handler)
+    verdict(tmp_path, SETTINGS[0])
     assert caplog.text.count("WARNINGS") == 1
