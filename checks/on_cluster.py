@@ -323,7 +323,8 @@ def objects_of(answers: Mapping[str, Any]) -> Objects:
         if not answer or not answer.good:
             return None
         try:
-            return list(json.loads(answer.text).get("items") or [])
+            # kubectl may say something before.
+            return list(json.loads(answer.text[answer.text.index("{") :]).get("items") or [])
         except ValueError:
             return None
 

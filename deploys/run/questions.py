@@ -25,7 +25,9 @@ get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --ra
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 _DEPRECATED = """\
-get /metrics | sed -n 's/^apiserver_requested_deprecated_apis{\\(.*\\)} 1$/\\1/p' | tr -d '"' |
+said=$(get /metrics) || exit 1
+printf '%s\\n' "$said" | tr -d '"' |
+sed -n 's/^apiserver_requested_deprecated_apis{\\(.*\\)} 1$/\\1/p' |
 sed 's/.*group=\\([^,]*\\),.*removed_release=\\([^,]*\\),resource=\\([^,]*\\),.*version=\\(.*\\)/\
 \\1\\/\\4:\\3,until=\\2/' | sort -u"""
 
