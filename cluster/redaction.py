@@ -35,6 +35,12 @@ _WORDS = re.compile(rf"(?P<name>--{_NAME})(?P<gap>[ \t]+){_VALUE}", re.IGNORECAS
 _ESCAPED = re.compile(
     rf"(?P<name>\\+\"{_NAME}\\+\")(?P<gap>\s*:\s*)(?P<value>\\+\"[^\"\\]*\\+\")", re.IGNORECASE
 )
+# Variables of containers: a name and a value.
+_NAMED = re.compile(
+    rf"(?P<name>name\\*[\"']?\s*:\s*\\*[\"']?{_NAME}\\*[\"']?)"
+    rf"(?P<gap>,?\s*\\*[\"']?value\\*[\"']?\s*:\s*)(?P<value>\\+\"[^\"\\]*\\+\"|{_VALUE[10:]}",
+    re.IGNORECASE,
+)
 _BLOCK = re.compile(
     rf"^(?P<head>(?P<indent>[ \t]*)(?:- )?[\"']?{_NAME}[\"']?[ \t]*:[ \t]*[|>][-+0-9]*[ \t]*\n)"
     r"(?P<body>(?:(?P=indent)[ \t]+[^\n]*(?:\n|\Z)|[ \t]*\n)+)",
@@ -70,7 +76,7 @@ def redact(text: str) -> str:
     text = _URL.sub(rf"\1{HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     text = _SCHEME.sub(rf"\1\2{HIDDEN}", text)
-    for pattern in (_ESCAPED, _PAIR, _WORDS):
+    for pattern in (_NAMED, _ESCAPED, _PAIR, _WORDS):
         text = pattern.sub(_hidden, text)
     return text
 

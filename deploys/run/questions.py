@@ -18,7 +18,7 @@ from pyinfra_kube.facts.etcd import GATEWAYS, curl
 _KERNEL = ("net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables")
 
 # kubectl without a cache: all of it is asked by path.
-_KUBECTL = f"""\
+KUBECTL = f"""\
 kubectl=/usr/local/bin/kubectl; [ -x $kubectl ] || kubectl=kubectl
 get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --raw="$1"; }}
 """
@@ -102,7 +102,7 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
 def of_control_plane() -> dict[str, str]:
     """Give the questions that each host of the control plane is asked."""
 
-    api = {name: f"{_KUBECTL}{question}" for name, question in OF_API.items()}
+    api = {name: f"{KUBECTL}{question}" for name, question in OF_API.items()}
     return {**api, "token keys": _TOKEN_KEYS}
 
 

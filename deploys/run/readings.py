@@ -66,10 +66,10 @@ def read_cluster(state: State) -> tuple[Cluster, Readings]:
     """
 
     cluster = seen_cluster(state)
-    told = _on_each(state, cluster, lambda: _ask_host(cluster))
+    told = on_each_host(state, cluster, lambda: _ask_host(cluster))
     objects = _objects(cluster, told)
     pods = questions.pods_by_node(objects.pods or ())
-    ways = _on_each(state, cluster, lambda: _ask_ways(cluster, pods))
+    ways = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
     hosts = {}
     for spec in cluster.spec.hosts:
         known = told.get(spec.name)
@@ -97,8 +97,14 @@ def read_cluster(state: State) -> tuple[Cluster, Readings]:
     )
 
 
-def _on_each(state: State, cluster: Cluster, ask: Callable[[], T]) -> dict[str, T]:
-    """What each host that told something before answers now."""
+def on_each_host(state: State, cluster: Cluster, ask: Callable[[], T]) -> dict[str, T]:
+    """
+    Give what each host that told something before answers now, by its name.
+
+    + state: of the run
+    + cluster: the cluster
+    + ask: asks the current host
+    """
 
     arguments = internals.deploy_arguments()
     hosts = [one for one in state.inventory.get_active_hosts() if one.name in cluster.host_facts]

@@ -40,6 +40,10 @@ PLACES = (
     "curl -H 'X-Auth-Token: {}' https://r.example",
     "http://joe:{}@proxy.example:3128/",
     "https://{}@r.example/v2/",
+    '{{"name": "DB_PASSWORD", "value": "{}"}}',
+    '{{"name":"DB_PASSWORD",\n "value":"{}"}}',
+    '{{\\"name\\":\\"DB_PASSWORD\\",\\"value\\":\\"{}\\"}}',
+    "- name: API_TOKEN\n  value: {}",
     "token: |\n  {}\nother: 1",
     "apiVersion: v1\nkind: Secret\ndata:\n  any: {}\ntype: Opaque",
     "apiVersion: v1\nstringData:\n  any: {}\n  more: {}\nkind: Secret",
@@ -56,7 +60,7 @@ AROUND = st.text(string.printable.replace("\r", ""), max_size=60)
 def test_no_secret_is_left(secret: str, place: str, before: str, after: str) -> None:
     # What begins a quotation elsewhere may not end here.
     before, after = (one.replace('"', "").replace("'", "") for one in (before, after))
-    text = f"{before}\n{place.replace('{{', '{').replace('}}', '}').replace('{}', secret)}\n{after}"
+    text = f"{before}\n{place.format(secret, secret)}\n{after}"
     found = redact(text)
     assert secret not in found
     assert HIDDEN in found
