@@ -1,4 +1,4 @@
-"""What a host is asked for an archive of support: by the name of the file, the shell that prints it."""
+"""What a host is asked for an archive of support: the shell that prints each file."""
 
 from __future__ import annotations
 
