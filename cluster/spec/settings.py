@@ -370,6 +370,11 @@ class RunSettings(Settings):
     """Whether a rule of iptables opens the apiserver's port."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
+    verify_json: str | None = None
+    """A file for what `deploys/verify.py` finds, as JSON for programs."""
+    support_file: str | None = None
+    """The archive that `deploys/support.py` writes. By default one in the working directory, named
+    by the cluster and the time."""
     profile: str | None = None
     """A file, such as `run.svg`, for a picture of where the time of the run went. A table of it is
     printed too."""

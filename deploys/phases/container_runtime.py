@@ -92,7 +92,7 @@ def _run_containerd(cluster: Cluster) -> None:
     containerd.containerd(
         name="Configure containerd",
         sandbox_image=image_of("pause", cluster.spec).name,
-        cni_bin_dir=_cni_bin_dir(cluster),
+        cni_bin_dir=cni_bin_dir(cluster),
         version=cluster.spec.containerd_version or distribution,
         program=LOCAL if source else "",
         mirrors=cluster.spec.registry_mirrors,
@@ -103,7 +103,7 @@ def _run_containerd(cluster: Cluster) -> None:
             subnet=cluster.node.pod_cidr,
             bridge=BRIDGE,
             mtu=cluster.spec.bridge_mtu,
-            bin_dir=_cni_bin_dir(cluster),
+            bin_dir=cni_bin_dir(cluster),
             required=() if source or cluster.spec.install_packages else cni.PLUGINS,
         )
     _install_containerd(cluster, source)
@@ -112,8 +112,12 @@ def _run_containerd(cluster: Cluster) -> None:
     services.services(name="Run containerd", units=[unit])
 
 
-def _cni_bin_dir(cluster: Cluster) -> str:
-    """The folder of CNI's plugins: the distribution's, or that of a source."""
+def cni_bin_dir(cluster: Cluster) -> str:
+    """
+    Return the folder of CNI's plugins on the current host: the distribution's, or that of a source.
+
+    + cluster: the cluster
+    """
 
     return CNI_BIN_DIR if cluster.artifacts.runtime else str(cluster.settings()["cni_bin_dir"])
 

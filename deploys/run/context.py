@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from pyinfra import logger
@@ -37,7 +37,7 @@ from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.encryption import IDENTITY, EncryptionPlan
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
-from pyinfra_kube.cluster.etcd_move import EtcdMove, Scheme
+from pyinfra_kube.cluster.etcd_move import EtcdMove, EtcdState, Scheme
 from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.notices import Used, notices
@@ -378,6 +378,51 @@ def current_cluster() -> Cluster:
     if silent := known.unanswered.get(ctx_host.get().name):
         raise silent
     return known
+
+
+def seen_cluster(state: State) -> Cluster:
+    """
+    Return the cluster as far as the inventory and its hosts tell, for what only looks at it:
+    nothing is refused for what hosts have, and the folder of its credentials need not be there.
+
+    + state: of the run
+
+    Raises ``InputError`` for a wrong inventory.
+    """
+
+    spec = read_spec(state)
+    release = Release.of(spec.kubernetes_version)
+    store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
+    host_facts, unanswered = _gather(state, spec)
+    spec = _with_addresses(state, spec, host_facts)
+    recorded = book.read()
+    nodes = [one for seen in host_facts.values() for one in seen.nodes.nodes.values()]
+    by_node = {one.name: one.pod_cidr for one in nodes if one.pod_cidr}
+    has = {
+        host.name: by_node.get(host.hostname_override) or seen.pod_cidr
+        for host, seen in told(spec.hosts, host_facts)
+    }
+    if spec.flannel_leases:
+        has, recorded = {name: seen.pod_cidr for name, seen in host_facts.items()}, {}
+    current = {name: recorded.get(name, cidr) for name, cidr in has.items() if cidr}
+    plan = make_plan(spec, current=current, recorded=recorded)
+    scheme: Scheme = "https" if spec.etcd_tls else "http"
+    etcd = EtcdState(
+        dict.fromkeys((one.name for one in spec.etcd_members), "tls" if spec.etcd_tls else "http"),
+        {},
+        dict.fromkeys((one.name for one in spec.control_plane), scheme),
+    )
+    encrypted = {
+        name: ("a key",) if seen.encryption_sha256 else (IDENTITY,)
+        for name, seen in host_facts.items()
+    }
+    return Cluster(
+        *(spec, release, plan, store, book),
+        # Whoever only looks gives nobody a credential.
+        cast(Credentials, None),
+        *(Artifacts.of(spec, release), host_facts, EncryptionPlan(IDENTITY, encrypted)),
+        *(EtcdMove(etcd), unanswered),
+    )
 
 
 def cluster_on(network: str, instead: str) -> Cluster:

@@ -22,7 +22,7 @@ from tests.conformance import images, registry
 from tests.conformance.cluster import Judged
 from tests.conformance.images import Programs
 from tests.conformance.suite import Outcome
-from tests.e2e import cis, doors
+from tests.e2e import archive, cis, doors, faults
 from tests.e2e.closed import AUDIT_LOG, answers, make_secret, see_value_nowhere
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import PORT, Kubectl
@@ -243,6 +243,23 @@ def test_kubelets_serve_with_certificates_of_the_cluster(
             trusted = f"{ask} --cacert /srv/kubernetes/ca.crt {url}"
             assert execute(lab, CONTROL_PLANE, trusted) == ["401"]
             assert lab.exec(CONTROL_PLANE, f"{ask} {url}").returncode == 60
+
+
+def test_all_is_well(web: object, lab: Lab, site: Site) -> None:
+    faults.until_well(site)
+
+
+@pytest.mark.parametrize("name", [name for name, one in faults.FAULTS.items() if one.quick])
+def test_a_fault_is_called_what_it_is(web: object, lab: Lab, site: Site, name: str) -> None:
+    faults.until_well(site)
+    faults.see(faults.FAULTS[name], lab, site)
+
+
+def test_an_archive_of_support_has_no_secret(web: object, site: Site, lab: Lab) -> None:
+    files = archive.made(site)
+    assert archive.secrets_in(files, site) == []
+    assert {f"{host}/{name}" for host in HOSTS for name in archive.SOME} <= files.keys()
+    assert "Kubelet" in files[f"{CONTROL_PLANE}/events.json"]
 
 
 def test_nothing_is_open_without_a_reason(
