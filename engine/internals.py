@@ -156,6 +156,17 @@ def executed(state: State, hosts: Iterable[Host]) -> int:
     return sum(op.operation_meta.executed for host in hosts for op in state.ops[host].values())
 
 
+def any_changes(state: State) -> bool:
+    """
+    Return whether the plan of a run changes anything.
+
+    + state: of the run
+    """
+
+    planned = (op for host in state.active_hosts for op in state.ops[host].values())
+    return any(op.operation_meta.will_change for op in planned)
+
+
 def watch_operations(
     state: State,
     begins: Callable[[str], None],

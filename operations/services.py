@@ -14,8 +14,8 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import pending
-from pyinfra_kube.engine.record import KEEPER
 from pyinfra_kube.engine.recent_log import WORDS
+from pyinfra_kube.engine.record import KEEPER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitStates
@@ -290,8 +290,8 @@ def _put_aside(unit: Unit, path: str) -> list[str]:
         return [*kept, shlex.join(["mv", "-f", path, aside])]
     folder = f"/etc/systemd/system/{unit.name}.d"
     hiding = f"{folder}/{path.rpartition('/')[2]}"
-    kept = shlex.join(["keep", hiding])
-    return [kept, f"mkdir -p {shlex.quote(folder)}", f"ln -sfn /dev/null {shlex.quote(hiding)}"]
+    make = [shlex.join(["keep", hiding]), shlex.join(["mkdir", "-p", folder])]
+    return [*make, shlex.join(["ln", "-sfn", "/dev/null", hiding])]
 
 
 def _systemctl(plans: Sequence[_Plan], verb: str) -> list[str]:

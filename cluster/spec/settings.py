@@ -32,6 +32,7 @@ from pyinfra_kube.cluster.spec.values import (
     PersonName,
     Port,
     Positive,
+    ResetData,
     Settings,
     Strings,
     Version,
@@ -358,6 +359,11 @@ class RunSettings(Settings):
     Without it they are refused before the first change."""
     remove_nodes: Strings = ()
     """The nodes that `deploys/remove_node.py` takes out."""
+    reset: str | None = None
+    """What `deploys/reset.py` needs where nobody can be asked: `yes`, or the cluster's name."""
+    reset_data: ResetData = ()
+    """Data that `deploys/reset.py` removes too: `etcd` for what the cluster's API holds, `volumes`
+    for what pods wrote into their own folders."""
 
 
 class PeopleSettings(Settings):
