@@ -122,7 +122,8 @@ def take_away(cluster: Cluster) -> None:
         flannel.devices_absent(
             name="Remove flannel's devices and routes", network=spec.cluster_cidr
         )
-    if read(Units, units=[runtime]).units[runtime].active == "active":
+    state = read(Units, units=[runtime]).units.get(runtime)
+    if state and state.active == "active":
         pods.pods_absent(name="Remove the pods", runtime=cluster.runtime.name)
     kube_proxy.remove_rules(cluster)
     record.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")

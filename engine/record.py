@@ -12,7 +12,7 @@ PLACE = "/var/lib/pyinfra-kube/record"
 # Whoever has it, has a cluster of ours.
 MARK = "/srv/kubernetes/ca.crt"
 
-KEEPER = f"""\
+RECORDER = f"""\
 record={PLACE}
 recorded=
 written=
@@ -25,7 +25,7 @@ known() {{
 $recorded" in *"
 $1	$2	"*) ;; *) return 1 ;; esac
 }}
-remember() {{
+note() {{
   if known "$1" "$2"; then return; fi
   begin_record
   # Of a cluster that was built without a record, what stands at our paths is taken for ours.
@@ -45,26 +45,33 @@ keep() {{
   if known file "$1"; then return; fi
   begin_record
   if [ -d "$1" ] && [ ! -L "$1" ]; then
-    remember file "$1" "$(stat -c 'folder %a %u:%g' "$1")"
+    note file "$1" "$(stat -c 'folder %a %u:%g' "$1")"
   elif [ -L "$1" ] || [ -e "$1" ]; then
     if [ ! -e "$record/late" ]; then
       mkdir -p "$record/files${{1%/*}}"
       cp -a "$1" "$record/files$1.part"
       mv -fT "$record/files$1.part" "$record/files$1"
     fi
-    remember file "$1" kept
+    note file "$1" kept
   else
     if [ ! -e "${{1%/*}}/" ]; then keep "${{1%/*}}"; fi
-    remember file "$1" absent
+    note file "$1" absent
   fi
 }}
 wrote() {{
   case "$written
-" in *"$2  $1
-"*) return ;; esac
-  written="$2  $1
-$(printf '%s\\n' "$written" | awk -v path="$1" 'NF && substr($0, 67) != path')"
-  printf '%s\\n' "$written" > "$record/wrote.new"
-  mv -fT "$record/wrote.new" "$record/wrote"
+" in
+    *"$2  $1
+"*) return ;;
+    *"  $1
+"*)
+      printf '%s\n' "$written" | awk -v path="$1" 'NF && substr($0, 67) != path' \\
+        > "$record/wrote.new"
+      mv -fT "$record/wrote.new" "$record/wrote"
+      ;;
+  esac
+  printf '%s  %s\n' "$2" "$1" >> "$record/wrote"
+  written="$written
+$2  $1"
 }}
 """

@@ -18,7 +18,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.digest import published_sha256, sha256_of
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
-from pyinfra_kube.engine.record import KEEPER
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.binaries import Versions
@@ -27,7 +27,7 @@ from pyinfra_kube.facts.files import Files, FileState
 __all__ = ["Binary", "binaries"]
 
 _FUNCTIONS = (
-    KEEPER
+    RECORDER
     + """\
 fetch() {
   if command -v curl >/dev/null 2>&1; then
@@ -136,7 +136,7 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     folders = sorted({plan.place.rpartition("/")[0] for plan in others})
     clear = [["mkdir", "-p", *folders], ["rm", "-f", *(plan.beside for plan in others)]]
     kept = [["keep", plan.place] for plan in others]
-    lines = [KEEPER + "\n".join(map(shlex.join, [*kept, *clear]))] if others else []
+    lines = [RECORDER + "\n".join(map(shlex.join, [*kept, *clear]))] if others else []
     if uploads:
         yield Script("\n".join(lines), f"make room in {', '.join(folders)}")
         lines = []

@@ -21,7 +21,7 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
-from pyinfra_kube.engine.record import KEEPER
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.files import FileContents, Files, FileState, Obstacles
@@ -30,7 +30,7 @@ from pyinfra_kube.facts.files import FileContents, Files, FileState, Obstacles
 # is a fixed dot file, so the next run replaces what a killed one leaves behind. Where somebody made
 # a link to a file, the file that it leads to is set, and the link stays.
 WRITER = f"""\
-{KEEPER}\
+{RECORDER}\
 begin() {{
   keep "$1"
   temporary="${{1%/*}}/.${{1##*/}}.pyinfra-kube"

@@ -15,7 +15,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.engine.recent_log import WORDS
-from pyinfra_kube.engine.record import KEEPER
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitStates
@@ -236,8 +236,8 @@ def _future(unit: Unit, state: UnitState, states: UnitStates) -> tuple[str, ...]
 def _script(plans: Sequence[_Plan]) -> Script:
     touch = dict.fromkeys(path for plan in plans for path in plan.touch)
     started = [plan for plan in plans if plan.steps[-1] in ("start", "restart")]
-    lines = [KEEPER.rstrip("\n")]
-    lines += [shlex.join(["remember", "unit", plan.unit.name, plan.was]) for plan in plans]
+    lines = [RECORDER.rstrip("\n")]
+    lines += [shlex.join(["note", "unit", plan.unit.name, plan.was]) for plan in plans]
     lines += [_FUNCTIONS.rstrip("\n")] if started else []
     lines += _touches(touch)
     lines += [line for plan in plans for path in plan.aside for line in _put_aside(plan.unit, path)]
