@@ -17,12 +17,14 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, pod_network
 from pyinfra_kube.deploys.remove_node import UNITS, node_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.elsewhere import delete, left_objects
 from pyinfra_kube.deploys.run.host_facts import ADMIN, KUBECTL
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.record import MARK
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.docker import DAEMON_JSON, OPTION_FILES
-from pyinfra_kube.facts.record import Leftovers, Record, Recorded
+from pyinfra_kube.facts.leftovers import Leftovers
+from pyinfra_kube.facts.record import Record, Recorded
 from pyinfra_kube.facts.services import Units
 from pyinfra_kube.operations import (
     control_machine,
@@ -31,6 +33,7 @@ from pyinfra_kube.operations import (
     flannel,
     hosts,
     iptables,
+    leftovers,
     pods,
     record,
     services,
@@ -85,6 +88,19 @@ def reset_control_plane() -> None:
         take_away(cluster)
 
 
+@phase("Forget nodes")
+def delete_objects() -> None:
+    """Delete the nodes' objects where the control plane goes on: it takes no part in this run."""
+
+    cluster = current_cluster(leaving=True)
+    verify.barrier(name="Wait until the hosts are reset", at=None)
+    control_machine.save(
+        name="Delete the nodes' objects",
+        pending=lambda: [f"node {name}: present → absent" for name in left_objects(cluster)],
+        write=lambda: delete(cluster, left_objects(cluster)),
+    )
+
+
 def _is_last(cluster: Cluster) -> bool:
     return cluster.is_a("control_plane") or cluster.is_a("etcd")
 
@@ -126,7 +142,7 @@ def take_away(cluster: Cluster) -> None:
     if state and state.active == "active":
         pods.pods_absent(name="Remove the pods", runtime=cluster.runtime.name)
     kube_proxy.remove_rules(cluster)
-    record.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
+    leftovers.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
     if runtime in ours:
         stopped = services.Unit(runtime, running=False, enabled=False)
         services.services(name="Stop the container runtime", units=[stopped])
@@ -165,7 +181,9 @@ def _put_back(cluster: Cluster, was: Recorded) -> None:
     data = [spec.etcd_data_dir] if "etcd" in spec.reset_data else []
     emptied = [*_folders(cluster, was), *data]
     volumes = [] if "volumes" in spec.reset_data else [spec.kubelet_root]
-    record.folders_emptied(name="Remove what the cluster wrote", folders=emptied, volumes=volumes)
+    leftovers.folders_emptied(
+        name="Remove what the cluster wrote", folders=emptied, volumes=volumes
+    )
     record.files_restored(
         name="Put back the files that were there before",
         known=_known_paths(cluster),
@@ -241,7 +259,7 @@ def _known_paths(cluster: Cluster) -> list[str]:
     return [*node_files(cluster), KUBECTL, ADMIN, KUBECONFIG, NET_CONFIG]
 
 
-PHASES = (ask, reset_nodes, reset_control_plane)
+PHASES = (ask, reset_nodes, reset_control_plane, delete_objects)
 
 
 @phase("Reset")

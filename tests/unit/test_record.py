@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pyinfra_kube.engine.record import MARK, PLACE
-from pyinfra_kube.facts.record import Leftovers, Record, Recorded, files_in
+from pyinfra_kube.facts.leftovers import Leftovers, files_in
+from pyinfra_kube.facts.record import Record, Recorded
 from pyinfra_kube.operations.files import WRITER
 
 Shell = Callable[..., Recorded]
