@@ -27,6 +27,7 @@ from pyinfra_kube.facts.leftovers import Leftovers
 from pyinfra_kube.facts.record import Record, Recorded
 from pyinfra_kube.facts.services import Units
 from pyinfra_kube.operations import (
+    cni,
     control_machine,
     docker,
     docker_on_flannel,
@@ -41,8 +42,13 @@ from pyinfra_kube.operations import (
 )
 from pyinfra_kube.operations.boot_units import FOLDER
 
-# What kubelet, kube-proxy, CNI and the components make themselves.
-FOLDERS = ("/var/lib/kube-proxy", "/var/log/pods", "/var/log/containers", "/var/log/kube-apiserver")
+# What kubelet, kube-proxy and the apiserver write to.
+FOLDERS = ("/var/lib/kube-proxy", "/var/log/kube-apiserver")
+# What kubelet and CNI make themselves.
+WHOLE = ("/var/log/pods", "/var/log/containers", f"/var/lib/cni/networks/{cni.NETWORK}")
+HOLLOW = ("/var/lib/cni",)
+# Of cgroups, where they are systemd's.
+SLICE = "kubepods.slice"
 # Of these files others may have lines or keys, too.
 SHARED = (hosts.PATH, DAEMON_JSON, *OPTION_FILES)
 
@@ -143,10 +149,10 @@ def take_away(cluster: Cluster) -> None:
         pods.pods_absent(name="Remove the pods", runtime=cluster.runtime.name)
     kube_proxy.remove_rules(cluster)
     leftovers.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
+    stopped = [services.Unit(SLICE, running=False, enabled=None, masked=None)]
     if runtime in ours:
-        stopped = services.Unit(runtime, running=False, enabled=False)
-        services.services(name="Stop the container runtime", units=[stopped])
-    _put_back(cluster, was)
+        stopped.append(services.Unit(runtime, running=False, enabled=False))
+    services.services(name="Stop what ran pods", units=stopped)
     iptables.rules(
         name="Remove the rules of the apiserver's port",
         rules=[],
@@ -158,6 +164,7 @@ def take_away(cluster: Cluster) -> None:
         pod_network.leave_forwarding(cluster)
     else:
         pod_network.leave_network(cluster)
+    _put_back(cluster, was)
     services.services(name="Restore services", units=_units_before(was, ours))
     record.kernel_restored(name="Restore the kernel's settings")
     record.forgotten(name="Forget what was there before", stay=_staying(cluster))
@@ -179,22 +186,23 @@ def _put_back(cluster: Cluster, was: Recorded) -> None:
             nofile=None,
         )
     data = [spec.etcd_data_dir] if "etcd" in spec.reset_data else []
-    emptied = [*_folders(cluster, was), *data]
+    caches = ["/root/.kube/cache"] if was.of("file").get("/root/.kube") == "absent" else []
+    emptied = [spec.kubelet_root, *FOLDERS, *data]
     volumes = [] if "volumes" in spec.reset_data else [spec.kubelet_root]
     leftovers.folders_emptied(
-        name="Remove what the cluster wrote", folders=emptied, volumes=volumes
+        name="Remove what the cluster wrote",
+        folders=emptied,
+        volumes=volumes,
+        whole=[*WHOLE, *caches],
+        hollow=HOLLOW,
     )
     record.files_restored(
         name="Put back the files that were there before",
         known=_known_paths(cluster),
         stay=_staying(cluster),
         emptied=[path for path in emptied if path not in _staying(cluster)],
+        gone=[*WHOLE, *caches],
     )
-
-
-def _folders(cluster: Cluster, was: Recorded) -> list[str]:
-    caches = ["/root/.kube/cache"] if was.of("file").get("/root/.kube") == "absent" else []
-    return [cluster.spec.kubelet_root, *FOLDERS, *caches]
 
 
 def _staying(cluster: Cluster) -> list[str]:
@@ -219,7 +227,9 @@ def _our_units(cluster: Cluster, was: Recorded) -> list[str]:
     found = [
         name
         for name, state in was.of("unit").items()
-        if not state.endswith(" active") and (state != "late" or name != cluster.runtime.unit)
+        if not state.endswith(" active")
+        and not (state == "late" and name == cluster.runtime.unit)
+        and name != SLICE
     ]
     files = (path for path, state in was.of("file").items() if state in ("absent", "late"))
     found += [
@@ -237,7 +247,13 @@ def _units_before(was: Recorded, ours: Iterable[str]) -> list[services.Unit]:
     for name, state in was.of("unit").items():
         enabled, _, active = state.partition(" ")
         masked = enabled.startswith("masked")
-        if name in ours and not enabled.startswith(("enabled", "masked")):
+        # Of ours, those go that have come with us.
+        came = was.of("file").get(f"{FOLDER}/{name}") in ("absent", "late")
+        if (
+            came
+            or name == SLICE
+            or (name in ours and not enabled.startswith(("enabled", "masked")))
+        ):
             continue
         runs = active == "active" or state == "late"
         config = docker.CONFIG if name == DOCKER.unit else ()

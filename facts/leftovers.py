@@ -29,10 +29,12 @@ class Left:
 
 class Leftovers(FactBase[dict[str, Left]]):
     """
-    Returns what is left in folders. An empty one, and one that is not there, are left out.
+    Returns what is left in folders. One in which nothing goes is left out.
 
     + paths: absolute paths
     + volumes: those of them whose volumes of pods do not count
+    + whole: folders that go themselves
+    + hollow: folders of which only empty ones go
 
     .. code:: python
 
@@ -42,8 +44,17 @@ class Leftovers(FactBase[dict[str, Left]]):
     default = dict
 
     @override
-    def command(self, paths: Sequence[str], volumes: Sequence[str] = ()) -> str:
-        return "\n".join(_look(path, path in volumes) for path in paths) + "\ntrue"
+    def command(
+        self,
+        paths: Sequence[str],
+        volumes: Sequence[str] = (),
+        whole: Sequence[str] = (),
+        hollow: Sequence[str] = (),
+    ) -> str:
+        finds = {path: files_in(path, keeps=path in volumes) for path in paths}
+        finds |= {path: files_in(path, least=0) for path in whole}
+        finds |= {path: folders_in(path, least=0) for path in hollow}
+        return "\n".join([*(_look(path, find) for path, find in finds.items()), "true"])
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, Left]:
@@ -52,28 +63,38 @@ class Leftovers(FactBase[dict[str, Left]]):
         return {path: left for path, left in found.items() if left != Left()}
 
 
-def _look(path: str, keeps: bool) -> str:
+def _look(path: str, find: str) -> str:
     name = shlex.quote(path)
     return (
-        f'if [ -d {name} ]; then\necho "$({files_in(path, keeps)} -printf . | wc -c)'
+        f'if [ -d {name} ]; then\necho "$({find} -printf . | wc -c)'
         f' $({mounts_in(path)} | wc -l)" {name}\nfi'
     )
 
 
-def files_in(path: str, keeps: bool) -> str:
+def folders_in(path: str, least: int = 1) -> str:
     """
-    Return the ``find`` that tells the files and empty folders below a folder.
+    Return the ``find`` that tells the empty folders in a folder.
 
     + path: of the folder
-    + keeps: leave out volumes of pods
+    + least: 0 for the folder itself, too
     """
 
-    kept = ""
-    if keeps:
-        # Only what pods wrote themselves.
-        of_api = " ".join(f"! -path '*/kubernetes.io~{kind}/*'" for kind in _FROM_API)
-        kept = f"! \\( -path '*/pods/*/volumes/*' {of_api} \\)"
-    return f"find {shlex.quote(path)}/ -xdev -mindepth 1 \\( ! -type d {kept} -o -type d -empty \\)"
+    return f"find {shlex.quote(path)}/ -xdev -mindepth {least} -type d -empty"
+
+
+def files_in(path: str, least: int = 1, keeps: bool = False) -> str:
+    """
+    Return the ``find`` that tells the files and empty folders in a folder.
+
+    + path: of the folder
+    + least: 0 for the folder itself, too
+    + keeps: leave out what pods wrote to volumes
+    """
+
+    of_api = " ".join(f"! -path '*/kubernetes.io~{kind}/*'" for kind in _FROM_API)
+    kept = f" ! \\( -path '*/pods/*/volumes/*' {of_api} \\)" if keeps else ""
+    find = folders_in(path, least).removesuffix(" -type d -empty")
+    return f"{find} \\( ! -type d{kept} -o -type d -empty \\)"
 
 
 def mounts_in(path: str) -> str:

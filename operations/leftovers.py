@@ -4,7 +4,6 @@ Remove what kubelets, kube-proxies, CNI and pods left on a host.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Sequence
 
 from pyinfra.api import StringCommand
@@ -13,7 +12,14 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.leftovers import KUBE_RULES, KubeRules, Leftovers, files_in, mounts_in
+from pyinfra_kube.facts.leftovers import (
+    KUBE_RULES,
+    KubeRules,
+    Leftovers,
+    files_in,
+    folders_in,
+    mounts_in,
+)
 
 
 @operation()
@@ -45,7 +51,10 @@ def kube_rules_absent() -> Generator[StringCommand, None, None]:
 
 @operation()
 def folders_emptied(
-    folders: Sequence[str], volumes: Sequence[str] = ()
+    folders: Sequence[str] = (),
+    volumes: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    hollow: Sequence[str] = (),
 ) -> Generator[StringCommand, None, None]:
     """
     Remove all that is in folders, after what is mounted there was unmounted. Other file systems are
@@ -53,6 +62,8 @@ def folders_emptied(
 
     + folders: absolute paths
     + volumes: those of them in which the volumes that pods wrote to stay
+    + whole: folders that go themselves
+    + hollow: folders that go where nothing but empty folders is in them
 
     Fails where something that is mounted there is in use.
 
@@ -62,19 +73,26 @@ def folders_emptied(
 
         from pyinfra_kube.operations import leftovers
 
-        leftovers.folders_emptied(name="Remove what kubelet left", folders=["/var/lib/kubelet"])
+        leftovers.folders_emptied(
+            name="Remove what kubelet left",
+            folders=["/var/lib/kubelet"],
+            whole=["/var/log/pods"],
+        )
     """
 
-    found = read(Leftovers, paths=list(folders), volumes=list(volumes))
+    asked = {"paths": folders, "volumes": volumes, "whole": whole, "hollow": hollow}
+    found = read(Leftovers, **{key: list(paths) for key, paths in asked.items()})
     lines = []
     for path, left in found.items():
         mounts = f", {left.mounts} mounts" if left.mounts else ""
         stays = " but volumes" if path in volumes else ""
-        changes.show(f"{path}: all that is in it{stays} ({left.entries} entries{mounts}) → absent")
-        name = shlex.quote(path)
-        lines.append(f'{mounts_in(path)} | while read -r one; do umount "$one"; done')
-        lines.append(f'if {mounts_in(path)} | grep .; then echo "still in use" >&2; exit 1; fi')
-        lines.append(f"{files_in(path, path in volumes)} -delete")
-        lines.append(f"find {name}/ -xdev -mindepth 1 -type d -empty -delete")
+        what = "empty folders" if path in hollow else f"all that is in it{stays}"
+        changes.show(f"{path}: {what} ({left.entries} entries{mounts}) → absent")
+        least = 1 if path in folders else 0
+        if path not in hollow:
+            lines.append(f'{mounts_in(path)} | while read -r one; do umount "$one"; done')
+            lines.append(f'if {mounts_in(path)} | grep .; then echo "still in use" >&2; exit 1; fi')
+            lines.append(f"{files_in(path, least, path in volumes)} -delete")
+        lines.append(f"{folders_in(path, least)} -delete")
     script = Script("\n".join(lines), f"empty {', '.join(found)}") if found else None
-    yield from run_or_noop(script, f"{len(folders)} folders are empty")
+    yield from run_or_noop(script, "the folders are empty")

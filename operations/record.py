@@ -85,7 +85,10 @@ def _same(now: FileState | None, original: FileState) -> bool:
 
 @operation()
 def files_restored(
-    known: Sequence[str] = (), stay: Sequence[str] = (), emptied: Sequence[str] = ()
+    known: Sequence[str] = (),
+    stay: Sequence[str] = (),
+    emptied: Sequence[str] = (),
+    gone: Sequence[str] = (),
 ) -> Generator[StringCommand, None, None]:
     """
     Put every file, folder and link that we changed back to what it was, and remove those that were
@@ -95,6 +98,7 @@ def files_restored(
     + known: paths of ours, for a host whose cluster was built without a record
     + stay: paths that stay as they are
     + emptied: folders whose content earlier operations of the run remove
+    + gone: folders that those remove whole
 
     **Example:**
 
@@ -106,7 +110,7 @@ def files_restored(
     """
 
     paths = _paths(read(Record), known, stay)
-    going = _without_full_folders(paths, emptied)
+    going = _without_full_folders(paths, emptied, gone)
     note_pending(one.path for one in going)
     _show(going)
     lines = [line for one in going for line in one.lines]
@@ -183,10 +187,12 @@ def _paths(record: Recorded, known: Sequence[str], stay: Sequence[str]) -> list[
     return [one for one in found if one.differs]
 
 
-def _without_full_folders(paths: Sequence[_Path], emptied: Collection[str]) -> list[_Path]:
+def _without_full_folders(
+    paths: Sequence[_Path], emptied: Collection[str], before: Collection[str]
+) -> list[_Path]:
     folders = [p.path for p in paths if p.was in ("absent", "late") and _is_folder(p)]
     inside = read(Folders, paths=folders) if folders else {}
-    gone: set[str] = set()
+    gone = {*before}
     going = []
     for one in paths:
         within = [] if one.path in emptied else inside.get(one.path, [])

@@ -30,8 +30,8 @@ prune() {{ for path in {STAYS}; do printf -- '-path %s -prune -o ' "$path"; done
 find / -xdev $(prune) -type d -printf 'folder %p %m %U:%G\n' -o -type l -printf 'link %p %l\n' \
   -o -type f -size -4096k -printf 'file %p %m %U:%G ' -exec sha256sum {{}} \; -o -type f \
   -printf 'file %p %m %U:%G %s\n' | sort
-find /var/log -mindepth 1 ! -path '/var/log/journal*' -printf 'log %p\n' | sort
-systemctl list-unit-files --no-legend --no-pager | sed 's/^/unit file /'
+find /var/log -mindepth 1 ! -path '/var/log/journal*' ! -name wtmp -printf 'log %p\n' | sort
+systemctl list-unit-files --no-legend --no-pager | awk '{{ print "unit file " $1, $2 }}'
 systemctl list-units --type=service --state=active --plain --no-legend --no-pager |
   awk '{{ print "unit " $1 }}' | grep -vE '^unit (user|user-runtime-dir|systemd-|dbus|getty)'
 {{ ip -o link | awk '{{ print $2 }}'; ip -o -4 address | awk '{{ print $2, $4 }}'
@@ -81,6 +81,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def before(lab: Lab) -> list[str]:
+    # Packages stay.
+    execute(lab, HOST, "apt-get -qq update; apt-get -qq install runc nftables")
     for path, text in OWN.items():
         execute(lab, HOST, f"mkdir -p {path.rpartition('/')[0]}; printf '{text}' > {path}")
         execute(lab, HOST, f"chmod 640 {path}; touch -d 2001-02-03 {path}")
