@@ -93,6 +93,7 @@ def folders_emptied(
             lines.append(f'{mounts_in(path)} | while read -r one; do umount "$one"; done')
             lines.append(f'if {mounts_in(path)} | grep .; then echo "still in use" >&2; exit 1; fi')
             lines.append(f"{files_in(path, least, path in volumes)} -delete")
-        lines.append(f"{folders_in(path, least)} -delete")
+        else:
+            lines.append(f"{folders_in(path, least)} -delete")
     script = Script("\n".join(lines), f"empty {', '.join(found)}") if found else None
     yield from run_or_noop(script, "the folders are empty")
