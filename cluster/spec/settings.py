@@ -35,6 +35,7 @@ from pyinfra_kube.cluster.spec.values import (
     PodName,
     Port,
     Positive,
+    ResetData,
     Settings,
     Strings,
     Version,
@@ -393,6 +394,11 @@ class RunSettings(Settings):
     packet_to: PacketTarget | None = None
     """Where that packet is to go: NAMESPACE/POD, NAMESPACE/SERVICE or an IPv4 address, with `:PORT`
     or without."""
+    reset: str | None = None
+    """What `deploys/reset.py` needs where nobody can be asked: `yes`, or the cluster's name."""
+    reset_data: ResetData = ()
+    """Data that `deploys/reset.py` removes too: `etcd` for what the cluster's API holds, `volumes`
+    for what pods wrote into their own folders."""
 
 
 class PeopleSettings(Settings):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -204,6 +204,7 @@ Url = Annotated[
     ),
 ]
 Mirrors = dict[Registry, Annotated[tuple[Url, ...], BeforeValidator(_one_or_several)]]
+ResetData = Annotated[tuple[Literal["etcd", "volumes"], ...], BeforeValidator(_one_or_several)]
 Flag = Annotated[
     str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
 ]

@@ -357,9 +357,11 @@ _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
 _lock = internals.Lock()
 
 
-def current_cluster() -> Cluster:
+def current_cluster(leaving: bool = False) -> Cluster:
     """
     Return the cluster of this run, made when the first host asks.
+
+    + leaving: whether it is only taken away, which needs no programs and no running etcd
 
     Raises ``InputError`` with every problem of the inventory, before any host has run a command,
     and ``FactError`` for a host that cannot be asked.
@@ -369,7 +371,7 @@ def current_cluster() -> Cluster:
     with _lock:
         if state not in _clusters:
             try:
-                _clusters[state] = _make(state)
+                _clusters[state] = _make(state, leaving)
             except InputError as error:
                 _clusters[state] = error
         known = _clusters[state]
@@ -479,7 +481,7 @@ def folder_of(spec: ClusterSpec) -> Path:
     return _inventory_folder() / Path(folder).expanduser()
 
 
-def _make(state: State) -> Cluster:
+def _make(state: State, leaving: bool) -> Cluster:
     spec = read_spec(state)
     if spec.profile:
         picture = Path(spec.profile).expanduser()
@@ -492,14 +494,15 @@ def _make(state: State) -> Cluster:
     if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
         allowed = "a file on this machine"
         raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])
-    artifacts = Artifacts.of(spec, release)
-    manifests = read_manifests(spec)
+    artifacts = Artifacts("", "", {}) if leaving else Artifacts.of(spec, release)
+    manifests = () if leaving else read_manifests(spec)
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
     spec = _with_addresses(state, spec, host_facts)
-    _check_runtime(spec, release, host_facts)
-    _check_endpoint(spec, host_facts)
-    _check_ifaces(spec, host_facts)
+    if not leaving:
+        _check_runtime(spec, release, host_facts)
+        _check_endpoint(spec, host_facts)
+        _check_ifaces(spec, host_facts)
     plan = make_plan(
         spec,
         current=_current(spec, host_facts, book.read()),
@@ -515,6 +518,9 @@ def _make(state: State) -> Cluster:
     credentials = store.plan(spec, plan)
     _say(credentials.days_left)
     _check_store(spec, credentials, host_facts)
+    known = spec, release, plan, store, book, credentials, artifacts, host_facts
+    if leaving:
+        return Cluster(*known, EncryptionPlan(IDENTITY, {}), EtcdMove(), unanswered)
     if not spec.replace_credentials:
         refuse(problems_of_run(spec, credentials, host_facts))
     _check_etcd(spec, host_facts)
