@@ -32,7 +32,7 @@ CHOICES = {
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
     "certificate_signing": "leave it unset: up to 1.23 no host holds the CA's key",
     "cloud_provider": "leave it unset for bare metal and local machines",
-    "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
+    "container_runtime": 'leave it unset: docker up to 1.23, then containerd, or choose "cri-o"',
     "hyperkube": "leave it unset: each component has an image of its own",
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
