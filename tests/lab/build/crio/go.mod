@@ -4,6 +4,8 @@ go 1.26.6
 
 tool github.com/cri-o/cri-o/cmd/crio
 
+require github.com/cri-o/cri-o v1.36.3
+
 require (
 	capnproto.org/go/capnp/v3 v3.1.0-alpha.2 // indirect
 	cyphar.com/go-pathrs v0.2.1 // indirect
@@ -49,7 +51,6 @@ require (
 	github.com/coreos/go-systemd/v22 v22.7.0 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/creack/pty v1.1.24 // indirect
-	github.com/cri-o/cri-o v1.36.3 // indirect
 	github.com/cri-o/crio-credential-provider v0.1.2 // indirect
 	github.com/cri-o/ocicni v0.5.0 // indirect
 	github.com/cyberphone/json-canonicalization v0.0.0-20241213102144-19d51d7fe467 // indirect
