@@ -28,6 +28,7 @@ CHOICES = {
     "control-plane": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "node": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "client": ("kubernetes_source", "give a release's folder or URL"),
+    "cri-o": ("runtime_source", "give a folder or URL with crio, pinns, crictl and CNI plugins"),
     "flannel": ("flannel_source", _FLANNELD),
 }
 OTHERWISE = ("rpm_files", _RPMS)
@@ -65,7 +66,8 @@ def packages_for(
     Give the packages that bring parts, each once, in the order of the parts.
 
     + parts: of ``control-plane``, ``node``, ``client``, ``etcd``, ``flannel``, ``docker``,
-      ``containerd``, ``runc``, ``cni``, ``network-tools``, ``bridge-tools``
+      ``containerd``, ``runc``, ``cri-o``, ``conmon``, ``skopeo``, ``cni``, ``network-tools``,
+      ``bridge-tools``
     + system: the distribution's ``ID`` as its os-release has it, such as ``fedora``
     + release: its ``VERSION_ID``, such as ``42``
     + kubernetes_version: the Kubernetes release, such as ``1.31.4``

@@ -30,6 +30,7 @@ def pod_network(
     mtu: int = 1460,
     bin_dir: str = "/opt/cni/bin",
     required: Sequence[str] = (),
+    by_name: bool = False,
 ) -> Generator[StringCommand, None, None]:
     """
     Have a container runtime give pods addresses of a subnet, on a bridge of the host.
@@ -42,9 +43,10 @@ def pod_network(
     + mtu: what it carries, in bytes
     + bin_dir: the folder of CNI's plugins
     + required: plugins that must be there already
+    + by_name: whether the runtime is told the network's name, ``pods``
 
-    Fails where a network of somebody else comes first by its name, for a runtime uses that, and
-    where a required plugin lacks.
+    Fails where a network of somebody else comes first by the name of its file, for a runtime that
+    is told none uses that, and where a required plugin lacks.
 
     **Example:**
 
@@ -57,7 +59,7 @@ def pod_network(
 
     state = read(Cni, conf_dir=CONF_DIR, bin_dir=bin_dir)
     own = CONFLIST.rpartition("/")[2]
-    if first := [name for name in state.configurations if name < own]:
+    if not by_name and (first := [name for name in state.configurations if name < own]):
         raise OperationError(
             f"{CONF_DIR}/{first[0]}: a container runtime uses it in place of {own}, because its "
             "name comes first; move it away, or rename it to come later"

@@ -4,7 +4,6 @@ Manage containerd for a cluster: its configuration, crictl's, and its unit where
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -25,13 +24,13 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.containerd import (
     CONFIG,
-    CRICTL_CONFIG,
     PACKAGED,
     REGISTRIES,
     UNIT,
     Containerd,
     ContainerdState,
 )
+from pyinfra_kube.operations.crictl import crictl_config
 from pyinfra_kube.operations.files import File, plan_files
 
 _TEMPLATES = {2: "etc/containerd/config-version-2.toml.j2", 3: "etc/containerd/config.toml.j2"}
@@ -96,7 +95,7 @@ def containerd(
         files = [config, *_mirrors(state, str(config.content), mirrors or {})]
     except ValueError as error:
         raise OperationError(f"{CONFIG}: {error}; mend it, or move it away") from error
-    files.append(_crictl_config(state))
+    files.append(crictl_config(state.crictl_config, CONTAINERD.endpoint))
     if program:
         files.append(File(UNIT, render(f"{UNIT[1:]}.j2", program=program)))
     elif state.unit and is_ours(state.unit):
@@ -191,16 +190,3 @@ def _hosts(registry: str, urls: Sequence[str]) -> str:
         server="" if registry == "_default" else _SERVERS.get(registry, registry),
         mirrors=[{"url": url, "has_path": urlsplit(url).path not in ("", "/")} for url in urls],
     )
-
-
-def _crictl_config(state: ContainerdState) -> File:
-    """crictl.yaml with the socket; other keys stay."""
-
-    ours = render(f"{CRICTL_CONFIG[1:]}.j2", endpoint=CONTAINERD.endpoint)
-    before = state.crictl_config or ""
-    lines = [
-        line for line in before.splitlines() if not re.match(r"(runtime|image)-endpoint:", line)
-    ]
-    told = set(before.splitlines()) >= set(ours.splitlines())
-    whole = before if told else ours + "".join(f"{line}\n" for line in lines)
-    return File(CRICTL_CONFIG, whole, keep=state.crictl_config is not None)

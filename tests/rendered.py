@@ -29,9 +29,10 @@ from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.credential_set import ENCRYPTION, TOKENS
+from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
-from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS, RUNTIME_PROGRAMS
+from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.engine.snapshot import discovering
 from pyinfra_kube.facts.files import FileState
@@ -61,7 +62,9 @@ FACTS = {
 }
 # The sites publish those of their programs; here nothing is asked.
 DIGESTS = dict.fromkeys(("kubelet", "kube-proxy", "kubectl"), "0" * 64)
-RUNTIME_DIGESTS = dict.fromkeys((*RUNTIME_PROGRAMS, *CNI_PLUGINS, "runc"), "0" * 64)
+RUNTIME_DIGESTS = dict.fromkeys(
+    (*CONTAINERD.programs, *CONTAINERD.helpers, "crictl", *CNI_PLUGINS), "0" * 64
+)
 
 
 @dataclass(frozen=True)

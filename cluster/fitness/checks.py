@@ -14,7 +14,7 @@ from pyinfra_kube.cluster.releases import covers
 MODULES: dict[str, tuple[str, ...]] = {
     "bridged packets": ("br_netfilter",),
     "connection tracking": ("nf_conntrack",),
-    "containerd": ("overlay",),
+    "containers": ("overlay",),
     "vxlan": ("vxlan",),
     "nftables": ("nf_tables", "nft_ct", "nft_fib", "nft_masq", "nft_nat", "nft_numgen"),
     "ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr"),
@@ -95,7 +95,7 @@ def needed_modules(case: Case) -> list[str]:
     uses = {
         "bridged packets": True,
         "connection tracking": case.is_node and case.proxy_mode != "none",
-        "containerd": case.runtime == "containerd",
+        "containers": case.runtime in ("containerd", "cri-o"),
         "vxlan": case.is_node and (case.spec.network, case.spec.flannel_backend) == _VXLAN,
         "nftables": case.is_node and case.proxy_mode == "nftables",
         "ipvs": case.is_node and case.proxy_mode == "ipvs",
@@ -257,7 +257,7 @@ def installers(case: Case) -> Iterator[Wrong]:
 
 
 def crio(case: Case) -> Iterator[Wrong]:
-    if CRIO in case.state.there:
+    if CRIO in case.state.there and case.runtime != "cri-o":
         yield Wrong(CRIO)
 
 

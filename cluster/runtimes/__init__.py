@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.runtimes.containerd import CONTAINERD
+from pyinfra_kube.cluster.runtimes.crio import CRIO
 from pyinfra_kube.cluster.runtimes.docker import DOCKER
 from pyinfra_kube.cluster.runtimes.runtime import IncompleteAnswer, PodContainer, Runtime
 
 __all__ = [
     "CONTAINERD",
+    "CRIO",
     "DOCKER",
     "RUNTIMES",
     "IncompleteAnswer",
@@ -19,7 +21,7 @@ __all__ = [
     "runtime_named",
 ]
 
-RUNTIMES = {one.name: one for one in (DOCKER, CONTAINERD)}
+RUNTIMES = {one.name: one for one in (DOCKER, CONTAINERD, CRIO)}
 
 
 def runtime_named(name: str) -> Runtime:

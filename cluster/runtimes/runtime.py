@@ -53,6 +53,9 @@ class Runtime:
     + endpoint: of CRI, for kubelet; empty where kubelet speaks the runtime's own API
     + client: the program that the commands call; without it the runtime counts as missing
     + packages: the part of ``cluster/data/packages.json`` that installs it
+    + programs: what a ``runtime_source`` has of it, beside crictl
+    + helpers: what it may have too, and a package of the same part brings otherwise
+    + image_root: the folder of its images, unless it is told another one
     + cgroup_driver: that it uses unless it is told otherwise
     + container_logs: files that grow for as long as a container runs, below ``{root}``; empty
       where kubelet rotates them
@@ -107,6 +110,9 @@ class Runtime:
     logs: str
     list_containers: str
 
+    programs: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
+    image_root: str = ""
     uses_systemd: str = ""
     containers_more: str = ""
     kept_images: str = ""
@@ -118,12 +124,12 @@ class Runtime:
     @property
     def guard(self) -> str:
         """
-        Shell function ``NAME_runs``: whether the runtime may be asked. Asking one that is stopped
-        would start it where systemd keeps its socket open.
+        Shell function, such as ``docker_runs``: whether the runtime may be asked. Asking one that
+        is stopped would start it where systemd keeps its socket open.
         """
 
         return f"""\
-{self.name}_runs() {{
+{self._runs}() {{
 case "$(systemctl show --property=LoadState,ActiveState {self.unit} 2>/dev/null)" in
 *LoadState=loaded*ActiveState=inactive*|*LoadState=loaded*ActiveState=failed*) return 1 ;;
 *LoadState=*) ;;
@@ -133,6 +139,11 @@ exit 1 ;;
 esac
 }}
 """
+
+    @property
+    def _runs(self) -> str:
+        # The shell knows functions by words without dashes.
+        return f"{self.unit.removesuffix('.service')}_runs"
 
     def asked(self, question: str, answer: str = "", down: str = "") -> str:
         """
@@ -152,7 +163,7 @@ if ! command -v {self.client} >/dev/null 2>&1
 then
 echo 'runtime missing'
 {down or ":"}
-elif ! {self.name}_runs || ! shown=$({question} 2>/dev/null)
+elif ! {self._runs} || ! shown=$({question} 2>/dev/null)
 then
 echo 'runtime down'
 {down or ":"}

@@ -48,16 +48,14 @@ def check_release(spec: BaseSpec) -> list[Problem]:
     return release.check_settings(dict(spec)) + fields.check_settings(dict(spec), release)
 
 
-# What each runtime reads, and the other one does not.
-_OF_RUNTIME = {
-    "docker": (
+# What some runtimes read, and others do not.
+_OF_RUNTIMES = {
+    ("docker",): (
         *("docker_root", "docker_options", "docker_mtu", "docker_nofile"),
         "insecure_registries",
     ),
-    "containerd": (
-        *("runtime_source", "runtime_sha256", "containerd_version"),
-        "registry_mirrors",
-    ),
+    ("containerd", "cri-o"): ("runtime_source", "runtime_sha256", "registry_mirrors"),
+    ("containerd",): ("containerd_version",),
 }
 
 
@@ -71,9 +69,9 @@ def check_runtime(spec: BaseSpec) -> list[Problem]:
     allowed = f"nothing: Kubernetes {release.version} runs containers with {runtime}"
     return [
         Problem(key, getattr(spec, key), None, allowed, "leave it out")
-        for other, keys in _OF_RUNTIME.items()
+        for runtimes, keys in _OF_RUNTIMES.items()
         for key in keys
-        if other != runtime and key in spec.model_fields_set
+        if runtime not in runtimes and key in spec.model_fields_set
     ]
 
 
@@ -84,6 +82,40 @@ def check_packet(spec: BaseSpec) -> list[Problem]:
         return []
     allowed = "one that is set when the other is: a packet has both"
     return [Problem(key, None, None, allowed) for key, value in given.items() if not value]
+
+
+def check_mirrors(spec: BaseSpec) -> list[Problem]:
+    """Mirrors of registries that CRI-O cannot be told of."""
+    if spec.container_runtime != "cri-o":
+        return []
+    problems = []
+    if "_default" in spec.registry_mirrors:
+        allowed = "registries by their names: CRI-O has no mirror of all others"
+        problems.append(Problem("registry_mirrors", "_default", None, allowed))
+    for registry, urls in spec.registry_mirrors.items():
+        for url in urls:
+            if mirror_location(url) is None:
+                allowed = "for CRI-O a URL without a path, or with one that begins with /v2/"
+                problems.append(Problem(f"registry_mirrors.{registry}", url, None, allowed))
+    return problems
+
+
+def mirror_location(url: str) -> str | None:
+    """
+    Give where the images of a mirror begin, as registries.conf has it; nothing for a URL that it
+    cannot have.
+
+    + url: of the API, without a path or with the whole one
+
+    ```
+    >>> mirror_location("https://example.com/v2/mirror")
+    'example.com/mirror'
+    ```
+    """
+    host, _, path = url.partition("://")[2].rstrip("/").partition("/")
+    if not path or path == "v2":
+        return host
+    return f"{host}/{path[3:]}" if path.startswith("v2/") else None
 
 
 PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
@@ -263,7 +295,8 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     if spec.flannel_source and spec.flannel_leases and not spec.flannel_version:
         allowed = "the version of flannel_source, which tells how it speaks with etcd"
         problems.append(Problem("flannel_version", None, None, allowed))
-    if spec.runtime_source and not spec.containerd_version:
+    brings_containerd = spec.runtime_source and spec.container_runtime != "cri-o"
+    if brings_containerd and not spec.containerd_version:
         allowed = "the version of the containerd in runtime_source"
         fix = f"see what {spec.runtime_source}/containerd --version says"
         problems.append(Problem("containerd_version", None, None, allowed, fix))
@@ -280,13 +313,14 @@ _SHARES = (
 _SOURCES = (
     *("kubernetes_version", "network", "package_source", "rpm_files"),
     *("flannel_source", "flannel_version"),
-    *("runtime_source", "containerd_version"),
+    *("container_runtime", "runtime_source", "containerd_version"),
 )
 
 # Each check with the fields that must be right for it to mean anything.
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] = (
     (("kubernetes_version",), check_release),
     (("kubernetes_version", "container_runtime"), check_runtime),
+    (("container_runtime", "registry_mirrors"), check_mirrors),
     ((), check_names),
     ((), check_etcd_size),
     (("etcd_tls", "etcd_listen_client_urls"), check_etcd_urls),

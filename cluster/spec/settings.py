@@ -214,14 +214,16 @@ class SoftwareSettings(Settings):
     image_source: str | None = None
     """A folder of image archives, such as `etcd.tar`. By default that of `kubernetes_source`, if it
     is a folder. An image that is not there is pulled."""
-    container_runtime: Literal["docker", "containerd"] | None = None
-    """What runs containers: docker up to 1.23, containerd from 1.24 on. It need not be set."""
+    container_runtime: Literal["docker", "containerd", "cri-o"] | None = None
+    """What runs containers: docker up to 1.23, from 1.24 on containerd or `"cri-o"`. By default
+    docker or containerd. A host keeps the one that it has."""
     runtime_source: str | None = None
     """Where containerd, containerd-shim-runc-v2, ctr, crictl, runc and the CNI plugins bridge,
     host-local, loopback and portmap come from. A folder on the control machine has them at its
     top, in `bin/` or in `cni/`; a URL has plugins in `cni/` and the rest at its top. Where runc is
     not there, it is the distribution's. By default all are the distribution's but crictl, which
-    comes from https://github.com/kubernetes-sigs/cri-tools."""
+    comes from https://github.com/kubernetes-sigs/cri-tools. For CRI-O it has crio and pinns in
+    place of containerd's programs, and conmon like runc."""
     runtime_sha256: dict[str, Digest] = {}
     """Digests of programs of `runtime_source`, and of crictl's archive, by file name, beside those
     that are published there."""
@@ -231,8 +233,9 @@ class SoftwareSettings(Settings):
     registry_mirrors: Mirrors = {}
     """Mirrors of registries, from 1.24 on, such as
     `{"registry.k8s.io": "https://mirror.example.com"}`: a URL, or several in their order.
-    containerd asks them, then the registry itself. `_default` is any registry that is not named. A
-    URL with a path is the whole path of the API, such as `https://example.com/v2/mirror`."""
+    The runtime asks them, then the registry itself. `_default` is any registry that is not named;
+    CRI-O has none. A URL with a path is the whole path of the API, such as
+    `https://example.com/v2/mirror`."""
     hyperkube: bool = False
     """Whether the control plane runs from the one image hyperkube."""
     package_source: Literal["distribution", "rpm"] = "distribution"

@@ -1,6 +1,6 @@
 """
-The container runtime, docker or containerd: configured for a cluster before it starts for the first
-time.
+The container runtime, docker, containerd or CRI-O: configured for a cluster before it starts for
+the first time.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.packages import packages_of
-from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER
+from pyinfra_kube.cluster.runtimes import CONTAINERD, CRIO, DOCKER
 from pyinfra_kube.deploys.phases import pod_network
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
 from pyinfra_kube.deploys.run.artifacts import (
     CNI_PLUGINS,
-    RUNTIME_PROGRAMS,
     RuntimeArtifacts,
     crictl_archive,
 )
@@ -28,9 +28,12 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.containerd import LOCAL, PACKAGED, Containerd
 from pyinfra_kube.facts.docker import DATA_ROOT
 from pyinfra_kube.facts.packages import Packages
-from pyinfra_kube.operations import binaries, cni, containerd, docker, packages, services
+from pyinfra_kube.operations import binaries, cni, containerd, crio, docker, packages, services
 
-CRICTL = "/usr/local/bin/crictl"
+_LOCAL_BIN = "/usr/local/bin"
+CRICTL = f"{_LOCAL_BIN}/crictl"
+# Before that of a package, in the order in which programs are looked for.
+RUNC = "/usr/local/sbin/runc"
 # Of plugins that no package brings.
 CNI_BIN_DIR = "/opt/cni/bin"
 
@@ -97,19 +100,66 @@ def _run_containerd(cluster: Cluster) -> None:
         program=LOCAL if source else "",
         mirrors=cluster.spec.registry_mirrors,
     )
-    if cluster.is_a("node") and cluster.spec.network != "none":
+    _describe_network(cluster)
+    _install(cluster, "containerd", _missing_parts(source))
+    programs = [LOCAL] if source else []
+    unit = services.Unit(cluster.runtime.unit, config=[*containerd.CONFIG_FILES, *programs])
+    services.services(name="Run containerd", units=[unit])
+
+
+def _run_crio(cluster: Cluster) -> None:
+    """Configure CRI-O before it is installed, have the pod network described, and run it."""
+
+    source = cluster.artifacts.runtime
+    program = f"{_LOCAL_BIN}/crio" if source else ""
+    archives = _archives(cluster)
+    crio.crio(
+        name="Configure CRI-O",
+        sandbox_image=image_of("pause", cluster.spec).name,
+        cni_bin_dir=_cni_bin_dir(cluster),
+        network=cni.NETWORK if _has_network(cluster) else "",
+        program=program,
+        pinned=archives,
+        mirrors=cluster.spec.registry_mirrors,
+    )
+    _describe_network(cluster)
+    parts = ["cri-o", "cni"]
+    if source:
+        parts = [name for name in CRIO.helpers if name not in source.helpers]
+    # CRI-O loads no archives itself.
+    _install(cluster, "CRI-O", [*parts, *(["skopeo"] if archives else [])])
+    config = [*crio.CONFIG_FILES, *([program] if program else [])]
+    services.services(name="Run CRI-O", units=[services.Unit(cluster.runtime.unit, config=config)])
+
+
+def _archives(cluster: Cluster) -> list[str]:
+    """The images that the current host is to have from archives."""
+
+    parts = [name for name in components_on(cluster.host_spec.roles) if name in PODS]
+    has_dns = cluster.spec.dns and cluster.release.fact("coredns")
+    parts += ["pause", *(["coredns"] if has_dns else [])]
+    found = [cluster.image(part) for part in parts]
+    return [name for one in found for name, archive in one.items() if archive]
+
+
+def _has_network(cluster: Cluster) -> bool:
+    return cluster.is_a("node") and cluster.spec.network != "none"
+
+
+def _describe_network(cluster: Cluster) -> None:
+    """Have pods of the current host get addresses, on a node whose network is ours."""
+
+    if _has_network(cluster):
+        brought = cluster.artifacts.runtime or cluster.spec.install_packages
         cni.pod_network(
             name="Describe the pod network",
             subnet=cluster.node.pod_cidr,
             bridge=BRIDGE,
             mtu=cluster.spec.bridge_mtu,
             bin_dir=cni_bin_dir(cluster),
-            required=() if source or cluster.spec.install_packages else cni.PLUGINS,
+            required=() if brought else cni.PLUGINS,
+            by_name=cluster.runtime is CRIO,
         )
-    _install_containerd(cluster, source)
-    programs = [LOCAL] if source else []
-    unit = services.Unit(cluster.runtime.unit, config=[*containerd.CONFIG_FILES, *programs])
-    services.services(name="Run containerd", units=[unit])
 
 
 def cni_bin_dir(cluster: Cluster) -> str:
@@ -122,27 +172,33 @@ def cni_bin_dir(cluster: Cluster) -> str:
     return CNI_BIN_DIR if cluster.artifacts.runtime else str(cluster.settings()["cni_bin_dir"])
 
 
-def _install_containerd(cluster: Cluster, source: RuntimeArtifacts | None) -> None:
-    """Install containerd and what it calls: from a source, or else from packages."""
+def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
+    """
+    Install the runtime and what it calls: from a source, or else from packages.
 
-    parts = _missing_parts(source)
+    + whole: what a person calls it
+    + parts: what packages must bring
+    """
+
+    source = cluster.artifacts.runtime
     if cluster.spec.install_packages and parts:
         packages.packages(
-            name="Install runc" if source else "Install containerd",
+            name=f"Install {' and '.join(parts) if source else whole}",
             packages=distribution_packages(parts),
             removable=cluster.spec.removable_packages,
         )
     wanted = []
     if source:
-        runc = {"runc": "/usr/local/sbin/runc"} if source.has_runc else {}
-        paths = {name: f"/usr/local/bin/{name}" for name in RUNTIME_PROGRAMS} | runc
+        programs = [*cluster.runtime.programs, "crictl", *source.helpers]
+        paths = {name: f"{_LOCAL_BIN}/{name}" for name in programs}
+        paths |= {name: RUNC for name in paths if name == "runc"}
         paths |= {name: f"{CNI_BIN_DIR}/{name}" for name in CNI_PLUGINS}
         wanted = [binaries.Binary(path, *source.program(name)) for name, path in paths.items()]
-    elif read(Containerd).crictl in ("", CRICTL):
+    elif "cri-o" not in parts and read(Containerd).crictl in ("", CRICTL):
         archive = crictl_archive(cluster.release, cluster.spec.runtime_sha256)
         wanted = [binaries.Binary(CRICTL, *archive, member="crictl")]
     if wanted:
-        name = "Install containerd and CNI plugins" if source else "Install crictl"
+        name = f"Install {whole} and CNI plugins" if source else "Install crictl"
         binaries.binaries(name=name, binaries=wanted)
 
 
@@ -150,7 +206,7 @@ def _missing_parts(source: RuntimeArtifacts | None) -> list[str]:
     """What packages must bring: not a containerd that the host's owner installed without one."""
 
     if source:
-        return [] if source.has_runc else ["runc"]
+        return [name for name in CONTAINERD.helpers if name not in source.helpers]
     state, found = read(Containerd), read(Packages, names=packages_of("containerd"))
     others = state.versions.keys() & {LOCAL, PACKAGED} and not (found.versions or found.partial)
     ours = state.unit and containerd.is_ours(state.unit)
@@ -161,6 +217,7 @@ def _missing_parts(source: RuntimeArtifacts | None) -> list[str]:
 _RUN: dict[str, Callable[[Cluster], None]] = {
     DOCKER.name: _run_docker,
     CONTAINERD.name: _run_containerd,
+    CRIO.name: _run_crio,
 }
 
 

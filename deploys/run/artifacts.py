@@ -7,10 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.releases import Release
+from pyinfra_kube.cluster.runtimes import CONTAINERD, Runtime, runtime_named
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.digest import published_sha256, sha256_of
 
@@ -20,9 +22,9 @@ CRICTL_SITE = "https://github.com/kubernetes-sigs/cri-tools/releases/download"
 
 # Where a folder may have its files: at its top, or as in a release's own archive.
 _PLACES = ("", "server/bin", "kubernetes/server/bin")
-_RUNTIME_PLACES = ("", "bin", "cni", "cni/bin")
+_RUNTIME_PLACES = ("", "bin", "cni", "cni/bin", "cni-plugins")
 
-RUNTIME_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "crictl")
+CRICTL = "crictl"
 CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 
@@ -66,7 +68,10 @@ class Artifacts:
             source = f"{source.rstrip('/')}/v{release.version}/bin/linux/amd64"
         images = spec.image_source or ("" if remote else source)
         listed = {} if remote else _listed(source)
-        runtime = RuntimeArtifacts.of(spec) if spec.runtime_source else None
+        runtime = None
+        if spec.runtime_source:
+            named = runtime_named(spec.container_runtime or release.container_runtime)
+            runtime = RuntimeArtifacts.of(spec, named)
         return cls(source, images, {**listed, **spec.kubernetes_sha256}, runtime)
 
     def binary(self, name: str) -> tuple[str, str]:
@@ -105,30 +110,33 @@ class RuntimeArtifacts:
 
     + source: a folder, or the URL of one
     + digests: file name → SHA-256, from the inventory
+    + runtime: whose programs they are
     """
 
     source: str
     digests: Mapping[str, str]
+    runtime: Runtime = CONTAINERD
 
     @classmethod
-    def of(cls, spec: ClusterSpec) -> RuntimeArtifacts:
+    def of(cls, spec: ClusterSpec, runtime: Runtime) -> RuntimeArtifacts:
         """
         Return those of a spec. Raises ``InputError`` for a folder that lacks one.
 
         + spec: the cluster, with a ``runtime_source``
+        + runtime: its container runtime
         """
 
         source = str(spec.runtime_source).rstrip("/")
         if "://" in source:
-            return cls(source, spec.runtime_sha256)
+            return cls(source, spec.runtime_sha256, runtime)
         if not Path(source).expanduser().is_dir():
             allowed = "a URL, or a folder that is there"
             raise InputError([Problem("runtime_source", source, None, allowed)])
-        wanted = (*RUNTIME_PROGRAMS, *CNI_PLUGINS)
+        wanted = (*runtime.programs, CRICTL, *CNI_PLUGINS)
         if lacking := [name for name in wanted if not _find(source, name, _RUNTIME_PLACES)]:
             allowed = f"a folder with {', '.join(lacking)} in it too, at its top, in bin or in cni"
             raise InputError([Problem("runtime_source", source, None, allowed)])
-        return cls(source, {**_listed(source), **spec.runtime_sha256})
+        return cls(source, {**_listed(source), **spec.runtime_sha256}, runtime)
 
     def program(self, name: str) -> tuple[str, str]:
         """
@@ -148,14 +156,19 @@ class RuntimeArtifacts:
             raise InputError([Problem("runtime_source", self.source, None, allowed)])
         return str(path), _vouched("runtime", path, self.digests)
 
-    @property
-    def has_runc(self) -> bool:
-        """Whether runc is there too. At a URL it is where its digest is."""
+    @cached_property
+    def helpers(self) -> list[str]:
+        """Those of the runtime's helpers that are there too."""
+
+        return [name for name in self.runtime.helpers if self._has(name)]
+
+    def _has(self, name: str) -> bool:
+        """Whether a program is there. At a URL it is where its digest is."""
 
         if "://" not in self.source:
-            return bool(_find(self.source, "runc", _RUNTIME_PLACES))
+            return bool(_find(self.source, name, _RUNTIME_PLACES))
         try:
-            return bool(self.digests.get("runc") or published_sha256(f"{self.source}/runc"))
+            return bool(self.digests.get(name) or published_sha256(f"{self.source}/{name}"))
         except ValueError:
             return False
 

@@ -613,7 +613,7 @@ def _used(
 def _check_runtime(
     spec: ClusterSpec, release: Release, host_facts: Mapping[str, HostFacts]
 ) -> None:
-    """Refuse a host whose kubelet runs docker's containers, which would live on beside others."""
+    """Refuse a host whose kubelet runs another runtime's containers, which would live on."""
 
     runtime = spec.container_runtime or release.container_runtime
     allowed = "a release up to 1.23, for kubelet runs docker's containers there"
@@ -621,7 +621,13 @@ def _check_runtime(
     refuse(
         Problem("kubernetes_version", release.version, name, allowed, fix)
         for name, seen in host_facts.items()
-        if (seen.kubelet_runtime, runtime) == (DOCKER.name, CONTAINERD.name)
+        if seen.kubelet_runtime == DOCKER.name != runtime
+    )
+    fix = "leave it; a node that was removed may come back with another runtime"
+    refuse(
+        Problem("container_runtime", runtime, name, f"{seen.kubelet_runtime}: it runs pods", fix)
+        for name, seen in host_facts.items()
+        if seen.kubelet_runtime in RUNTIMES and seen.kubelet_runtime not in (runtime, DOCKER.name)
     )
 
 

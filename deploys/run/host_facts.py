@@ -17,6 +17,7 @@ from pyinfra_kube.cluster.certificates import CA, ETCD_CA, FRONT_PROXY_CA
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, etcd, kube_apiserver
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
+from pyinfra_kube.cluster.components.kubelet import CONFIGURATION as KUBELET_CONFIGURATION
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.credential_set import SERVICE_ACCOUNT
@@ -35,7 +36,7 @@ from pyinfra_kube.cluster.fitness.checks import (
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_for, packages_of
 from pyinfra_kube.cluster.releases import Release, covers
-from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES, runtime_named
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
@@ -80,7 +81,6 @@ _OF_PODS = {
 # Where each package manager's distribution keeps CNI plugins.
 _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
 
-_IMAGES = "/var/lib/containerd"
 _MODULES = [module for modules in MODULES.values() for module in modules]
 
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
@@ -128,7 +128,7 @@ class Fit:
 
     ours: bool = False
     state: FitnessState = field(default_factory=FitnessState)
-    image_root: str = _IMAGES
+    image_root: str = CONTAINERD.image_root
     modules: dict[str, str] = field(default_factory=dict)
     listeners: dict[str, list[Listener]] = field(default_factory=dict)
     pods: StaticPodStates = field(default_factory=StaticPodStates)
@@ -151,7 +151,7 @@ class HostFacts:
     + signing_since: when it got the key that signs tokens
     + system, release: the distribution's name and number, such as ``debian`` and ``12``
     + service_range: the service CIDR of its apiserver now; empty without one
-    + kubelet_runtime: the container runtime that its kubelet runs with, up to 1.26; else empty
+    + kubelet_runtime: the container runtime that its kubelet runs with; empty where none is told
     + docker: whether it is installed
     + foreign_docker: whether it is, but not from the distribution's package
     + other_etcd: the folder with data of an etcd that is not ours; empty for none
@@ -242,8 +242,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
     manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
     contents = [_SWAPS, _STATUS, _KERNEL, _TOKEN_KEYS, ETCD_CONF, *manifests.values()]
+    contents.append(KUBELET_CONFIGURATION)
     on_docker = _runtime(spec) == DOCKER.name
-    brings_runtime = bool(spec.runtime_source and not on_docker)
+    brings_containerd = bool(spec.runtime_source) and _runtime(spec) == CONTAINERD.name
     asked = ctx_host.get().name == spec.control_plane[0].name
     cluster = {"kubectl": KUBECTL, "kubeconfig": ADMIN, "server": ""}
     subjects = [
@@ -261,7 +262,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(RunningVersions, {"programs": _KUBELETS}),
         # As the operation that installs kubelet reads it.
         Subject(Files, {"paths": [KUBELET]}),
-        *([Subject(Containerd)] if brings_runtime else []),
+        *([Subject(Containerd)] if brings_containerd else []),
         *([Subject(Nodes, cluster)] if asked else []),
         Subject(EncryptionFile, {"path": ENCRYPTION_FILE}),
         Subject(Files, {"paths": [ENCRYPTION_FILE]}),
@@ -281,12 +282,14 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
     docker_settings = _docker_settings(spec, read(Docker)) if on_docker else {}
-    fit = _fit(spec, str(docker_settings.get("docker_root", _IMAGES)), flags["kubelet"], there)
+    fit = _fit(
+        spec, str(docker_settings.get("docker_root", _image_root(spec))), flags["kubelet"], there
+    )
     kubelet = read(RunningVersions, programs=_KUBELETS).get("kubelet.service")
     file = read(Files, paths=[KUBELET]).get(KUBELET)
     versions = {name: _tag(kernel.get(path, b"")) for name, path in manifests.items()}
     versions["kubelet"] = _version(kubelet.said) if kubelet else ""
-    versions["containerd"] = read(Containerd).versions.get(LOCAL, "") if brings_runtime else ""
+    versions["containerd"] = read(Containerd).versions.get(LOCAL, "") if brings_containerd else ""
     held = _certificates(spec)
     since = read(Mtimes, paths=[_TOKEN_KEY]) if held else {}
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
@@ -297,7 +300,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         networks=[str(IPNetwork(address).cidr) for address in addresses],
         pod_cidr=_pod_cidr(spec, links, flags["kubelet"].configured or {}),
         service_range=_service_range(flags["kube-apiserver"]),
-        kubelet_runtime=(flags["kubelet"].running or {}).get("container-runtime", ""),
+        kubelet_runtime=_kubelet_runtime(
+            flags["kubelet"].running or {}, kernel.get(KUBELET_CONFIGURATION, b"")
+        ),
         ca_fingerprint=_fingerprint(ca_certificate),
         certificates={path: held[path] for path in _BUNDLES if path in held},
         signed=[one for path in _SIGNED for one in held.get(path, ())],
@@ -340,6 +345,18 @@ def _runtime(spec: ClusterSpec) -> str:
     return spec.container_runtime or Release.of(spec.kubernetes_version).container_runtime
 
 
+def _kubelet_runtime(flags: Mapping[str, str], configuration: bytes) -> str:
+    told = re.search(rb'^containerRuntimeEndpoint: "?([^"\s]+)', configuration, re.M)
+    endpoint = told[1].decode(errors="replace") if told else ""
+    endpoint = endpoint or flags.get("container-runtime-endpoint", "")
+    named = (one.name for one in RUNTIMES.values() if endpoint and one.endpoint == endpoint)
+    return next(named, flags.get("container-runtime", ""))
+
+
+def _image_root(spec: ClusterSpec) -> str:
+    return runtime_named(_runtime(spec)).image_root or CONTAINERD.image_root
+
+
 def _of_rotation(spec: ClusterSpec) -> list[Subject]:
     """What tells which CAs a host has, where others may follow them."""
 
@@ -364,7 +381,7 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
 
     signs = [path for paths, _ in OTHER_INSTALLERS.values() for path in paths]
     left = [f"{spec.kubelet_root}/{name}" for name in KUBELET_STATE]
-    data = [spec.kubelet_root, spec.etcd_data_dir, _IMAGES, spec.docker_root or DATA_ROOT]
+    data = [spec.kubelet_root, spec.etcd_data_dir, _image_root(spec), spec.docker_root or DATA_ROOT]
     plugins = ["/opt/cni/bin", *_CNI_FOLDERS.values()]
     return [
         Subject(

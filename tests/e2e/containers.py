@@ -30,13 +30,26 @@ if command -v docker >/dev/null; then
   own() { docker inspect --format 'container {{.Id}} {{.State.Running}}' own 2>/dev/null; }
 elif command -v crictl >/dev/null; then
   socket=unix:///run/containerd/containerd.sock
+  [ ! -S /run/crio/crio.sock ] || socket=unix:///run/crio/crio.sock
   cri() { crictl --config /dev/null --runtime-endpoint "$socket" "$@"; }
   shown() { cri "$1" --output go-template --template "$2" "$3" 2>/dev/null; }
   running() { echo "crictl $(cri ps --output json | tr -d '\n')"; }
   ids() { cri ps --quiet --no-trunc --label "io.kubernetes.container.name=$1"; }
   started() { shown inspect '{{.status.startedAt}}' "$1"; }
   image_id() { shown inspecti '{{.status.id}} pinned {{.status.pinned}}' "$1"; }
-  load_image() { ctr --namespace k8s.io images import - >/dev/null 2>&1; }
+  load_image() {
+    if [ -S /run/crio/crio.sock ]; then
+      cat >/root/image.tar
+      for name in $(tar -xOf /root/image.tar manifest.json | grep -o '"[a-z./]*:[0-9][^"]*"'); do
+        name=${name%\"} name=${name#\"}
+        skopeo --insecure-policy copy "docker-archive:/root/image.tar:$name" \
+          "containers-storage:$name" >/dev/null
+      done
+      rm /root/image.tar
+    else
+      ctr --namespace k8s.io images import - >/dev/null 2>&1
+    fi
+  }
   kill_containers() { cri stop --timeout 0 "$@" >/dev/null; }
   remove_images() { cri rmi "$@" >/dev/null; }
   keep_own() {

@@ -49,14 +49,18 @@ class Recipe:
       1.37.2, {major} and {minor} its parts
     + names: the name that Go gives a program → its own
     + cgo: whether it has parts in C
+    + tags: of Go, for parts that are built only when they are asked for
+    + libraries: header → Debian package of a C library that it is linked with, as its only user
     + tests: what is a program only as a test: name → package, which is a tool too
-    + c_programs: what the module has beside its Go programs: name → source
+    + c_programs: what the module has beside its Go programs: name → sources
     + files: what is taken from the module as it is: name → file or folder
     """
 
     stamps: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     cgo: bool = False
+    tags: tuple[str, ...] = field(default=(), repr=False)
+    libraries: Mapping[str, str] = field(default_factory=dict, repr=False)
     tests: Mapping[str, str] = field(default_factory=dict, repr=False)
     c_programs: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -108,13 +112,15 @@ class Part:
             name: value.format(**words, major=major, minor=minor)
             for name, value in self.recipe.stamps.items()
         }
-        return " ".join([_LINKER, *(f"-X {name}={value}" for name, value in stamps.items())])
+        static = ["-linkmode external -extldflags -static"] if self.recipe.libraries else []
+        return " ".join([_LINKER, *static, *(f"-X {name}={it}" for name, it in stamps.items())])
 
     def key(self, go_version: str) -> str:
         """The name of what comes out, by all that goes in."""
         words = [*_FLAGS, *_C_COMPILER, self.linker_flags, repr(self.recipe), go_version]
         # Named only where there are some: the others' names stay.
-        words += [repr(some) for some in (self.recipe.tests, self.recipe.files) if some]
+        rare = (self.recipe.tests, self.recipe.files, self.recipe.tags, self.recipe.libraries)
+        words += [repr(some) for some in rare if some]
         return digest(words, self.folder)
 
     def _line(self, pattern: str) -> str:
@@ -200,7 +206,7 @@ def _work() -> Path:
 def _build(folder: Path, part: Part, go: Path) -> None:
     recipe, environment = part.recipe, _environment(part)
     if recipe.cgo or recipe.c_programs:
-        require_tools(_C_TOOLS)
+        require_tools({**_C_TOOLS, **recipe.libraries})
     log = LOGS / f"{part.kind}.log"
     say(f"building {part.path} {part.version} from Go modules (log: {log})")
     made: list[tuple[list[str], str, str]] = [(["build"], f"{folder}/", "tool")]
@@ -211,6 +217,7 @@ def _build(folder: Path, part: Part, go: Path) -> None:
         run_logged(
             *(*_NICE, go, verb, "-C", part.folder, "-v", "-ldflags", part.linker_flags),
             *options,
+            *(["-tags", ",".join(recipe.tags)] if recipe.tags else []),
             *("-o", output, package),
             log=log,
             environment=environment,
@@ -220,8 +227,8 @@ def _build(folder: Path, part: Part, go: Path) -> None:
     if recipe.c_programs or recipe.files:
         list_module = (go, "list", "-C", part.folder, "-m", "-f", "{{.Dir}}", part.module)
         module = Path(run(*list_module, environment=environment).stdout.strip())
-        for name, source in recipe.c_programs.items():
-            run(*_C_COMPILER, "-o", folder / name, module / source)
+        for name, sources in recipe.c_programs.items():
+            run(*_C_COMPILER, "-o", folder / name, *(module / one for one in sources.split()))
         for name, source in recipe.files.items():
             run("cp", "--recursive", module / source, folder / name)
     (folder / "version").write_text(f"{part.version}\n")
@@ -295,6 +302,15 @@ _RECIPES = {
     ),
     "containerd": Recipe({"github.com/containerd/containerd/v2/version.Version": "{version}"}),
     "crictl": Recipe({"sigs.k8s.io/cri-tools/pkg/version.Version": "{number}"}),
+    "crio": Recipe(
+        cgo=True,
+        tags=(
+            *("containers_image_openpgp", "exclude_graphdriver_btrfs"),
+            *("netgo", "osusergo", "seccomp"),
+        ),
+        libraries={"/usr/include/seccomp.h": "libseccomp-dev", "pkg-config": "pkg-config"},
+        c_programs={"pinns": "pinns/src/pinns.c pinns/src/sysctl.c"},
+    ),
     "etcd": Recipe(names={"server": "etcd"}),
     "flannel": Recipe(
         {"github.com/flannel-io/flannel/pkg/version.Version": "{version}"},

@@ -39,6 +39,9 @@ _PARTS = {
     **{"metrics-server": "", "kube-router": ""},
 }
 
+# CRI-O's programs, and what goes with them, in the places of a `runtime_source`.
+_CRIO = {"crio": "", "crictl": "", "cni-plugins": "cni"}
+
 # What is said of a release here is said anew.
 _NOTES = ("SHA256SUMS", "version", "etcd_version", "containerd_version")
 
@@ -62,6 +65,13 @@ def release(asked: str = "") -> Path:
     recipe = digest(version, stamps, names, *code, roots.blank().name)
     kind = "release-{}.{}".format(*minor_of(version))
     return kept(kind, recipe, lambda folder: _complete(folder, chosen, version))
+
+
+def crio() -> Path:
+    """The folder of CRI-O and what goes with it; made now if the cache has none."""
+    with go_build.together():
+        parts = {go_build.built(part): place for part, place in _CRIO.items()}
+    return kept("crio", digest([path.name for path in parts]), lambda it: _lay_out(it, parts))
 
 
 def sources(environment: Mapping[str, str]) -> dict[Path, str]:
@@ -140,11 +150,7 @@ def _fetch(folder: Path, address: str) -> None:
 
 def _complete(folder: Path, chosen: Mapping[Path, str], version: str) -> None:
     """Lay a release out: what it brings, and what it lacks."""
-    for source, place in chosen.items():
-        (folder / place).mkdir(exist_ok=True)
-        for path in source.iterdir():
-            if path.is_file() and path.name not in _NOTES:
-                _share(path, folder / place / path.name)
+    _lay_out(folder, chosen)
     hyperkube = folder / "hyperkube"
     if hyperkube.exists():
         # It acts as what it is called, where it has a part of that name.
@@ -155,6 +161,15 @@ def _complete(folder: Path, chosen: Mapping[Path, str], version: str) -> None:
     release_images.write(folder, version)
     (folder / "version").write_text(f"{version}\n")
     write_sums(folder)
+
+
+def _lay_out(folder: Path, chosen: Mapping[Path, str]) -> None:
+    """Put the files of folders into their places."""
+    for source, place in chosen.items():
+        (folder / place).mkdir(exist_ok=True)
+        for path in source.iterdir():
+            if path.is_file() and path.name not in _NOTES:
+                _share(path, folder / place / path.name)
 
 
 def _version(folder: Path) -> str:

@@ -145,7 +145,7 @@ def test_settings_that_are_refused() -> None:
     assert 'fix: write "2.4.2"' in problems(containerd_version="v2.4.2")
     assert "containerd_version is not set" in problems(runtime_source="/srv/programs")
     said = problems(container_runtime="docker")
-    assert "container_runtime = 'docker'; allowed: containerd (Kubernetes 1.37)" in said
+    assert "container_runtime = 'docker'; allowed: containerd, cri-o (Kubernetes 1.37)" in said
     said = problems(container_runtime="containerd", kubernetes_version="1.19.16")
     assert "container_runtime = 'containerd'; allowed: docker (Kubernetes 1.19)" in said
 

@@ -23,6 +23,7 @@ PROGRAMS = {
     "containerd": "containerd containerd-shim-runc-v2 ctr",
     "coredns": "coredns",
     "crictl": "crictl",
+    "crio": "crio pinns",
     "etcd": "etcd etcdctl etcdutl",
     "flannel": "flanneld",
     "kube-router": "kube-router",

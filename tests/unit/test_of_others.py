@@ -12,11 +12,11 @@ import pytest
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.releases import Release
-from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.kubelet import _say_other_pods
 from pyinfra_kube.deploys.run.context import _check_etcd, _check_runtime, _check_store
-from pyinfra_kube.deploys.run.host_facts import gather
+from pyinfra_kube.deploys.run.host_facts import _kubelet_runtime, gather
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.subject import Subject
@@ -161,6 +161,32 @@ def test_a_kubelet_that_runs_docker_s_containers(version: str, runtime: str, ref
         return
     with pytest.raises(InputError, match="kubelet runs docker's containers there"):
         _check_runtime(spec, Release.of(version), facts)
+
+
+@pytest.mark.parametrize(
+    ("told", "flags", "wanted", "refused"),
+    [
+        (b"containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n", {}, "cri-o", True),
+        (b'containerRuntimeEndpoint: "unix:///run/crio/crio.sock"\n', {}, "containerd", True),
+        (b'containerRuntimeEndpoint: "unix:///run/crio/crio.sock"\n', {}, "cri-o", False),
+        (b"containerRuntimeEndpoint: unix:///run/other.sock\n", {}, "cri-o", False),
+        (b"", {"container-runtime-endpoint": CONTAINERD.endpoint}, "cri-o", True),
+        (b"", {"container-runtime": "remote"}, "cri-o", False),
+    ],
+)
+def test_a_host_keeps_its_runtime(
+    told: bytes, flags: dict[str, str], wanted: str, refused: bool
+) -> None:
+    facts: Any = {"n1": SimpleNamespace(kubelet_runtime=_kubelet_runtime(flags, told))}
+    data = DATA | {"kubernetes_version": "1.37.2", "container_runtime": wanted}
+    spec = ClusterSpec.from_inventory(
+        {"control_plane": ["m1"], "nodes": ["n1"]}, dict.fromkeys(["m1", "n1"], data)
+    )
+    if not refused:
+        _check_runtime(spec, Release.of("1.37.2"), facts)
+        return
+    with pytest.raises(InputError, match=f"container_runtime = '{wanted}'; allowed: .* runs pods"):
+        _check_runtime(spec, Release.of("1.37.2"), facts)
 
 
 def cluster(role: str) -> Any:

@@ -10,12 +10,13 @@ import pytest
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.deploys import phases
 from pyinfra_kube.deploys.access import manage_access
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
-from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS, RUNTIME_PROGRAMS
+from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import HOSTS, ONE_NODE, TWO_NODES, Groups, Path_, cluster_of, prepared
@@ -269,7 +270,7 @@ def test_a_phase_alone_brings_what_it_needs(name: str, tmp_path: Path) -> None:
     source.mkdir()
     for program in ("kubelet", "kube-proxy", "kubectl", "flanneld", "runc"):
         (source / program).write_text(program)
-    for program in (*RUNTIME_PROGRAMS, *CNI_PLUGINS):
+    for program in (*CONTAINERD.programs, "crictl", *CNI_PLUGINS):
         (source / program).write_text(program)
     if name == "flannel":
         data = {**data, "kubernetes_version": "1.37.2", "flannel_source": str(source)}
