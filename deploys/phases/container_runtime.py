@@ -116,7 +116,7 @@ def _run_crio(cluster: Cluster) -> None:
     crio.crio(
         name="Configure CRI-O",
         sandbox_image=image_of("pause", cluster.spec).name,
-        cni_bin_dir=_cni_bin_dir(cluster),
+        cni_bin_dir=cni_bin_dir(cluster),
         network=cni.NETWORK if _has_network(cluster) else "",
         program=program,
         pinned=archives,
