@@ -74,8 +74,8 @@ PHASES = (
     run_dns,
     leave_addons,
     run_metrics_server,
-    enforce_policies,
     apply_manifests,
+    enforce_policies,
     show_cluster,
 )
 

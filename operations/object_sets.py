@@ -47,12 +47,14 @@ def check_owner(owner: str) -> None:
 
 def labelled(one: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """
-    Return an object with the label of its set.
+    Return an object with the label of its set, if it goes with that.
 
     + one: the object
     + owner: the set's name
     """
 
+    if one["kind"] in KEPT:
+        return dict(one)
     metadata = one["metadata"]
     labels = {**(metadata.get("labels") or {}), LABEL: owner}
     return {**one, "metadata": {**metadata, "labels": labels}}

@@ -4,10 +4,7 @@ Manage objects of the Kubernetes API from their manifests, through kubectl on a 
 
 from __future__ import annotations
 
-import base64
-import shlex
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from pyinfra.api import OperationError, StringCommand
@@ -15,13 +12,11 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import Script, run_or_noop
+from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.kubectl import kubectl_words
 from pyinfra_kube.facts.objects import (
-    APPLY,
     HIDDEN,
-    REJECTIONS,
     AppliedObjects,
     AppliedStates,
     Object,
@@ -41,6 +36,7 @@ from pyinfra_kube.operations.manifests import (
     refuse_doubles,
     title,
 )
+from pyinfra_kube.operations.object_scripts import UNNAMED, Kubeconfig, Steps, held, script
 from pyinfra_kube.operations.object_sets import (
     Record,
     changed_by,
@@ -51,65 +47,10 @@ from pyinfra_kube.operations.object_sets import (
 
 __all__ = ["Kubeconfig", "Manifest", "objects", "sets_absent"]
 
-# The API server may have just started, and a kind or a namespace may be a moment old.
-_FUNCTIONS = f"""\
-applied() {{
-  manifest=$(base64 -d)
-  end=$(($(date +%s) + $1))
-  until said=$(printf '%s\\n' "$manifest" | timeout 30 "$words" 2>&1); do
-    if printf '%s\\n' "$said" | grep -qE {shlex.quote(REJECTIONS)}; then
-      echo "the API server does not take the objects: $said" >&2
-      exit 1
-    fi
-    if [ "$(date +%s)" -ge "$end" ]; then
-      echo "the API server did not take the objects within $1 s: $said" >&2
-      exit 1
-    fi
-    sleep 1
-  done
-}}
-""".replace('"$words"', "{words}")
-
-# What has gone has been waited for, with all that belonged to it.
-_DELETED = """\
-deleted() {
-  base64 -d | {words} delete --ignore-not-found --cascade=foreground --timeout="$1s" \\
-    --filename=- >/dev/null
-}
-"""
-
-# Of whoever opens it: each time it is read from its beginning.
-_UNNAMED = "/proc/self/fd/9"
-
-
-def _held(kubeconfig: Kubeconfig) -> str:
-    """Shell text that holds a kubeconfig in memory, in a file without a name when it is filled."""
-
-    text = base64.encodebytes(kubeconfig.text.encode()).decode()
-    return f"""\
-unnamed=$(mktemp -p /dev/shm)
-exec 9<>"$unnamed"
-rm -f "$unnamed"
-base64 -d >&9 <<'.'
-{text}.
-"""
-
-
 # What the API server keeps of an object by itself.
 _OF_SERVER = (
     *("managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"),
 )
-
-
-@dataclass(frozen=True)
-class Kubeconfig:
-    """
-    A kubeconfig that no host has.
-
-    + text: all of it
-    """
-
-    text: str = field(repr=False)
 
 
 @operation()
@@ -173,10 +114,10 @@ def objects(
         check_owner(owner)
         wanted = [labelled(one, owner) for one in wanted]
     ask = {"kubectl": kubectl, "kubeconfig": kubeconfig, "server": server}
-    words = kubectl_words(**(ask | ({"kubeconfig": _UNNAMED} if setter else {})))
-    steps = _steps(wanted, owner, ask) if wanted or owner else _Steps()
-    script = _script(steps, words, wait, _held(setter) if setter else "")
-    yield from run_or_noop(script, f"{len(wanted)} objects are as wanted")
+    words = kubectl_words(**(ask | ({"kubeconfig": UNNAMED} if setter else {})))
+    steps = _steps(wanted, owner, ask) if wanted or owner else Steps()
+    todo = script(steps, words, wait, held(setter) if setter else "")
+    yield from run_or_noop(todo, f"{len(wanted)} objects are as wanted")
 
 
 @operation()
@@ -214,45 +155,14 @@ def sets_absent(
     for owner in owners:
         check_owner(owner)
     ask = {"kubectl": kubectl, "kubeconfig": kubeconfig, "server": server}
-    script = _script(_absent(owners, ask), kubectl_words(**ask), wait)
-    yield from run_or_noop(script, f"{len(owners)} sets are absent")
+    todo = script(_absent(owners, ask), kubectl_words(**ask), wait)
+    yield from run_or_noop(todo, f"{len(owners)} sets are absent")
 
 
 # What is done
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """Objects that are applied, those deleted then, and what records that: set or deleted last."""
-
-    applied: list[dict[str, Any]] = field(default_factory=list)
-    deleted: list[dict[str, Any]] = field(default_factory=list)
-    noted: list[dict[str, Any]] = field(default_factory=list)
-    forgotten: list[dict[str, Any]] = field(default_factory=list)
-
-
-def _script(steps: _Steps, words: str, wait: int, before: str = "") -> Script | None:
-    # Namespaces and kinds come first in manifests.
-    calls = [("applied", steps.applied), ("deleted", steps.deleted[::-1])]
-    calls += [("applied", steps.noted), ("deleted", steps.forgotten)]
-    calls = [(function, those) for function, those in calls if those]
-    if not calls:
-        return None
-    text = before + _FUNCTIONS.replace("{words}", f"{words} {APPLY}")
-    if steps.deleted or steps.forgotten:
-        text += _DELETED.replace("{words}", words)
-    for function, those in calls:
-        given = base64.encodebytes(as_list(those).encode()).decode()
-        text += f"{function} {wait} <<'.'\n{given}.\n"
-    said = [
-        f"{verb} {', '.join(map(title, those))}"
-        for verb, those in (("apply", steps.applied), ("delete", steps.deleted))
-        if those
-    ]
-    return Script(text, "; ".join(said) or "record what sets have")
-
-
-def _steps(wanted: list[dict[str, Any]], owner: str, ask: Mapping[str, str]) -> _Steps:
+def _steps(wanted: list[dict[str, Any]], owner: str, ask: Mapping[str, str]) -> Steps:
     """What makes objects, and with an owner their set, as wanted; shows it."""
 
     records = [Record(owner).manifest()] if owner else []
@@ -260,10 +170,10 @@ def _steps(wanted: list[dict[str, Any]], owner: str, ask: Mapping[str, str]) -> 
     if _unknown(found, wanted):
         if owner and ctx_state.get().is_executing:
             raise OperationError(f"the API server does not tell what there is: {found.reason}")
-        return _Steps([*wanted])
+        return Steps([*wanted])
     differing = _differing(wanted, found, ask)
     if not owner:
-        return _Steps(differing)
+        return Steps(differing)
     known = Record.of(owner, found.objects)
     # It names an object before there is one, and until there is none.
     whole = known.with_those(wanted, found.objects)
@@ -274,12 +184,12 @@ def _steps(wanted: list[dict[str, Any]], owner: str, ask: Mapping[str, str]) -> 
         rows = (one.manifest()["data"]["objects"].splitlines() for one in (known, last))
         changes.show(changes.text(f"{title_of_record}: changed", *rows))
     if not wanted:
-        return _Steps([], deleted, [], _there(records, found))
+        return Steps([], deleted, [], _there(records, found))
     first = [whole.manifest()] if whole != known else []
-    return _Steps([*first, *differing], deleted, [last.manifest()] if last != whole else [])
+    return Steps([*first, *differing], deleted, [last.manifest()] if last != whole else [])
 
 
-def _absent(owners: Sequence[str], ask: Mapping[str, str]) -> _Steps:
+def _absent(owners: Sequence[str], ask: Mapping[str, str]) -> Steps:
     """What takes sets away; shows it."""
 
     records = [Record(owner).manifest() for owner in owners]
@@ -288,12 +198,12 @@ def _absent(owners: Sequence[str], ask: Mapping[str, str]) -> _Steps:
         if ctx_state.get().is_executing:
             why = found.reason or "kubectl is not installed"
             raise OperationError(f"the API server does not tell which sets there are: {why}")
-        return _Steps()
+        return Steps()
     deleted = _deleted([Record.of(owner, found.objects) for owner in owners], [], ask)
     there = _there(records, found)
     for one in there:
         changes.show(f"{title(one)}: present → absent")
-    return _Steps([], deleted, [], there)
+    return Steps([], deleted, [], there)
 
 
 def _there(those: Iterable[dict[str, Any]], found: ObjectStates) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.kubectl import kubectl_words
 from pyinfra_kube.facts.reach import Place, PlaceOfPods
 from pyinfra_kube.operations import files, reach, verify
+from pyinfra_kube.operations.manifests import documents
 from pyinfra_kube.operations.policy_rules import MARKER
 
 OWNER = "network-policies"
@@ -71,7 +72,15 @@ def policies_manifest(cluster: Cluster) -> str:
         cas=cas_of_pods(cluster),
         metrics=spec.dns_metrics,
         default_deny=spec.default_deny,
+        made=[name for name in spec.default_deny if name not in _own_namespaces(cluster)],
     )
+
+
+def _own_namespaces(cluster: Cluster) -> set[str]:
+    """Those that the user's manifests make, with labels that we do not know."""
+
+    found = [one for manifest in cluster.manifests for one in documents(manifest)]
+    return {one["metadata"]["name"] for one in found if one["kind"] == "Namespace"}
 
 
 def _states() -> dict[str, str]:

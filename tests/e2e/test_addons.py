@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 CONTROL_PLANE, *NODES = HOSTS
 RELEASE = "1.37"
 
-ADDONS = {"metrics_server": True, "network_policies": True, "default_deny": ["shut"]}
+ADDONS = {"metrics_server": True, "network_policies": True, "default_deny": ["shut", "shop"]}
 OFF: dict[str, Any] = {key: type(value)() for key, value in ADDONS.items()} | {"manifests": []}
 
 SHOP = """\

@@ -19,11 +19,13 @@ from pyinfra_kube.cluster.releases import Release, known_releases, minor_of, new
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases import addons
 from pyinfra_kube.deploys.phases.addons import dns_checks, dns_manifest, dns_query
+from pyinfra_kube.deploys.phases.manifests import of_addons
 from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
 from pyinfra_kube.deploys.phases.network_policies import policies_manifest
 from pyinfra_kube.engine.phase import run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.packages import PackageStates
+from pyinfra_kube.operations.manifests import Manifest
 from tests.unit.blank import ONE_NODE, prepared
 
 # Those whose schemas kubernetes-validate has.
@@ -51,6 +53,7 @@ def _cluster(version: str = "1.37.2", nodes: int = 2, host: str = "m", **data: A
         is_first_control_plane=host == "m",
         is_a=lambda role: role in roles,
         units=["kubelet", "kube-proxy"],
+        manifests=[],
     )
 
 
@@ -145,6 +148,31 @@ def test_what_is_refused(data: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as failure:
         _cluster(**data)
     assert said in str(failure.value)
+
+
+def test_a_namespace_of_own_manifests_is_made_by_them() -> None:
+    cluster = _cluster(**DENIED)
+    assert _objects(policies_manifest(cluster))["Namespace"]["metadata"]["name"] == "shop"
+    text = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {a: b}}}"
+    cluster.manifests = [Manifest("a", text)]
+    assert "Namespace" not in _objects(policies_manifest(cluster))
+
+
+def test_own_manifests_have_no_object_of_an_addon() -> None:
+    cluster = _cluster(metrics_server=True, **DENIED)
+    cluster.manifests = [
+        Manifest(name, f"{{apiVersion: {version}, kind: {kind}, metadata: {metadata}}}")
+        for name, version, kind, metadata in (
+            ("a", "v1", "ConfigMap", "{name: coredns, namespace: kube-system}"),
+            ("b", "apps/v1beta1", "Deployment", "{name: metrics-server, namespace: kube-system}"),
+            ("c", "v1", "ConfigMap", "{name: coredns}"),
+            ("d", "v1", "Namespace", "{name: shop}"),
+        )
+    ]
+    assert [(one.value, one.allowed) for one in of_addons(cluster)] == [
+        ("a", "other objects: ConfigMap kube-system/coredns is of dns"),
+        ("b", "other objects: Deployment kube-system/metrics-server is of metrics_server"),
+    ]
 
 
 def test_who_checks_what() -> None:
