@@ -16,7 +16,7 @@ from tests.lab import Lab
 from tests.lab.lab import HOSTS
 from tests.lab.release_images import TEST_IMAGE
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CONTROL_PLANE, *NODES = HOSTS
 RELEASE = "1.37"
