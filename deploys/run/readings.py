@@ -9,11 +9,13 @@ import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from pyinfra.api import FactBase, State
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.checks.judge import Verdict, judge
 from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings, Wanted
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
@@ -56,15 +58,30 @@ _DNS = 53
 _TARGETS = 16
 
 
-def read_cluster(state: State) -> tuple[Cluster, Readings]:
+_known: WeakKeyDictionary[State, tuple[Cluster, Verdict]] = WeakKeyDictionary()
+_lock = internals.Lock()
+
+
+def judge_cluster(state: State) -> tuple[Cluster, Verdict, bool]:
     """
-    Ask all hosts of a run at once.
+    Ask all hosts of a run at once, and judge what they tell; once for all of them. The last value
+    is whether this was the time.
 
     + state: of the run
 
     Raises ``InputError`` for a wrong inventory.
     """
 
+    # pyinfra executes a deploy file anew for each host.
+    with _lock:
+        new = state not in _known
+        if new:
+            cluster, readings = _read_cluster(state)
+            _known[state] = cluster, judge(readings)
+        return (*_known[state], new)
+
+
+def _read_cluster(state: State) -> tuple[Cluster, Readings]:
     cluster = seen_cluster(state)
     told = on_each_host(state, cluster, lambda: _ask_host(cluster))
     objects = _objects(cluster, told)
@@ -309,34 +326,34 @@ def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str,
         others = (others[at:] + others[:at])[:_TARGETS]
     for one in others:
         if address := plan.addresses[one.name]:
-            found[f"host {one.name}"] = questions.way(address, kubelet_port(spec))
+            found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec))
     for one in spec.control_plane:
         if one.name in cluster.host_facts and (address := plan.addresses[one.name]):
-            found[f"api {one.name}"] = questions.api_way(f"{address}:{spec.apiserver_port}")
+            found[f"to api {one.name}"] = questions.api_way(f"{address}:{spec.apiserver_port}")
     urls = [
         u
         for some in spec.registry_mirrors.values()
         for u in ([some] if isinstance(some, str) else some)
     ]
     found |= {
-        f"registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
+        f"to registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
     }
     if not cluster.is_a("node") or spec.network == "none":
         return found
     for one in others:
         found |= _to_pods(cluster, one, pods.get(one.hostname_override, {}))
     if "kube-proxy" in cluster.units:
-        found[f"service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
+        found[f"to service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
         if spec.dns and cluster.release.fact("coredns"):
             query = questions.dns_way(
                 str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
             )
-            found[f"dns-service {spec.cluster_dns}"] = query
+            found[f"to dns-service {spec.cluster_dns}"] = query
     for node, addresses in pods.items():
         for address in (one for one, is_dns in addresses.items() if is_dns):
             where = next((h.name for h in spec.hosts if h.hostname_override == node), node)
             query = questions.dns_way(address, spec.cluster_domain, plan.service_ip)
-            found[f"dns-pod {where} {address}"] = query
+            found[f"to dns-pod {where} {address}"] = query
     return found
 
 
@@ -348,4 +365,4 @@ def _to_pods(cluster: Cluster, one: HostSpec, there: Mapping[str, bool]) -> dict
     if not address or "node" not in one.roles:
         return {}
     port = _DNS if there.get(address) else _CLOSED
-    return {f"pods {one.name} {address}": questions.way(address, port, from_pod=True)}
+    return {f"to pods {one.name} {address}": questions.way(address, port, from_pod=True)}
