@@ -5,7 +5,7 @@ comes before another can be its cause.
 
 from __future__ import annotations
 
-from pyinfra_kube.checks import on_cluster, on_host, on_network
+from pyinfra_kube.checks import on_certificates, on_cluster, on_etcd, on_host, on_network
 from pyinfra_kube.checks.check import Check
 
 _NET = ("net.*", "dns.*")
@@ -102,7 +102,7 @@ CHECKS: tuple[Check, ...] = (
         "cert.ends",
         "its certificates last",
         "the files",
-        on_host.ends,
+        on_certificates.ends,
         "openssl x509 -noout -dates -in {of}",
         "run the path's deploy: it makes certificates anew before they end",
         explains=("health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
@@ -111,7 +111,7 @@ CHECKS: tuple[Check, ...] = (
         "cert.ca",
         "its certificates and kubeconfigs are of the cluster's CA",
         "the files",
-        on_host.signers,
+        on_certificates.signers,
         "openssl x509 -noout -issuer -subject -in {of}",
         "run the path's deploy: it gives hosts the cluster's CA again",
         explains=("unit.runs", "health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
@@ -120,7 +120,7 @@ CHECKS: tuple[Check, ...] = (
         "cert.tokens",
         "its key for tokens is one that apiservers accept",
         "service-account.key and service-account.pub",
-        on_host.token_keys,
+        on_certificates.token_keys,
         "openssl pkey -pubout -in /srv/kubernetes/service-account.key",
         "run the path's deploy: it gives the control plane its keys again",
         ("control_plane",),
@@ -250,7 +250,7 @@ CHECKS: tuple[Check, ...] = (
         "etcd.alarm",
         "etcd has no alarm",
         "etcd",
-        on_cluster.etcd_alarms,
+        on_etcd.alarms,
         "etcdctl alarm list; etcdctl endpoint status",
         "etcdctl compact, then defrag, then alarm disarm; raise --quota-backend-bytes",
         ("etcd",),
@@ -260,7 +260,7 @@ CHECKS: tuple[Check, ...] = (
         "etcd.health",
         "etcd is well",
         "its /health",
-        on_cluster.etcd_answers,
+        on_etcd.answers,
         "crictl logs $(crictl ps --all --quiet --name etcd | head -n 1)",
         "see its log, its disk and the other members",
         ("etcd",),
@@ -270,7 +270,7 @@ CHECKS: tuple[Check, ...] = (
         "etcd.members",
         "etcd's members are the planned ones",
         "etcd",
-        on_cluster.etcd_members,
+        on_etcd.members,
         "etcdctl member list",
         "etcdctl member remove the one that is gone; run the path's deploy for one that lacks",
         ("etcd",),
@@ -280,7 +280,7 @@ CHECKS: tuple[Check, ...] = (
         "etcd.size",
         "etcd's database is well below its quota",
         "etcd",
-        on_cluster.etcd_size,
+        on_etcd.size,
         "etcdctl endpoint status --write-out=table",
         "etcdctl defrag; raise --quota-backend-bytes",
         ("etcd",),
@@ -289,7 +289,7 @@ CHECKS: tuple[Check, ...] = (
         "etcd.revision",
         "etcd's members agree",
         "etcd",
-        on_cluster.etcd_revision,
+        on_etcd.revision,
         "etcdctl endpoint status --cluster --write-out=table",
         "see the log of the member that is behind",
         ("etcd",),
