@@ -429,6 +429,22 @@ def test_a_consequence_is_no_cause(names: list[str]) -> None:
     assert states == sorted(states, key=lambda state: state != "failed")
 
 
+# What somebody set, or left, has no other cause.
+_SET = (
+    *("an ended certificate", "a bridge with another MTU", "no route"),
+    *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
+    *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
+)
+
+
+@given(st.lists(st.sampled_from(_SET), min_size=2, max_size=3, unique=True))
+def test_what_somebody_set_stays_a_cause_beside_others(names: list[str]) -> None:
+    faults = [FAULTS[name] for name in names]
+    causes = judge(_together([fault.readings() for fault in faults])).causes
+    found = {(one.finding.check.id, one.finding.host) for one in causes}
+    assert {(fault.check, fault.host) for fault in faults} <= found
+
+
 def _place(one: Finding) -> tuple[int, int]:
     return CHECKS.index(one.check), [*w.HOSTS, CLUSTER].index(one.host)
 
