@@ -193,10 +193,10 @@ def registries(host: Host, _: Readings) -> Iterator[Said]:
 
 
 def _ways(host: Host, kind: str) -> Iterator[Said]:
-    """The questions of a kind: ``KIND TARGET`` or ``KIND TARGET DETAIL``."""
-    asked = [name for name in host.answers if name.split()[0] == kind]
+    """The questions of a kind: ``to KIND TARGET`` or ``to KIND TARGET DETAIL``."""
+    asked = [name for name in host.answers if name.startswith(f"to {kind} ")]
     for name in asked:
-        _, target, *detail = name.split(" ", 2)
+        _, _, target, *detail = name.split(" ", 3)
         answer = host.answer(name)
         if not answer.good:
             seen = answer.text.strip().rpartition("\n")[2].rpartition(": ")[2] or "no answer"

@@ -5,11 +5,17 @@ comes before another can be its cause.
 
 from __future__ import annotations
 
-from pyinfra_kube.checks import on_cluster, on_host, on_network
+from pyinfra_kube.checks import on_certificates, on_cluster, on_etcd, on_host, on_network
 from pyinfra_kube.checks.check import Check
 
-_NET = ("net.*", "dns.*")
-_RUNS = ("image.*", "unit.*", "pod.*", "health", "etcd.*", "api.*", "node.*", "pods.*", *_NET)
+# What is only the consequence of something: ways that do not work, components that do not answer.
+# What somebody set wrongly is never among them.
+_DNS = ("dns.runs", "dns.pods", "dns.service", "pods.ready")
+_WAYS = ("net.pods", "net.service", *_DNS)
+_NODES = ("node.registered", "node.ready", *_WAYS)
+_API = ("api.ready", "api.reaches", *_NODES)
+_CONTROL = ("health", "etcd.health", "etcd.revision", *_API)
+_RUNS = ("unit.runs", "pod.runs", *_CONTROL)
 _NODE = ("node",)
 _ONCE = ("cluster",)
 _GET = "kubectl get {of}"
@@ -32,7 +38,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.clock,
         "timedatectl",
         "timedatectl set-ntp true, or let chrony step it: chronyc makestep",
-        explains=("cert.*", "etcd.*", "node.*", "health", "api.*"),
+        explains=("etcd.health", "etcd.revision", "health", *_API),
     ),
     Check(
         "host.disk",
@@ -41,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.disk,
         "df -h {of}; df -i {of}; du -xh {of} | sort -h | tail",
         "delete what fills {of}; crictl rmi --prune; journalctl --vacuum-size=200M",
-        explains=("runtime.*", "cni.*", *_RUNS),
+        explains=("runtime.runs", "runtime.answers", "image.there", "node.pressure", *_RUNS),
     ),
     Check(
         "host.memory",
@@ -50,7 +56,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.memory,
         "ps aux --sort=-rss | head",
         "end what takes it, or give the host more",
-        explains=("runtime.*", *_RUNS),
+        explains=("runtime.runs", "runtime.answers", "node.pressure", *_RUNS),
     ),
     Check(
         "host.swap",
@@ -68,7 +74,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.hosts_reached,
         "ping {of}; ip route get {of}",
         "see cables, routers and firewalls between the two",
-        explains=("host.reaches", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
     ),
     Check(
         "host.names",
@@ -77,7 +83,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.names,
         "getent ahostsv4 {of}; grep {of} /etc/hosts",
         "take the wrong line out of /etc/hosts, and run the path's deploy",
-        explains=("etcd.*", "api.*", "node.*"),
+        explains=("etcd.health", *_API),
     ),
     Check(
         "host.nameservers",
@@ -86,7 +92,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.nameservers,
         "cat {of}",
         "name real servers in {of}; CoreDNS asks itself through a loopback address, and ends",
-        explains=("pods.*", "dns.*"),
+        explains=_DNS,
     ),
     Check(
         "host.kernel",
@@ -95,36 +101,36 @@ CHECKS: tuple[Check, ...] = (
         on_host.forwarding,
         "sysctl {of}",
         "sysctl -w {of}=1; see who sets it: grep -r {of} /etc/sysctl.d /etc/sysctl.conf",
-        explains=("pods.*", *_NET),
+        explains=_WAYS,
     ),
     # Certificates and keys
     Check(
         "cert.ends",
         "its certificates last",
         "the files",
-        on_host.ends,
+        on_certificates.ends,
         "openssl x509 -noout -dates -in {of}",
         "run the path's deploy: it makes certificates anew before they end",
-        explains=("health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=_CONTROL,
     ),
     Check(
         "cert.ca",
         "its certificates and kubeconfigs are of the cluster's CA",
         "the files",
-        on_host.signers,
+        on_certificates.signers,
         "openssl x509 -noout -issuer -subject -in {of}",
         "run the path's deploy: it gives hosts the cluster's CA again",
-        explains=("unit.runs", "health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=("unit.runs", *_CONTROL),
     ),
     Check(
         "cert.tokens",
         "its key for tokens is one that apiservers accept",
         "service-account.key and service-account.pub",
-        on_host.token_keys,
+        on_certificates.token_keys,
         "openssl pkey -pubout -in /srv/kubernetes/service-account.key",
         "run the path's deploy: it gives the control plane its keys again",
         ("control_plane",),
-        explains=("pods.*", "dns.*"),
+        explains=_DNS,
     ),
     # The container runtime, and units
     Check(
@@ -134,7 +140,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_enabled,
         "systemctl status {of}",
         "systemctl enable {of}",
-        explains=("runtime.*", *_RUNS),
+        explains=("runtime.runs", "runtime.answers", *_RUNS),
     ),
     Check(
         "runtime.runs",
@@ -143,7 +149,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.runtime,
         "journalctl --no-pager -n 50 -u {of}",
         "systemctl start {of}",
-        explains=("runtime.answers", "cni.*", *_RUNS),
+        explains=("runtime.answers", *_RUNS),
     ),
     Check(
         "runtime.answers",
@@ -162,7 +168,7 @@ CHECKS: tuple[Check, ...] = (
         "ls -l /opt/cni/bin /usr/lib/cni",
         "run the path's deploy",
         _NODE,
-        explains=("node.*", "pods.*", *_NET),
+        explains=_NODES,
     ),
     Check(
         "cni.network",
@@ -172,7 +178,7 @@ CHECKS: tuple[Check, ...] = (
         "ls /etc/cni/net.d",
         "move /etc/cni/net.d/{of} away if nobody needs it, and run the path's deploy",
         _NODE,
-        explains=("node.*", "pods.*", *_NET),
+        explains=_NODES,
     ),
     Check(
         "image.there",
@@ -181,7 +187,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.images,
         "crictl images || docker images",
         "run the path's deploy, which loads or pulls them",
-        explains=("pod.*", "health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=("pod.runs", *_CONTROL),
     ),
     Check(
         "image.same",
@@ -198,7 +204,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_files,
         "systemctl cat {of}",
         "move the drop-in away; systemctl daemon-reload; systemctl restart {of}",
-        explains=("unit.*", "pod.*", "health", "node.*", "pods.*", *_NET),
+        explains=("unit.runs", "pod.flags", *_CONTROL),
     ),
     Check(
         "unit.runs",
@@ -207,7 +213,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_runs,
         "journalctl --no-pager -n 50 -u {of}",
         "systemctl start {of}",
-        explains=("health", "pod.*", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=("pod.runs", "net.overlay", "net.flannel", "net.proxy", *_CONTROL),
     ),
     Check(
         "unit.fresh",
@@ -225,7 +231,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.manifests,
         "cat {of}",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=("pod.*", "health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=("pod.runs", "pod.flags", *_CONTROL),
     ),
     Check(
         "pod.runs",
@@ -234,7 +240,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.static_pods,
         "crictl ps --all --name {of} || docker ps --all; journalctl -n 50 -u kubelet",
         "see why it ended: crictl logs $(crictl ps --all --quiet --name {of} | head -n 1)",
-        explains=("health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=_CONTROL,
     ),
     Check(
         "pod.flags",
@@ -243,34 +249,34 @@ CHECKS: tuple[Check, ...] = (
         on_host.flags,
         "tr '\\0' '\\n' </proc/$(pidof {of})/cmdline",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=("health", "etcd.*", "api.*", "node.*", "pods.*", *_NET),
+        explains=_CONTROL,
     ),
     # etcd
     Check(
         "etcd.alarm",
         "etcd has no alarm",
         "etcd",
-        on_cluster.etcd_alarms,
+        on_etcd.alarms,
         "etcdctl alarm list; etcdctl endpoint status",
         "etcdctl compact, then defrag, then alarm disarm; raise --quota-backend-bytes",
         ("etcd",),
-        explains=("etcd.*", "health", "api.*", "node.*", "pods.*", *_NET),
+        explains=_CONTROL,
     ),
     Check(
         "etcd.health",
         "etcd is well",
         "its /health",
-        on_cluster.etcd_answers,
+        on_etcd.answers,
         "crictl logs $(crictl ps --all --quiet --name etcd | head -n 1)",
         "see its log, its disk and the other members",
         ("etcd",),
-        explains=("etcd.*", "health", "api.*", "node.*", "pods.*", *_NET),
+        explains=("etcd.revision", "health", *_API),
     ),
     Check(
         "etcd.members",
         "etcd's members are the planned ones",
         "etcd",
-        on_cluster.etcd_members,
+        on_etcd.members,
         "etcdctl member list",
         "etcdctl member remove the one that is gone; run the path's deploy for one that lacks",
         ("etcd",),
@@ -280,7 +286,7 @@ CHECKS: tuple[Check, ...] = (
         "etcd.size",
         "etcd's database is well below its quota",
         "etcd",
-        on_cluster.etcd_size,
+        on_etcd.size,
         "etcdctl endpoint status --write-out=table",
         "etcdctl defrag; raise --quota-backend-bytes",
         ("etcd",),
@@ -289,7 +295,7 @@ CHECKS: tuple[Check, ...] = (
         "etcd.revision",
         "etcd's members agree",
         "etcd",
-        on_cluster.etcd_revision,
+        on_etcd.revision,
         "etcdctl endpoint status --cluster --write-out=table",
         "see the log of the member that is behind",
         ("etcd",),
@@ -301,7 +307,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.health,
         "journalctl -n 50 -u {of}; crictl ps --all --name {of}",
         "see its log; restart it",
-        explains=("api.*", "node.*", "pods.*", *_NET),
+        explains=_API,
     ),
     # The API and nodes
     Check(
@@ -312,7 +318,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get --raw='/readyz?verbose'",
         "see what failed there",
         ("control_plane",),
-        explains=("api.reaches", "node.*", "pods.*", *_NET),
+        explains=("api.reaches", *_NODES),
     ),
     Check(
         "api.reaches",
@@ -321,7 +327,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.api_reached,
         "curl -k https://{of}/version",
         "see routes and firewalls between the host and the control plane",
-        explains=("node.*", "pods.*", *_NET),
+        explains=_NODES,
     ),
     Check(
         "node.registered",
@@ -331,7 +337,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get nodes; on {of}: journalctl -n 50 -u kubelet",
         "start kubelet on {of}, see why it cannot register",
         _ONCE,
-        explains=("pods.*", *_NET),
+        explains=_WAYS,
     ),
     Check(
         "node.pressure",
@@ -341,7 +347,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl describe node {of}",
         "free what it lacks on {of}",
         _ONCE,
-        explains=("node.ready", "pods.*", *_NET),
+        explains=("node.ready", *_WAYS),
     ),
     Check(
         "node.ready",
@@ -351,7 +357,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl describe node {of}; on {of}: journalctl -n 50 -u kubelet",
         "see kubelet's log on {of}",
         _ONCE,
-        explains=("pods.*", *_NET),
+        explains=_WAYS,
     ),
     Check(
         "node.cidr",
@@ -361,7 +367,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get node {of} --output=jsonpath='{.spec.podCIDR}'",
         "kubectl delete node {of}, restart its kubelet, and run the path's deploy",
         _ONCE,
-        explains=_NET,
+        explains=("net.flannel", *_WAYS),
     ),
     Check(
         "node.address",
@@ -399,7 +405,7 @@ CHECKS: tuple[Check, ...] = (
         "ip address show {of}",
         "run the path's deploy",
         _NODE,
-        explains=("net.*", "dns.*", "pods.*"),
+        explains=_WAYS,
     ),
     Check(
         "net.twice",
@@ -408,7 +414,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.twice,
         "ip -4 address; ip -4 route",
         "ip link delete {of}, if nobody needs it",
-        explains=("net.*", "dns.*", "pods.*"),
+        explains=_WAYS,
     ),
     Check(
         "net.mtu",
@@ -418,7 +424,7 @@ CHECKS: tuple[Check, ...] = (
         "ip link show {of}",
         "run the path's deploy",
         _NODE,
-        explains=("net.overlay", "net.pods", "dns.*", "pods.*"),
+        explains=("net.overlay", *_WAYS),
     ),
     Check(
         "net.overlay",
@@ -428,7 +434,7 @@ CHECKS: tuple[Check, ...] = (
         "ip -d link show {of}; systemctl status flanneld",
         "systemctl restart flanneld",
         _NODE,
-        explains=("net.*", "dns.*", "pods.*"),
+        explains=("net.flannel", *_WAYS),
     ),
     Check(
         "net.route",
@@ -437,7 +443,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.routes,
         "ip route show {of}",
         "run the path's deploy",
-        explains=("net.*", "dns.*", "pods.*"),
+        explains=_WAYS,
     ),
     Check(
         "net.flannel",
@@ -446,7 +452,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.flannel_routes,
         "ip route; systemctl status flanneld",
         "systemctl restart flanneld",
-        explains=("net.*", "dns.*", "pods.*"),
+        explains=_WAYS,
     ),
     Check(
         "net.masquerade",
@@ -464,7 +470,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.firewall,
         "iptables-save; nft list ruleset",
         "delete the rule, or let the cluster's packets pass before it",
-        explains=("net.*", "dns.*", "pods.*"),
+        explains=_WAYS,
     ),
     Check(
         "net.proxy",
@@ -474,7 +480,7 @@ CHECKS: tuple[Check, ...] = (
         "iptables-save -t nat | grep KUBE-; nft list tables",
         "systemctl restart kube-proxy",
         _NODE,
-        explains=("net.service", "dns.service", "pods.*"),
+        explains=("net.service", *_DNS),
     ),
     Check(
         "net.pods",
@@ -484,7 +490,7 @@ CHECKS: tuple[Check, ...] = (
         "ip route get {of}; tcpdump -ni any host {of}",
         "see routes and firewalls of both hosts",
         _NODE,
-        explains=("net.pods", "dns.*", "pods.*"),
+        explains=("net.pods", *_DNS),
     ),
     Check(
         "net.service",
@@ -494,7 +500,7 @@ CHECKS: tuple[Check, ...] = (
         "curl -k https://{of}/version; iptables-save -t nat | grep {of}",
         "systemctl restart kube-proxy",
         _NODE,
-        explains=("dns.*", "pods.*"),
+        explains=_DNS,
     ),
     # DNS, and what runs in pods
     Check(
@@ -505,7 +511,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get networkpolicies --all-namespaces",
         "allow port 53 in {of}, or delete it",
         _ONCE,
-        explains=("dns.*", "pods.*"),
+        explains=_DNS,
     ),
     Check(
         "dns.runs",
@@ -516,7 +522,7 @@ CHECKS: tuple[Check, ...] = (
         "logs -l k8s-app=kube-dns",
         "kubectl -n kube-system scale deployment coredns --replicas=2",
         _ONCE,
-        explains=("dns.*", "pods.*"),
+        explains=("dns.pods", "dns.service", "pods.ready"),
     ),
     Check(
         "dns.pods",
@@ -526,7 +532,7 @@ CHECKS: tuple[Check, ...] = (
         "nslookup kubernetes.default.svc.cluster.local {of}",
         "see the pod's log: kubectl -n kube-system logs -l k8s-app=kube-dns",
         _NODE,
-        explains=("dns.service", "pods.*"),
+        explains=("dns.service", "pods.ready"),
     ),
     Check(
         "dns.service",
@@ -544,7 +550,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.registries,
         "curl -v {of}/v2/",
         "start the registry; see /etc/containerd/certs.d",
-        explains=("registry", "pods.*"),
+        explains=("registry", "pods.ready"),
     ),
     Check(
         "pods.ready",

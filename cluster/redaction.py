@@ -18,16 +18,17 @@ _HEADER = re.compile(
     r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-[a-z-]*token)(\"?'?\s*[:=]\s*)[^\r\n]+",
     re.IGNORECASE,
 )
-_SCHEME = re.compile(r"\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
+_SCHEME = re.compile(r"\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 
 # What a name of a secret has in it, in a flag, a key of JSON, YAML or an environment's variable.
 _NAME = (
-    r"[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|credential|api[_-]?key|access[_-]?key"
+    r"(?:[\w.-]*(?<![a-z])auth|[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|credential|api[_-]?key|access[_-]?key"
     r"|private[_-]?key|client[_-]?key(?:[_-]?data)?|encryption[_-]?key|key[_-]data"
-    r"|(?<![a-z])auth|identity[_-]?token)[\w.-]*"
+    r"|identity[_-]?token)[\w.-]*)"
 )
 # A value in quotes, or up to a blank or a comma; a path is no secret.
 _VALUE = r"(?P<value>\"(?:[^\"\\\n]|\\.)*\"?|'[^'\n]*'?|[^\s,}\]\"'][^\s,}\]]*)"
+_DURATION = re.compile(r"(\d+(\.\d+)?(h|m|s|ms))+")
 _PAIR = re.compile(
     rf"(?P<name>\\*[\"']?{_NAME}\\*[\"']?)(?P<gap>[ \t]*[:=][ \t]*){_VALUE}", re.IGNORECASE
 )
@@ -90,7 +91,11 @@ def _of_secret(document: str) -> str:
 def _hidden(found: re.Match[str]) -> str:
     value = found["value"]
     bare = value.strip("\"'\\")
-    if bare.startswith("/") or bare in ("", "true", "false", "null", "{", "[", HIDDEN):
+    if (
+        bare.startswith("/")
+        or _DURATION.fullmatch(bare)
+        or bare in ("", "true", "false", "null", "{", "[", HIDDEN)
+    ):
         return found[0]
     end = value[-1] if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0] else ""
     begin = value[0] if end else ""

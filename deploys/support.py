@@ -15,23 +15,21 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from weakref import WeakKeyDictionary
 
 from pyinfra.api import State
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.checks.judge import judge
+from pyinfra_kube.checks.judge import Verdict
 from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.redaction import redact
 from pyinfra_kube.deploys.run.context import Cluster
-from pyinfra_kube.deploys.run.readings import on_each_host, read_cluster
+from pyinfra_kube.deploys.run.readings import judge_cluster, on_each_host
 from pyinfra_kube.deploys.run.support import questions
-from pyinfra_kube.engine.internals import Lock
 from pyinfra_kube.engine.phase import phase
-from pyinfra_kube.engine.snapshot import ask_now, discovering
+from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.facts.answers import Answers
 from pyinfra_kube.operations import control_machine
 
@@ -39,9 +37,6 @@ from pyinfra_kube.operations import control_machine
 _FILE, _ARCHIVE = 400_000, 10_000_000
 # Seconds that one question may take.
 _PATIENCE = 20
-
-_archives: WeakKeyDictionary[State, tuple[Path, bytes]] = WeakKeyDictionary()
-_lock = Lock()
 
 
 @phase("Support")
@@ -52,27 +47,20 @@ def support() -> None:
     Raises ``InputError`` where it cannot be written.
     """
 
-    if discovering():
-        return
     state = ctx_state.get()
-    with _lock:
-        first = state not in _archives
-        if first:
-            _archives[state] = _made(state)
-    path, content = _archives[state]
+    cluster, verdict, new = judge_cluster(state)
+    path = _path(cluster)
+    content = _made(state, cluster, verdict, path) if new else b""
     control_machine.save(
         name="Write the archive on the control machine",
-        pending=lambda: [f"{path}, {len(content) // 1024} KiB"] if first else [],
+        pending=lambda: [f"{path}, {len(content) // 1024} KiB"] if content else [],
         write=lambda: _write(path, content),
     )
 
 
-def _made(state: State) -> tuple[Path, bytes]:
-    """Where the archive goes, and what it is."""
+def _made(state: State, cluster: Cluster, verdict: Verdict, path: Path) -> bytes:
+    """The archive."""
 
-    cluster, readings = read_cluster(state)
-    path = _path(cluster)
-    verdict = judge(readings)
     told = on_each_host(state, cluster, lambda: _ask(cluster))
     files = {"verify.txt": text(verdict) + "\n", "verify.json": document(verdict)}
     for host, answers in told.items():
@@ -80,7 +68,7 @@ def _made(state: State) -> tuple[Path, bytes]:
     safe = {name: redact(content) for name, content in files.items()}
     title = f"{cluster.spec.cluster_name}, {time.strftime('%Y-%m-%d %H:%M')}"
     index = page(title, verdict, {name: len(content) for name, content in safe.items()})
-    return path, packed({"index.html": redact(index), **safe}, path.name.partition(".")[0])
+    return packed({"index.html": redact(index), **safe}, path.name.partition(".")[0])
 
 
 def _path(cluster: Cluster) -> Path:

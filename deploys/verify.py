@@ -2,28 +2,21 @@
 Say what is wrong with a cluster: every check on every host, each cause once, with its consequences.
 It changes nothing, on no host and not here, and needs no credentials of this machine.
 
-    pyinfra INVENTORY deploys/verify.py
-    pyinfra INVENTORY deploys/verify.py --data verify_json=found.json
+    pyinfra INVENTORY deploys/verify.py -y
+    pyinfra INVENTORY deploys/verify.py -y --data verify_json=found.json
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from pyinfra import logger
-from pyinfra.api import State
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.checks.judge import Verdict, judge
 from pyinfra_kube.checks.report import document, summary, text
-from pyinfra_kube.deploys.run.readings import read_cluster
-from pyinfra_kube.engine.internals import Lock
+from pyinfra_kube.deploys.run.readings import judge_cluster
 from pyinfra_kube.engine.phase import phase
-
-_verdicts: WeakKeyDictionary[State, Verdict] = WeakKeyDictionary()
-_lock = Lock()
 
 
 @phase("Verification")
@@ -34,12 +27,9 @@ def verify() -> None:
     Raises ``DeployError`` where a check fails.
     """
 
-    state = ctx_state.get()
-    with _lock:
-        if state in _verdicts:
-            return
-        cluster, readings = read_cluster(state)
-        verdict = _verdicts[state] = judge(readings)
+    cluster, verdict, new = judge_cluster(ctx_state.get())
+    if not new:
+        return
     for line in ["", *text(verdict).splitlines(), ""]:
         logger.info(f"    {line}".rstrip())
     if cluster.spec.verify_json:

@@ -24,12 +24,14 @@ get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --ra
 """
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
+# Only what some release will no longer have; of others there is no end.
 _DEPRECATED = """\
 said=$(get /metrics) || exit 1
 printf '%s\\n' "$said" | tr -d '"' |
-sed -n 's/^apiserver_requested_deprecated_apis{\\(.*\\)} 1$/\\1/p' |
-sed 's/.*group=\\([^,]*\\),.*removed_release=\\([^,]*\\),resource=\\([^,]*\\),.*version=\\(.*\\)/\
-\\1\\/\\4:\\3,until=\\2/' | sort -u"""
+sed -n 's/^apiserver_requested_deprecated_apis{\\(.*\\)} 1$/,\\1,/p' |
+awk -F, '{ split("", has); for (i = 1; i <= NF; i++) { split($i, at, "="); has[at[1]] = at[2] }
+if (has["removed_release"]) print has["group"] "/" has["version"] ":" has["resource"] \\
+",until=" has["removed_release"] }' | sort -u"""
 
 OF_API = {
     # The old name is known to every release.

@@ -5,33 +5,27 @@ know, what verification asks, and connections to what was found.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from pyinfra.api import FactBase, State
 from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.checks.judge import Verdict, judge
 from pyinfra_kube.checks.on_cluster import objects_of
-from pyinfra_kube.checks.readings import Host, Objects, Readings, Wanted
+from pyinfra_kube.checks.readings import Host, Objects, Readings
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
-from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
-from pyinfra_kube.cluster.images import image_of
-from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import HostSpec
-from pyinfra_kube.cluster.spec.settings import OVERHEAD
 from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
-from pyinfra_kube.deploys.phases.control_plane import manifest, pods_of
-from pyinfra_kube.deploys.phases.firewalls import packets
-from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.deploys.run.wanted import blank, may_run_pods, names, wanted_of_host
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
@@ -41,10 +35,9 @@ from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
-from pyinfra_kube.facts.processes import Flags, parse_flags
+from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import Units
-from pyinfra_kube.operations.cni import CONFLIST, PLUGINS
 from pyinfra_kube.operations.component_unit import UNITS
 
 T = TypeVar("T")
@@ -56,15 +49,30 @@ _DNS = 53
 _TARGETS = 16
 
 
-def read_cluster(state: State) -> tuple[Cluster, Readings]:
+_known: WeakKeyDictionary[State, tuple[Cluster, Verdict]] = WeakKeyDictionary()
+_lock = internals.Lock()
+
+
+def judge_cluster(state: State) -> tuple[Cluster, Verdict, bool]:
     """
-    Ask all hosts of a run at once.
+    Ask all hosts of a run at once, and judge what they tell; once for all of them. The last value
+    is whether this was the time.
 
     + state: of the run
 
     Raises ``InputError`` for a wrong inventory.
     """
 
+    # pyinfra executes a deploy file anew for each host.
+    with _lock:
+        new = state not in _known
+        if new:
+            cluster, readings = _read_cluster(state)
+            _known[state] = cluster, judge(readings)
+        return (*_known[state], new)
+
+
+def _read_cluster(state: State) -> tuple[Cluster, Readings]:
     cluster = seen_cluster(state)
     told = on_each_host(state, cluster, lambda: _ask_host(cluster))
     objects = _objects(cluster, told)
@@ -77,13 +85,13 @@ def read_cluster(state: State) -> tuple[Cluster, Readings]:
             answers = {**known["answers"], **ways.get(spec.name, {})}
             hosts[spec.name] = Host(**{**known, "answers": answers})
         else:
-            wanted = _blank(cluster, spec)
+            wanted = blank(cluster, spec)
             reason = cluster.unanswered.get(spec.name)
             off = state.inventory.get_host(spec.name) in state.failed_hosts
             silent = str(reason or "it cannot be connected to") if reason or off else ""
             hosts[spec.name] = Host(wanted, bool(silent), silent)
     spec_ = cluster.spec
-    runs_dns = spec_.dns and cluster.release.fact("coredns") and _may_run_pods(cluster)
+    runs_dns = spec_.dns and cluster.release.fact("coredns") and may_run_pods(cluster)
     return cluster, Readings(
         hosts,
         objects,
@@ -118,10 +126,6 @@ def on_each_host(state: State, cluster: Cluster, ask: Callable[[], T]) -> dict[s
                 return None
 
     return {name: one for name, one in internals.on_each(hosts, call).items() if one is not None}
-
-
-def _may_run_pods(cluster: Cluster) -> bool:
-    return "none" not in (cluster.spec.network, cluster.spec.proxy_mode)
 
 
 def _tell(fact: type[FactBase[T]], /, **arguments: Any) -> T | None:
@@ -165,7 +169,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
     answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
     from_trip = {"links": seen.links, "state": seen.fit.state, "pods": seen.fit.pods}
-    wanted = _wanted(cluster, on_fedora)
+    wanted = wanted_of_host(cluster, on_fedora)
     return {**told, **from_trip, "answers": answers, "wanted": wanted}
 
 
@@ -183,7 +187,7 @@ def _questions(cluster: Cluster) -> dict[str, str]:
     spec, host = cluster.spec, cluster.host_spec
     settings = cluster.settings()
     found = questions.of_host(
-        _names(cluster, host), str(settings["resolv_conf"] or "/etc/resolv.conf")
+        names(cluster, host), str(settings["resolv_conf"] or "/etc/resolv.conf")
     )
     parts = components_on(host.roles)
     for component in parts:
@@ -202,85 +206,6 @@ def _questions(cluster: Cluster) -> dict[str, str]:
         both = cluster.is_a("control_plane")
         found |= questions.of_etcd(spec.etcd_client_port, spec.etcd_tls, version, both)
     return found
-
-
-def _names(cluster: Cluster, host: HostSpec) -> dict[str, str]:
-    """Name → address of the other hosts, as a run writes them to /etc/hosts."""
-
-    others = [one for one in cluster.spec.hosts if one.name != host.name]
-    if not cluster.spec.manage_hosts:
-        return {}
-    found = {one.known_as: cluster.plan.addresses[one.name] for one in others}
-    return {name: address for name, address in found.items() if name and address}
-
-
-def _blank(cluster: Cluster, host: HostSpec) -> Wanted:
-    """What is known of a host that told nothing."""
-
-    node = cluster.plan.nodes.get(host.name)
-    return Wanted(
-        host.name,
-        host.hostname_override,
-        cluster.plan.addresses[host.name] or "",
-        host.roles,
-        pod_cidr=node.pod_cidr if node and not cluster.spec.flannel_leases else "",
-    )
-
-
-def _wanted(cluster: Cluster, on_fedora: bool) -> Wanted:
-    """What the current host is to be."""
-
-    spec, host = cluster.spec, cluster.host_spec
-    parts, node = components_on(host.roles), cluster.plan.nodes.get(host.name)
-    on_flannel = cluster.on_flannel and cluster.is_a("node")
-    units = parts if on_fedora else cluster.units_of(host)
-    pods = [] if on_fedora else pods_of(host)
-    has_network = cluster.is_a("node") and spec.network != "none"
-    kubenet = (spec.bridge_approach, cluster.release.kubelet_bridge) == ("kubelet", "kubenet")
-    bridge = bridge_of_pods(cluster) if on_fedora else "" if kubenet else BRIDGE
-    by_cni = has_network and cluster.runtime is not DOCKER
-    planned = node if has_network and not spec.flannel_leases else None
-    backend = spec.flannel_backend if on_flannel else ""
-    others = [*([] if on_fedora else pods), "pause"]
-    if spec.dns and cluster.release.fact("coredns") and not on_fedora and _may_run_pods(cluster):
-        others.append("coredns")
-    return Wanted(
-        host.name,
-        host.hostname_override,
-        cluster.own_address,
-        host.roles,
-        cluster.runtime.name,
-        cluster.runtime.unit,
-        (*units, *(["flanneld"] if on_flannel else [])),
-        tuple(pods),
-        {f"{spec.manifest_dir}/{pod}.yaml": _digest(manifest(cluster, pod)) for pod in pods},
-        {p: parse_flags(cluster.command_line(p)) for p in (*units, *pods) if p != "etcd" or pods},
-        tuple(cluster.runtime.full_name(image_of(part, spec).name) for part in others),
-        planned.pod_cidr if planned else "",
-        bridge if has_network else "",
-        planned.bridge_address if planned else "",
-        0 if on_fedora else spec.bridge_mtu,
-        tuple(_routes(cluster, on_fedora)),
-        flanneld.device_of(backend, spec.flannel_vni) or "" if backend else "",
-        OVERHEAD.get(backend, 0),
-        tuple(packets(cluster, bridge)) if has_network or not cluster.is_a("node") else (),
-        has_network and not on_fedora and spec.bridge_approach == "manual",
-        tuple(PLUGINS) if by_cni else (),
-        CONFLIST.rpartition("/")[2] if by_cni else "",
-        _names(cluster, host),
-    )
-
-
-def _routes(cluster: Cluster, on_fedora: bool) -> list[tuple[str, str]]:
-    try:
-        return [] if on_fedora else cluster.plan.routes(cluster.host_spec.name)
-    except InputError:
-        # The address of a host that did not answer is not known.
-        return []
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects:
@@ -309,34 +234,34 @@ def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str,
         others = (others[at:] + others[:at])[:_TARGETS]
     for one in others:
         if address := plan.addresses[one.name]:
-            found[f"host {one.name}"] = questions.way(address, kubelet_port(spec))
+            found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec))
     for one in spec.control_plane:
         if one.name in cluster.host_facts and (address := plan.addresses[one.name]):
-            found[f"api {one.name}"] = questions.api_way(f"{address}:{spec.apiserver_port}")
+            found[f"to api {one.name}"] = questions.api_way(f"{address}:{spec.apiserver_port}")
     urls = [
         u
         for some in spec.registry_mirrors.values()
         for u in ([some] if isinstance(some, str) else some)
     ]
     found |= {
-        f"registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
+        f"to registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
     }
     if not cluster.is_a("node") or spec.network == "none":
         return found
     for one in others:
         found |= _to_pods(cluster, one, pods.get(one.hostname_override, {}))
     if "kube-proxy" in cluster.units:
-        found[f"service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
+        found[f"to service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
         if spec.dns and cluster.release.fact("coredns"):
             query = questions.dns_way(
                 str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
             )
-            found[f"dns-service {spec.cluster_dns}"] = query
+            found[f"to dns-service {spec.cluster_dns}"] = query
     for node, addresses in pods.items():
         for address in (one for one, is_dns in addresses.items() if is_dns):
             where = next((h.name for h in spec.hosts if h.hostname_override == node), node)
             query = questions.dns_way(address, spec.cluster_domain, plan.service_ip)
-            found[f"dns-pod {where} {address}"] = query
+            found[f"to dns-pod {where} {address}"] = query
     return found
 
 
@@ -348,4 +273,4 @@ def _to_pods(cluster: Cluster, one: HostSpec, there: Mapping[str, bool]) -> dict
     if not address or "node" not in one.roles:
         return {}
     port = _DNS if there.get(address) else _CLOSED
-    return {f"pods {one.name} {address}": questions.way(address, port, from_pod=True)}
+    return {f"to pods {one.name} {address}": questions.way(address, port, from_pod=True)}

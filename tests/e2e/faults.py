@@ -50,7 +50,7 @@ def named(site: Site, *options: str) -> list[tuple[str, str, str, str]]:
     """Each cause that verification finds, in its order: check, host, subject, state."""
     file = site.folder / "found.json"
     file.unlink(missing_ok=True)
-    run = site.run("--data", f"verify_json={file}", *options, deploy="verify", timeout=120)
+    run = site.run("-y", "--data", f"verify_json={file}", *options, deploy="verify", timeout=120)
     found = json.loads(file.read_text())
     assert (run.code == 0) == (found["failed"] == 0), run.said[-4000:]
     return [(one["check"], one["host"], one["subject"], one["state"]) for one in found["causes"]]
@@ -153,8 +153,8 @@ def _firewall(rule: str) -> tuple[str, str]:
 
 
 def _applied(manifest: dict[str, Any]) -> tuple[str, str]:
-    text = f"kubectl {{}} -f - <<'END'\n{json.dumps(manifest)}\nEND"
-    return text.format("create"), text.format("delete")
+    given = f"-f - <<'END'\n{json.dumps(manifest)}\nEND"
+    return f"kubectl create {given}", f"kubectl delete {given}"
 
 
 _POLICY = {

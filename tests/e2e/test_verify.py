@@ -30,7 +30,7 @@ def test_all_is_well_and_stays_as_it_is(built: Run, lab: Lab, site: Site) -> Non
     faults.until_well(site)
     before, files = state(lab), site.contents()
     began = time.monotonic()
-    said = succeeded(site.run(deploy="verify")).said
+    said = succeeded(site.run("-y", deploy="verify")).said
     assert time.monotonic() - began < 30
     assert "all is well" in said
     assert "unknown" not in said

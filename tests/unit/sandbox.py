@@ -23,6 +23,7 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.access import Bindings
+from pyinfra_kube.facts.answers import Answers
 from pyinfra_kube.facts.binaries import RunningVersions, Versions
 from pyinfra_kube.facts.bridge import Links, LoosePorts
 from pyinfra_kube.facts.certificates import Certificates
@@ -305,6 +306,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(LoosePorts, {"mounts": files["mounts"]}),
         Subject(Routes),
         Subject(Certificates, {"paths": paths[:1]}),
+        Subject(Answers, {"commands": {"yes": "echo yes"}}),
         Subject(Checks, {"commands": {"yes": "true", "no": "false"}, "given": {"a": "echo a"}}),
         Subject(Cni, {"conf_dir": str(Path(files["net.d/10-pods.conflist"]).parent)}),
         Subject(Containerd, {"root": files["root"]}),

@@ -71,7 +71,7 @@ def stopped_kubelet() -> Readings:
 
 
 def off() -> Readings:
-    told = {"host n": BAD, "pods n 10.10.1.7": BAD}
+    told = {"to host n": BAD, "to pods n 10.10.1.7": BAD}
     changed = {name: w.host(name, said=told) for name in ("m", "o")}
     nodes = [w.node("m"), w.node("n", conditions=w.conditions(Ready="Unknown")), w.node("o")]
     return w.well({**changed, "n": w.lost("n")}, objects=w.objects(nodes=nodes))
@@ -84,7 +84,7 @@ def dead_etcd() -> Readings:
     failing = {q: Answer(7, "refused") for q in ("etcd health", "etcd status", "ready")}
     told = {**failing, "health of etcd": BAD, "health of kube-apiserver": BAD}
     one = w.host("m", pods=replace(known, containers=held), said=told)
-    others = {name: w.host(name, said={"api m": BAD}) for name in "no"}
+    others = {name: w.host(name, said={"to api m": BAD}) for name in "no"}
     return w.well({"m": one, **others}, objects=w.objects(nodes=None, pods=None))
 
 
@@ -119,7 +119,7 @@ FAULTS = {
     "bridged packets unseen": Fault(
         "host.kernel", "n", said("n", "kernel settings", "net.bridge.bridge-nf-call-iptables ")
     ),
-    "a cut cable": Fault("host.reaches", "n", said("n", "host o", "No route to host", 1)),
+    "a cut cable": Fault("host.reaches", "n", said("n", "to host o", "No route to host", 1)),
     "a wrong name": Fault("host.names", "n", said("n", "names", "m 192.0.2.9\no 192.0.2.3")),
     "a loopback nameserver": Fault(
         "host.nameservers", "n", said("n", "nameservers", "/etc/resolv.conf\n127.0.0.53")
@@ -234,7 +234,7 @@ FAULTS = {
     "an apiserver that is not ready": Fault(
         "api.ready", "m", said("m", "ready", "[-]etcd failed", 1)
     ),
-    "no way to the API": Fault("api.reaches", "n", said("n", "api m", "timed out", 28)),
+    "no way to the API": Fault("api.reaches", "n", said("n", "to api m", "timed out", 28)),
     "a node that did not register": Fault(
         "node.registered", CLUSTER, objects(nodes=[w.node("m"), w.node("n")])
     ),
@@ -318,19 +318,19 @@ FAULTS = {
         on("n", firewall=Firewall((Chain("nft", "inet x", "f", "forward", steps=(DROP,)),))),
     ),
     "no rules of kube-proxy": Fault("net.proxy", "n", said("n", "service rules", "", 1)),
-    "a pod out of reach": Fault("net.pods", "n", said("n", "pods o 10.10.2.7", "timed out", 1)),
+    "a pod out of reach": Fault("net.pods", "n", said("n", "to pods o 10.10.2.7", "timed out", 1)),
     "no answer of the service": Fault(
-        "net.service", "n", said("n", f"service {w.SERVICE}", "", 124)
+        "net.service", "n", said("n", f"to service {w.SERVICE}", "", 124)
     ),
     "a policy against DNS": Fault(
         "dns.policy", CLUSTER, objects(policies=policy(podSelector={}, policyTypes=["Ingress"]))
     ),
     "no CoreDNS": Fault("dns.runs", CLUSTER, objects(pods=[])),
     "CoreDNS that is not ready": Fault("dns.runs", CLUSTER, objects(pods=[w.coredns("False")])),
-    "a CoreDNS that is silent": Fault("dns.pods", "n", said("n", "dns-pod m 10.10.0.7", "", 1)),
-    "DNS that is silent": Fault("dns.service", "n", said("n", f"dns-service {w.DNS}", "", 1)),
+    "a CoreDNS that is silent": Fault("dns.pods", "n", said("n", "to dns-pod m 10.10.0.7", "", 1)),
+    "DNS that is silent": Fault("dns.service", "n", said("n", f"to dns-service {w.DNS}", "", 1)),
     "a registry that is away": Fault(
-        "registry", "n", said("n", "registry https://r", "refused", 7), "warning"
+        "registry", "n", said("n", "to registry https://r", "refused", 7), "warning"
     ),
     "a pod that is not ready": Fault(
         "pods.ready", CLUSTER, objects(pods=[w.coredns(), w.pod("x", ready="False")])
@@ -427,6 +427,22 @@ def test_a_consequence_is_no_cause(names: list[str]) -> None:
         )
     states = [one.said.state for one in causes]
     assert states == sorted(states, key=lambda state: state != "failed")
+
+
+# What somebody set, or left, has no other cause.
+_SET = (
+    *("an ended certificate", "a bridge with another MTU", "no route"),
+    *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
+    *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
+)
+
+
+@given(st.lists(st.sampled_from(_SET), min_size=2, max_size=3, unique=True))
+def test_what_somebody_set_stays_a_cause_beside_others(names: list[str]) -> None:
+    faults = [FAULTS[name] for name in names]
+    causes = judge(_together([fault.readings() for fault in faults])).causes
+    found = {(one.finding.check.id, one.finding.host) for one in causes}
+    assert {(fault.check, fault.host) for fault in faults} <= found
 
 
 def _place(one: Finding) -> tuple[int, int]:

@@ -113,12 +113,12 @@ def answers_of(name: str) -> dict[str, Answer]:
         "service rules": "-A KUBE-SERVICES -j X",
         "health of kubelet": "ok",
         "health of kube-proxy": "ok",
-        "api m": "",
-        f"service {SERVICE}": "",
-        f"dns-service {DNS}": "",
-        "dns-pod m 10.10.0.7": "",
-        **{f"host {one}": "" for one in others},
-        **{f"pods {one} {cidr(one, '7')[:-3]}": "" for one in others},
+        "to api m": "",
+        f"to service {SERVICE}": "",
+        f"to dns-service {DNS}": "",
+        "to dns-pod m 10.10.0.7": "",
+        **{f"to host {one}": "" for one in others},
+        **{f"to pods {one} {cidr(one, '7')[:-3]}": "" for one in others},
     }
     if name == "m":
         status = {"header": {"revision": "7"}, "dbSize": "1", "leader": "1"}
