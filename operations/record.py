@@ -285,7 +285,7 @@ def forgotten(stay: Sequence[str] = ()) -> Generator[StringCommand, None, None]:
     record = read(Record)
     kept = [f"file\t{path}\t{was}" for path, was in record.of("file").items() if path in stay]
     script = None
-    if record.exists and len(kept) < len(record.was):
+    if record.exists and len(kept) < sum(map(len, record.was.values())):
         changes.show(f"{PLACE}: {'all but what stays' if kept else 'present'} → absent")
         script = Script(
             f"rm -rf {PLACE}\nrmdir --ignore-fail-on-non-empty {PLACE.rpartition('/')[0]}", "forget"
