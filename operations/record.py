@@ -294,7 +294,7 @@ def forgotten(stay: Sequence[str] = ()) -> Generator[StringCommand, None, None]:
             text = shlex.join(kept)
             script = Script(
                 f"printf '%s\\n' {text} > {PLACE}/before.new\n"
-                f"mv -fT {PLACE}/before.new {PLACE}/before\nrm -rf {PLACE}/wrote",
+                f"mv -fT {PLACE}/before.new {PLACE}/before\nrm -rf {PLACE}/wrote {PLACE}/files",
                 "forget the others",
             )
     yield from run_or_noop(script, "nothing is recorded that went")
