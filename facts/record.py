@@ -20,13 +20,13 @@ class Recorded(Printable):
     """
     + exists: whether there is a record
     + late: whether it began when the cluster was built already
-    + was: (kind, name) → how it was, in the order of the first changes
+    + was: kind → name → how it was, in the order of the first changes
     + wrote: path → digest of what we wrote last
     """
 
     exists: bool = False
     late: bool = False
-    was: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    was: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     wrote: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, kind: str) -> dict[str, str]:
@@ -35,18 +35,20 @@ class Recorded(Printable):
 
         + kind: ``file``, ``unit``, ``sysctl`` or ``module``
         """
-        return {name: was for (one, name), was in self.was.items() if one == kind}
+        return dict(self.was.get(kind, {}))
 
 
 class Record(FactBase[Recorded]):
     """
     Returns what was on the host before us.
 
+    + place: of the record
+
     .. code:: python
 
         Recorded(
             exists=True,
-            was={("file", "/etc/hosts"): "kept", ("unit", "kubelet.service"): "absent"},
+            was={"file": {"/etc/hosts": "kept"}, "unit": {"kubelet.service": "absent"}},
             wrote={"/etc/hosts": "9f86d0…"},
         )
     """
@@ -54,22 +56,28 @@ class Record(FactBase[Recorded]):
     default = Recorded
 
     @override
-    def command(self) -> str:
+    def command(self, place: str = PLACE) -> str:
         return f"""\
-if [ -e {PLACE}/before ]; then
+tell() {{
+while IFS= read -r line; do printf '%s\\t%s\\n' "$1" "$line"; done < {shlex.quote(place)}/$2
+}}
+if [ -e {shlex.quote(place)}/before ]; then
 echo record
-[ ! -e {PLACE}/late ] || echo late
-sed 's/^/was\\t/' {PLACE}/before
-[ ! -e {PLACE}/wrote ] || sed 's/^/wrote\\t/' {PLACE}/wrote
+[ ! -e {shlex.quote(place)}/late ] || echo late
+tell was before
+[ ! -e {shlex.quote(place)}/wrote ] || tell wrote wrote
 fi"""
 
     @override
     def process(self, output: Iterable[str]) -> Recorded:
         lines = [line.split("\t") for line in output]
+        was: dict[str, dict[str, str]] = {}
+        for _, kind, name, state in (one for one in lines if one[0] == "was" and len(one) == 4):
+            was.setdefault(kind, {})[name] = state
         return Recorded(
             exists=["record"] in lines,
             late=["late"] in lines,
-            was={(one[1], one[2]): one[3] for one in lines if one[0] == "was" and len(one) == 4},
+            was=was,
             wrote={one[1][66:]: one[1][:64] for one in lines if one[0] == "wrote"},
         )
 
@@ -89,11 +97,14 @@ class Folders(FactBase[dict[str, list[str]]]):
 
     @override
     def command(self, paths: Sequence[str]) -> str:
-        return (
-            f"for folder in {shlex.join(paths)}; do\n"
-            'if [ -d "$folder" ] && [ ! -L "$folder" ]; then echo "$folder"; '
-            'ls -A1 "$folder" | sed "s/^/\\t/"; fi\ndone'
-        )
+        return f"""\
+for folder in {shlex.join(paths)}; do
+[ -d "$folder" ] && [ ! -L "$folder" ] || continue
+echo "$folder"
+for path in "$folder"/* "$folder"/.[!.]* "$folder"/..?*; do
+[ ! -e "$path" ] && [ ! -L "$path" ] || printf '\\t%s\\n' "${{path##*/}}"
+done
+done"""
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, list[str]]:

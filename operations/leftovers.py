@@ -36,15 +36,10 @@ def kube_rules_absent() -> Generator[StringCommand, None, None]:
         leftovers.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
     """
 
-    found = read(KubeRules)
     lines = []
-    for tool, count in found.items():
-        if tool == "nft":
-            changes.show("nft table kube-proxy: present → absent")
-            lines += ["for family in ip ip6; do nft delete table $family kube-proxy || :; done"]
-        else:
-            changes.show(f"{tool}: {count} chains of Kubernetes: present → absent")
-            lines += [f"tool={tool}", KUBE_RULES]
+    for tool, count in (read(KubeRules) or {}).items():
+        changes.show(f"{tool}: {count} chains of Kubernetes: present → absent")
+        lines += [f"tool={tool}", KUBE_RULES]
     script = Script("\n".join(lines), "remove rules of Kubernetes") if lines else None
     yield from run_or_noop(script, "no rules of Kubernetes are left")
 
@@ -88,12 +83,11 @@ def folders_emptied(
         stays = " but volumes" if path in volumes else ""
         what = "empty folders" if path in hollow else f"all that is in it{stays}"
         changes.show(f"{path}: {what} ({left.entries} entries{mounts}) → absent")
-        least = 1 if path in folders else 0
-        if path not in hollow:
-            lines.append(f'{mounts_in(path)} | while read -r one; do umount "$one"; done')
-            lines.append(f'if {mounts_in(path)} | grep .; then echo "still in use" >&2; exit 1; fi')
-            lines.append(f"{files_in(path, least, path in volumes)} -delete")
-        else:
-            lines.append(f"{folders_in(path, least)} -delete")
+        if path in hollow:
+            lines.append(f"{folders_in(path, whole=True)} -delete")
+            continue
+        lines += [mounts_in(path), 'for one in $mounts; do umount "$one"; done', mounts_in(path)]
+        lines.append('if [ "$mounts" ]; then echo "$mounts: still in use" >&2; exit 1; fi')
+        lines.append(f"{files_in(path, path in whole, path in volumes)} -delete")
     script = Script("\n".join(lines), f"empty {', '.join(found)}") if found else None
     yield from run_or_noop(script, "the folders are empty")

@@ -285,7 +285,7 @@ def forgotten(stay: Sequence[str] = ()) -> Generator[StringCommand, None, None]:
     record = read(Record)
     kept = [f"file\t{path}\t{was}" for path, was in record.of("file").items() if path in stay]
     script = None
-    if record.exists and len(kept) < len(record.was):
+    if record.exists and len(kept) < sum(map(len, record.was.values())):
         changes.show(f"{PLACE}: {'all but what stays' if kept else 'present'} → absent")
         script = Script(
             f"rm -rf {PLACE}\nrmdir --ignore-fail-on-non-empty {PLACE.rpartition('/')[0]}", "forget"
@@ -294,7 +294,7 @@ def forgotten(stay: Sequence[str] = ()) -> Generator[StringCommand, None, None]:
             text = shlex.join(kept)
             script = Script(
                 f"printf '%s\\n' {text} > {PLACE}/before.new\n"
-                f"mv -fT {PLACE}/before.new {PLACE}/before\nrm -rf {PLACE}/wrote",
+                f"mv -fT {PLACE}/before.new {PLACE}/before\nrm -rf {PLACE}/wrote {PLACE}/files",
                 "forget the others",
             )
     yield from run_or_noop(script, "nothing is recorded that went")

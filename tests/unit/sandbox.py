@@ -42,11 +42,13 @@ from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
+from pyinfra_kube.facts.leftovers import KubeRules, Leftovers
 from pyinfra_kube.facts.nodes import Evictable, Nodes
 from pyinfra_kube.facts.objects import AppliedObjects, Objects
 from pyinfra_kube.facts.packages import Packages, Removals
 from pyinfra_kube.facts.pods import PodContainers
 from pyinfra_kube.facts.processes import Flags, Listeners
+from pyinfra_kube.facts.record import Folders, Record
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import CommandDropIns, Units
 from pyinfra_kube.facts.static_pods import StaticPods
@@ -102,7 +104,7 @@ esac
 """,
     "iptables-save": """\
 case "$*" in *-V*|*--version*) echo 'iptables-save v1.8.9 (nf_tables)'; exit ;; esac
-printf '*filter\\n:FORWARD DROP [0:0]\\n-A FORWARD -j ACCEPT\\nCOMMIT\\n'
+printf '*filter\\n:KUBE-FIREWALL - [0:0]\\n:FORWARD DROP [0:0]\\n-A FORWARD -j ACCEPT\\nCOMMIT\\n'
 """,
     "iptables": "echo 'iptables v1.8.9 (nf_tables)'\n",
     "nft": """\
@@ -283,6 +285,7 @@ def _files(folder: Path) -> dict[str, str]:
         "root/etc/containerd/config.toml": "version = 2\n",
         "root/usr/bin/crictl": "#!/bin/sh\necho crictl version 1.37.0\n",
         "net.d/10-pods.conflist": "{}\n",
+        "record/before": "file\t/etc/hosts\tkept\n",
         "root/etc/systemd/system/one.service.d/10.conf": "[Service]\nExecStart=/bin/true\n",
     }
     for name, text in files.items():
@@ -292,7 +295,9 @@ def _files(folder: Path) -> dict[str, str]:
     (folder / "files/root/usr/bin/crictl").chmod(0o755)
     (folder / "files/link").symlink_to("subnet")
     (folder / "files/loop").symlink_to("loop")
-    return {name: str(folder / "files" / name) for name in [*files, "link", "loop", "root"]}
+    return {
+        name: str(folder / "files" / name) for name in [*files, "link", "loop", "root", "record"]
+    }
 
 
 _NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "name": "shop"}
@@ -321,6 +326,10 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"], "api": "v2"}),
         Subject(Files, {"paths": paths}),
         Subject(FileContents, {"paths": paths}),
+        Subject(Folders, {"paths": [files["record"]]}),
+        Subject(Leftovers, {"paths": [files["record"]]}),
+        Subject(KubeRules),
+        Subject(Record, {"place": files["record"]}),
         Subject(LinkSteps, {"paths": [*paths, files["loop"]]}),
         Subject(Obstacles, {"paths": [*paths, files["loop"]]}),
         Subject(DockerOnFlannel),

@@ -71,7 +71,7 @@ def test_a_cluster_that_was_there_first_is_no_original(shell: Shell, tmp_path: P
     old.write_text("of an earlier version\n")
     found = shell(put(old, "ours"), "note unit kubelet.service 'enabled active'")
     assert found.late
-    assert found.was == {("file", str(old)): "late", ("unit", "kubelet.service"): "late"}
+    assert found.was == {"file": {str(old): "late"}, "unit": {"kubelet.service": "late"}}
     assert not Path(f"{tmp_path}{PLACE}/files{old}").exists()
 
 
@@ -96,5 +96,5 @@ def test_volumes_stay_without_what_the_api_gave(tmp_path: Path) -> None:
     command = Leftovers().command([str(tmp_path)], volumes=[str(tmp_path)])
     said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert Leftovers().process(said.stdout.splitlines())[str(tmp_path)].entries == 2
-    subprocess.run(["sh", "-c", f"{files_in(str(tmp_path), True)} -delete"], check=True)
+    subprocess.run(["sh", "-c", f"{files_in(str(tmp_path), keeps=True)} -delete"], check=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [data]
