@@ -95,13 +95,14 @@ def nameservers(host: Host, _: Readings) -> Iterator[Said]:
 
 def runtime(host: Host, _: Readings) -> Iterator[Said]:
     """The container runtime's unit."""
-    yield from _unit(host, host.wanted.runtime_unit)
+    if host.wanted.runtime:
+        yield from _unit(host, host.wanted.runtime_unit)
 
 
 def runtime_answers(host: Host, _: Readings) -> Iterator[Said]:
     """Whether the runtime tells its containers."""
     pods = told(host.pods, "the runtime's containers")
-    if pods.runtime != host.wanted.runtime:
+    if host.wanted.runtime and pods.runtime != host.wanted.runtime:
         yield Said(f"it is {pods.runtime}", "an answer")
 
 
@@ -218,7 +219,7 @@ def _last(text: str) -> str:
 def images(host: Host, _: Readings) -> Iterator[Said]:
     """Images that the host needs and does not have."""
     held = told(host.images, "its images")
-    if held.runtime != host.wanted.runtime:
+    if host.wanted.images and held.runtime != host.wanted.runtime:
         raise Untold(f"{host.wanted.runtime} does not tell its images")
     for name in host.wanted.images:
         if name not in held.ids:
@@ -238,7 +239,7 @@ def manifests(host: Host, _: Readings) -> Iterator[Said]:
 def static_pods(host: Host, _: Readings) -> Iterator[Said]:
     """Static pods that do not run."""
     pods = told(host.pods, "its pods")
-    if pods.runtime != host.wanted.runtime:
+    if host.wanted.pods and pods.runtime != host.wanted.runtime:
         raise Untold(f"{host.wanted.runtime} does not tell its containers")
     for component in host.wanted.pods:
         containers = [one for one in pods.of(component) if one.container == component]

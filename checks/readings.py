@@ -38,7 +38,7 @@ class Wanted:
     + node: its name as a node
     + address: of the host; empty where it is not known
     + roles: ``control_plane``, ``node``, ``etcd``
-    + runtime: name of the container runtime
+    + runtime: name of the container runtime; empty where there is to be none
     + runtime_unit: its unit
     + units: the components that run as units
     + pods: the components that run as static pods

@@ -82,16 +82,19 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     by_cni = has_network and cluster.runtime is not DOCKER
     planned = node if has_network and not spec.flannel_leases else None
     backend = spec.flannel_backend if on_flannel else ""
-    others = [*([] if on_fedora else pods), "pause"]
-    if spec.dns and cluster.release.fact("coredns") and not on_fedora and may_run_pods(cluster):
+    # On Fedora the control plane has no containers.
+    runs_containers = cluster.is_a("node") or not on_fedora
+    others = [*pods, "pause"] if runs_containers else []
+    has_dns = spec.dns and cluster.release.fact("coredns") and may_run_pods(cluster)
+    if has_dns and (cluster.is_a("node") or cluster.is_a("control_plane")):
         others.append("coredns")
     return Wanted(
         name=host.name,
         node=host.hostname_override,
         address=cluster.own_address,
         roles=host.roles,
-        runtime=cluster.runtime.name,
-        runtime_unit=cluster.runtime.unit,
+        runtime=cluster.runtime.name if runs_containers else "",
+        runtime_unit=cluster.runtime.unit if runs_containers else "",
         units=(*units, *(["flanneld"] if on_flannel else [])),
         pods=tuple(pods),
         manifests={

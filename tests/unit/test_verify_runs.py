@@ -59,6 +59,20 @@ def test_a_host_that_takes_no_part_is_unknown(tmp_path: Path) -> None:
     assert [one["check"] for one in unknown if one["host"] == "m"] == ["host.answers"]
 
 
+# What tells that Fedora's packages run the components.
+FEDORA = {"files.Files": dict.fromkeys(["/etc/kubernetes/apiserver", "/etc/kubernetes/kubelet"], 1)}
+
+
+@pytest.mark.parametrize("network", ["routes", "flannel"])
+def test_fedora_has_no_containers_on_a_control_plane(tmp_path: Path, network: str) -> None:
+    data = {"kubernetes_version": "1.20.2", "network": network}
+    causes, unknown = verdict(tmp_path, data, more=FEDORA)
+    of_runtime = ("runtime.runs", "runtime.answers", "image.there", "pod.runs", "pod.manifest")
+    found = {(one["host"], one["check"]) for one in (*causes, *unknown)}
+    assert not found & {("m", check) for check in of_runtime}
+    assert ("n", "runtime.answers") in found
+
+
 def test_the_verdict_is_printed_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger=logger.name)
     verdict(tmp_path, SETTINGS[0])
