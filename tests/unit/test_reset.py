@@ -9,6 +9,8 @@ import pytest
 from pyinfra.api.exceptions import PyinfraError
 
 from pyinfra_kube.deploys.reset import reset
+from pyinfra_kube.engine.record import MARK
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.facts.record import Recorded
 from pyinfra_kube.facts.services import UnitState, UnitStates
@@ -66,3 +68,17 @@ def test_data_of_some_members_of_etcd_stays(
     given = {**TODAY, "credentials_dir": str(tmp_path / "none"), "reset_data": ["etcd"]}
     with pytest.raises(PyinfraError, match="data of etcd only with all of its members"):
         prepared(reset, groups, given, DEBIAN, left_out=["n"])
+
+
+def test_a_cluster_without_a_record_loses_its_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    paths = (MARK, "/srv/kubernetes/server.key", "/etc/kubernetes/manifests/etcd.yaml")
+    state = FileState("file", "600", "root", "root", 1, 1.0, points_at="file", sha256="a" * 64)
+    more = {"files.Files": dict.fromkeys(paths, state), "services.Units": UnitStates("systemd")}
+    given = {**TODAY, "credentials_dir": str(tmp_path / "none")}
+    _, shown = prepared(reset, TWO_NODES, given, DEBIAN, more=more)
+    lines = [line for line in shown["m"].splitlines() if line.startswith("/")]
+    assert {f"{path}: present → absent" for path in paths} <= {*lines}
+    assert lines[-1] == f"{MARK}: present → absent"
