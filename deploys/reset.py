@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.components import PODS
+from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG, NET_CONFIG
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, pod_network
+from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.remove_node import UNITS, node_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.elsewhere import delete, left_objects
-from pyinfra_kube.deploys.run.host_facts import ADMIN, KUBECTL
+from pyinfra_kube.deploys.run.host_facts import KUBECTL
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.record import MARK
 from pyinfra_kube.engine.snapshot import read
@@ -177,6 +179,7 @@ def _put_back(cluster: Cluster, was: Recorded) -> None:
     changed = record.changed_since(was, SHARED)
     record.left_to_others(name="Note which files others changed since", paths=changed)
     left = [path for path in SHARED if was.of("file").get(path) == "others" or path in changed]
+    left += [] if was.exists or not cluster.own_facts.ca_fingerprint else [hosts.PATH]
     if hosts.PATH in left:
         hosts.hosts(name="Remove the hosts' names from /etc/hosts", entries={}, present=False)
     if cluster.runtime is DOCKER and {*left} - {hosts.PATH}:
@@ -198,7 +201,7 @@ def _put_back(cluster: Cluster, was: Recorded) -> None:
     )
     record.files_restored(
         name="Put back the files that were there before",
-        known=_known_paths(cluster),
+        known=_known_paths(cluster, was),
         stay=_staying(cluster),
         emptied=[path for path in emptied if path not in _staying(cluster)],
         gone=[*WHOLE, *caches],
@@ -238,7 +241,7 @@ def _our_units(cluster: Cluster, was: Recorded) -> list[str]:
         if path.startswith(f"{FOLDER}/") and path.count("/") == 4 and path.endswith(".service")
     ]
     if cluster.own_facts.ca_fingerprint and (not was.exists or was.late):
-        found += [*UNITS, *(f"{name}.service" for name in COMPONENTS if name in cluster.units)]
+        found += [*UNITS, *(["flanneld.service"] if cluster.on_flannel else [])]
     return list(dict.fromkeys(found))
 
 
@@ -269,10 +272,17 @@ def _units_before(was: Recorded, ours: Iterable[str]) -> list[services.Unit]:
     return found
 
 
-def _known_paths(cluster: Cluster) -> list[str]:
-    """Paths of a cluster that was built without a record."""
+def _known_paths(cluster: Cluster, was: Recorded) -> list[str]:
+    """Paths of a cluster that was built without a record, as they are set in releases of today."""
 
-    return [*node_files(cluster), KUBECTL, ADMIN, KUBECONFIG, NET_CONFIG]
+    if was.exists and not was.late:
+        return []
+    spec = cluster.spec
+    folders = ["/etc/kubernetes", spec.manifest_dir, spec.kubelet_root, *FOLDERS, CONFIG_DIR]
+    held = [file.path for file in credential_files(cluster) if file.path not in (CONFIG_DIR, MARK)]
+    held += [f"{spec.manifest_dir}/{name}.yaml" for name in PODS]
+    # The mark goes last of all files, for it tells that there is something to do.
+    return [*folders, MARK, *held, *node_files(cluster), KUBECTL, KUBECONFIG, NET_CONFIG]
 
 
 PHASES = (ask, reset_nodes, reset_control_plane, delete_objects)

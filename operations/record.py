@@ -95,7 +95,8 @@ def files_restored(
     not there. A file that somebody changed since is kept beside, with ``.before-reset`` after its
     name. A folder that holds something of others stays.
 
-    + known: paths of ours, for a host whose cluster was built without a record
+    + known: paths of ours, for a host whose cluster was built without a record; folders before
+      what is in them. Of these, only a host with our CA is taken to have any
     + stay: paths that stay as they are
     + emptied: folders whose content earlier operations of the run remove
     + gone: folders that those remove whole
@@ -171,8 +172,7 @@ def _paths(record: Recorded, known: Sequence[str], stay: Sequence[str]) -> list[
     was = record.of("file")
     states = read(Files, paths=[*was, *known])
     if not record.exists or record.late:
-        # The mark goes last, for it tells that there is something to do.
-        was = {path: "late" for path in [MARK, *known] if MARK in states} | was
+        was = {path: "late" for path in known if MARK in states} | was
     stored = {path: f"{_STORE}{path}" for path in was if was[path] == "kept" and not record.late}
     originals = read(Files, paths=list(stored.values())) if stored else {}
     found = []

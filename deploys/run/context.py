@@ -520,7 +520,8 @@ def _make(state: State, leaving: bool) -> Cluster:
     _check_store(spec, credentials, host_facts)
     known = spec, release, plan, store, book, credentials, artifacts, host_facts
     if leaving:
-        return Cluster(*known, EncryptionPlan(IDENTITY, {}), EtcdMove(), unanswered)
+        none = EncryptionPlan(IDENTITY, {one.name: (IDENTITY,) for one in spec.control_plane})
+        return Cluster(*known, none, EtcdMove(), unanswered)
     if not spec.replace_credentials:
         refuse(problems_of_run(spec, credentials, host_facts))
     _check_etcd(spec, host_facts)

@@ -16,6 +16,7 @@ from pyinfra_kube.deploys.access import manage_access
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
+from pyinfra_kube.deploys.reset import reset
 from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.packages import PackageStates
@@ -162,6 +163,8 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
         "remove_nodes is not set; allowed: a list of nodes outside of the control plane: n",
     ),
     (remove_nodes, {"remove_nodes": ["m"]}, "remove_nodes = ['m']; allowed: a list of nodes"),
+    (reset, {"reset": "other"}, "reset = 'other'; allowed: yes, or the name of the cluster: kube"),
+    (reset, {"reset_data": ["etc"]}, "reset_data"),
     (manage_access, {"access_user": "system:node:n"}, "access_user = 'system:node:n'; allowed: a"),
     (manage_access, {"access_user": "Eve"}, 'fix: write "eve"'),
     (manage_access, {"access_user": "e" * 41}, "at most 40 lower-case letters"),
