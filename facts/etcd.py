@@ -509,7 +509,10 @@ def _grpc_answers(output: Iterable[str], asked: Sequence[str]) -> list[Answer] |
 
 def _grpc_answer(endpoint: str, reply: Reply) -> Answer:
     if reply.ok:
-        return Answer(endpoint, code=200, text=reply.text)
+        answer = Answer(endpoint, code=200, text=reply.text)
+        if "header" not in answer.body:
+            raise FactProcessError(f"etcdctl does not work: {answer.said}")
+        return answer
     # etcdctl tells nothing else apart.
     code = 0 if _REFUSALS.search(reply.text) else 7
     return Answer(endpoint, code, 400, json.dumps({"error": reply.text}))

@@ -56,8 +56,8 @@ class Roles(Printable):
 
     status: Status = "etcdctl missing"
     enabled: bool = False
-    roles: Mapping[str, frozenset[Permission]] = field(default_factory=dict)
-    users: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    roles: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
+    users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     said: str = ""
 
 
@@ -74,8 +74,8 @@ class EtcdRoles(FactBase[Roles]):
         Roles(
             status="ok",
             enabled=True,
-            roles={"flannel": {Permission("readwrite", "/a/", "/a0")}},
-            users={"flannel": {"flannel"}},
+            roles={"flannel": (Permission("readwrite", "/a/", "/a0"),)},
+            users={"flannel": ("flannel",)},
         )
     """
 
@@ -122,7 +122,7 @@ class EtcdRoles(FactBase[Roles]):
                 enabled,
                 {name: _permissions(it) for name, it in _told(self.roles, answers[:split])},
                 {
-                    name: frozenset(it.get("roles") or ())
+                    name: tuple(sorted(it.get("roles") or ()))
                     for name, it in _told(self.users, answers[split:])
                 },
             )
@@ -134,8 +134,8 @@ def _told(names: Sequence[str], answers: Sequence[Reply]) -> Iterable[tuple[str,
             yield name, json.loads(answer.text)
 
 
-def _permissions(answer: dict[str, Any]) -> frozenset[Permission]:
-    return frozenset(
+def _permissions(answer: dict[str, Any]) -> tuple[Permission, ...]:
+    return tuple(
         Permission(
             # The first kind is left out.
             _KINDS[one.get("permType", 0)],

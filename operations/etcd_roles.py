@@ -17,7 +17,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.etcd import trouble
-from pyinfra_kube.facts.etcd_roles import EtcdRoles, Permission, Roles
+from pyinfra_kube.facts.etcd_roles import EtcdRoles, Permission
 from pyinfra_kube.facts.etcdctl import etcdctl
 
 ROOT = "root"
@@ -77,7 +77,9 @@ def roles(
             raise error
         yield failure(error)
         return
-    lines = [*_roles(grants, found), *_users(wanted, found)]
+    there = {name: frozenset(of) for name, of in found.users.items()}
+    may = {role: frozenset(of) for role, of in found.roles.items()}
+    lines = [*_roles(grants, may), *_users(wanted, there)]
     if not found.enabled:
         changes.show("etcd authentication: off → on")
         lines.append("auth enable")
@@ -102,9 +104,12 @@ def _of(prefix: str) -> Permission:
     return Permission("readwrite", prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
 
 
-def _roles(grants: Mapping[str, frozenset[Permission]], found: Roles) -> Iterator[str]:
+_Permissions = Mapping[str, frozenset[Permission]]
+
+
+def _roles(grants: _Permissions, found: _Permissions) -> Iterator[str]:
     for role, wanted in {ROOT: None, **grants}.items():
-        there = found.roles.get(role)
+        there = found.get(role)
         if there is None:
             yield shlex.join(["role", "add", role])
         # etcd's own is not granted anything.
@@ -127,9 +132,11 @@ def _shown(permissions: frozenset[Permission] | None) -> str:
     return ", ".join(texts) or "nothing"
 
 
-def _users(users: Mapping[str, frozenset[str]], found: Roles) -> Iterator[str]:
+def _users(
+    users: Mapping[str, frozenset[str]], found: Mapping[str, frozenset[str]]
+) -> Iterator[str]:
     for user, wanted in users.items():
-        there = found.users.get(user)
+        there = found.get(user)
         if there == wanted:
             continue
         was = "absent" if there is None else ", ".join(sorted(there)) or "no role"

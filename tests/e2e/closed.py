@@ -128,7 +128,8 @@ def killed(site: Site, mark: str, deploy: str = "scratch") -> None:
             stdout=file,
             stderr=file,
         )
-        begun = re.compile(rf"Starting operation: .*{re.escape(mark)}")
+        # "Starting serial operation", where hosts take turns.
+        begun = re.compile(rf"Starting .*operation: .*{re.escape(mark)}")
         while not begun.search(log.read_text()):
             assert run.poll() is None, log.read_text()[-4000:]
             time.sleep(0.05)

@@ -35,6 +35,7 @@ from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.encryption import EncryptionFile, StoredSecrets
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
+from pyinfra_kube.facts.etcd_roles import EtcdRoles
 from pyinfra_kube.facts.files import FileContents, Files, LinkSteps, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.fitness import Fitness
@@ -86,6 +87,14 @@ esac
 """,
     "dockerd": "echo 'Docker version 20.10.24, build 1'\n",
     "dpkg-query": "printf 'installed\\tdpkg\\t1\\ninstalled\\tdocker.io\\t20.10\\n'; exit 1\n",
+    "etcdctl": """\
+case "$*" in
+*'user get'*) echo '{"header": {"revision": 1}, "roles": ["root"]}' ;;
+*'role get'*) echo '{"header": {"revision": 1}, "perm": [{"key": "L2E="}]}' ;;
+*)
+echo '{"header": {"revision": 1}, "kvs": [{"key": "L2E=", "value": "L2E=", "mod_revision": 1}]}' ;;
+esac
+""",
     "flanneld": "echo 0.9.0 >&2\n",
     "getent": """\
 case "$*" in
@@ -324,6 +333,8 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(EtcdMembers, {"endpoints": [url]}),
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"]}),
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"], "api": "v2"}),
+        Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"], "api": "grpc"}),
+        Subject(EtcdRoles, {"endpoint": url, "roles": ["root"], "users": ["root"]}),
         Subject(Files, {"paths": paths}),
         Subject(FileContents, {"paths": paths}),
         Subject(Folders, {"paths": [files["record"]]}),
