@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,19 +173,53 @@ def _with(text: str, data: Mapping[str, Any], changed: Mapping[Key, Any]) -> str
     for key, value in changed.items():
         _set(expected, key, value)
     lacking = {key: v for key, v in changed.items() if not isinstance(_at(data, key[:-1]), Mapping)}
-    # A new table may not stand amid tables that lie apart, but after all of them.
-    for after in ({}, lacking):
-        document = _parsed(text)
-        for key, value in changed.items():
-            if key not in after:
-                _set(document, key, value)
-        result = tomlkit.dumps(document).rstrip("\n") + "\n" + _tables(after)
+    added = {key: v for key, v in changed.items() if v is not None and _at(data, key) is None}
+    # Amid tables that lie apart, a new table goes after all of them, or else a key below a header.
+    for after, below in (({}, {}), (lacking, {}), ({}, added)):
         try:
+            document = _parsed(_with_lines(text, below))
+            for key, value in changed.items():
+                if key not in after and key not in below:
+                    _set(document, key, value)
+            result = tomlkit.dumps(document).rstrip("\n") + "\n" + _tables(after)
             if _parsed(result).unwrap() == expected:
                 return result
         except ValueError:
             continue
     raise ValueError("a key cannot be added, for its tables lie apart; put them together")
+
+
+def _headers(text: str) -> dict[int, Key]:
+    """The tables that have a header, by the index of its line."""
+
+    found = {}
+    for index, line in enumerate(text.splitlines()):
+        if line.lstrip().startswith("[") and not line.lstrip().startswith("[["):
+            with suppress(ValueError):
+                found[index] = _path(_parsed(line).unwrap())
+    return found
+
+
+def _path(table: Mapping[str, Any]) -> Key:
+    """The names of tables that are within each other."""
+
+    return tuple(name for key, inner in table.items() for name in (key, *_path(inner)))
+
+
+def _with_lines(text: str, keys: Mapping[Key, Any]) -> str:
+    """The file with keys below the header that is nearest to each."""
+
+    headers, lines = _headers(text), text.splitlines()
+    for key, value in keys.items():
+        near = [(len(table), at) for at, table in headers.items() if key[: len(table)] == table]
+        if near:
+            length, at = max(near)
+            lines[at] += "\n" + _line(key[length:], value).rstrip("\n")
+    return "\n".join([*lines, ""])
+
+
+def _line(key: Key, value: object) -> str:
+    return f"{_spelled(key)} = {tomlkit.item(value).as_string()}\n"
 
 
 def _tables(keys: Mapping[Key, Any]) -> str:
@@ -193,8 +228,7 @@ def _tables(keys: Mapping[Key, Any]) -> str:
     found: dict[Key, str] = {}
     for key, value in keys.items():
         if value is not None:
-            line = f"{_spelled(key[-1:])} = {tomlkit.item(value).as_string()}\n"
-            found[key[:-1]] = found.get(key[:-1], "") + line
+            found[key[:-1]] = found.get(key[:-1], "") + _line(key[-1:], value)
     return "".join(f"\n[{_spelled(table)}]\n{lines}" for table, lines in found.items())
 
 
