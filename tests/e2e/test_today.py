@@ -259,7 +259,7 @@ def test_an_archive_of_support_has_no_secret(web: object, site: Site, lab: Lab) 
     files = archive.made(site)
     assert archive.secrets_in(files, site) == []
     assert {f"{host}/{name}" for host in HOSTS for name in archive.SOME} <= files.keys()
-    assert "Kubelet" in files[f"{CONTROL_PLANE}/events.json"]
+    assert "Starting kubelet." in files[f"{CONTROL_PLANE}/events.json"]
 
 
 def test_nothing_is_open_without_a_reason(
