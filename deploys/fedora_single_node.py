@@ -19,8 +19,14 @@ from pyinfra_kube.deploys.phases.fedora_node import (
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
+    run_fedora_runtime,
+    set_up_fedora_network,
 )
-from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster
+from pyinfra_kube.deploys.phases.fedora_verification import (
+    allow_fedora_components,
+    run_fedora_dns,
+    verify_fedora_cluster,
+)
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -47,10 +53,14 @@ PHASES = (
     register_fedora_etcd,
     run_fedora_etcd,
     run_fedora_control_plane,
+    set_up_fedora_network,
+    run_fedora_runtime,
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
+    allow_fedora_components,
     verify_fedora_cluster,
+    run_fedora_dns,
     secure_etcd,
 )
 
