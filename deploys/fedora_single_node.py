@@ -7,6 +7,7 @@ Kubernetes on Fedora with one node: systemd units from packages, settings in /et
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.etcd import register_fedora_etcd, secure_etcd
@@ -35,10 +36,11 @@ SEVERAL = "deploys/multinode.py"
 
 @phase("Inventory")
 def check_inventory() -> None:
-    """Refuse a cluster with another network, or with several nodes."""
+    """Refuse a cluster with another network, and up to 1.23 one with several nodes."""
 
-    nodes = [node.name for node in cluster_on("routes", instead=SEVERAL).spec.nodes]
-    if len(nodes) > 1:
+    cluster = cluster_on("routes", instead=SEVERAL)
+    nodes = [node.name for node in cluster.spec.nodes]
+    if len(nodes) > 1 and cluster.runtime is DOCKER:
         allowed = "one node: nothing would route packets to the pods of another"
         fix = f'use {SEVERAL}, with network = "flannel"'
         raise InputError([Problem("nodes", nodes, None, allowed, fix)])

@@ -38,7 +38,6 @@ from pyinfra_kube.operations import docker, environment, files, images, iptables
 FLANNEL_GIVES = ("bip", "bridge", "fixed-cidr", "ip-masq", "mtu")
 
 
-@phase("Pod network")
 def set_up_fedora_network() -> None:
     """Make the bridge of pods, where it is not docker's own."""
 

@@ -33,7 +33,6 @@ from pyinfra_kube.operations.flannel_agreement import HostNetwork, compare, tabl
 _KUBECTL = "/usr/bin/kubectl"
 
 
-@phase("Access")
 def allow_fedora_components() -> None:
     """Let components use the API, from 1.24 on, where no role of Kubernetes' own lets them."""
 
@@ -41,7 +40,6 @@ def allow_fedora_components() -> None:
         allow_components()
 
 
-@phase("DNS")
 def run_fedora_dns() -> None:
     """Run the cluster's DNS, from 1.24 on."""
 

@@ -206,7 +206,7 @@ def _work() -> Path:
 def _build(folder: Path, part: Part, go: Path) -> None:
     recipe, environment = part.recipe, _environment(part)
     if recipe.cgo or recipe.c_programs:
-        require_tools(_C_TOOLS | recipe.libraries)
+        require_tools({**_C_TOOLS, **recipe.libraries})
     log = LOGS / f"{part.kind}.log"
     say(f"building {part.path} {part.version} from Go modules (log: {log})")
     made: list[tuple[list[str], str, str]] = [(["build"], f"{folder}/", "tool")]
