@@ -61,7 +61,7 @@ def test_a_plan(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         # The packages' own.
         assert "/etc/kubernetes/apiserver" not in shown[host]
         assert "/etc/kubernetes/kubelet" not in shown[host]
-        assert "docker" not in shown[host]
+        assert "docker.service" not in shown[host]
 
 
 @pytest.mark.parametrize("state", ["turned", "last"])
