@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
-FOLDERS := cluster ansible_2016 engine facts operations templates deploys
+FOLDERS := cluster ansible_2016 engine facts checks operations templates deploys
 
 .PHONY: lab lab-up lab-down check static unit unit-paths unit-rest test test-today test-rest test-vm
 .PHONY: bench conformance releases promises rendered settings picture clean

@@ -104,7 +104,7 @@ def certificates(spec: ClusterSpec, plan: AddressPlan) -> Iterator[Certificate]:
         yield _of_apiserver(etcd.CLIENT.name, "client", etcd.CLIENT, ETCD_CA)
         for member in spec.etcd_members:
             path, names = f"{CONFIG_DIR}/etcd-server", _names(member, plan, "localhost")
-            user = User(member.name, member.hostname_override[:_LONGEST])
+            user = etcd_user(member)
             yield _of_host("etcd", path, ETCD_CA, "peer", user, "etcd", member, names)
         if spec.flannel_leases:
             name = etcd.FLANNEL.name
@@ -118,6 +118,15 @@ def certificates(spec: ClusterSpec, plan: AddressPlan) -> Iterator[Certificate]:
 
 # The longest common name that X.509 allows. Servers are known by their other names.
 _LONGEST = 64
+
+
+def etcd_user(member: HostSpec) -> User:
+    """
+    Give who a member of etcd is to the others.
+
+    + member: its host
+    """
+    return User(member.name, member.hostname_override[:_LONGEST])
 
 
 def _front_proxy(spec: ClusterSpec) -> User | None:

@@ -28,7 +28,8 @@ class Door(NamedTuple):
     A port on which a part of the cluster listens.
 
     + program: that listens
-    + role: of the hosts where it does; ``host`` for all, ``dns`` for the pods of CoreDNS
+    + role: of the hosts where it does; ``host`` for all, ``dns`` for the pods of CoreDNS,
+      ``metrics`` for that of metrics-server
     + port: with a setting in it, or a port of the component; empty where the kernel chooses
       one
     + where: from where it is reached: its own host, all hosts and pods, or as a pod
@@ -42,7 +43,7 @@ class Door(NamedTuple):
     """
 
     program: str
-    role: Literal["host", "etcd", "control_plane", "node", "dns"]
+    role: Literal["host", "etcd", "control_plane", "node", "dns", "metrics"]
     port: str
     where: Where
     answers: Answers
@@ -229,6 +230,12 @@ DOORS: tuple[Door, ...] = (
         {"dns": True, "dns_metrics": True},
         "`dns_metrics = False`, the default",
     ),
+    Door(
+        *("metrics-server", "metrics", "4443", "pods", "health"),
+        "the apiserver asks what nodes and pods use",
+        "1.25-",
+        {"metrics_server": True},
+    ),
 )
 
 
@@ -236,7 +243,7 @@ def doors(roles: Iterable[str], release: Release, context: Mapping[str, object])
     """
     Give the doors of a host, with their ports filled in.
 
-    + roles: of the host, and ``host``; or ``dns`` alone, for the pods of CoreDNS
+    + roles: of the host, and ``host``; or ``dns`` or ``metrics`` alone, for pods
     + release: the Kubernetes release
     + context: as `row_settings.settings` gives it
 

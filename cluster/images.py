@@ -26,7 +26,7 @@ def image_of(part: str, spec: ClusterSpec) -> Image:
     """
     Give the image of a part of a cluster.
 
-    + part: such as "kube-apiserver"; "etcd", "pause" and "coredns" too
+    + part: such as "kube-apiserver"; "etcd", "pause" and add-ons such as "coredns" too
     + spec: the cluster
     """
     release = Release.of(spec.kubernetes_version)
@@ -39,7 +39,7 @@ def image(
     """
     Give the image of a part of a release.
 
-    + part: such as "kube-apiserver"; "etcd", "pause" and "coredns" too
+    + part: such as "kube-apiserver"; "etcd", "pause" and add-ons such as "coredns" too
     + release: the release
     + hyperkube: use the all-in-one image, where the release has one and the part is in it
     + etcd_version: by default the one that the release names
@@ -55,6 +55,18 @@ def image(
         archive = "hyperkube"
         command = ["/hyperkube", part.removeprefix(release.fact("hyperkube_strips"))]
     etcd = f"etcd:{etcd_version or release.etcd_version}"
-    others = {"etcd": etcd, "pause": release.fact("pause"), "coredns": release.fact("coredns")}
+    others = {"etcd": etcd, **{name: release.fact(fact) for name, fact in _OTHERS.items()}}
     tag = others.get(archive, f"{archive}:v{release.version}")
-    return Image(f"{release.fact('registry')}/{tag}", archive, command)
+    # Some are not in Kubernetes' own registry.
+    host, slash, _ = str(tag).partition("/")
+    elsewhere = slash and "." in host
+    return Image(tag if elsewhere else f"{release.fact('registry')}/{tag}", archive, command)
+
+
+# What has versions of its own: part → what the release calls it.
+_OTHERS = {
+    "pause": "pause",
+    "coredns": "coredns",
+    "metrics-server": "metrics_server_image",
+    "kube-router": "kube_router_image",
+}

@@ -12,7 +12,11 @@ from pyinfra_kube.deploys.phases.fedora_control_plane import (
     run_fedora_control_plane,
     run_fedora_etcd,
 )
-from pyinfra_kube.deploys.phases.fedora_flannel import run_flannel, set_flannel_network
+from pyinfra_kube.deploys.phases.fedora_flannel import (
+    limit_flannel,
+    run_flannel,
+    set_flannel_network,
+)
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.fedora_node import (
     configure_fedora_docker,
@@ -47,6 +51,7 @@ PHASES = (
     verify_flannel,
     verify_fedora_cluster,
     secure_etcd,
+    limit_flannel,
 )
 
 

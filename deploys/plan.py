@@ -20,6 +20,7 @@ from pyinfra_kube.cluster.credential_store import CredentialStore
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.deploys.run.addresses_file import Allocations
 from pyinfra_kube.deploys.run.context import folder_of, read_spec
+from pyinfra_kube.deploys.run.manifests import read_manifests
 from pyinfra_kube.engine.internals import inventory_state
 from pyinfra_kube.engine.phase import explain
 
@@ -36,6 +37,7 @@ def plan(inventory: str) -> str:
 
     with inventory_state(inventory, os.getcwd()) as state:
         spec = read_spec(state)
+    read_manifests(spec)
     found = make_plan(spec, recorded=Allocations(folder_of(spec)).read())
     left = CredentialStore(folder_of(spec)).days_left(spec, found)
     return "\n\n".join(filter(None, [found.table(), left]))

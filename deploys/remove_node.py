@@ -34,6 +34,7 @@ from pyinfra_kube.operations import (
     files,
     nodes,
     pods,
+    policy_rules,
     services,
     verify,
 )
@@ -106,6 +107,7 @@ def leave(cluster: Cluster) -> None:
             name="Remove flannel's network", network=spec.flannel_network
         )
     pods.pods_absent(name="Remove the pods that kubelet left", runtime=cluster.runtime.name)
+    policy_rules.policy_rules_absent(name="Remove the rules of NetworkPolicies")
     if not spec.flannel_leases:
         flannel.remove_flannel(cluster)
     kube_proxy.remove_rules(cluster)

@@ -9,6 +9,7 @@ containerd from 1.24 on.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.deploys.phases.addon_removal import leave_addons
 from pyinfra_kube.deploys.phases.addons import (
     allow_components,
     run_dns,
@@ -24,6 +25,9 @@ from pyinfra_kube.deploys.phases.flannel import leave_flannel, run_flannel
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
+from pyinfra_kube.deploys.phases.manifests import apply_manifests
+from pyinfra_kube.deploys.phases.metrics_server import run_metrics_server
+from pyinfra_kube.deploys.phases.network_policies import enforce_policies
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
 from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_cluster
 from pyinfra_kube.deploys.phases.verification import (
@@ -68,6 +72,10 @@ PHASES = (
     verify_cluster,
     wait_for_cas,
     run_dns,
+    leave_addons,
+    run_metrics_server,
+    apply_manifests,
+    enforce_policies,
     show_cluster,
 )
 

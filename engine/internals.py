@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -18,7 +19,8 @@ from weakref import WeakKeyDictionary
 import gevent
 from gevent.lock import RLock as Lock
 from paramiko import SSHException
-from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api import Config, Host, Inventory, State, StringCommand
+from pyinfra.api import arguments as global_arguments
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.operation import OperationMeta
@@ -31,6 +33,9 @@ __all__ = ["Lock", "PyinfraOperation", "SSHException"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# Else each operation of each host works out the types of pyinfra's own arguments.
+global_arguments.all_global_arguments = cache(global_arguments.all_global_arguments)
 
 
 # How commands are run: as whom, in which shell
@@ -154,6 +159,17 @@ def executed(state: State, hosts: Iterable[Host]) -> int:
     """
 
     return sum(op.operation_meta.executed for host in hosts for op in state.ops[host].values())
+
+
+def any_changes(state: State) -> bool:
+    """
+    Return whether the plan of a run changes anything.
+
+    + state: of the run
+    """
+
+    planned = (op for host in state.active_hosts for op in state.ops[host].values())
+    return any(op.operation_meta.will_change for op in planned)
 
 
 def watch_operations(
@@ -310,6 +326,26 @@ def on_each(hosts: Iterable[Host], ask: Callable[[], T]) -> dict[str, T]:
     greenlets = {host.name: gevent.spawn(call, host) for host in hosts}
     gevent.joinall(list(greenlets.values()), raise_error=True)
     return {name: greenlet.get() for name, greenlet in greenlets.items()}
+
+
+def run_elsewhere(host: Host, commands: Callable[[], Iterable[StringCommand]]) -> bool:
+    """
+    Run commands on a host that takes no part in the run; return whether all of them succeeded.
+
+    + host: the host; it is connected to
+    + commands: makes the commands; the host is the current one
+    """
+
+    def run() -> bool:
+        for command in commands():
+            arguments = {**connector_arguments(own_arguments()), **command.connector_arguments}
+            works, _ = host.run_shell_command(command, print_output=True, **arguments)
+            if not works:
+                return False
+        return True
+
+    host.connect(raise_exceptions=True)
+    return on_each([host], run)[host.name]
 
 
 def sleep(seconds: float) -> None:

@@ -12,7 +12,7 @@ import base64
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter
@@ -55,7 +55,8 @@ _TRIALS = {
 }
 
 
-def named(text: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def named(text: str) -> tuple[str, ...]:
     """
     Return the tools of the base system that a command names.
 
@@ -63,7 +64,7 @@ def named(text: str) -> list[str]:
     """
 
     words = set(re.findall(r"[a-z0-9]+", text))
-    return [tool for tool in _TRIALS if tool in words]
+    return tuple(tool for tool in _TRIALS if tool in words)
 
 
 def trials(tools: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -62,16 +63,18 @@ class HostsLine(NamedTuple):
     is_ipv6: bool = False
 
 
-def hosts_lines(text: str) -> list[HostsLine]:
+@lru_cache(maxsize=32)
+def hosts_lines(text: str) -> tuple[HostsLine, ...]:
     """
-    Read a text as glibc reads /etc/hosts. Lines without an address are passed over.
+    Read a text as glibc reads /etc/hosts. Lines without an address are passed over. Many hosts have
+    the same text, which is read once.
 
     + text: the text, with surrogates for what is not UTF-8
 
     .. code:: python
 
         >>> hosts_lines("127.0.0.1 Localhost # all of it\n")
-        [HostsLine(number=1, address="127.0.0.1", names=("localhost",), is_ipv6=False)]
+        (HostsLine(number=1, address="127.0.0.1", names=("localhost",), is_ipv6=False),)
     """
 
     found = []
@@ -86,9 +89,10 @@ def hosts_lines(text: str) -> list[HostsLine]:
         if address:
             names = (word.decode(errors="surrogateescape") for word in words[1:])
             found.append(HostsLine(number, address, tuple(map(_small, names)), b":" in words[0]))
-    return found
+    return tuple(found)
 
 
+@lru_cache(maxsize=4096)
 def plain_address(text: str) -> str | None:
     """
     Return an address as inet_pton(3) reads it, as IPv4 where possible; ``None`` for no address.

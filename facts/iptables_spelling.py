@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from netaddr import AddrFormatError, IPNetwork
 
@@ -305,6 +305,12 @@ def canonical(arguments: Iterable[str]) -> tuple[Option, ...]:
     + arguments: of the rule, word by word
     """
 
+    return _canonical(tuple(arguments))
+
+
+# Many hosts have the same rules.
+@lru_cache(maxsize=4096)
+def _canonical(arguments: tuple[str, ...]) -> tuple[Option, ...]:
     raw = list(_raw_options(arguments))
     base = _SPELLINGS[""]
     protocol = next((v[0] for _, n, v in raw if n in base and base[n][0] == "-p" and v), "")

@@ -210,7 +210,8 @@ class AppliedObjects(FactBase[AppliedStates]):
         return AppliedStates("ok", "", _objects(found.text), _objects(applied.text))
 
 
-_GET = "get --ignore-not-found --output=json --filename=-"
+# With who set which field, which kubectl leaves out of its JSON since 1.21.
+_GET = "get --ignore-not-found --output=jsonpath={@} --filename=-"
 _NEXT = "pyinfra-kube next"
 
 

@@ -18,6 +18,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.digest import published_sha256, sha256_of
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.binaries import Versions
@@ -25,7 +26,9 @@ from pyinfra_kube.facts.files import Files, FileState
 
 __all__ = ["Binary", "binaries"]
 
-_FUNCTIONS = """\
+_FUNCTIONS = (
+    RECORDER
+    + """\
 fetch() {
   if command -v curl >/dev/null 2>&1; then
     curl --fail --silent --show-error --location --retry 3 --output "$1" "$2"
@@ -39,9 +42,11 @@ install_from() {
   chown root:root "$1"
   chmod "$4" "$1"
   touch "$1"
+  wrote "$2" "$3"
   mv -fT "$1" "$2"
 }
 """
+)
 
 _FROM_ARCHIVE = """\
 install_member() {
@@ -130,7 +135,8 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     uploads = [plan for plan in others if not plan.binary.remote]
     folders = sorted({plan.place.rpartition("/")[0] for plan in others})
     clear = [["mkdir", "-p", *folders], ["rm", "-f", *(plan.beside for plan in others)]]
-    lines = [shlex.join(words) for words in clear] if others else []
+    kept = [["keep", plan.place] for plan in others]
+    lines = [RECORDER + "\n".join(map(shlex.join, [*kept, *clear]))] if others else []
     if uploads:
         yield Script("\n".join(lines), f"make room in {', '.join(folders)}")
         lines = []

@@ -18,6 +18,7 @@ from pyinfra_kube.operations.files import File, plan_files
 
 CONF_DIR = "/etc/cni/net.d"
 CONFLIST = f"{CONF_DIR}/10-pods.conflist"
+# What the description calls it.
 NETWORK = "pods"
 PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 

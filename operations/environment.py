@@ -39,6 +39,7 @@ _FUNCTIONS = f"""\
 environment() {{
   arrive "$1" "$5"
   if [ -f "$1" ]; then kept show=0 "$6" < "$1" >> "$temporary"; fi
+  wrote "$real" "$(sha256sum < "$temporary" | cut -d ' ' -f 1)"
   appear "$2" "$3" "$4"
 }}
 """

@@ -31,6 +31,7 @@ from pyinfra_kube.facts.etcd import (
     to_base64,
     trouble,
 )
+from pyinfra_kube.facts.etcdctl import etcdctl
 
 __all__ = ["Key", "keys", "peer_urls"]
 
@@ -90,7 +91,7 @@ def keys(
 
     + keys: list of ``Key``
     + endpoints: URLs; the first that answers is used
-    + api: ``v2`` or ``v3``
+    + api: ``v2``, ``v3``, or ``grpc`` for v3 with etcdctl, where etcd's roles decide
     + ca, cert, key: files on the host, for TLS
 
     **Example:**
@@ -127,7 +128,8 @@ def keys(
     if not differing:
         ctx_host.get().noop(f"{len(keys)} keys of etcd are as wanted")
     elif state.status == "ok":
-        yield _script(differing, state, api, curl(ca, cert, key))
+        words = etcdctl(state.base, ca, cert, key) if api == "grpc" else curl(ca, cert, key)
+        yield _script(differing, state, api, words)
     else:
         yield failure(OperationError(trouble(state.status, state.said, endpoints, api)))
 
@@ -135,7 +137,7 @@ def keys(
 def _may_go_on(keys: Sequence[Key], state: Keys) -> bool:
     """Whether what is known of etcd is enough for a plan."""
 
-    if state.status in ("down", "no trust", "unsupported", "curl missing"):
+    if state.status in ("down", "no trust", "unsupported", "curl missing", "etcdctl missing"):
         return all(item.present for item in keys)
     return state.status == "ok"
 
@@ -161,7 +163,7 @@ _FAIL = 'fail() { echo "etcd did not take $1: $2" >&2; exit 1; }'
 
 
 def _script(items: Sequence[Key], state: Keys, api: Api, words: str) -> Script:
-    write = _v2 if api == "v2" else _v3
+    write = {"v2": _v2, "v3": _v3, "grpc": _grpc}[api]
     lines = [_FAIL, *(write(item, state, words) for item in items)]
     summary = "set keys of etcd: " + ", ".join(item.path for item in items)
     return Script("\n".join(lines), summary)
@@ -187,6 +189,15 @@ def _v3(item: Key, state: Keys, words: str) -> str:
     text = json.dumps({"compare": [comparison], "success": [request]})
     url = shlex.quote(f"{state.base}/kv/txn")
     return _send(f"{words} --data-binary @- {url}", item, text, "*'\"succeeded\":true'*")
+
+
+def _grpc(item: Key, state: Keys, words: str) -> str:
+    found, name = state.keys.get(item.path), json.dumps(item.path)
+    change = f"put {name} {json.dumps(item.value)}" if item.present else f"del {name}"
+    condition = f'mod({name}) = "{found.revision if found else 0}"'
+    # What holds, what is done then, and otherwise: nothing.
+    text = f"{condition}\n\n{change}\n\n\n\n"
+    return _send(f"{words} txn 2>&1", item, text, "*'\"succeeded\":true'*")
 
 
 def _send(command: str, item: Key, text: str, success: str) -> str:

@@ -21,6 +21,7 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.files import FileContents, Files, FileState, Obstacles
@@ -28,41 +29,44 @@ from pyinfra_kube.facts.files import FileContents, Files, FileState, Obstacles
 # A path appears under its name only when it is whole, right and owned as wanted. The temporary name
 # is a fixed dot file, so the next run replaces what a killed one leaves behind. Where somebody made
 # a link to a file, the file that it leads to is set, and the link stays.
-WRITER = """\
-begin() {
-  temporary="${1%/*}/.${1##*/}.pyinfra-kube"
-  mkdir -p "${1%/*}"
+WRITER = f"""\
+{RECORDER}\
+begin() {{
+  keep "$1"
+  temporary="${{1%/*}}/.${{1##*/}}.pyinfra-kube"
+  mkdir -p "${{1%/*}}"
   rm -f "$temporary"
-}
-finish() {
+}}
+finish() {{
   if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1"; fi
   mv -fT "$temporary" "$1"
-}
-arrive() {
+}}
+arrive() {{
   real=$1
-  if [ -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }; then
-    real=$(readlink -f "$1") || { echo "$1 leads nowhere" >&2; exit 1; }
+  if [ -L "$1" ] && {{ [ -f "$1" ] || [ ! -e "$1" ]; }}; then
+    real=$(readlink -f "$1") || {{ echo "$1 leads nowhere" >&2; exit 1; }}
   fi
   begin "$real"
   trap 'rm -f "$temporary"' EXIT
   (umask 077; set -C; base64 -d > "$temporary")
-  echo "$2  $temporary" | sha256sum -c --status || { echo "$1 arrived damaged" >&2; exit 1; }
-}
-appear() {
+  echo "$2  $temporary" | sha256sum -c --status || {{ echo "$1 arrived damaged" >&2; exit 1; }}
+}}
+appear() {{
   chown "$2:$3" "$temporary"
   chmod "$1" "$temporary"
-  sync "$temporary"
+  sync "$temporary" "$record/before"
   finish "$real"
   trap - EXIT
-}
-put() { arrive "$1" "$5"; appear "$2" "$3" "$4"; }
-point() { begin "$1"; ln -s "$2" "$temporary"; finish "$1"; }
-directory() {
+}}
+put() {{ arrive "$1" "$5"; wrote "$real" "$5"; appear "$2" "$3" "$4"; }}
+point() {{ begin "$1"; ln -s "$2" "$temporary"; finish "$1"; }}
+directory() {{
+  keep "$1"
   if [ -e "$1" ] || [ -L "$1" ]; then [ -d "$1" ] || rm -f "$1"; fi
   mkdir -p "$1"
   chown "$3:$4" "$1"
   chmod "$2" "$1"
-}
+}}
 """
 
 

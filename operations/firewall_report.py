@@ -24,6 +24,9 @@ from pyinfra_kube.facts.iptables import Rule, Rules, Ruleset
 
 __all__ = ["Packet", "lines", "seen"]
 
+# What kube-router's chains for single pods stop, NetworkPolicies are to stop.
+_POLICIES = "KUBE-POD-FW-"
+
 # Up to this many obstacles are reported one by one.
 _SAID = 10
 
@@ -85,7 +88,11 @@ def lines(
 
     ruleset, others = ask(Rules) or Ruleset({}, ()), ask(OtherFirewalls)
     chains = [*of_iptables(_with(ruleset, pending)), *others.chains]
-    found = [_line(one, network) for one in obstacles(chains, packets)]
+    found = [
+        _line(one, network)
+        for one in obstacles(chains, packets)
+        if not one.chain.name.startswith(_POLICIES)
+    ]
     return [*found, *(f"firewall: {unknown}" for unknown in others.unknown)]
 
 

@@ -75,7 +75,7 @@ def network_config(
     + port: UDP port; by default the backend's own
     + endpoints: etcd's URLs, as this host reaches it
     + prefix: the key under which flannel's keys are
-    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on
+    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on, ``grpc`` for it with etcd's roles
     + allow_network_change: change it while hosts have leases
     + ca, cert, key: files on the host, for TLS
 
@@ -154,7 +154,7 @@ def flanneld(
       container runtime does
     + options: further flags
     + binary: absolute path of a flanneld that no package brought; it gets a unit of ours
-    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on
+    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on, ``grpc`` for it with etcd's roles
     + ca, cert, key: files on the host, for TLS
 
     **Example:**
@@ -225,7 +225,7 @@ def lease(
     + endpoints: etcd's URLs, as this host reaches it
     + prefix: the key under which flannel's keys are
     + backend, vni, port: as configured; the port by default the backend's own
-    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on
+    + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on, ``grpc`` for it with etcd's roles
     + ca, cert, key: files on the host, for TLS
     + runtime: container runtime, which systemd may stop along with flanneld
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -95,8 +96,9 @@ def hosts(
         names.say(wanted)
     content = text.encode(errors="surrogateescape")
     script = plan_files([File(PATH, content, keep=True)]) if text != found.text else None
-    seen = names.check() if present and found.sources is not None else None
-    yield from run_or_noop(join([script, seen]) if script else None, f"{PATH} is as wanted")
+    if script and present and found.sources is not None:
+        script = join([script, names.check()])
+    yield from run_or_noop(script, f"{PATH} is as wanted")
 
 
 @operation()
@@ -155,8 +157,8 @@ def _check(entries: Mapping[str, str]) -> None:
             version = None
         if version != 4:
             raise OperationValueError(f"entries: {name}: {address!r} is not an IPv4 address")
-    small = [name.lower() for name in entries]
-    if twice := next((name for name in entries if small.count(name.lower()) > 1), None):
+    small = Counter(name.lower() for name in entries)
+    if twice := next((name for name in entries if small[name.lower()] > 1), None):
         raise OperationValueError(f"entries: {twice!r} is there twice: names have no case")
 
 
@@ -196,6 +198,9 @@ class _Names:
     def __post_init__(self) -> None:
         self.before, self.block, self.after = _parts(self.found.text, self.marker)
         self.called = {name.lower(): name for name in self.entries}
+        self._said: dict[str, list[str]] = {}
+        for line, name in self.others:
+            self._said.setdefault(name, []).append(line.address)
         self.ours = {name for line in hosts_lines(self.block) for name in line.names}
 
     @cached_property
@@ -215,8 +220,7 @@ class _Names:
     def needs(self, name: str, resolved: Collection[str]) -> bool:
         """Whether the block must name it."""
 
-        said = [line.address for line, other in self.others if other == name]
-        known = [address for address in said if _counts(address)]
+        known = [address for address in self._said.get(name, ()) if _counts(address)]
         if known:
             return not self.right(name, known if self.found.multi else known[:1])
         return name.lower() in self.ours or self.entries[name] not in resolved

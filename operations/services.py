@@ -15,6 +15,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import pending
 from pyinfra_kube.engine.recent_log import WORDS
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitStates
@@ -129,7 +130,7 @@ def services(units: Sequence[Unit]) -> Generator[StringCommand, None, None]:
 class _Plan:
     """
     What to do about one unit: the verbs, the reasons, the files that get today's date, the masked
-    units that it requires, and the drop-ins to put aside.
+    units that it requires, the drop-ins to put aside, and how the unit is: enabled, active.
     """
 
     unit: Unit
@@ -138,6 +139,7 @@ class _Plan:
     touch: tuple[str, ...] = ()
     unmask: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
+    was: str = "absent"
 
 
 def _plan(unit: Unit, states: UnitStates, drop_ins: Sequence[str]) -> _Plan:
@@ -168,6 +170,7 @@ def _plan(unit: Unit, states: UnitStates, drop_ins: Sequence[str]) -> _Plan:
         touch,
         unmask if found else (),
         tuple(drop_ins),
+        f"{state.enabled} {state.active}" if state.enabled else "absent",
     )
 
 
@@ -233,7 +236,9 @@ def _future(unit: Unit, state: UnitState, states: UnitStates) -> tuple[str, ...]
 def _script(plans: Sequence[_Plan]) -> Script:
     touch = dict.fromkeys(path for plan in plans for path in plan.touch)
     started = [plan for plan in plans if plan.steps[-1] in ("start", "restart")]
-    lines = [_FUNCTIONS.rstrip("\n")] if started else []
+    lines = [RECORDER.rstrip("\n")]
+    lines += [shlex.join(["note", "unit", plan.unit.name, plan.was]) for plan in plans]
+    lines += [_FUNCTIONS.rstrip("\n")] if started else []
     lines += _touches(touch)
     lines += [line for plan in plans for path in plan.aside for line in _put_aside(plan.unit, path)]
     lines += _systemctl(plans, "stop")
@@ -280,10 +285,13 @@ def _put_aside(unit: Unit, path: str) -> list[str]:
 
     shared = path.endswith(".conf") and f"/{unit.name}.d/" not in path
     if not shared and not path.startswith(_DISTRIBUTION):
-        return [shlex.join(["mv", "-f", path, f"{path}.before-pyinfra-kube"])]
+        aside = f"{path}.before-pyinfra-kube"
+        kept = [shlex.join(["keep", one]) for one in (path, aside)]
+        return [*kept, shlex.join(["mv", "-f", path, aside])]
     folder = f"/etc/systemd/system/{unit.name}.d"
     hiding = f"{folder}/{path.rpartition('/')[2]}"
-    return [shlex.join(["mkdir", "-p", folder]), shlex.join(["ln", "-sfn", "/dev/null", hiding])]
+    make = [shlex.join(["keep", hiding]), shlex.join(["mkdir", "-p", folder])]
+    return [*make, shlex.join(["ln", "-sfn", "/dev/null", hiding])]
 
 
 def _systemctl(plans: Sequence[_Plan], verb: str) -> list[str]:

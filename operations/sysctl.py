@@ -13,6 +13,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
@@ -67,10 +68,16 @@ def sysctls(
         changes.show(f"sysctl {key}: {'absent' if before is None else before} → {value}")
     _warn_of_overriding(wanted, file)
 
-    lines = [f"modprobe {shlex.quote(module)}" for module in loading]
+    lines = [shlex.join(["note", "module", module, "absent"]) for module in loading]
+    lines += [f"modprobe {shlex.quote(module)}" for module in loading]
+    lines += [
+        shlex.join(["note", "sysctl", key, before])
+        for key in setting
+        if (before := values.get(key)) is not None
+    ]
     lines += [f"echo {shlex.quote(v)} > {shlex.quote(path(k))}" for k, v in setting.items()]
     parts = [*(f"load {m}" for m in loading), *(f"set {k} = {v}" for k, v in setting.items())]
-    live = Script("\n".join(lines), summary=", ".join(parts))
+    live = Script(RECORDER + "\n".join(lines), summary=", ".join(parts))
     yield from run_or_noop(
         join([live if lines else None, plan_files(_files(wanted, states, file, modules_file))]),
         "kernel settings are as wanted" if present else f"{file} is absent",

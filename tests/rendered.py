@@ -203,14 +203,14 @@ def _noted_objects() -> Iterator[dict[str, str]]:
     """Note the manifests that are applied, by name."""
 
     found: dict[str, str] = {}
-    read_documents = objects._documents
+    read_documents = objects.documents
 
     def note(manifest: objects.Manifest) -> Any:
         found[manifest.name] = manifest.text
         return read_documents(manifest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects, "_documents", note)
+        patch.setattr(objects, "documents", note)
         yield found
 
 

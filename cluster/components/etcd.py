@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR, asked
 from pyinfra_kube.cluster.components.rows import Component, Flag, Pod, Probe, User
+from pyinfra_kube.cluster.releases import minor_of
 
 CLIENT = User("etcd-client", "kube-apiserver-etcd-client")
 """Who the apiserver is to etcd."""
 
 FLANNEL = User("etcd-flannel", "flannel")
 """Who flanneld is to etcd, where its network is there."""
+
+# From here on a user needs no password: it is known by the name of its certificate.
+_ROLES = (3, 4)
+
+
+def has_roles(version: str) -> bool:
+    """
+    Whether roles may limit clients by their certificates.
+
+    + version: of etcd
+
+    ```
+    >>> has_roles("3.3.10"), has_roles("3.4.13")
+    (False, True)
+    ```
+    """
+    return minor_of(version) >= _ROLES
+
 
 METRICS_PORT = 2381
 # Health and metrics are on a port of their own where kubelet could not ask for them otherwise.

@@ -9,6 +9,7 @@ from pyinfra_kube.cluster.spec.endpoint import Endpoint, parse_endpoint
 from pyinfra_kube.cluster.spec.host import HostSpec
 from pyinfra_kube.cluster.spec.settings import (
     AccessSettings,
+    AddonSettings,
     AddressSettings,
     ClusterSettings,
     PartSettings,
@@ -25,6 +26,7 @@ class BaseSpec(
     PeopleSettings,
     RunSettings,
     SafetySettings,
+    AddonSettings,
     PartSettings,
     SoftwareSettings,
     AccessSettings,

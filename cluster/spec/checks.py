@@ -75,6 +75,15 @@ def check_runtime(spec: BaseSpec) -> list[Problem]:
     ]
 
 
+def check_packet(spec: BaseSpec) -> list[Problem]:
+    """A packet that has no beginning, or no end."""
+    given = {key: getattr(spec, key) for key in ("packet_from", "packet_to")}
+    if all(given.values()) or not any(given.values()):
+        return []
+    allowed = "one that is set when the other is: a packet has both"
+    return [Problem(key, None, None, allowed) for key, value in given.items() if not value]
+
+
 def check_mirrors(spec: BaseSpec) -> list[Problem]:
     """Mirrors of registries that CRI-O cannot be told of."""
     if spec.container_runtime != "cri-o":
@@ -228,6 +237,49 @@ def check_ports(spec: BaseSpec) -> list[Problem]:
     return problems
 
 
+def check_policies(spec: BaseSpec) -> list[Problem]:
+    """NetworkPolicies that nobody would enforce, or that nobody could try."""
+    needs = {
+        "network": (spec.network != "none", "routes or flannel, for nobody enforces them on none"),
+        "proxy_mode": (
+            spec.proxy_mode != "none",
+            "another one: kube-router asks the API's service",
+        ),
+        "dns": (spec.dns, "True, for the run tries them with packets to CoreDNS"),
+    }
+    problems = [
+        Problem(key, getattr(spec, key), None, f"{allowed}, as network_policies = True needs it")
+        for key, (fits, allowed) in needs.items()
+        if spec.network_policies and not fits
+    ]
+    if spec.default_deny and not spec.network_policies:
+        allowed = "nothing: without network_policies = True nobody enforces it"
+        problems.append(Problem("default_deny", [*spec.default_deny], None, allowed))
+    if "kube-system" in spec.default_deny:
+        allowed = "other namespaces than kube-system, whose pods all others need"
+        problems.append(Problem("default_deny", "kube-system", None, allowed, "leave it out"))
+    return problems
+
+
+def check_manifests(spec: BaseSpec) -> list[Problem]:
+    """Manifests that the release's kubectl does not apply, or that nothing vouches for."""
+    if spec.manifests and not covers("1.24-", minor_of(spec.kubernetes_version)):
+        allowed = "nothing: they were tried from 1.24 on"
+        return [Problem("manifests", [*spec.manifests], None, allowed, "leave it out")]
+    fix = "see what curl -L URL | sha256sum says, and that the file is what you want"
+    problems = [
+        Problem("manifests_sha256", None, None, f"the digest of {url}", fix)
+        for url in spec.manifests
+        if "://" in url and url not in spec.manifests_sha256
+    ]
+    problems += [
+        Problem("manifests_sha256", url, None, "a URL of manifests", "leave it out")
+        for url in spec.manifests_sha256
+        if url not in spec.manifests
+    ]
+    return problems
+
+
 _FLANNEL = "https://github.com/flannel-io/flannel/releases/download/v0.28.9/flanneld-amd64"
 
 
@@ -275,8 +327,11 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     (("kubernetes_version", "ca", "ca_rotation"), check_ca),
     ((), check_endpoint_known),
+    (("packet_from", "packet_to"), check_packet),
     (PORTS, check_ports),
     (_SOURCES, check_sources),
+    (("network_policies", "network", "proxy_mode", "dns", "default_deny"), check_policies),
+    (("kubernetes_version", "manifests", "manifests_sha256"), check_manifests),
     ((*_RANGES, "allow_public_ranges"), check_ranges),
     (_RANGES, check_overlaps),
     (("service_cidr", "cluster_dns"), check_services),

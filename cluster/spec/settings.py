@@ -27,11 +27,15 @@ from pyinfra_kube.cluster.spec.values import (
     Mirrors,
     Modes,
     Mtu,
+    Namespaces,
     Network,
+    PacketTarget,
     Path,
     PersonName,
+    PodName,
     Port,
     Positive,
+    ResetData,
     Settings,
     Strings,
     Version,
@@ -328,6 +332,25 @@ class PartSettings(Settings):
     """More fields of kube-scheduler's configuration file."""
 
 
+class AddonSettings(Settings):
+    """Add-ons"""
+
+    metrics_server: bool = False
+    """Whether metrics-server tells what nodes and pods use, for `kubectl top` and autoscalers, from
+    1.25 on."""
+    network_policies: bool = False
+    """Whether kube-router enforces NetworkPolicies, from 1.24 on, on routes and flannel."""
+    default_deny: Namespaces = ()
+    """Namespaces whose pods nobody reaches, and that reach nothing but the cluster's DNS, unless a
+    NetworkPolicy allows it. Those that are not there are made."""
+    manifests: Strings = ()
+    """Objects of your own, from 1.24 on: folders with `.yaml`, `.yml` and `.json` files, files, and
+    URLs. An object that is in none of them any more is deleted, but not what was there before them,
+    a namespace, a volume, or the definition of a kind."""
+    manifests_sha256: dict[str, Digest] = {}
+    """The digest of each URL in `manifests`, by URL."""
+
+
 class SafetySettings(Settings):
     """Encryption and audit"""
 
@@ -351,6 +374,11 @@ class RunSettings(Settings):
     """Whether a rule of iptables opens the apiserver's port."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
+    verify_json: str | None = None
+    """A file for what `deploys/verify.py` finds, as JSON for programs."""
+    support_file: str | None = None
+    """The archive that `deploys/support.py` writes. By default one in the working directory, named
+    by the cluster and the time."""
     profile: str | None = None
     """A file, such as `run.svg`, for a picture of where the time of the run went. A table of it is
     printed too."""
@@ -361,6 +389,19 @@ class RunSettings(Settings):
     Without it they are refused before the first change."""
     remove_nodes: Strings = ()
     """The nodes that `deploys/remove_node.py` takes out."""
+    topology_file: str | None = None
+    """The file of the picture that `deploys/topology.py` draws; without it `CLUSTER-topology.svg`
+    in the working directory."""
+    packet_from: PodName | None = None
+    """The pod whose packet `deploys/topology.py` follows, as NAMESPACE/POD."""
+    packet_to: PacketTarget | None = None
+    """Where that packet is to go: NAMESPACE/POD, NAMESPACE/SERVICE or an IPv4 address, with `:PORT`
+    or without."""
+    reset: str | None = None
+    """What `deploys/reset.py` needs where nobody can be asked: `yes`, or the cluster's name."""
+    reset_data: ResetData = ()
+    """Data that `deploys/reset.py` removes too: `etcd` for what the cluster's API holds, `volumes`
+    for what pods wrote into their own folders."""
 
 
 class PeopleSettings(Settings):
@@ -384,6 +425,7 @@ SUBJECTS: tuple[type[Settings], ...] = (
     AccessSettings,
     SoftwareSettings,
     PartSettings,
+    AddonSettings,
     SafetySettings,
     RunSettings,
     PeopleSettings,

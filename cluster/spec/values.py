@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -157,9 +157,24 @@ DnsName = Annotated[str, _like(DNS_NAME, f"a DNS name: {_DNS_LETTERS}", node_nam
 NodeName = Annotated[
     str, _like(_NODE, f"a DNS name of at most 63 characters: {_DNS_LETTERS}", node_name)
 ]
+_NAMESPACE = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+Namespace = Annotated[
+    str, _like(_NAMESPACE, "a namespace: at most 63 lower-case letters, digits and -", str.lower)
+]
+Namespaces = Annotated[tuple[Namespace, ...], BeforeValidator(_list)]
 Word = Annotated[str, _like(_WORD, "letters, digits, -, _ and ., at most 63 of them")]
 KeyName = Annotated[
     str, _like(r"[a-z0-9][-a-z0-9.]{0,15}", "at most 16 lower-case letters, digits, - and .")
+]
+_OCTET = r"(25[0-5]|2[0-4]\d|1?\d?\d)"
+_POD = r"[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*"
+PodName = Annotated[str, _like(_POD, "NAMESPACE/POD")]
+PacketTarget = Annotated[
+    str,
+    _like(
+        rf"({_POD}|{_OCTET}(\.{_OCTET}){{3}}(?!:\D))(:[a-z0-9][-a-z0-9]*)?",
+        "NAMESPACE/POD, NAMESPACE/SERVICE or an IPv4 address, and :PORT where it is wanted",
+    ),
 ]
 PersonName = Annotated[
     str,
@@ -189,6 +204,7 @@ Url = Annotated[
     ),
 ]
 Mirrors = dict[Registry, Annotated[tuple[Url, ...], BeforeValidator(_one_or_several)]]
+ResetData = Annotated[tuple[Literal["etcd", "volumes"], ...], BeforeValidator(_one_or_several)]
 Flag = Annotated[
     str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
 ]

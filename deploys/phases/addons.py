@@ -43,15 +43,15 @@ def allow_components() -> None:
             timeout=cluster.spec.verify_timeout,
         )
         manifest = render("addons/cluster-admins.yaml.j2", group=CLUSTER_ADMINS)
-        _set(cluster, "Let administrators in", "cluster-admins", manifest, emergency)
+        set_objects(cluster, "Let administrators in", "cluster-admins", manifest, emergency)
     client = value_at(KUBELET_CLIENTS, cluster.release.minor)
     if client and not client.groups:
         # A kubelet keeps a refusal for half a minute.
         manifest = render("addons/kubelet-api-admin.yaml.j2", user=client.user)
-        _set(cluster, "Let the apiserver use kubelets", "kubelet-api-admin", manifest)
+        set_objects(cluster, "Let the apiserver use kubelets", "kubelet-api-admin", manifest)
     if cluster.spec.flannel_on_api:
         manifest = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
-        _set(cluster, "Let flanneld read nodes", "flannel", manifest)
+        set_objects(cluster, "Let flanneld read nodes", "flannel", manifest)
 
 
 def _ready(cluster: Cluster) -> verify.Check:
@@ -106,14 +106,9 @@ def run_dns() -> None:
     cluster = current_cluster()
     if not (cluster.spec.dns and cluster.release.fact("coredns")):
         return
-    if cluster.is_a("node") or cluster.is_a("control_plane"):
-        images.images(
-            name="Load or pull the image of CoreDNS",
-            files=cluster.image("coredns"),
-            runtime=cluster.runtime.name,
-        )
+    load_image(cluster, "coredns", "CoreDNS")
     if cluster.is_first_control_plane:
-        _set(cluster, "Set CoreDNS and its service", "coredns", dns_manifest(cluster))
+        set_objects(cluster, "Set CoreDNS and its service", "coredns", dns_manifest(cluster))
     if "none" in (cluster.spec.network, cluster.spec.proxy_mode):
         # Its pods have no network yet, or do not reach the API.
         return
@@ -139,7 +134,7 @@ def dns_manifest(cluster: Cluster) -> str:
         address=spec.cluster_dns,
         image=image_of("coredns", spec).name,
         replicas=min(2, len(hosts)),
-        cas=" ".join(sorted(trusted(spec))) if trusted(spec) != (FIRST_CA,) else "",
+        cas=cas_of_pods(cluster),
         uncached=bool(value_at(_UNCACHED, cluster.release.minor)),
         metrics=spec.dns_metrics,
     )
@@ -202,7 +197,20 @@ head -c $(($1 * 256 + $2)) <&3 | od -An -v -tx1 | tr -d ' \\n' | grep -qE '{end}
     return f"timeout 5 bash -c {shlex.quote(script)}"
 
 
-def _set(cluster: Cluster, name: str, title: str, manifest: str, emergency: str = "") -> None:
+def set_objects(
+    cluster: Cluster, name: str, title: str, manifest: str, emergency: str = "", owner: str = ""
+) -> None:
+    """
+    Set objects of the cluster's API, on a control-plane host.
+
+    + cluster: the cluster
+    + name: of the operation
+    + title: of the manifest
+    + manifest: its text
+    + emergency: the kubeconfig of those whom no binding lets in
+    + owner: the name of the objects' set
+    """
+
     objects.objects(
         name=name,
         manifests=[objects.Manifest(title, manifest)],
@@ -210,7 +218,36 @@ def _set(cluster: Cluster, name: str, title: str, manifest: str, emergency: str 
         kubeconfig=ADMIN,
         wait=cluster.spec.verify_timeout,
         setter=objects.Kubeconfig(emergency) if emergency else None,
+        owner=owner,
     )
+
+
+def load_image(cluster: Cluster, part: str, title: str) -> None:
+    """
+    Have the image of an add-on on the current host, if pods may run there.
+
+    + cluster: the cluster
+    + part: such as ``coredns``
+    + title: what it is called
+    """
+
+    if cluster.is_a("node") or cluster.is_a("control_plane"):
+        images.images(
+            name=f"Load or pull the image of {title}",
+            files=cluster.image(part),
+            runtime=cluster.runtime.name,
+        )
+
+
+def cas_of_pods(cluster: Cluster) -> str:
+    """
+    Return the names of the CAs that pods read when they start; empty for those of the beginning.
+
+    + cluster: the cluster
+    """
+
+    spec = cluster.spec
+    return " ".join(sorted(trusted(spec))) if trusted(spec) != (FIRST_CA,) else ""
 
 
 if "__name__" not in globals():

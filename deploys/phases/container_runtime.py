@@ -95,7 +95,7 @@ def _run_containerd(cluster: Cluster) -> None:
     containerd.containerd(
         name="Configure containerd",
         sandbox_image=image_of("pause", cluster.spec).name,
-        cni_bin_dir=_cni_bin_dir(cluster),
+        cni_bin_dir=cni_bin_dir(cluster),
         version=cluster.spec.containerd_version or distribution,
         program=LOCAL if source else "",
         mirrors=cluster.spec.registry_mirrors,
@@ -116,7 +116,7 @@ def _run_crio(cluster: Cluster) -> None:
     crio.crio(
         name="Configure CRI-O",
         sandbox_image=image_of("pause", cluster.spec).name,
-        cni_bin_dir=_cni_bin_dir(cluster),
+        cni_bin_dir=cni_bin_dir(cluster),
         network=cni.NETWORK if _has_network(cluster) else "",
         program=program,
         pinned=archives,
@@ -156,14 +156,18 @@ def _describe_network(cluster: Cluster) -> None:
             subnet=cluster.node.pod_cidr,
             bridge=BRIDGE,
             mtu=cluster.spec.bridge_mtu,
-            bin_dir=_cni_bin_dir(cluster),
+            bin_dir=cni_bin_dir(cluster),
             required=() if brought else cni.PLUGINS,
             by_name=cluster.runtime is CRIO,
         )
 
 
-def _cni_bin_dir(cluster: Cluster) -> str:
-    """The folder of CNI's plugins: the distribution's, or that of a source."""
+def cni_bin_dir(cluster: Cluster) -> str:
+    """
+    Return the folder of CNI's plugins on the current host: the distribution's, or that of a source.
+
+    + cluster: the cluster
+    """
 
     return CNI_BIN_DIR if cluster.artifacts.runtime else str(cluster.settings()["cni_bin_dir"])
 

@@ -6,11 +6,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyinfra_kube.cluster.certificates import etcd_user
+from pyinfra_kube.cluster.components.etcd import CLIENT, FLANNEL
 from pyinfra_kube.deploys.phases.fedora_control_plane import ETCD_PHASES
 from pyinfra_kube.deploys.phases.flannel import BINARY, program_in
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import binaries, docker_on_flannel, flannel, services, verify
+from pyinfra_kube.operations import (
+    binaries,
+    docker_on_flannel,
+    etcd_roles,
+    flannel,
+    services,
+    verify,
+)
 
 
 @phase("flannel's network")
@@ -72,6 +81,28 @@ def run_flannel() -> None:
     )
     docker_on_flannel.docker_options(
         name="Have docker use flannel's subnet", predict=leased.will_change
+    )
+
+
+@phase("flannel's role")
+def limit_flannel() -> None:
+    """Have etcd let flanneld read and write its own keys only, where it can."""
+
+    cluster = current_cluster()
+    members = cluster.spec.etcd_members
+    if not cluster.flannel_has_role or cluster.host_spec != members[0]:
+        return
+    everything = [CLIENT.user, *(etcd_user(member).user for member in members)]
+    access = cluster.etcd_as_member
+    etcd_roles.roles(
+        name="Limit flannel to its own keys in etcd",
+        users={
+            **{user: [etcd_roles.ROOT] for user in everything},
+            FLANNEL.user: [FLANNEL.user],
+        },
+        prefixes={FLANNEL.user: f"{cluster.spec.flannel_etcd_prefix}/"},
+        endpoint=access.pop("endpoints")[0],
+        **access,
     )
 
 

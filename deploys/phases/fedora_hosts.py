@@ -71,7 +71,8 @@ def parts(cluster: Cluster) -> list[str]:
 
     node = cluster.is_a("node")
     wanted = {
-        "etcd": cluster.is_a("etcd"),
+        # flannel's keys are asked for with etcdctl where it has a role.
+        "etcd": cluster.is_a("etcd") or (node and cluster.flannel_has_role),
         "control-plane": cluster.is_a("control_plane"),
         "node": node,
         "docker": node and cluster.runtime is DOCKER and not cluster.own_facts.foreign_docker,

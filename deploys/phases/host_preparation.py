@@ -105,6 +105,8 @@ def tools() -> list[str]:
     parts = ["network-tools"]
     if cluster.is_a("node") and cluster.spec.bridge_approach == "kubelet":
         parts += KUBELET_BRIDGE[cluster.release.kubelet_bridge or ""]
+    # To look at what kube-router sets, and to remove it.
+    parts += ["ipset"] if cluster.is_a("node") and cluster.spec.network_policies else []
     return distribution_packages(parts)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from pyinfra import logger
@@ -26,7 +26,7 @@ from pyinfra_kube.cluster.allocation import (
 )
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
-from pyinfra_kube.cluster.components.etcd import FLANNEL
+from pyinfra_kube.cluster.components.etcd import FLANNEL, has_roles
 from pyinfra_kube.cluster.components.flanneld import etcd_api
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.own_ports import shared_ports
@@ -37,7 +37,7 @@ from pyinfra_kube.cluster.credential_set import Credentials
 from pyinfra_kube.cluster.credential_store import CredentialStore, compare_with_hosts
 from pyinfra_kube.cluster.encryption import IDENTITY, EncryptionPlan
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
-from pyinfra_kube.cluster.etcd_move import EtcdMove, Scheme
+from pyinfra_kube.cluster.etcd_move import EtcdMove, EtcdState, Scheme
 from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.notices import Used, notices
@@ -59,16 +59,18 @@ from pyinfra_kube.deploys.run.artifacts import Artifacts
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
+from pyinfra_kube.deploys.run.manifests import read_manifests
 from pyinfra_kube.deploys.run.rotation import problems_of_run
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.profile import profile_run
 from pyinfra_kube.engine.snapshot import expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.encryption import StoredSecrets, StoredStates
-from pyinfra_kube.facts.etcd import EtcdMembers, Members
+from pyinfra_kube.facts.etcd import Api, EtcdMembers, Members
 from pyinfra_kube.facts.nodes import Node
 from pyinfra_kube.operations.files import File
 from pyinfra_kube.operations.flannel_agreement import check_iface
+from pyinfra_kube.operations.manifests import Manifest
 from pyinfra_kube.operations.services import Unit
 
 CA_CERTIFICATE = f"{CONFIG_DIR}/ca.crt"
@@ -91,6 +93,7 @@ class Cluster:
     + encryption: with which keys the apiservers encrypt Secrets
     + etcd: how etcd comes from HTTP to TLS
     + unanswered: why a connected host has none
+    + manifests: the user's own
     """
 
     spec: ClusterSpec
@@ -104,6 +107,7 @@ class Cluster:
     encryption: EncryptionPlan
     etcd: EtcdMove
     unanswered: dict[str, FactError] = field(default_factory=dict)
+    manifests: Sequence[Manifest] = ()
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def notes(self, about: str) -> dict[str, Any]:
@@ -160,9 +164,18 @@ class Cluster:
         return {"endpoints": [f"{scheme}://{address}:{port}" for address in members], **files}
 
     @property
-    def flannel_api(self) -> Literal["v2", "v3"]:
-        """The version of etcd's API that the cluster's flannel uses."""
+    def flannel_api(self) -> Api:
+        """How flannel's keys in etcd are asked for."""
+        if self.flannel_has_role:
+            return "grpc"
         return etcd_api(self.spec.flannel_version or "")
+
+    @property
+    def flannel_has_role(self) -> bool:
+        """Whether etcd's roles limit flannel, by its certificate, to its own keys of v3."""
+        version = self.spec.etcd_version or self.release.etcd_version
+        v3 = etcd_api(self.spec.flannel_version or "") == "v3"
+        return self.spec.flannel_leases and self.spec.etcd_tls and v3 and has_roles(version)
 
     def is_a(self, role: str) -> bool:
         """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""
@@ -344,9 +357,11 @@ _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
 _lock = internals.Lock()
 
 
-def current_cluster() -> Cluster:
+def current_cluster(leaving: bool = False) -> Cluster:
     """
     Return the cluster of this run, made when the first host asks.
+
+    + leaving: whether it is only taken away, which needs no programs and no running etcd
 
     Raises ``InputError`` with every problem of the inventory, before any host has run a command,
     and ``FactError`` for a host that cannot be asked.
@@ -356,7 +371,7 @@ def current_cluster() -> Cluster:
     with _lock:
         if state not in _clusters:
             try:
-                _clusters[state] = _make(state)
+                _clusters[state] = _make(state, leaving)
             except InputError as error:
                 _clusters[state] = error
         known = _clusters[state]
@@ -365,6 +380,51 @@ def current_cluster() -> Cluster:
     if silent := known.unanswered.get(ctx_host.get().name):
         raise silent
     return known
+
+
+def seen_cluster(state: State) -> Cluster:
+    """
+    Return the cluster as far as the inventory and its hosts tell, for what only looks at it:
+    nothing is refused for what hosts have, and the folder of its credentials need not be there.
+
+    + state: of the run
+
+    Raises ``InputError`` for a wrong inventory.
+    """
+
+    spec = read_spec(state)
+    release = Release.of(spec.kubernetes_version)
+    store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
+    host_facts, unanswered = _gather(state, spec)
+    spec = _with_addresses(state, spec, host_facts)
+    recorded = book.read()
+    nodes = [one for seen in host_facts.values() for one in seen.nodes.nodes.values()]
+    by_node = {one.name: one.pod_cidr for one in nodes if one.pod_cidr}
+    has = {
+        host.name: by_node.get(host.hostname_override) or seen.pod_cidr
+        for host, seen in told(spec.hosts, host_facts)
+    }
+    if spec.flannel_leases:
+        has, recorded = {name: seen.pod_cidr for name, seen in host_facts.items()}, {}
+    current = {name: recorded.get(name, cidr) for name, cidr in has.items() if cidr}
+    plan = make_plan(spec, current=current, recorded=recorded)
+    scheme: Scheme = "https" if spec.etcd_tls else "http"
+    etcd = EtcdState(
+        dict.fromkeys((one.name for one in spec.etcd_members), "tls" if spec.etcd_tls else "http"),
+        {},
+        dict.fromkeys((one.name for one in spec.control_plane), scheme),
+    )
+    encrypted = {
+        name: ("a key",) if seen.encryption_sha256 else (IDENTITY,)
+        for name, seen in host_facts.items()
+    }
+    return Cluster(
+        *(spec, release, plan, store, book),
+        # Whoever only looks gives nobody a credential.
+        cast(Credentials, None),
+        *(Artifacts.of(spec, release), host_facts, EncryptionPlan(IDENTITY, encrypted)),
+        *(EtcdMove(etcd), unanswered),
+    )
 
 
 def cluster_on(network: str, instead: str) -> Cluster:
@@ -425,7 +485,7 @@ def folder_of(spec: ClusterSpec) -> Path:
     return _inventory_folder() / Path(folder).expanduser()
 
 
-def _make(state: State) -> Cluster:
+def _make(state: State, leaving: bool) -> Cluster:
     spec = read_spec(state)
     if spec.profile:
         picture = Path(spec.profile).expanduser()
@@ -438,13 +498,15 @@ def _make(state: State) -> Cluster:
     if spec.cloud_config and not Path(spec.cloud_config).expanduser().is_file():
         allowed = "a file on this machine"
         raise InputError([Problem("cloud_config", spec.cloud_config, None, allowed)])
-    artifacts = Artifacts.of(spec, release)
+    artifacts = Artifacts("", "", {}) if leaving else Artifacts.of(spec, release)
+    manifests = () if leaving else read_manifests(spec)
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
     spec = _with_addresses(state, spec, host_facts)
-    _check_runtime(spec, release, host_facts)
-    _check_endpoint(spec, host_facts)
-    _check_ifaces(spec, host_facts)
+    if not leaving:
+        _check_runtime(spec, release, host_facts)
+        _check_endpoint(spec, host_facts)
+        _check_ifaces(spec, host_facts)
     plan = make_plan(
         spec,
         current=_current(spec, host_facts, book.read()),
@@ -460,6 +522,10 @@ def _make(state: State) -> Cluster:
     credentials = store.plan(spec, plan)
     _say(credentials.days_left)
     _check_store(spec, credentials, host_facts)
+    known = spec, release, plan, store, book, credentials, artifacts, host_facts
+    if leaving:
+        none = EncryptionPlan(IDENTITY, {one.name: (IDENTITY,) for one in spec.control_plane})
+        return Cluster(*known, none, EtcdMove(), unanswered)
     if not spec.replace_credentials:
         refuse(problems_of_run(spec, credentials, host_facts))
     _check_etcd(spec, host_facts)
@@ -468,7 +534,7 @@ def _make(state: State) -> Cluster:
     for line in credentials.warnings:
         logger.warning(line)
     known = spec, release, plan, store, book, credentials, artifacts, host_facts
-    return Cluster(*known, encryption, etcd, unanswered)
+    return Cluster(*known, encryption, etcd, unanswered, manifests)
 
 
 def _etcd(

@@ -115,20 +115,21 @@ def answers(lab: Lab, host: str, address: str, paths: list[str]) -> dict[str, st
     return {path: execute(lab, host, f"{ask} https://{address}:6443{path}")[0] for path in paths}
 
 
-def killed(site: Site, mark: str) -> None:
+def killed(site: Site, mark: str, deploy: str = "scratch") -> None:
     """A run that is killed when it begins an operation."""
     words = [Path(sys.executable).with_name("pyinfra"), site.inventory]
     log = site.folder / "killed.log"
     with log.open("w") as file:
         run = subprocess.Popen(
-            [*words, REPOSITORY / "deploys/scratch.py", "-y"],
+            [*words, REPOSITORY / f"deploys/{deploy}.py", "-y"],
             cwd=site.folder,
             env=site.environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
         )
-        begun = re.compile(rf"Starting operation: .*{re.escape(mark)}")
+        # "Starting serial operation", where hosts take turns.
+        begun = re.compile(rf"Starting .*operation: .*{re.escape(mark)}")
         while not begun.search(log.read_text()):
             assert run.poll() is None, log.read_text()[-4000:]
             time.sleep(0.05)

@@ -22,7 +22,7 @@ from tests.conformance import images, registry
 from tests.conformance.cluster import Judged
 from tests.conformance.images import Programs
 from tests.conformance.suite import Outcome
-from tests.e2e import cis, doors
+from tests.e2e import archive, cis, doors, faults
 from tests.e2e.closed import AUDIT_LOG, answers, make_secret, see_value_nowhere
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import PORT, Kubectl
@@ -203,6 +203,14 @@ def test_pods_reach_pods_and_services_of_other_nodes(web: dict[str, str], kubect
     kubectl.see_pods_leave_as_their_nodes()
 
 
+def test_the_way_of_a_packet_is_whole(web: dict[str, str], site: Site) -> None:
+    packet = ("--data", f"packet_from=default/{next(iter(web))}", "--data", "packet_to=default/web")
+    run = succeeded(site.run("-y", "--json", *packet, deploy="topology"))
+    assert run.changed == {("Draw the picture on the control machine", CONTROL_PLANE)}
+    assert "MISSING" not in run.said
+    assert all(f"kube-proxy leads it to {address}:{PORT}" in run.said for address in web.values())
+
+
 @pytest.mark.parametrize("name", ["web", "web.default", "web.default.svc.cluster.local"])
 def test_pods_have_dns(web: dict[str, str], kubectl: Kubectl, name: str) -> None:
     for pod in web:
@@ -235,6 +243,23 @@ def test_kubelets_serve_with_certificates_of_the_cluster(
             trusted = f"{ask} --cacert /srv/kubernetes/ca.crt {url}"
             assert execute(lab, CONTROL_PLANE, trusted) == ["401"]
             assert lab.exec(CONTROL_PLANE, f"{ask} {url}").returncode == 60
+
+
+def test_all_is_well(web: object, lab: Lab, site: Site) -> None:
+    faults.until_well(site)
+
+
+@pytest.mark.parametrize("name", [name for name, one in faults.FAULTS.items() if one.quick])
+def test_a_fault_is_called_what_it_is(web: object, lab: Lab, site: Site, name: str) -> None:
+    faults.until_well(site)
+    faults.see(faults.FAULTS[name], lab, site)
+
+
+def test_an_archive_of_support_has_no_secret(web: object, site: Site, lab: Lab) -> None:
+    files = archive.made(site)
+    assert archive.secrets_in(files, site) == []
+    assert {f"{host}/{name}" for host in HOSTS for name in archive.SOME} <= files.keys()
+    assert "Kubelet" in files[f"{CONTROL_PLANE}/events.json"]
 
 
 def test_nothing_is_open_without_a_reason(

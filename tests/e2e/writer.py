@@ -32,15 +32,18 @@ class Writer:
     + hosts: its control plane
     + folder: an empty one for the administrator's credentials
     + rate: writes a second
+    + name: what the names begin with; another one for each writer of a cluster
     """
 
-    def __init__(self, lab: Lab, hosts: list[str], folder: Path, rate: float = 50) -> None:
+    def __init__(
+        self, lab: Lab, hosts: list[str], folder: Path, rate: float = 50, name: str = "written"
+    ) -> None:
         self.acknowledged: list[str] = []
         self.tried = 0
         self.longest_pause = 0.0
         self.seconds = 0.0
         self._addresses = [lab.hosts[name].ip for name in hosts]
-        self._rate = rate
+        self._rate, self._name = rate, name
         self._tls, self._headers = _credentials(
             "\n".join(execute(lab, hosts[0], f"cat {ADMIN}")), folder
         )
@@ -64,7 +67,7 @@ class Writer:
 
     def lost(self) -> set[str]:
         """What was acknowledged and is not there."""
-        return {*self.acknowledged} - {*self._names()}
+        return {*self.acknowledged} - {*self.names()}
 
     def __str__(self) -> str:
         done = len(self.acknowledged)
@@ -76,7 +79,7 @@ class Writer:
     def _write(self) -> None:
         begin = last = time.monotonic()
         while not self._end.is_set():
-            name = f"written-{self.tried}"
+            name = f"{self._name}-{self.tried}"
             self.tried += 1
             item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
             code, _ = self._ask("POST", "/api/v1/namespaces/default/configmaps", item)
@@ -89,7 +92,8 @@ class Writer:
         self.seconds = time.monotonic() - begin
         self.longest_pause = max(self.longest_pause, time.monotonic() - last)
 
-    def _names(self) -> Iterator[str]:
+    def names(self) -> Iterator[str]:
+        """All ConfigMaps that there are, whoever made them."""
         path, more = f"/api/v1/namespaces/default/configmaps?limit={_PAGE}", ""
         while True:
             code, text = self._ask("GET", path + more)

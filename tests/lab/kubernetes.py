@@ -34,7 +34,10 @@ _VERSION, _SITE, _FOLDER = "KUBERNETES_VERSION", "RELEASES", "KUBERNETES_BIN"
 
 # Since when Kubernetes can be had as Go modules, a container runtime has to be brought too.
 _CRI = "1.24-"
-_PARTS = {"etcd": "", "containerd": "", "crictl": "", "coredns": "", "cni-plugins": "cni"}
+_PARTS = {
+    **{"etcd": "", "containerd": "", "crictl": "", "coredns": "", "cni-plugins": "cni"},
+    **{"metrics-server": "", "kube-router": ""},
+}
 
 # CRI-O's programs, and what goes with them, in the places of a `runtime_source`.
 _CRIO = {"crio": "", "crictl": "", "cni-plugins": "cni"}

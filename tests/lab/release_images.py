@@ -18,7 +18,7 @@ TEST_IMAGE = "lab/test:1"
 
 _COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 # Others whose archives have the names that the package asks for, whichever version is in them.
-_NAMED = ("pause", "coredns")
+_NAMED = ("pause", "coredns", "metrics-server", "kube-router")
 
 # What a sandbox's process does: nothing, until it is told to end.
 _PAUSE = (
@@ -40,7 +40,9 @@ def write(folder: Path, version: str) -> None:
         _of_components(folder, release, version, debian),
         _of_etcd(folder, release, debian),
         _of_pause(folder, release, debian),
-        _of_coredns(folder, release),
+        _of_one_program(folder, release, "coredns"),
+        _of_one_program(folder, release, "metrics-server"),
+        _of_kube_router(folder, release, debian),
         [("test", Image([TEST_IMAGE], debian.busybox, debian.applets, command=["/bin/sh"]))],
     ):
         for name, image in made:
@@ -75,7 +77,7 @@ class _Debian:
 
     @classmethod
     def unpacked(cls, folder: Path) -> _Debian:
-        for package in ("etcd-server", "etcd-client", "busybox"):
+        for package in ("etcd-server", "etcd-client", "busybox", "ipset", "libipset13"):
             (archive,) = (roots.blank() / "apt").glob(f"{package}_*.deb")
             run("dpkg-deb", "--extract", archive, folder)
         program = folder / "bin/busybox"
@@ -116,10 +118,55 @@ def _of_pause(folder: Path, release: Release, debian: _Debian) -> Iterator[tuple
         yield "pause", Image(names, debian.busybox, entrypoint=["/bin/busybox", *_PAUSE])
 
 
-def _of_coredns(folder: Path, release: Release) -> Iterator[tuple[str, Image]]:
-    if (folder / "coredns").exists():
-        files = {"/coredns": folder / "coredns"}
-        yield "coredns", Image([_named("coredns", release)], files, entrypoint=["/coredns"])
+def _of_one_program(folder: Path, release: Release, part: str) -> Iterator[tuple[str, Image]]:
+    if (folder / part).exists():
+        files = {f"/{part}": folder / part}
+        yield part, Image([_named(part, release)], files, entrypoint=[f"/{part}"])
+
+
+def _of_kube_router(folder: Path, release: Release, debian: _Debian) -> Iterator[tuple[str, Image]]:
+    """With the programs that it calls: the same iptables as hosts have, and ipset."""
+    if not (folder / "kube-router").exists():
+        return
+    root = roots.blank() / "root"
+    tables, program = "/usr/sbin/xtables-nft-multi", "/usr/local/bin/kube-router"
+    libraries = root / "usr/lib/x86_64-linux-gnu/xtables"
+    files = {
+        **_inside(root, tables),
+        **_inside(root, "/usr/sbin/ipset", debian.folder),
+        **{f"/{one.relative_to(root)}": one for one in libraries.glob("*.so")},
+        **debian.busybox,
+        program: folder / "kube-router",
+    }
+    names = [f"{name}{end}" for name in ("iptables", "ip6tables") for end in _TABLES]
+    links = {f"/usr/sbin/{name}": "xtables-nft-multi" for name in names}
+    image = _named("kube-router", release)
+    yield "kube-router", Image([image], files, {**debian.applets, **links}, entrypoint=[program])
+
+
+_TABLES = ("", "-save", "-restore")
+
+
+def _inside(root: Path, program: str, more: Path | None = None) -> dict[str, Path]:
+    """
+    A program of a Debian server and what it is linked with there.
+
+    + more: where packages are unpacked that the server does not have
+    """
+    source = (more or root) / program.lstrip("/")
+    places = [root / "usr/lib/x86_64-linux-gnu", *([more / _LIBRARIES] if more else [])]
+    search = {"LD_LIBRARY_PATH": ":".join(map(str, places))}
+    said = run("ldd", source, environment=search).stdout
+    found = {program: source}
+    for path in (Path(place) for place in re.findall(r"(/\S+) \(0x", said)):
+        base = next((one for one in (more, root) if one and path.is_relative_to(one)), None)
+        # The loader itself is this machine's.
+        inside = path.relative_to(base) if base else path.relative_to("/")
+        found[f"/{inside}"] = path if base else root / inside
+    return found
+
+
+_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
 def _named(part: str, release: Release) -> str:

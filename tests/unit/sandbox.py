@@ -23,6 +23,7 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.access import Bindings
+from pyinfra_kube.facts.answers import Answers
 from pyinfra_kube.facts.binaries import RunningVersions, Versions
 from pyinfra_kube.facts.bridge import Links, LoosePorts
 from pyinfra_kube.facts.certificates import Certificates
@@ -34,6 +35,7 @@ from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.encryption import EncryptionFile, StoredSecrets
 from pyinfra_kube.facts.environment import EnvironmentFiles
 from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
+from pyinfra_kube.facts.etcd_roles import EtcdRoles
 from pyinfra_kube.facts.files import FileContents, Files, LinkSteps, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.fitness import Fitness
@@ -41,17 +43,21 @@ from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
+from pyinfra_kube.facts.leftovers import KubeRules, Leftovers
 from pyinfra_kube.facts.nodes import Evictable, Nodes
 from pyinfra_kube.facts.objects import AppliedObjects, Objects
 from pyinfra_kube.facts.packages import Packages, Removals
 from pyinfra_kube.facts.pods import PodContainers
 from pyinfra_kube.facts.processes import Flags, Listeners
+from pyinfra_kube.facts.record import Folders, Record
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import CommandDropIns, Units
 from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.facts.sysctl import Modules, Sysctls, SysctlSettings
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.facts.users import UserTables
+from pyinfra_kube.facts.ways import Decisions, Peers, ProxyChains
+from pyinfra_kube.facts.workloads import Workloads
 
 # Facts look through all processes: another run of these tests has one of its own.
 PROGRAM = f"pyinfra-kube-stand-in-{os.getpid()}"
@@ -81,6 +87,14 @@ esac
 """,
     "dockerd": "echo 'Docker version 20.10.24, build 1'\n",
     "dpkg-query": "printf 'installed\\tdpkg\\t1\\ninstalled\\tdocker.io\\t20.10\\n'; exit 1\n",
+    "etcdctl": """\
+case "$*" in
+*'user get'*) echo '{"header": {"revision": 1}, "roles": ["root"]}' ;;
+*'role get'*) echo '{"header": {"revision": 1}, "perm": [{"key": "L2E="}]}' ;;
+*)
+echo '{"header": {"revision": 1}, "kvs": [{"key": "L2E=", "value": "L2E=", "mod_revision": 1}]}' ;;
+esac
+""",
     "flanneld": "echo 0.9.0 >&2\n",
     "getent": """\
 case "$*" in
@@ -89,21 +103,25 @@ case "$*" in
 *) echo "192.0.2.9 $3" ;;
 esac
 """,
+    "bridge": 'echo \'[{"ifname": "flannel.1", "mac": "m2", "dst": "192.0.2.2"}]\'\n',
     "ip": """\
 case "$*" in
+'-4 -j neigh show') echo '[{"dev": "flannel.1", "dst": "10.10.2.0", "lladdr": "m2"}]' ;;
 '-j address show type veth') echo '[{"ifindex": 5, "link_index": 2, "ifname": "veth1"}]' ;;
 *) exec ip "$@" ;;
 esac
 """,
     "iptables-save": """\
 case "$*" in *-V*|*--version*) echo 'iptables-save v1.8.9 (nf_tables)'; exit ;; esac
-printf '*filter\\n:FORWARD DROP [0:0]\\n-A FORWARD -j ACCEPT\\nCOMMIT\\n'
+printf '*filter\\n:KUBE-FIREWALL - [0:0]\\n:FORWARD DROP [0:0]\\n-A FORWARD -j ACCEPT\\nCOMMIT\\n'
 """,
     "iptables": "echo 'iptables v1.8.9 (nf_tables)'\n",
     "nft": """\
 case "$*" in
 --version) echo 'nftables v1.0.6 (Lester Gooch #5)' ;;
-'list tables') echo 'table inet filter' ;;
+'list tables') printf 'table inet filter\\ntable ip kube-proxy\\n' ;;
+'list table ip kube-proxy') printf '%s {\\n' 'table ip kube-proxy' 'chain services'
+printf '%s\\n' 'accept' '}' '}' ;;
 *) echo '{"nftables": [{"chain": {"family": "inet", "table": "filter", "name": "forward", \
 "hook": "forward", "prio": 0, "policy": "drop"}}]}' ;;
 esac
@@ -117,6 +135,8 @@ echo '{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}}' ;
 *clusterrolebindings*)
 echo '{"items": [{"kind": "ClusterRoleBinding", "roleRef": {"name": "view"}, '
 echo '"metadata": {"name": "pyinfra-kube:alice:4f9c21ab"}}]}' ;;
+*'pods,services,'*)
+echo '{"items": [{"kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}, "spec": {}}]}' ;;
 *'get pods'*) echo '{"items": [{"metadata": {"name": "p", "namespace": "shop"}}]}' ;;
 *)
 echo '{"items": [{"metadata": {"name": "n", "labels": {}}, '
@@ -274,6 +294,7 @@ def _files(folder: Path) -> dict[str, str]:
         "root/etc/containerd/config.toml": "version = 2\n",
         "root/usr/bin/crictl": "#!/bin/sh\necho crictl version 1.37.0\n",
         "net.d/10-pods.conflist": "{}\n",
+        "record/before": "file\t/etc/hosts\tkept\n",
         "root/etc/systemd/system/one.service.d/10.conf": "[Service]\nExecStart=/bin/true\n",
     }
     for name, text in files.items():
@@ -283,7 +304,9 @@ def _files(folder: Path) -> dict[str, str]:
     (folder / "files/root/usr/bin/crictl").chmod(0o755)
     (folder / "files/link").symlink_to("subnet")
     (folder / "files/loop").symlink_to("loop")
-    return {name: str(folder / "files" / name) for name in [*files, "link", "loop", "root"]}
+    return {
+        name: str(folder / "files" / name) for name in [*files, "link", "loop", "root", "record"]
+    }
 
 
 _NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "name": "shop"}
@@ -297,6 +320,7 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(LoosePorts, {"mounts": files["mounts"]}),
         Subject(Routes),
         Subject(Certificates, {"paths": paths[:1]}),
+        Subject(Answers, {"commands": {"yes": "echo yes"}}),
         Subject(Checks, {"commands": {"yes": "true", "no": "false"}, "given": {"a": "echo a"}}),
         Subject(Cni, {"conf_dir": str(Path(files["net.d/10-pods.conflist"]).parent)}),
         Subject(Containerd, {"root": files["root"]}),
@@ -309,8 +333,14 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(EtcdMembers, {"endpoints": [url]}),
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"]}),
         Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"], "api": "v2"}),
+        Subject(EtcdKeys, {"endpoints": [url], "paths": ["/a"], "api": "grpc"}),
+        Subject(EtcdRoles, {"endpoint": url, "roles": ["root"], "users": ["root"]}),
         Subject(Files, {"paths": paths}),
         Subject(FileContents, {"paths": paths}),
+        Subject(Folders, {"paths": [files["record"]]}),
+        Subject(Leftovers, {"paths": [files["record"]]}),
+        Subject(KubeRules),
+        Subject(Record, {"place": files["record"]}),
         Subject(LinkSteps, {"paths": [*paths, files["loop"]]}),
         Subject(Obstacles, {"paths": [*paths, files["loop"]]}),
         Subject(DockerOnFlannel),
@@ -341,5 +371,9 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Modules, {"modules": ["br_netfilter"]}),
         Subject(Mtimes, {"paths": paths}),
         Subject(RunningVersions, {"programs": {"docker.service": files["root/usr/bin/crictl"]}}),
+        Subject(Decisions, {"destination": "127.0.0.1"}),
+        Subject(Peers),
+        Subject(ProxyChains),
+        Subject(Workloads),
         Subject(Versions, {"paths": [files["root/usr/bin/crictl"]]}),
     ]

@@ -14,13 +14,18 @@ import pytest
 import yaml
 
 from pyinfra_kube.cluster.allocation import make_plan
+from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.releases import Release, known_releases, minor_of, newest_patch
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases import addons
 from pyinfra_kube.deploys.phases.addons import dns_checks, dns_manifest, dns_query
+from pyinfra_kube.deploys.phases.manifests import of_addons
+from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
+from pyinfra_kube.deploys.phases.network_policies import policies_manifest
 from pyinfra_kube.engine.phase import run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.packages import PackageStates
+from pyinfra_kube.operations.manifests import Manifest
 from tests.unit.blank import ONE_NODE, prepared
 
 # Those whose schemas kubernetes-validate has.
@@ -48,7 +53,11 @@ def _cluster(version: str = "1.37.2", nodes: int = 2, host: str = "m", **data: A
         is_first_control_plane=host == "m",
         is_a=lambda role: role in roles,
         units=["kubelet", "kube-proxy"],
+        manifests=[],
     )
+
+
+DENIED = {"network_policies": True, "default_deny": ["shop"], "dns_metrics": True}
 
 
 def _objects(text: str) -> dict[str, Any]:
@@ -60,6 +69,8 @@ def test_every_release_takes_the_objects(line: str) -> None:
     texts = [
         dns_manifest(_cluster(newest_patch(line) or "")),
         render("addons/kubelet-api-admin.yaml.j2", user="kube-apiserver-kubelet-client"),
+        metrics_manifest(_cluster(newest_patch(line) or "")),
+        policies_manifest(_cluster(newest_patch(line) or "", **DENIED)),
     ]
     for text in texts:
         for one in yaml.safe_load_all(text):
@@ -89,6 +100,79 @@ def test_replicas(nodes: int, replicas: int) -> None:
 def test_an_old_coredns_gets_no_option_that_it_does_not_know() -> None:
     assert "disable" not in dns_manifest(_cluster("1.26.0"))
     assert "disable success cluster.local" in dns_manifest(_cluster("1.27.0"))
+
+
+def test_metrics_server_verifies_kubelets() -> None:
+    found = _objects(metrics_manifest(_cluster()))
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.k8s.io/metrics-server/metrics-server:v0.9.0"
+    assert any(one.startswith("--kubelet-certificate-authority=") for one in container["args"])
+    assert not [one for one in container["args"] if "insecure" in one]
+    assert found["APIService"]["spec"]["service"] == {
+        "name": found["Service"]["metadata"]["name"],
+        "namespace": found["Service"]["metadata"]["namespace"],
+    }
+
+
+def test_what_is_denied() -> None:
+    texts = [policies_manifest(_cluster(**data)) for data in ({"network_policies": True}, DENIED)]
+    policies = [
+        [one for one in yaml.safe_load_all(text) if one["kind"] == "NetworkPolicy"]
+        for text in texts
+    ]
+    assert [len(some) for some in policies] == [1, 2]
+    # Nothing else is open: what kube-router serves, or CoreDNS to pods.
+    (container,) = _objects(texts[0])["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    assert {"--health-port=0", "--metrics-port=0", "--run-router=false"} <= {*container["args"]}
+    assert {one["port"] for one in policies[0][0]["spec"]["ingress"][0]["ports"]} == {53}
+    assert policies[1][1]["metadata"] == {"name": "default-deny", "namespace": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"network_policies": True, "network": "none"}, "network = 'none'; allowed: routes or"),
+        ({"network_policies": True, "proxy_mode": "none"}, "proxy_mode = 'none'; allowed: another"),
+        ({"network_policies": True, "dns": False}, "dns = False; allowed: True, for the run tries"),
+        ({"network_policies": True, "version": "1.20.2"}, "network_policies = True; allowed: Fals"),
+        ({"metrics_server": True, "version": "1.24.17"}, "metrics_server = True; allowed: False"),
+        ({"default_deny": ["shop"]}, "default_deny = ['shop']; allowed: nothing: without netw"),
+        ({"network_policies": True, "default_deny": ["kube-system"]}, "other namespaces than kube"),
+        ({"network_policies": True, "default_deny": ["Shop"]}, 'fix: write "shop"'),
+        ({"manifests": ["shop"], "version": "1.20.2"}, "manifests = ['shop']; allowed: nothing"),
+        ({"manifests": ["https://a.example/b"]}, "the digest of https://a.example/b; fix: see"),
+        ({"manifests_sha256": {"https://a.example/b": "0" * 64}}, "allowed: a URL of manifests"),
+    ],
+)
+def test_what_is_refused(data: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as failure:
+        _cluster(**data)
+    assert said in str(failure.value)
+
+
+def test_a_namespace_of_own_manifests_is_made_by_them() -> None:
+    cluster = _cluster(**DENIED)
+    assert _objects(policies_manifest(cluster))["Namespace"]["metadata"]["name"] == "shop"
+    text = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {a: b}}}"
+    cluster.manifests = [Manifest("a", text)]
+    assert "Namespace" not in _objects(policies_manifest(cluster))
+
+
+def test_own_manifests_have_no_object_of_an_addon() -> None:
+    cluster = _cluster(metrics_server=True, **DENIED)
+    cluster.manifests = [
+        Manifest(name, f"{{apiVersion: {version}, kind: {kind}, metadata: {metadata}}}")
+        for name, version, kind, metadata in (
+            ("a", "v1", "ConfigMap", "{name: coredns, namespace: kube-system}"),
+            ("b", "apps/v1beta1", "Deployment", "{name: metrics-server, namespace: kube-system}"),
+            ("c", "v1", "ConfigMap", "{name: coredns}"),
+            ("d", "v1", "Namespace", "{name: shop}"),
+        )
+    ]
+    assert [(one.value, one.allowed) for one in of_addons(cluster)] == [
+        ("a", "other objects: ConfigMap kube-system/coredns is of dns"),
+        ("b", "other objects: Deployment kube-system/metrics-server is of metrics_server"),
+    ]
 
 
 def test_who_checks_what() -> None:

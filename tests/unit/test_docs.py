@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ["cluster", "ansible_2016", "engine", "facts", "operations", "templates", "deploys"]
+PACKAGES = [
+    "cluster",
+    "ansible_2016",
+    "engine",
+    "facts",
+    "checks",
+    "operations",
+    "templates",
+    "deploys",
+]
 FOLDERS = [*PACKAGES, "docs", "inventories", "tests", "package"]
 GUIDE = (REPOSITORY / "docs/guide.md").read_text()
 PAGES = [

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.phases.verification import _ready
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.fitness import Fitness
 from pyinfra_kube.facts.hosts import Hosts
+from pyinfra_kube.facts.kubectl import asking
 from pyinfra_kube.facts.processes import Listeners
 
 
@@ -87,3 +93,28 @@ def test_file_systems_are_those_of_the_nearest_folder() -> None:
     disks = fact.process(_said(command)).disks
     assert [disk.mount for disk in disks.values()] == ["/proc", "/proc"]
     assert "rw" in disks["/proc/1"].options
+
+
+def _until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("to", [os.kill, os.killpg])
+def test_a_killed_question_leaves_no_cache(
+    tmp_path: Path, sign: signal.Signals, to: Callable[[int, int], None]
+) -> None:
+    memory, kubectl = tmp_path / "memory", tmp_path / "kubectl"
+    memory.mkdir()
+    kubectl.write_text('#!/bin/sh\necho cached >"$HOME/cache"\nsleep 1\n')
+    kubectl.chmod(0o755)
+    text = asking(str(kubectl), str(kubectl)).replace("/dev/shm", str(memory))
+    asked = subprocess.Popen(["sh", "-c", text], stdout=subprocess.DEVNULL, start_new_session=True)
+    _until(lambda: bool([*memory.glob("*/cache")]))
+    to(asked.pid, sign)
+    asked.wait(timeout=30)
+    # One that the signal did not reach ends after kubectl.
+    _until(lambda: not [*memory.iterdir()])

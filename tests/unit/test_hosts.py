@@ -20,4 +20,4 @@ from pyinfra_kube.facts.hosts import HostsLine, hosts_lines
     ],
 )
 def test_names_of_a_line(text: str, names: tuple[str, ...]) -> None:
-    assert hosts_lines(text) == [HostsLine(1, "192.0.2.11", names)]
+    assert hosts_lines(text) == (HostsLine(1, "192.0.2.11", names),)

@@ -19,7 +19,7 @@ import paramiko
 import pyinfra.api.facts
 import pyinfra.api.util
 import pytest
-from pyinfra.api import Config, Inventory, State, StringCommand, deploy, operation
+from pyinfra.api import Config, Inventory, State, StringCommand, arguments, deploy, operation
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import add_op
@@ -81,6 +81,14 @@ def test_every_argument_that_we_name_is_one_of_a_connector(state: State) -> None
     assert named <= internals.connector_arguments({**own, "_stdin": ""}).keys()
     assert "_if" in own
     assert "_if" not in internals.connector_arguments(own)
+
+
+def test_the_types_of_arguments_are_worked_out_once(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    internals.own_arguments()
+    monkeypatch.setattr(arguments, "get_type_hints", None)
+    internals.own_arguments()
 
 
 def test_a_deploy_says_how_it_was_called(state: State) -> None:
@@ -293,7 +301,7 @@ def _uses(file: Path) -> Iterator[str]:
 
 
 def test_internals_are_used_in_one_module() -> None:
-    folders = ("cluster", "ansible_2016", "engine", "facts", "operations", "deploys")
+    folders = ("cluster", "ansible_2016", "engine", "facts", "checks", "operations", "deploys")
     files = [file for folder in folders for file in (REPOSITORY / folder).rglob("*.py")]
     found = {str(file.relative_to(REPOSITORY)): sorted(set(_uses(file))) for file in files}
     assert found.pop("engine/internals.py")

@@ -255,5 +255,6 @@ def test_todays_releases_come_with_a_runtime_and_the_old_one_without(
         assert places == {
             programs: "",
             **{"go-etcd": "", "go-containerd": "", "go-crictl": "", "go-coredns": ""},
+            **{"go-metrics-server": "", "go-kube-router": ""},
             "go-cni-plugins": "cni",
         }

@@ -80,7 +80,7 @@ def test_a_drop_in_of_other_units_too_stays() -> None:
     unit = Unit("kube-proxy.service")
     own = _put_aside(unit, "/etc/systemd/system/kube-proxy.service.d/x.conf")
     shared = _put_aside(unit, "/etc/systemd/system/kube-.service.d/x.conf")
-    assert own[0].startswith("mv ")
+    assert own[-1].startswith("mv ")
     assert shared[-1] == "ln -sfn /dev/null /etc/systemd/system/kube-proxy.service.d/x.conf"
 
 

@@ -16,6 +16,7 @@ from pyinfra_kube.deploys.access import manage_access
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.remove_node import remove_nodes
+from pyinfra_kube.deploys.reset import reset
 from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.packages import PackageStates
@@ -87,6 +88,31 @@ def test_a_flanneld_in_a_folder(plan: Plan, tmp_path_factory: pytest.TempPathFac
     assert "package flannel" not in shown
 
 
+def test_etcd_limits_a_flannel_of_its_v3_interface(plan: Plan) -> None:
+    source = {"flannel_source": __file__, "flannel_version": "0.28.9", **FLANNEL}
+    plain = {**source, "etcd_tls": False}
+    shown = plan(multinode, "35", TWO_NODES, **source)
+    for text in (
+        "etcd user kube-apiserver-etcd-client: absent → root",
+        "etcd user m: absent → root",
+        "etcd user flannel: absent → flannel",
+        "etcd role flannel: absent → readwrite /coreos.com/network/ to /coreos.com/network0",
+        "etcd authentication: off → on",
+    ):
+        assert text in shown["m"]
+    # For etcdctl.
+    assert "package etcd: absent → installed" in shown["o"]
+    assert "etcd authentication" not in shown["o"]
+    for other in (
+        plain,
+        {**source, "flannel_version": "0.17.0"},
+        {**source, "etcd_version": "3.3.15"},
+    ):
+        shown = plan(multinode, "35", TWO_NODES, **other)
+        assert "etcd authentication" not in shown["m"]
+        assert "package etcd: " not in shown["o"]
+
+
 def test_the_single_node_path(plan: Plan) -> None:
     shown = plan(fedora_single_node, "24", ONE_NODE, docker_root="/srv/docker", docker_mtu=1400)
     assert "package etcd: absent → installed" in shown["m"]
@@ -137,6 +163,8 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
         "remove_nodes is not set; allowed: a list of nodes outside of the control plane: n",
     ),
     (remove_nodes, {"remove_nodes": ["m"]}, "remove_nodes = ['m']; allowed: a list of nodes"),
+    (reset, {"reset": "other"}, "reset = 'other'; allowed: yes, or the name of the cluster: kube"),
+    (reset, {"reset_data": ["etc"]}, "reset_data"),
     (manage_access, {"access_user": "system:node:n"}, "access_user = 'system:node:n'; allowed: a"),
     (manage_access, {"access_user": "Eve"}, 'fix: write "eve"'),
     (manage_access, {"access_user": "e" * 41}, "at most 40 lower-case letters"),
@@ -192,6 +220,7 @@ def test_flags_that_no_environment_file_can_hold(plan: Plan) -> None:
 FOLDER = Path(phases.__path__[0])
 ALONE = {
     # Only from 1.24 on.
+    "addon_removal": [],
     "addons": [],
     "allocations": ["addresses.yaml: n has 10.10.0.0/24"],
     "container_runtime": ["bridge cbr0: absent → present", "package docker.io: absent → installed"],
@@ -215,6 +244,9 @@ ALONE = {
         "node n: set as soon as it has registered",
     ],
     "host_preparation": ["package conntrack: absent → installed"],
+    "manifests": [],
+    "metrics_server": [],
+    "network_policies": [],
     "kube_proxy": [
         "package conntrack: absent → installed",
         "/srv/kubernetes/ca.crt: absent → file",

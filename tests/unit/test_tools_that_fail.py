@@ -138,7 +138,7 @@ def _tells(value: Any, real: Any, missing: bool) -> bool:
             nothing
             or unknown
             or units
-            or bool(words & {"missing", "curl missing"})
+            or bool(words & {"missing", "curl missing", "etcdctl missing"})
             or (health == {"curl missing"})
         )
     return "down" in words

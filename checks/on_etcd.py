@@ -1,0 +1,100 @@
+"""Checks of etcd's members."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pyinfra_kube.checks.check import Said
+from pyinfra_kube.checks.readings import Host, Readings, Untold
+
+# Percent of etcd's quota, and how many revisions a member may be behind.
+_FULL, _BEHIND = 80, 1000
+_QUOTA = 2 * 1024**3
+
+
+def answers(host: Host, _: Readings) -> Iterator[Said]:
+    """Members of etcd that are not well."""
+    if "etcd health" in host.answers:
+        answer = host.answer("etcd health")
+        if '"health":"true"' not in answer.text.replace(" ", ""):
+            yield Said(answer.text.strip()[:200] or "no answer", "healthy", mend="")
+
+
+def members(host: Host, readings: Readings) -> Iterator[Said]:
+    """Members that nobody planned, and planned ones that are not there."""
+    if "etcd members" not in host.answers:
+        return
+    members = _json(host, "etcd members").get("members") or []
+    planned = {n: f"//{h.wanted.address}:" for n, h in readings.hosts.items() if _member(h)}
+    found = dict.fromkeys(planned, "")
+    for one in members:
+        urls, name = " ".join(one.get("peerURLs") or []), str(one.get("name") or "")
+        # One that is alone may speak to itself through the loopback.
+        owner = next((n for n, there in planned.items() if there in urls or n == name), "")
+        found[owner] = urls
+        if not owner:
+            yield Said(f"{name or urls} is a member", "planned ones alone", urls)
+        elif not name:
+            yield Said("it has never started", "started", urls)
+    for name in (name for name in planned if not found[name]):
+        yield Said("no member", "a member", name, (name,))
+
+
+def alarms(host: Host, _: Readings) -> Iterator[Said]:
+    """Alarms, with which etcd takes no more writes."""
+    if "etcd alarms" in host.answers:
+        for one in _json(host, "etcd alarms").get("alarms") or []:
+            yield Said(str(one.get("alarm")), "none")
+
+
+def size(host: Host, _: Readings) -> Iterator[Said]:
+    """A database that is almost as large as it may be."""
+    if "etcd status" in host.answers:
+        size = int(_json(host, "etcd status").get("dbSize") or 0)
+        flags = host.wanted.flags.get("etcd") or {}
+        quota = int(flags.get("quota-backend-bytes") or 0) or _QUOTA
+        if size * 100 > quota * _FULL:
+            seen = f"{size // 2**20} MiB of {quota // 2**20}"
+            yield Said(seen, f"at most {_FULL} %", state="warning")
+
+
+def revision(host: Host, readings: Readings) -> Iterator[Said]:
+    """Members that are behind others, or follow another leader."""
+    if "etcd status" not in host.answers:
+        return
+    own = _json(host, "etcd status")
+    if not own.get("leader") or own["leader"] == "0":
+        yield Said(
+            "no leader", "one", about=tuple(n for n, h in readings.hosts.items() if _member(h))
+        )
+    for name, other in readings.hosts.items():
+        if other is host or "etcd status" not in other.answers:
+            continue
+        try:
+            there = _json(other, "etcd status")
+        except Untold:
+            continue
+        behind = _revision(there) - _revision(own)
+        if behind > _BEHIND:
+            yield Said(
+                f"{behind} revisions behind {name}", "the same", about=(name,), state="warning"
+            )
+
+
+def _revision(status: Mapping[str, Any]) -> int:
+    return int((status.get("header") or {}).get("revision") or 0)
+
+
+def _member(host: Host) -> bool:
+    return host.is_a("etcd")
+
+
+def _json(host: Host, question: str) -> dict[str, Any]:
+    answer = host.answer(question)
+    try:
+        found = json.loads(answer.text)
+    except ValueError:
+        raise Untold(f"{question}: {answer.text.strip()[:100] or 'no answer'}") from None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,260 @@
+"""Checks of a host by itself: what it must have, and what of the cluster runs there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from pyinfra_kube.checks.check import Said
+from pyinfra_kube.checks.readings import Host, Readings, Untold, told
+
+# Seconds that two clocks may be apart: etcd warns from one on.
+_APART = 2
+# kubelet's own limits of eviction.
+_SPACE, _INODES, _MEMORY = 10, 5, 100
+
+
+def answers(host: Host, _: Readings) -> Iterator[Said]:
+    """Whether the host is there."""
+    if host.silent:
+        yield Said(host.silent, "an answer to SSH")
+    elif not host.takes_part:
+        yield Said("it takes no part in this run", state="unknown")
+
+
+def clock(host: Host, readings: Readings) -> Iterator[Said]:
+    """A clock that is apart from those of most hosts, and from this machine's."""
+    least, most = told(told(host.state, "its clock").behind, "its clock")
+    others = [
+        one.state.behind
+        for one in readings.hosts.values()
+        if one.state and one.state.behind and one is not host
+    ]
+    # Where most others agree with this machine, the one that does not is wrong.
+    apart = max(least, -most, 0)
+    off = [one for one in others if one[0] - most > _APART or least - one[1] > _APART]
+    if apart > _APART and (not others or len(off) * 2 > len(others)):
+        way = "behind" if least > 0 else "ahead of"
+        yield Said(f"{apart:.0f} s {way} this machine's clock", "at most 2 s")
+
+
+def disk(host: Host, _: Readings) -> Iterator[Said]:
+    """A file system that is almost full."""
+    mounts = {one.mount: one for one in told(host.state, "its disks").disks.values() if one.mount}
+    for mount, one in sorted(mounts.items()):
+        free = 100 * one.free / one.size if one.size else 100
+        nodes = 100 * one.inodes_free / one.inodes if one.inodes else 100
+        for left, least, what in ((free, _SPACE, "space"), (nodes, _INODES, "inodes")):
+            if left < least:
+                yield Said(f"{left:.0f} % of the {what} are free", f"at least {least} %", mount)
+
+
+def memory(host: Host, _: Readings) -> Iterator[Said]:
+    """Too little memory: kubelet evicts pods."""
+    left = int(_words(host, "memory")["MemAvailable"].split()[0]) // 1024
+    if left < _MEMORY:
+        yield Said(f"{left} MiB are available", f"at least {_MEMORY} MiB")
+
+
+def swap(host: Host, _: Readings) -> Iterator[Said]:
+    """Swap beside which kubelet does not start."""
+    state = told(host.state, "its swap")
+    accepted = (host.wanted.flags.get("kubelet") or {}).get("fail-swap-on") == "false"
+    if state.swaps and not (state.swap_accepted or accepted):
+        yield Said(", ".join(state.swaps), "no swap: kubelet does not start beside it")
+
+
+def forwarding(host: Host, _: Readings) -> Iterator[Said]:
+    """Settings of the kernel without which no packet of a pod leaves the host."""
+    for key, value in _words(host, "kernel settings").items():
+        if value != "1":
+            yield Said(f"{key} = {value or 'not there'}", f"{key} = 1", key)
+
+
+def names(host: Host, _: Readings) -> Iterator[Said]:
+    """Names of the cluster's hosts that lead elsewhere."""
+    found = _words(host, "names")
+    for name, address in host.wanted.names.items():
+        if found.get(name) != address:
+            yield Said(f"{name} is at {found.get(name) or 'no address'}", address, name)
+
+
+def nameservers(host: Host, _: Readings) -> Iterator[Said]:
+    """The file that pods get their nameservers from."""
+    file, *servers = host.answer("nameservers").text.split()
+    bad = [one for one in servers if re.match(r"127\.|::1$|0\.0\.0\.0$", one)]
+    if bad:
+        yield Said(f"{file} names {bad[0]}", "servers that a pod can reach", file)
+    elif not servers:
+        yield Said(f"{file} names no server", "at least one", file)
+
+
+# -- Units ---------------------------------------------------------------------------------------
+
+
+def runtime(host: Host, _: Readings) -> Iterator[Said]:
+    """The container runtime's unit."""
+    if host.wanted.runtime:
+        yield from _unit(host, host.wanted.runtime_unit)
+
+
+def runtime_answers(host: Host, _: Readings) -> Iterator[Said]:
+    """Whether the runtime tells its containers."""
+    pods = told(host.pods, "the runtime's containers")
+    if host.wanted.runtime and pods.runtime != host.wanted.runtime:
+        yield Said(f"it is {pods.runtime}", "an answer")
+
+
+def unit_enabled(host: Host, _: Readings) -> Iterator[Said]:
+    """Units that do not come again at a reboot."""
+    units = told(host.units, "its units").units
+    for name in (host.wanted.runtime_unit, *_names(host)):
+        unit = units.get(name)
+        if unit and unit.load == "masked":
+            yield Said("masked", "enabled", name, mend="systemctl unmask --now {of}")
+        elif unit and unit.enabled == "disabled":
+            yield Said("disabled", "enabled", name, state="warning")
+
+
+def unit_files(host: Host, _: Readings) -> Iterator[Said]:
+    """Files of others that change a component's unit."""
+    for name in _names(host):
+        unit = told(host.units, "its units").units.get(name)
+        component = name.removesuffix(".service")
+        known = component in host.wanted.flags
+        if unit and known and unit.files[1:] and _differing(host, component):
+            yield Said(f"{unit.files[1]} changes its flags", "the plan's flags", name)
+
+
+def unit_runs(host: Host, _: Readings) -> Iterator[Said]:
+    """The components that are units."""
+    for name in _names(host):
+        yield from _unit(host, name)
+
+
+def _unit(host: Host, name: str) -> Iterator[Said]:
+    units = told(host.units, "its units")
+    if units.manager != "systemd":
+        raise Untold(f"systemd is {units.manager}")
+    unit = units.units[name]
+    if unit.active != "active":
+        said = "not installed" if unit.load == "not-found" else f"{unit.active} ({unit.sub})"
+        yield Said(said, "active (running)", name)
+
+
+def unit_fresh(host: Host, _: Readings) -> Iterator[Said]:
+    """Units that were started before what they read last changed."""
+    units = told(host.units, "its units")
+    read = host.answers.get("files of units")
+    files = (
+        dict(line.split("\t") for line in read.text.splitlines() if "\t" in line) if read else {}
+    )
+    for name in (host.wanted.runtime_unit, *_names(host)):
+        unit = units.units.get(name)
+        if not unit or unit.started is None:
+            continue
+        component = name.removesuffix(".service")
+        own = {path: units.mtimes[path] for path in unit.files if path in units.mtimes}
+        own |= {
+            path: units.mtimes[path]
+            for path in files.get(component, "").split()
+            if path in units.mtimes
+        }
+        late = [path for path, changed in own.items() if changed > unit.started + 1]
+        if late or unit.reload_needed:
+            seen = f"{late[0]} changed after it started" if late else "its files changed"
+            yield Said(seen, "a restart since", name, state="warning")
+
+
+def flags(host: Host, _: Readings) -> Iterator[Said]:
+    """Components that run with other flags than planned."""
+    for component in host.wanted.flags:
+        if differing := _differing(host, component):
+            yield Said(", ".join(differing[:3]), "the flags of its plan", component)
+
+
+def _differing(host: Host, component: str) -> list[str]:
+    state = told(host.flags, "the components' flags").get(component)
+    running = state.running if state else None
+    if running is None:
+        return []
+    wanted = host.wanted.flags[component]
+    lacking = [f"--{name} is {running.get(name, 'not set')}" for name in wanted]
+    lacking = [
+        line
+        for line, name in zip(lacking, wanted, strict=True)
+        if running.get(name) != wanted[name]
+    ]
+    return lacking + [f"--{name} is set" for name in running if name not in wanted]
+
+
+def health(host: Host, _: Readings) -> Iterator[Said]:
+    """Components that do not answer their probe."""
+    for component in (*(name.removesuffix(".service") for name in _names(host)), *host.wanted.pods):
+        if f"health of {component}" not in host.answers:
+            continue
+        answer = host.answer(f"health of {component}")
+        if not answer.good:
+            yield Said(_last(answer.text) or "no answer", "ok", component)
+
+
+def _names(host: Host) -> list[str]:
+    return [f"{component}.service" for component in host.wanted.units]
+
+
+def _words(host: Host, question: str) -> dict[str, str]:
+    """Lines of a key and a value."""
+    lines = host.answer(question).text.splitlines()
+    return {key: rest.strip() for key, _, rest in (line.partition(" ") for line in lines)}
+
+
+def _last(text: str) -> str:
+    return text.strip().rpartition("\n")[2][:200]
+
+
+# -- Static pods ---------------------------------------------------------------------------------
+
+
+def images(host: Host, _: Readings) -> Iterator[Said]:
+    """Images that the host needs and does not have."""
+    held = told(host.images, "its images")
+    if host.wanted.images and held.runtime != host.wanted.runtime:
+        raise Untold(f"{host.wanted.runtime} does not tell its images")
+    for name in host.wanted.images:
+        if name not in held.ids:
+            yield Said("not there", "there: it cannot be pulled where no registry has it", name)
+
+
+def manifests(host: Host, _: Readings) -> Iterator[Said]:
+    """Manifests of static pods that are not those of the plan."""
+    found = told(host.pods, "its manifests").manifests
+    for path, digest in host.wanted.manifests.items():
+        if path not in found:
+            yield Said("not there", "the plan's", path)
+        elif found[path] != digest:
+            yield Said("changed", "the plan's", path)
+
+
+def static_pods(host: Host, _: Readings) -> Iterator[Said]:
+    """Static pods that do not run."""
+    pods = told(host.pods, "its pods")
+    if host.wanted.pods and pods.runtime != host.wanted.runtime:
+        raise Untold(f"{host.wanted.runtime} does not tell its containers")
+    for component in host.wanted.pods:
+        containers = [one for one in pods.of(component) if one.container == component]
+        if not any(one.running for one in containers):
+            last = f"ended with {containers[0].exit_code}" if containers else "it never ran"
+            yield Said(f"no container runs; {last}", "running", component)
+
+
+def same_images(host: Host, readings: Readings) -> Iterator[Said]:
+    """Images that have another digest than on other hosts."""
+    own = told(host.images, "its images").ids
+    told_of = [(one.name, one.images.ids) for one in readings.hosts.values() if one.images]
+    for name in host.wanted.images:
+        digests = Counter(held[name] for _, held in told_of if held.get(name))
+        common = next(iter(digests.most_common(1)), ("", 0))[0]
+        if own.get(name) not in (None, "", common):
+            where = next(other for other, held in told_of if held.get(name) == common)
+            yield Said(f"another image than on {where}", "the same", name, state="warning")

@@ -1,0 +1,201 @@
+"""What is known of a cluster when it is judged: what each host is to be, and what it told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pyinfra_kube.cluster.fitness.states import HostState
+from pyinfra_kube.facts.answers import Answer
+from pyinfra_kube.facts.bridge import Link
+from pyinfra_kube.facts.cni import CniState
+from pyinfra_kube.facts.firewall import Firewall, Packet
+from pyinfra_kube.facts.images import ImageStates
+from pyinfra_kube.facts.iptables import Ruleset
+from pyinfra_kube.facts.processes import ProcessState
+from pyinfra_kube.facts.routes import Route
+from pyinfra_kube.facts.services import UnitStates
+from pyinfra_kube.facts.static_pods import StaticPodStates
+
+T = TypeVar("T")
+
+CLUSTER = "the cluster"
+"""What stands in place of a host for what is asked of the API."""
+
+
+class Untold(Exception):
+    """What a check reads is not known, so it has no verdict."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    What a host is to be.
+
+    + name: in the inventory
+    + node: its name as a node
+    + address: of the host; empty where it is not known
+    + roles: ``control_plane``, ``node``, ``etcd``
+    + runtime: name of the container runtime; empty where there is to be none
+    + runtime_unit: its unit
+    + units: the components that run as units
+    + pods: the components that run as static pods
+    + manifests: path → SHA-256 of each static pod's manifest
+    + flags: component → flag → value
+    + images: that the host needs
+    + pod_cidr: of its pods; empty where nobody planned one
+    + bridge: the name of the pod bridge; empty where there is to be none
+    + bridge_address, bridge_mtu: of that; empty and 0 where nobody planned one
+    + routes: pod CIDRs of other nodes, and the address that leads there
+    + device: of the overlay; empty for none
+    + overhead: bytes that the overlay adds to a packet
+    + packets: that must pass the host
+    + masquerades: whether packets of pods that leave the cluster get the host's address here
+    + plugins: of CNI, that must be there
+    + network_file: of CNI, which must come first
+    + names: host → address, as the host must find them
+    """
+
+    name: str
+    node: str = ""
+    address: str = ""
+    roles: frozenset[str] = frozenset()
+    runtime: str = "containerd"
+    runtime_unit: str = "containerd.service"
+    units: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    manifests: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    pod_cidr: str = ""
+    bridge: str = ""
+    bridge_address: str = ""
+    bridge_mtu: int = 0
+    routes: tuple[tuple[str, str], ...] = ()
+    device: str = ""
+    overhead: int = 0
+    packets: tuple[Packet, ...] = ()
+    masquerades: bool = False
+    plugins: tuple[str, ...] = ()
+    network_file: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Host:
+    """
+    What a host told. ``None`` is what it did not tell.
+
+    + wanted: what it is to be
+    + takes_part: whether it is in this run
+    + silent: why it does not answer; empty if it does
+    + state: disks, swap, its clock
+    + links, routes, rules, firewall, units, pods, images, cni, flags: as their facts tell
+    + answers: to the questions of ``deploys.run.questions``, by name
+    """
+
+    wanted: Wanted
+    takes_part: bool = True
+    silent: str = ""
+    state: HostState | None = None
+    links: Mapping[str, Link] | None = None
+    routes: Sequence[Route] | None = None
+    rules: Ruleset | None = None
+    firewall: Firewall | None = None
+    units: UnitStates | None = None
+    pods: StaticPodStates | None = None
+    images: ImageStates | None = None
+    cni: CniState | None = None
+    flags: Mapping[str, ProcessState] | None = None
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
+
+    def is_a(self, role: str) -> bool:
+        """Whether it has a role."""
+        return role in self.wanted.roles
+
+    def answer(self, name: str) -> Answer:
+        """
+        Give the answer to a question.
+
+        + name: of the question
+
+        Raises ``Untold``.
+        """
+        found = self.answers.get(name)
+        # 127: the host lacks the program that is asked.
+        if found is None or found.code == 127:
+            raise Untold(f"{name} was not asked" if found is None else f"{name}: {found.text}")
+        return found
+
+
+@dataclass(frozen=True)
+class Objects:
+    """
+    What the API told, as it tells it.
+
+    + nodes, leases, pods, policies: objects
+    + now: the time of the host that asked
+    + deprecated: groups, versions and kinds in use that a later release has no more
+    """
+
+    nodes: Sequence[Mapping[str, Any]] | None = None
+    leases: Sequence[Mapping[str, Any]] | None = None
+    pods: Sequence[Mapping[str, Any]] | None = None
+    policies: Sequence[Mapping[str, Any]] | None = None
+    now: float = 0.0
+    deprecated: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """
+    + hosts: every host of the inventory, by name
+    + objects: of the API
+    + cluster_cidr: of all pods
+    + version: of Kubernetes, that is planned
+    + skew: how many minor releases a kubelet may be older than an apiserver
+    + network: what carries packets of pods
+    + dns: the address of the cluster's DNS; empty where this package runs none
+    + node_names: of all nodes of the inventory
+    + now: the time on the control machine
+    """
+
+    hosts: Mapping[str, Host]
+    objects: Objects = field(default_factory=Objects)
+    cluster_cidr: str = ""
+    version: str = ""
+    skew: int = 3
+    network: str = "routes"
+    dns: str = ""
+    node_names: tuple[str, ...] = ()
+    now: datetime = field(default_factory=lambda: datetime.now().astimezone())
+
+    @property
+    def control_plane(self) -> tuple[str, ...]:
+        """The hosts of the control plane."""
+        return tuple(name for name, host in self.hosts.items() if host.is_a("control_plane"))
+
+    def host_of(self, node: str) -> str:
+        """The host of a node, by the node's name."""
+        found = (host.name for host in self.hosts.values() if host.wanted.node == node)
+        return next(found, node)
+
+
+def told(value: T | None, what: str) -> T:
+    """
+    Give what was told.
+
+    + value: it
+    + what: for people
+
+    Raises ``Untold``.
+    """
+    if value is None:
+        raise Untold(f"{what} could not be read")
+    return value

@@ -1,0 +1,42 @@
+"""
+Add-ons that are no longer wanted: their objects, and what they left on hosts.
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.deploys.phases import manifests, metrics_server, network_policies
+from pyinfra_kube.deploys.phases.control_plane import KUBECTL
+from pyinfra_kube.deploys.phases.credentials import ADMIN
+from pyinfra_kube.deploys.run.context import current_cluster
+from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.operations import objects, policy_rules
+
+
+@phase("Add-ons")
+def leave_addons() -> None:
+    """Delete the objects of add-ons that are turned off, and then kube-router's rules."""
+
+    cluster = current_cluster()
+    spec = cluster.spec
+    wanted = {
+        metrics_server.OWNER: spec.metrics_server,
+        network_policies.OWNER: spec.network_policies,
+        manifests.OWNER: bool(spec.manifests),
+    }
+    if not cluster.release.fact("coredns"):
+        return
+    absent = [owner for owner, is_wanted in wanted.items() if not is_wanted]
+    if cluster.is_first_control_plane and absent:
+        objects.sets_absent(
+            name="Delete the add-ons that are not wanted",
+            owners=absent,
+            kubectl=KUBECTL,
+            kubeconfig=ADMIN,
+            wait=spec.verify_timeout,
+        )
+    if network_policies.OWNER in absent and cluster.is_a("node"):
+        policy_rules.policy_rules_absent(name="Remove the rules of NetworkPolicies")
+
+
+if "__name__" not in globals():
+    run_phases([leave_addons])

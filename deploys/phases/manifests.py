@@ -1,0 +1,69 @@
+"""
+The user's own objects, from files and URLs.
+"""
+
+from __future__ import annotations
+
+from pyinfra_kube.cluster.errors import Problem, refuse
+from pyinfra_kube.deploys.phases.addons import dns_manifest
+from pyinfra_kube.deploys.phases.control_plane import KUBECTL
+from pyinfra_kube.deploys.phases.credentials import ADMIN
+from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
+from pyinfra_kube.deploys.phases.network_policies import policies_manifest
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.operations import objects
+from pyinfra_kube.operations.manifests import Manifest, documents, key, title
+
+OWNER = "manifests"
+"""The name of their set."""
+
+
+@phase("Manifests")
+def apply_manifests() -> None:
+    """Set the objects of ``manifests``, and delete those that are in none of them any more."""
+
+    cluster = current_cluster()
+    if cluster.manifests and cluster.is_first_control_plane:
+        refuse(of_addons(cluster))
+        objects.objects(
+            name="Set the objects of manifests",
+            manifests=cluster.manifests,
+            kubectl=KUBECTL,
+            kubeconfig=ADMIN,
+            wait=cluster.spec.verify_timeout,
+            owner=OWNER,
+        )
+
+
+def of_addons(cluster: Cluster) -> list[Problem]:
+    """
+    Return the objects of manifests that an add-on has too: each run would set them twice.
+
+    + cluster: the cluster
+    """
+
+    spec = cluster.spec
+    known = {
+        "dns": dns_manifest(cluster) if spec.dns else "",
+        "metrics_server": metrics_manifest(cluster) if spec.metrics_server else "",
+        "network_policies": policies_manifest(cluster) if spec.network_policies else "",
+    }
+    settings = {
+        key(one): setting
+        for setting, text in known.items()
+        for one in documents(Manifest(setting, text))
+    }
+    fix = "leave that object out, or turn that setting off"
+    return [
+        Problem(
+            "manifests", manifest.name, None, f"other objects: {title(one)} is of {setting}", fix
+        )
+        for manifest in cluster.manifests
+        for one in documents(manifest)
+        if (setting := settings.get(key(one)))
+    ]
+
+
+if "__name__" not in globals():
+    run_phases([apply_manifests])

@@ -1,0 +1,210 @@
+"""
+The questions that verification asks a host, as shell: none writes a file, starts anything, or needs
+longer than its time.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.etcd import CLIENT
+from pyinfra_kube.deploys.phases.addons import dns_query
+from pyinfra_kube.deploys.phases.credentials import ADMIN
+from pyinfra_kube.deploys.run.etcd import client_files
+from pyinfra_kube.facts.etcd import GATEWAYS, curl
+
+_KERNEL = ("net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables")
+
+# kubectl without a cache: all of it is asked by path.
+KUBECTL = f"""\
+kubectl=/usr/local/bin/kubectl; [ -x $kubectl ] || kubectl=kubectl
+get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --raw="$1"; }}
+"""
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
+# Only what some release will no longer have; of others there is no end.
+_DEPRECATED = """\
+said=$(get /metrics) || exit 1
+printf '%s\\n' "$said" | tr -d '"' |
+sed -n 's/^apiserver_requested_deprecated_apis{\\(.*\\)} 1$/,\\1,/p' |
+awk -F, '{ split("", has); for (i = 1; i <= NF; i++) { split($i, at, "="); has[at[1]] = at[2] }
+if (has["removed_release"]) print has["group"] "/" has["version"] ":" has["resource"] \\
+",until=" has["removed_release"] }' | sort -u"""
+
+OF_API = {
+    # The old name is known to every release.
+    "ready": "get '/healthz?verbose'",
+    "now": "date +%s",
+    "nodes": "get /api/v1/nodes",
+    "leases": f"get {_LEASES}",
+    "pods": "get '/api/v1/pods?limit=2000'",
+    "policies": f"get {_POLICIES}",
+    "deprecated": _DEPRECATED,
+}
+"""Questions to the API, on a host of the control plane."""
+
+_CERTIFICATES = rf"""
+show() {{
+[ -r "$1" ] || return 0
+echo "file $1"
+sed -n '/-----BEGIN CERT/,/-----END CERT/p
+/certificate-authority-data:/p
+/client-certificate-data:/p' "$1"
+}}
+for file in {CONFIG_DIR}/*.crt {CONFIG_DIR}/*kubeconfig* {CONFIG_DIR}/kube-*.yaml \
+/var/lib/kubelet/pki/kubelet.crt /var/lib/kubelet/kubeconfig /var/lib/kube-proxy/kubeconfig \
+/etc/kube-flannel/kubeconfig; do show "$file"; done"""
+
+_TOKEN_KEYS = f"""\
+openssl pkey -pubout -in {CONFIG_DIR}/service-account.key || exit 127
+echo accepted
+cat {CONFIG_DIR}/service-account.pub"""
+
+_NAME = """\
+echo {0} $(timeout 5 getent ahostsv4 {0} | awk 'NR == 1 {{ print $1 }}') &"""
+
+# The first process that is in a pod's own network.
+_IN_POD = """\
+in_pod() {
+own=$(readlink /proc/1/ns/net)
+for file in $(grep -lE 'kubepods|/docker' /proc/[0-9]*/cgroup 2>/dev/null); do
+pid=${file#/proc/}; pid=${pid%/cgroup}
+net=$(readlink "/proc/$pid/ns/net" 2>/dev/null) || continue
+[ -z "$net" ] || [ "$net" = "$own" ] || { echo "$pid"; return; }
+done
+}
+"""
+
+
+def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
+    """
+    Give the questions that every host is asked.
+
+    + names: of the other hosts
+    + resolv_conf: the file that kubelet gives to pods
+    """
+
+    keys = " ".join(f"{key}:{key.replace('.', '/')}" for key in _KERNEL)
+    return {
+        "kernel settings": f"for key in {keys}; do "
+        'echo "${key%%:*} $(cat "/proc/sys/${key#*:}" 2>/dev/null)"; done',
+        "memory": "sed 's/: */ /' /proc/meminfo",
+        "names": "\n".join([*(_NAME.format(shlex.quote(n)) for n in names), "wait"]),
+        "nameservers": f"echo {resolv_conf}\nawk '$1 == \"nameserver\" {{ print $2 }}' "
+        f"{resolv_conf}",
+        "certificates": _CERTIFICATES,
+        "service rules": "iptables-save -t nat 2>/dev/null | grep -m1 -E '^-A KUBE-SERVICES '; "
+        "nft list chain ip kube-proxy services 2>/dev/null | head -n 1; "
+        "cat /proc/net/ip_vs 2>/dev/null | sed -n 4p",
+    }
+
+
+def of_control_plane() -> dict[str, str]:
+    """Give the questions that each host of the control plane is asked."""
+
+    api = {name: f"{KUBECTL}{question}" for name, question in OF_API.items()}
+    return {**api, "token keys": _TOKEN_KEYS}
+
+
+def of_etcd(port: int, tls: bool, version: str, control_plane: bool) -> dict[str, str]:
+    """
+    Give the questions that each member of etcd is asked.
+
+    + port: for clients
+    + tls: whether it has TLS
+    + version: of etcd
+    + control_plane: whether the member is on a host of the control plane
+    """
+
+    scheme, certificate = (
+        "https" if tls else "http",
+        CLIENT.name if control_plane else "etcd-server",
+    )
+    base = f"{scheme}://127.0.0.1:{port}"
+    ask = curl(**client_files(certificate)) if tls else curl()
+    found = {"etcd health": f"{ask} {base}/health"}
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) >= (3, 3):
+        gateway = GATEWAYS[0] if (major, minor) >= (3, 4) else GATEWAYS[1]
+        for name, path, data in (
+            ("status", "maintenance/status", "{}"),
+            ("alarms", "maintenance/alarm", '{"action": "GET"}'),
+            ("members", "cluster/member/list", "{}"),
+        ):
+            found[f"etcd {name}"] = f"{ask} --data {shlex.quote(data)} {base}/{gateway}/{path}"
+    return found
+
+
+def api_way(endpoint: str) -> str:
+    """
+    Give shell that succeeds if an apiserver answers at all.
+
+    + endpoint: host and port
+    """
+
+    return f"curl --silent --show-error --insecure --noproxy '*' --max-time 5 -o /dev/null https://{endpoint}/version"
+
+
+def registry_way(url: str) -> str:
+    """
+    Give shell that succeeds if a registry answers at all.
+
+    + url: its own
+    """
+
+    address = shlex.quote(f"{url.rstrip('/')}/v2/")
+    return f"curl --silent --show-error --insecure --max-time 5 -o /dev/null {address}"
+
+
+def way(address: str, port: int, from_pod: bool = False) -> str:
+    """
+    Give shell that succeeds if an address answers a connection, were it with a refusal.
+
+    + address, port: where
+    + from_pod: whether it is tried from a pod, where one runs
+    """
+
+    inside = f"{_IN_POD}pid=$(in_pod)\nset -- ${{pid:+nsenter --target $pid --net}}\n"
+    return f"""\
+{inside if from_pod else "set --"}
+command -v bash >/dev/null || exit 127
+said=$("$@" timeout 4 bash -c '</dev/tcp/{address}/{port}' 2>&1) && exit
+case $said in *refused*) exit 0 ;; esac
+echo "$said" | tail -n 1
+exit 1"""
+
+
+def dns_way(server: str, domain: str, answer: str, from_pod: bool = False) -> str:
+    """
+    Give shell that succeeds if a server says where the API's service is.
+
+    + server: its address
+    + domain: of the cluster
+    + answer: the address of the service
+    + from_pod: whether it is tried from a pod, where one runs
+    """
+
+    query = dns_query(server, f"kubernetes.default.svc.{domain}", answer)
+    if not from_pod:
+        return query
+    return f"{_IN_POD}pid=$(in_pod)\n${{pid:+nsenter --target $pid --net}} {query}"
+
+
+def pods_by_node(pods: Iterable[Mapping[str, object]]) -> dict[str, dict[str, bool]]:
+    """
+    Give the addresses of running pods on networks of their own, by node, and whether each is of
+    CoreDNS.
+
+    + pods: as the API tells them
+    """
+
+    found: dict[str, dict[str, bool]] = {}
+    for pod in pods:
+        spec, status, meta = (dict(pod.get(k) or {}) for k in ("spec", "status", "metadata"))  # type: ignore[call-overload]
+        own = not spec.get("hostNetwork") and status.get("phase") == "Running"
+        if own and status.get("podIP") and not meta.get("deletionTimestamp"):
+            is_dns = (meta.get("labels") or {}).get("k8s-app") == "kube-dns"
+            found.setdefault(spec.get("nodeName", ""), {})[status["podIP"]] = is_dns
+    return found

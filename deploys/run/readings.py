@@ -1,0 +1,276 @@
+"""
+What the hosts of a cluster tell of it when it is verified, in three round trips: what a plan must
+know, what verification asks, and connections to what was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from pyinfra.api import FactBase, State
+from pyinfra.api.exceptions import FactError
+from pyinfra.context import ctx_host
+
+from pyinfra_kube.checks.judge import Verdict, judge
+from pyinfra_kube.checks.on_cluster import objects_of
+from pyinfra_kube.checks.readings import Host, Objects, Readings
+from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
+from pyinfra_kube.cluster.components.own_ports import kubelet_port
+from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
+from pyinfra_kube.cluster.spec import HostSpec
+from pyinfra_kube.deploys.phases import verification
+from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
+from pyinfra_kube.deploys.run import questions
+from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
+from pyinfra_kube.deploys.run.wanted import blank, may_run_pods, names, wanted_of_host
+from pyinfra_kube.engine import internals
+from pyinfra_kube.engine.snapshot import ask_now, expect, read
+from pyinfra_kube.engine.subject import Subject
+from pyinfra_kube.facts.answers import Answer, Answers
+from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.facts.files import Files
+from pyinfra_kube.facts.firewall import OtherFirewalls
+from pyinfra_kube.facts.images import Images
+from pyinfra_kube.facts.iptables import Rules
+from pyinfra_kube.facts.processes import Flags
+from pyinfra_kube.facts.routes import Routes
+from pyinfra_kube.facts.services import Units
+from pyinfra_kube.operations.component_unit import UNITS
+
+T = TypeVar("T")
+
+# Of a pod that nobody serves on it: a refusal is an answer.
+_CLOSED = 9
+_DNS = 53
+# So many other nodes are tried from each node.
+_TARGETS = 16
+
+
+_known: WeakKeyDictionary[State, tuple[Cluster, Verdict]] = WeakKeyDictionary()
+_lock = internals.Lock()
+
+
+def judge_cluster(state: State) -> tuple[Cluster, Verdict, bool]:
+    """
+    Ask all hosts of a run at once, and judge what they tell; once for all of them. The last value
+    is whether this was the time.
+
+    + state: of the run
+
+    Raises ``InputError`` for a wrong inventory.
+    """
+
+    # pyinfra executes a deploy file anew for each host.
+    with _lock:
+        new = state not in _known
+        if new:
+            cluster, readings = _read_cluster(state)
+            _known[state] = cluster, judge(readings)
+        return (*_known[state], new)
+
+
+def _read_cluster(state: State) -> tuple[Cluster, Readings]:
+    cluster = seen_cluster(state)
+    told = on_each_host(state, cluster, lambda: _ask_host(cluster))
+    objects = _objects(cluster, told)
+    pods = questions.pods_by_node(objects.pods or ())
+    ways = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
+    hosts = {}
+    for spec in cluster.spec.hosts:
+        known = told.get(spec.name)
+        if known:
+            answers = {**known["answers"], **ways.get(spec.name, {})}
+            hosts[spec.name] = Host(**{**known, "answers": answers})
+        else:
+            wanted = blank(cluster, spec)
+            reason = cluster.unanswered.get(spec.name)
+            off = state.inventory.get_host(spec.name) in state.failed_hosts
+            silent = str(reason or "it cannot be connected to") if reason or off else ""
+            hosts[spec.name] = Host(wanted, bool(silent), silent)
+    spec_ = cluster.spec
+    runs_dns = spec_.dns and cluster.release.fact("coredns") and may_run_pods(cluster)
+    return cluster, Readings(
+        hosts,
+        objects,
+        spec_.cluster_cidr,
+        cluster.release.version,
+        int(cluster.release.fact("kubelet_skew")),
+        spec_.network,
+        str(spec_.cluster_dns) if runs_dns else "",
+        tuple(host.hostname_override for host in spec_.nodes),
+        datetime.now(timezone.utc),
+    )
+
+
+def on_each_host(state: State, cluster: Cluster, ask: Callable[[], T]) -> dict[str, T]:
+    """
+    Give what each host that told something before answers now, by its name.
+
+    + state: of the run
+    + cluster: the cluster
+    + ask: asks the current host
+    """
+
+    arguments = internals.deploy_arguments()
+    hosts = [one for one in state.inventory.get_active_hosts() if one.name in cluster.host_facts]
+
+    def call() -> T | None:
+        with internals.called_with(arguments):
+            try:
+                return ask()
+            except FactError as error:
+                cluster.unanswered[ctx_host.get().name] = error
+                return None
+
+    return {name: one for name, one in internals.on_each(hosts, call).items() if one is not None}
+
+
+def _tell(fact: type[FactBase[T]], /, **arguments: Any) -> T | None:
+    """A fact; ``None`` where it cannot be read."""
+
+    try:
+        return read(fact, **arguments)
+    except FactError:
+        return None
+
+
+# -- The second trip -----------------------------------------------------------------------------
+
+_MARKS = [UNITS["kubelet"], *(own_file(name) for name in ("kubelet", "kube-apiserver"))]
+_PROGRAMS = [*COMPONENTS]
+
+
+def _ask_host(cluster: Cluster) -> dict[str, Any]:
+    """What the current host tells, by the names of the fields of ``Host``."""
+
+    names = [f"{name}.service" for name in ("containerd", "docker", "flanneld", *COMPONENTS)]
+    files = {name: _files_of(cluster, name) for name in COMPONENTS}
+    subjects = {
+        "units": Subject(
+            Units, {"units": names, "config": sorted({f for some in files.values() for f in some})}
+        ),
+        "flags": Subject(Flags, {"names": _PROGRAMS}),
+        "images": Subject(Images, {"runtime": cluster.runtime.name}),
+        "cni": Subject(Cni, {"bin_dir": cni_bin_dir(cluster)}),
+        "firewall": Subject(OtherFirewalls),
+        "rules": Subject(Rules),
+        "routes": Subject(Routes),
+        "marks": Subject(Files, {"paths": _MARKS, "digest": False}),
+        "answers": Subject(Answers, {"commands": _questions(cluster)}),
+    }
+    expect(subjects.values())
+    told = {name: _tell(one.fact, **one.arguments) for name, one in subjects.items()}
+    marks = told.pop("marks") or {}
+    on_fedora = UNITS["kubelet"] not in marks and bool(marks)
+    seen = cluster.own_facts
+    listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
+    answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
+    from_trip = {"links": seen.links, "state": seen.fit.state, "pods": seen.fit.pods}
+    wanted = wanted_of_host(cluster, on_fedora)
+    return {**told, **from_trip, "answers": answers, "wanted": wanted}
+
+
+def _files_of(cluster: Cluster, component: str) -> list[str]:
+    """What a component's unit reads when it starts; those of both ways to run it."""
+
+    one = COMPONENTS[component]
+    binary = f"/usr/local/bin/{component}"
+    return [
+        p for p in (binary, one.kubeconfig, one.configuration, CONFIG, own_file(component)) if p
+    ]
+
+
+def _questions(cluster: Cluster) -> dict[str, str]:
+    spec, host = cluster.spec, cluster.host_spec
+    settings = cluster.settings()
+    found = questions.of_host(
+        names(cluster, host), str(settings["resolv_conf"] or "/etc/resolv.conf")
+    )
+    parts = components_on(host.roles)
+    for component in parts:
+        kind = "unit" if component not in PODS else "pod"
+        check = verification.answers(cluster, component, kind)
+        found[f"health of {component}"] = f"{check.command} --show-error"
+        if check.command.startswith("timeout"):
+            found[f"health of {component}"] = check.command
+    if spec.flannel_on_api and cluster.is_a("node"):
+        url = f"http://127.0.0.1:{flanneld.HEALTH_PORT}/healthz"
+        found["health of flanneld"] = f"curl --silent --show-error --fail --max-time 5 {url}"
+    if cluster.is_a("control_plane"):
+        found |= questions.of_control_plane()
+    if cluster.is_a("etcd"):
+        version = spec.etcd_version or cluster.release.etcd_version
+        both = cluster.is_a("control_plane")
+        found |= questions.of_etcd(spec.etcd_client_port, spec.etcd_tls, version, both)
+    return found
+
+
+def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects:
+    """What the first host of the control plane whose API answers told."""
+
+    asked = [told[one.name]["answers"] for one in cluster.spec.control_plane if one.name in told]
+    good = [one for one in asked if "nodes" in one and one["nodes"].good]
+    return objects_of(good[0]) if good else Objects()
+
+
+# -- The third trip ------------------------------------------------------------------------------
+
+
+def _ask_ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> Mapping[str, Any]:
+    """Which connections of the current host get an answer."""
+
+    return ask_now(Answers, commands=_ways(cluster, pods), patience=12)
+
+
+def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str, str]:
+    spec, plan, me = cluster.spec, cluster.plan, cluster.host_spec
+    found: dict[str, str] = {}
+    others = [one for one in spec.hosts if one.name != me.name and one.name in cluster.host_facts]
+    if len(others) > _TARGETS:
+        at = spec.hosts.index(me)
+        others = (others[at:] + others[:at])[:_TARGETS]
+    for one in others:
+        if address := plan.addresses[one.name]:
+            found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec))
+    for one in spec.control_plane:
+        if one.name in cluster.host_facts and (address := plan.addresses[one.name]):
+            found[f"to api {one.name}"] = questions.api_way(f"{address}:{spec.apiserver_port}")
+    urls = [
+        u
+        for some in spec.registry_mirrors.values()
+        for u in ([some] if isinstance(some, str) else some)
+    ]
+    found |= {
+        f"to registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
+    }
+    if not cluster.is_a("node") or spec.network == "none":
+        return found
+    for one in others:
+        found |= _to_pods(cluster, one, pods.get(one.hostname_override, {}))
+    if "kube-proxy" in cluster.units:
+        found[f"to service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
+        if spec.dns and cluster.release.fact("coredns"):
+            query = questions.dns_way(
+                str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
+            )
+            found[f"to dns-service {spec.cluster_dns}"] = query
+    for node, addresses in pods.items():
+        for address in (one for one, is_dns in addresses.items() if is_dns):
+            where = next((h.name for h in spec.hosts if h.hostname_override == node), node)
+            query = questions.dns_way(address, spec.cluster_domain, plan.service_ip)
+            found[f"to dns-pod {where} {address}"] = query
+    return found
+
+
+def _to_pods(cluster: Cluster, one: HostSpec, there: Mapping[str, bool]) -> dict[str, str]:
+    """The ways to a pod of another node, or to its bridge where it runs none."""
+
+    node = cluster.plan.nodes.get(one.name)
+    address = next(iter(there), "") or (node.bridge_address.split("/")[0] if node else "")
+    if not address or "node" not in one.roles:
+        return {}
+    port = _DNS if there.get(address) else _CLOSED
+    return {f"to pods {one.name} {address}": questions.way(address, port, from_pod=True)}

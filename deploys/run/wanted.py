@@ -1,0 +1,131 @@
+"""What verification expects of the hosts of a cluster, as the plan says."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pyinfra_kube.checks.readings import Wanted
+from pyinfra_kube.cluster.components import components_on, flanneld
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.cluster.spec import HostSpec
+from pyinfra_kube.cluster.spec.settings import OVERHEAD
+from pyinfra_kube.deploys.phases.control_plane import manifest, pods_of
+from pyinfra_kube.deploys.phases.firewalls import packets
+from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
+from pyinfra_kube.deploys.run.context import Cluster
+from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.facts.processes import parse_flags
+from pyinfra_kube.operations.cni import CONFLIST, PLUGINS
+
+
+def may_run_pods(cluster: Cluster) -> bool:
+    """
+    Give whether pods have a network and reach services, as far as this package sets them up.
+
+    + cluster: the cluster
+    """
+
+    return "none" not in (cluster.spec.network, cluster.spec.proxy_mode)
+
+
+def names(cluster: Cluster, host: HostSpec) -> dict[str, str]:
+    """
+    Give the address of each other host by its name, as a run writes them to /etc/hosts.
+
+    + cluster: the cluster
+    + host: whose file
+    """
+
+    others = [one for one in cluster.spec.hosts if one.name != host.name]
+    if not cluster.spec.manage_hosts:
+        return {}
+    found = {one.known_as: cluster.plan.addresses[one.name] for one in others}
+    return {name: address for name, address in found.items() if name and address}
+
+
+def blank(cluster: Cluster, host: HostSpec) -> Wanted:
+    """
+    Give what a host is to be that told nothing.
+
+    + cluster: the cluster
+    + host: it
+    """
+
+    node = cluster.plan.nodes.get(host.name)
+    return Wanted(
+        host.name,
+        host.hostname_override,
+        cluster.plan.addresses[host.name] or "",
+        host.roles,
+        pod_cidr=node.pod_cidr if node and not cluster.spec.flannel_leases else "",
+    )
+
+
+def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
+    """
+    Give what the current host is to be.
+
+    + cluster: the cluster
+    + on_fedora: whether its components are units of Fedora's packages
+    """
+
+    spec, host = cluster.spec, cluster.host_spec
+    parts, node = components_on(host.roles), cluster.plan.nodes.get(host.name)
+    on_flannel = cluster.on_flannel and cluster.is_a("node")
+    units = parts if on_fedora else cluster.units_of(host)
+    pods = [] if on_fedora else pods_of(host)
+    has_network = cluster.is_a("node") and spec.network != "none"
+    kubenet = (spec.bridge_approach, cluster.release.kubelet_bridge) == ("kubelet", "kubenet")
+    bridge = bridge_of_pods(cluster) if on_fedora else "" if kubenet else BRIDGE
+    by_cni = has_network and cluster.runtime is not DOCKER
+    planned = node if has_network and not spec.flannel_leases else None
+    backend = spec.flannel_backend if on_flannel else ""
+    # On Fedora the control plane has no containers.
+    runs_containers = cluster.is_a("node") or not on_fedora
+    others = [*pods, "pause"] if runs_containers else []
+    has_dns = spec.dns and cluster.release.fact("coredns") and may_run_pods(cluster)
+    if has_dns and (cluster.is_a("node") or cluster.is_a("control_plane")):
+        others.append("coredns")
+    return Wanted(
+        name=host.name,
+        node=host.hostname_override,
+        address=cluster.own_address,
+        roles=host.roles,
+        runtime=cluster.runtime.name if runs_containers else "",
+        runtime_unit=cluster.runtime.unit if runs_containers else "",
+        units=(*units, *(["flanneld"] if on_flannel else [])),
+        pods=tuple(pods),
+        manifests={
+            f"{spec.manifest_dir}/{pod}.yaml": _digest(manifest(cluster, pod)) for pod in pods
+        },
+        flags={
+            p: parse_flags(cluster.command_line(p)) for p in (*units, *pods) if p != "etcd" or pods
+        },
+        images=tuple(cluster.runtime.full_name(image_of(part, spec).name) for part in others),
+        pod_cidr=planned.pod_cidr if planned else "",
+        bridge=bridge if has_network else "",
+        bridge_address=planned.bridge_address if planned else "",
+        bridge_mtu=0 if on_fedora else spec.bridge_mtu,
+        routes=tuple(_routes(cluster, on_fedora)),
+        device=flanneld.device_of(backend, spec.flannel_vni) or "" if backend else "",
+        overhead=OVERHEAD.get(backend, 0),
+        packets=tuple(packets(cluster, bridge)) if has_network or not cluster.is_a("node") else (),
+        masquerades=has_network and not on_fedora and spec.bridge_approach == "manual",
+        plugins=tuple(PLUGINS) if by_cni else (),
+        network_file=CONFLIST.rpartition("/")[2] if by_cni else "",
+        names=names(cluster, host),
+    )
+
+
+def _routes(cluster: Cluster, on_fedora: bool) -> list[tuple[str, str]]:
+    try:
+        return [] if on_fedora else cluster.plan.routes(cluster.host_spec.name)
+    except InputError:
+        # The address of a host that did not answer is not known.
+        return []
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""
+The record on a host of what was there before us: the shell functions that keep it.
+
+`before` has a line for each thing that we changed, written before its first change and never again:
+its kind, its name and how it was. `files` has what we replaced, by its own path. `wrote` has the
+digest of what we wrote last to each path.
+"""
+
+from __future__ import annotations
+
+PLACE = "/var/lib/pyinfra-kube/record"
+# Whoever has it, has a cluster of ours.
+MARK = "/srv/kubernetes/ca.crt"
+
+RECORDER = f"""\
+record={PLACE}
+recorded=
+written=
+if [ -e "$record" ]; then
+  recorded=$(cat "$record/before")
+  written=$(cat "$record/wrote" 2>/dev/null || :)
+fi
+known() {{
+  case "
+$recorded" in *"
+$1	$2	"*) ;; *) return 1 ;; esac
+}}
+note() {{
+  if known "$1" "$2"; then return; fi
+  begin_record
+  # Of a cluster that was built without a record, what stands at our paths is taken for ours.
+  if [ -e "$record/late" ] && [ "$3" != absent ]; then set -- "$1" "$2" late; fi
+  printf '%s\\t%s\\t%s\\n' "$1" "$2" "$3" >> "$record/before"
+  recorded="$recorded
+$1	$2	$3"
+}}
+begin_record() {{
+  if [ -e "$record" ]; then return; fi
+  (umask 077; mkdir -p "$record.new/files")
+  : > "$record.new/before"
+  if [ -e {MARK} ]; then : > "$record.new/late"; fi
+  mv -T "$record.new" "$record"
+}}
+keep() {{
+  if known file "$1"; then return; fi
+  begin_record
+  if [ -d "$1" ] && [ ! -L "$1" ]; then
+    note file "$1" "$(stat -c 'folder %a %u:%g' "$1")"
+  elif [ -L "$1" ] || [ -e "$1" ]; then
+    if [ ! -e "$record/late" ]; then
+      mkdir -p "$record/files${{1%/*}}"
+      cp -a "$1" "$record/files$1.part"
+      mv -fT "$record/files$1.part" "$record/files$1"
+    fi
+    note file "$1" kept
+  else
+    if [ ! -e "${{1%/*}}/" ]; then keep "${{1%/*}}"; fi
+    note file "$1" absent
+  fi
+}}
+wrote() {{
+  case "$written
+" in
+    *"$2  $1
+"*) return ;;
+    *"  $1
+"*)
+      printf '%s\n' "$written" | awk -v path="$1" 'NF && substr($0, 67) != path' \\
+        > "$record/wrote.new"
+      mv -fT "$record/wrote.new" "$record/wrote"
+      ;;
+  esac
+  printf '%s  %s\n' "$2" "$1" >> "$record/wrote"
+  written="$written
+$2  $1"
+}}
+"""

@@ -1,0 +1,480 @@
+"""What each fault of a cluster is called, and that its consequences are called nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyinfra_kube.checks.check import Finding, Said
+from pyinfra_kube.checks.judge import explains, judge
+from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
+from pyinfra_kube.checks.report import document, text
+from pyinfra_kube.checks.table import CHECKS
+from pyinfra_kube.cluster.fitness.states import Disk, HostState
+from pyinfra_kube.facts.answers import Answer
+from pyinfra_kube.facts.cni import CniState
+from pyinfra_kube.facts.firewall import Chain, Firewall, Match, Step
+from pyinfra_kube.facts.images import ImageStates
+from pyinfra_kube.facts.processes import ProcessState
+from pyinfra_kube.facts.routes import Route
+from pyinfra_kube.facts.services import UnitStates
+from pyinfra_kube.facts.static_pods import StaticPodStates
+from tests.unit import well as w
+
+BAD = Answer(1, "bash: connect: No route to host")
+
+
+class Fault(NamedTuple):
+    """
+    + check: what it is called
+    + host: where
+    + readings: of the cluster that has it
+    + state: how bad it is
+    """
+
+    check: str
+    host: str
+    readings: Callable[[], Readings]
+    state: str = "failed"
+
+
+def on(name: str, **changed: Any) -> Callable[[], Readings]:
+    return lambda: w.well({name: w.host(name, **changed)})
+
+
+def said(name: str, question: str, answer: str, code: int | None = 0) -> Callable[[], Readings]:
+    return on(name, said={question: Answer(code, answer)})
+
+
+def objects(**changed: Any) -> Callable[[], Readings]:
+    return lambda: w.well(objects=w.objects(**changed))
+
+
+def units(**changed: Any) -> UnitStates:
+    known = w.host("n").units
+    assert known
+    found = {n: replace(u, **changed.get(n.partition(".")[0], {})) for n, u in known.units.items()}
+    return replace(known, units=found)
+
+
+def stopped_kubelet() -> Readings:
+    down = {"active": "inactive", "sub": "dead", "started": None}
+    one = w.host("n", units=units(kubelet=down), said={"health of kubelet": Answer(7, "refused")})
+    nodes = [w.node("m"), w.node("n", conditions=w.conditions(Ready="Unknown")), w.node("o")]
+    return w.well({"n": one}, objects=w.objects(nodes=nodes))
+
+
+def off() -> Readings:
+    told = {"to host n": BAD, "to pods n 10.10.1.7": BAD}
+    changed = {name: w.host(name, said=told) for name in ("m", "o")}
+    nodes = [w.node("m"), w.node("n", conditions=w.conditions(Ready="Unknown")), w.node("o")]
+    return w.well({**changed, "n": w.lost("n")}, objects=w.objects(nodes=nodes))
+
+
+def dead_etcd() -> Readings:
+    known = w.host("m").pods
+    assert known
+    held = [replace(c, running=c.container != "etcd", exit_code=1) for c in known.containers]
+    failing = {q: Answer(7, "refused") for q in ("etcd health", "etcd status", "ready")}
+    told = {**failing, "health of etcd": BAD, "health of kube-apiserver": BAD}
+    one = w.host("m", pods=replace(known, containers=held), said=told)
+    others = {name: w.host(name, said={"to api m": BAD}) for name in "no"}
+    return w.well({"m": one, **others}, objects=w.objects(nodes=None, pods=None))
+
+
+def policy(**spec: Any) -> list[dict[str, Any]]:
+    return [{"metadata": {"namespace": "kube-system", "name": "deny"}, "spec": spec}]
+
+
+def _links(address: str = w.cidr("n", "1"), mtu: int = 1460) -> dict[str, Any]:
+    bridge = w.link("cbr0", address, kind="bridge", mtu=mtu)
+    return {"eth0": w.link("eth0", f"{w.HOSTS['n']}/24"), "cbr0": bridge}
+
+
+DROP = Step("drop", matches=(Match("source", ("10.10.1.0/24",)),), text="drop pods")
+
+FAULTS = {
+    "a stopped kubelet": Fault("unit.runs", "n", stopped_kubelet),
+    "a host that is off": Fault("host.answers", "n", off),
+    "a dead etcd": Fault("pod.runs", "m", dead_etcd),
+    "a full disk": Fault(
+        "host.disk", "n", on("n", state=HostState(disks={"/": Disk("/", 100, 1, 9, 9)}))
+    ),
+    "no inodes": Fault(
+        "host.disk", "n", on("n", state=HostState(disks={"/": Disk("/", 100, 50, 100, 1)}))
+    ),
+    "a clock that is behind": Fault("host.clock", "n", on("n", state=HostState(behind=(59, 61)))),
+    "a clock that is ahead": Fault("host.clock", "n", on("n", state=HostState(behind=(-61, -59)))),
+    "swap": Fault("host.swap", "n", on("n", state=HostState(swaps=("/dev/sda2",)))),
+    "no memory": Fault("host.memory", "n", said("n", "memory", "MemAvailable 9999 kB")),
+    "no forwarding": Fault(
+        "host.kernel", "n", said("n", "kernel settings", "net.ipv4.ip_forward 0")
+    ),
+    "bridged packets unseen": Fault(
+        "host.kernel", "n", said("n", "kernel settings", "net.bridge.bridge-nf-call-iptables ")
+    ),
+    "a cut cable": Fault("host.reaches", "n", said("n", "to host o", "No route to host", 1)),
+    "a wrong name": Fault("host.names", "n", said("n", "names", "m 192.0.2.9\no 192.0.2.3")),
+    "a loopback nameserver": Fault(
+        "host.nameservers", "n", said("n", "nameservers", "/etc/resolv.conf\n127.0.0.53")
+    ),
+    "no nameserver": Fault("host.nameservers", "n", said("n", "nameservers", "/etc/resolv.conf")),
+    "an ended certificate": Fault(
+        "cert.ends", "n", said("n", "certificates", w.certificates(x=w.leaf(-1)))
+    ),
+    "a certificate that ends": Fault(
+        "cert.ends", "n", said("n", "certificates", w.certificates(x=w.leaf(9))), "warning"
+    ),
+    "another CA": Fault(
+        "cert.ca", "n", said("n", "certificates", w.certificates(**{w.CA: w.ca("other").cert}))
+    ),
+    "signed by another CA": Fault(
+        "cert.ca", "n", said("n", "certificates", w.certificates(x=w.leaf(of="other")))
+    ),
+    "another key for tokens": Fault(
+        "cert.tokens",
+        "m",
+        said(
+            "m",
+            "token keys",
+            "-----BEGIN PUBLIC KEY-----\nAB\n-----END\naccepted\n"
+            "-----BEGIN PUBLIC KEY-----\nCD\n-----END",
+        ),
+    ),
+    "a masked unit": Fault(
+        "runtime.enabled",
+        "n",
+        on("n", units=units(kubelet={"load": "masked", "active": "inactive"})),
+    ),
+    "a disabled unit": Fault(
+        "runtime.enabled", "n", on("n", units=units(kubelet={"enabled": "disabled"})), "warning"
+    ),
+    "a stopped runtime": Fault(
+        "runtime.runs",
+        "n",
+        on("n", units=units(containerd={"active": "failed"}), pods=StaticPodStates("down")),
+    ),
+    "a runtime that hangs": Fault("runtime.answers", "n", on("n", pods=StaticPodStates("down"))),
+    "no plugin": Fault("cni.plugins", "n", on("n", cni=CniState(("10-pods.conflist",), ()))),
+    "another network": Fault(
+        "cni.network", "n", on("n", cni=CniState(("05-x.conf", "10-pods.conflist"), ("bridge",)))
+    ),
+    "no pause image": Fault("image.there", "n", on("n", images=ImageStates("containerd", {}))),
+    "another image of the name": Fault(
+        "image.same",
+        "n",
+        on("n", images=ImageStates("containerd", {"pause": "sha256:2"})),
+        "warning",
+    ),
+    "a foreign drop-in": Fault(
+        "unit.files",
+        "n",
+        on(
+            "n",
+            units=units(kubelet={"files": ("/u.service", "/d.conf")}),
+            flags={"kubelet": ProcessState(7, {"v": "9"})},
+        ),
+    ),
+    "other flags": Fault("pod.flags", "n", on("n", flags={"kubelet": ProcessState(7, {"v": "9"})})),
+    "a stale unit": Fault(
+        "unit.fresh", "n", on("n", units=units(kubelet={"started": 1.0})), "warning"
+    ),
+    "a changed manifest": Fault(
+        "pod.manifest",
+        "m",
+        lambda: w.well(
+            {
+                "m": _manifests(
+                    {f"{w.RUN}/etcd.yaml": "x", f"{w.RUN}/kube-apiserver.yaml": "kube-apiserver"}
+                )
+            }
+        ),
+    ),
+    "a moved manifest": Fault(
+        "pod.manifest", "m", lambda: w.well({"m": _manifests({f"{w.RUN}/etcd.yaml": "etcd"})})
+    ),
+    "an alarm of etcd": Fault(
+        "etcd.alarm", "m", said("m", "etcd alarms", '{"alarms": [{"alarm": "NOSPACE"}]}')
+    ),
+    "an etcd that is not well": Fault(
+        "etcd.health", "m", said("m", "etcd health", "timed out", 28)
+    ),
+    "a member too many": Fault(
+        "etcd.members",
+        "m",
+        said(
+            "m",
+            "etcd members",
+            json.dumps(
+                {
+                    "members": [
+                        {"name": "m", "peerURLs": ["https://192.0.2.1:2380"]},
+                        {"name": "x", "peerURLs": ["https://192.0.2.9:2380"]},
+                    ]
+                }
+            ),
+        ),
+    ),
+    "a large etcd": Fault(
+        "etcd.size",
+        "m",
+        said("m", "etcd status", '{"dbSize": "2000000000", "leader": "1"}'),
+        "warning",
+    ),
+    "no leader": Fault("etcd.revision", "m", said("m", "etcd status", '{"dbSize": "1"}')),
+    "a component that is not well": Fault(
+        "health", "n", said("n", "health of kube-proxy", "503", 22)
+    ),
+    "an apiserver that is not ready": Fault(
+        "api.ready", "m", said("m", "ready", "[-]etcd failed", 1)
+    ),
+    "no way to the API": Fault("api.reaches", "n", said("n", "to api m", "timed out", 28)),
+    "a node that did not register": Fault(
+        "node.registered", CLUSTER, objects(nodes=[w.node("m"), w.node("n")])
+    ),
+    "a node too many": Fault(
+        "node.registered",
+        CLUSTER,
+        lambda: w.well(node_names=("node-m", "node-n")),
+        "warning",
+    ),
+    "a late lease": Fault("node.ready", CLUSTER, objects(leases=[w.lease("n")])),
+    "disk pressure": Fault(
+        "node.pressure",
+        CLUSTER,
+        objects(
+            nodes=[
+                w.node("m", conditions=w.conditions(Ready="True", DiskPressure="True")),
+                *(w.node(one) for one in "no"),
+            ]
+        ),
+    ),
+    "another pod CIDR": Fault(
+        "node.cidr",
+        CLUSTER,
+        objects(nodes=[w.node("m", podCIDR="10.10.9.0/24"), *(w.node(o) for o in "no")]),
+    ),
+    "another address": Fault(
+        "node.address",
+        CLUSTER,
+        objects(nodes=[w.node("m", address="192.0.2.9"), *(w.node(o) for o in "no")]),
+    ),
+    "a cordoned node": Fault(
+        "node.open",
+        CLUSTER,
+        objects(nodes=[w.node("m", unschedulable=True), *(w.node(o) for o in "no")]),
+        "warning",
+    ),
+    "an older kubelet": Fault(
+        "node.version",
+        CLUSTER,
+        objects(nodes=[w.node("m", kubelet="v1.35.0"), *(w.node(o) for o in "no")]),
+        "warning",
+    ),
+    "a kubelet that is too new": Fault(
+        "node.version",
+        CLUSTER,
+        objects(nodes=[w.node("m", kubelet="v1.38.0"), *(w.node(o) for o in "no")]),
+    ),
+    "no bridge": Fault("net.bridge", "n", on("n", links={"lo": w.link("lo", "127.0.0.1/8")})),
+    "a bridge with another address": Fault(
+        "net.bridge", "n", on("n", links=_links("10.10.9.1/24"))
+    ),
+    "a bridge with another MTU": Fault("net.mtu", "n", on("n", links=_links(mtu=1400))),
+    "two links with one network": Fault(
+        "net.twice",
+        "n",
+        on("n", links={**_links(), "br9": w.link("br9", w.cidr("n", "9"), kind="bridge")}),
+    ),
+    "no route": Fault("net.route", "n", on("n", routes=[Route(w.cidr("m"), w.HOSTS["m"], "eth0")])),
+    "masquerade twice": Fault(
+        "net.masquerade",
+        "n",
+        on(
+            "n",
+            rules=w.rules(w.MASQUERADE, f"-A POSTROUTING -s {w.cidr('n')} ! -o cbr0 -j MASQUERADE"),
+        ),
+    ),
+    "masquerade never": Fault("net.masquerade", "n", on("n", rules=w.rules())),
+    "masquerade inside": Fault(
+        "net.masquerade",
+        "n",
+        on("n", rules=w.rules("-A POSTROUTING -s 10.10.0.0/16 -j MASQUERADE")),
+    ),
+    "a rule of iptables": Fault(
+        "net.firewall",
+        "n",
+        on("n", rules=w.rules(w.MASQUERADE, filters=("-A FORWARD -s 10.10.1.0/24 -j DROP",))),
+    ),
+    "a rule of nft": Fault(
+        "net.firewall",
+        "n",
+        on("n", firewall=Firewall((Chain("nft", "inet x", "f", "forward", steps=(DROP,)),))),
+    ),
+    "no rules of kube-proxy": Fault("net.proxy", "n", said("n", "service rules", "", 1)),
+    "a pod out of reach": Fault("net.pods", "n", said("n", "to pods o 10.10.2.7", "timed out", 1)),
+    "no answer of the service": Fault(
+        "net.service", "n", said("n", f"to service {w.SERVICE}", "", 124)
+    ),
+    "a policy against DNS": Fault(
+        "dns.policy", CLUSTER, objects(policies=policy(podSelector={}, policyTypes=["Ingress"]))
+    ),
+    "no CoreDNS": Fault("dns.runs", CLUSTER, objects(pods=[])),
+    "CoreDNS that is not ready": Fault("dns.runs", CLUSTER, objects(pods=[w.coredns("False")])),
+    "a CoreDNS that is silent": Fault("dns.pods", "n", said("n", "to dns-pod m 10.10.0.7", "", 1)),
+    "DNS that is silent": Fault("dns.service", "n", said("n", f"to dns-service {w.DNS}", "", 1)),
+    "a registry that is away": Fault(
+        "registry", "n", said("n", "to registry https://r", "refused", 7), "warning"
+    ),
+    "a pod that is not ready": Fault(
+        "pods.ready", CLUSTER, objects(pods=[w.coredns(), w.pod("x", ready="False")])
+    ),
+    "an old API": Fault(
+        "api.deprecated", CLUSTER, objects(deprecated=["a/v1:b,until=1.99"]), "warning"
+    ),
+}
+
+
+def _manifests(found: dict[str, str]) -> Host:
+    known = w.host("m").pods
+    assert known
+    return w.host("m", pods=replace(known, manifests=found))
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_called_what_it_is_and_nothing_else(fault: Fault) -> None:
+    causes = judge(fault.readings()).causes
+    found = [(one.finding.check.id, one.finding.host, one.finding.said.state) for one in causes]
+    assert found == [(fault.check, fault.host, fault.state)]
+
+
+def test_all_is_well() -> None:
+    verdict = judge(w.well())
+    assert not verdict.causes
+    assert not verdict.unknown
+    assert "all is well" in text(verdict)
+
+
+def test_every_check_has_a_fault() -> None:
+    shown = {fault.check for fault in FAULTS.values()}
+    # Both need flannel.
+    assert {check.id for check in CHECKS} - shown == {"net.overlay", "net.flannel"}
+
+
+def test_a_cause_comes_before_what_it_explains() -> None:
+    ids = [check.id for check in CHECKS]
+    assert len({*ids}) == len(ids)
+    for number, check in enumerate(CHECKS):
+        for pattern in check.explains:
+            stem = pattern.rstrip("*")
+            assert any(one.startswith(stem) for one in ids[number:]), (check.id, pattern)
+
+
+# -- Any readings --------------------------------------------------------------------------------
+
+_OPTIONAL = (
+    "state",
+    "links",
+    "routes",
+    "rules",
+    "firewall",
+    "units",
+    "pods",
+    "images",
+    "cni",
+    "flags",
+)
+
+
+@given(st.data())
+def test_what_is_not_told_is_no_failure(data: st.DataObject) -> None:
+    hosts = {}
+    for name in w.HOSTS:
+        kept = data.draw(st.sets(st.sampled_from(sorted(w.answers_of(name)))))
+        lacking = data.draw(st.sets(st.sampled_from(_OPTIONAL)))
+        one = w.replaced(w.host(name), **dict.fromkeys(lacking, None))
+        one = w.replaced(one, answers={k: v for k, v in one.answers.items() if k in kept})
+        away = data.draw(st.booleans())
+        hosts[name] = w.lost(name, takes_part=False) if away else one
+    known = w.objects()
+    lacking = data.draw(
+        st.sets(st.sampled_from(["nodes", "leases", "pods", "policies", "deprecated"]))
+    )
+    told = replace(known, **dict.fromkeys(lacking, None))
+    verdict = judge(w.well(hosts, objects=told))
+    assert [one.finding for one in verdict.causes] == []
+    json.loads(document(verdict))
+
+
+@given(st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=4))
+def test_a_consequence_is_no_cause(names: list[str]) -> None:
+    """Faults together: each finding is listed once, and no cause is explained by another one."""
+
+    verdict = judge(_together([FAULTS[name].readings() for name in names]))
+    causes = [one.finding for one in verdict.causes]
+    listed = [*causes, *(below for one in verdict.causes for below in one.consequences)]
+    assert len({(f.check.id, f.host, f.said) for f in listed}) == len(listed)
+    for one in causes:
+        assert not any(
+            _place(other) < _place(one) and other.said.state == "failed" and explains(other, one)
+            for other in listed
+        )
+    states = [one.said.state for one in causes]
+    assert states == sorted(states, key=lambda state: state != "failed")
+
+
+# What somebody set, or left, has no other cause.
+_SET = (
+    *("an ended certificate", "a bridge with another MTU", "no route"),
+    *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
+    *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
+)
+
+
+@given(st.lists(st.sampled_from(_SET), min_size=2, max_size=3, unique=True))
+def test_what_somebody_set_stays_a_cause_beside_others(names: list[str]) -> None:
+    faults = [FAULTS[name] for name in names]
+    causes = judge(_together([fault.readings() for fault in faults])).causes
+    found = {(one.finding.check.id, one.finding.host) for one in causes}
+    assert {(fault.check, fault.host) for fault in faults} <= found
+
+
+def _place(one: Finding) -> tuple[int, int]:
+    return CHECKS.index(one.check), [*w.HOSTS, CLUSTER].index(one.host)
+
+
+def _together(several: list[Readings]) -> Readings:
+    """The readings of one cluster that has the faults of several, as far as they do not meet."""
+
+    whole = w.well()
+    hosts = {name: _mixed(whole.hosts[name], [r.hosts[name] for r in several]) for name in w.HOSTS}
+    told = _mixed(whole.objects, [r.objects for r in several])
+    return replace(several[0], hosts=hosts, objects=told)
+
+
+def _mixed(whole: Any, several: list[Any]) -> Any:
+    found = whole
+    for one in several:
+        changed = {
+            f.name: getattr(one, f.name)
+            for f in fields(whole)
+            if getattr(one, f.name) != getattr(whole, f.name)
+        }
+        if "answers" in changed:
+            known = {k: v for k, v in one.answers.items() if v != whole.answers.get(k)}
+            changed["answers"] = {**found.answers, **known}
+        found = replace(found, **changed)
+    return found
+
+
+def test_a_warning_explains_nothing() -> None:
+    first, *_, last = CHECKS
+    below = Finding(last, "n", Said("x"))
+    assert explains(Finding(first, "n", Said("x")), below)
+    assert not explains(Finding(last, "n", Said("x")), below)
