@@ -1,5 +1,5 @@
 """
-Which containerd reads which configuration, and which one a distribution has, from
+Which containerd reads which configuration and keys, and which one a distribution has, from
 ``data/containerd.json``.
 """
 
@@ -33,6 +33,23 @@ def newest_configuration(version: str) -> int | None:
     """
 
     return value_at(table("containerd")["configuration"], minor_of(version))
+
+
+def cni_folder_keys(version: str) -> list[str]:
+    """
+    Return the keys that a containerd knows for the folders of CNI's plugins, the best first. It
+    ignores others.
+
+    + version: of containerd, such as ``2.0.7``
+
+    ```
+    >>> cni_folder_keys("2.0.7")
+    ['bin_dir']
+    ```
+    """
+
+    found = value_at(table("containerd")["cni_folders"], minor_of(version))
+    return list(found or cni_folder_keys(NEWEST))
 
 
 def of_distribution(system: str, release: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pyinfra_kube.cluster.containerd_versions import NEWEST, newest_configuration
+from pyinfra_kube.cluster import containerd_versions as versions
 from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.runtimes.containerd import SOCKET
 
@@ -47,12 +47,12 @@ class Wanted:
     def reads(self) -> int:
         """The newest version of the file that it reads. Raises ``ValueError`` for an old one."""
 
-        found = newest_configuration(self.containerd)
-        if not found and minor_of(self.containerd) < minor_of(NEWEST):
+        found = versions.newest_configuration(self.containerd)
+        if not found and minor_of(self.containerd) < minor_of(versions.NEWEST):
             raise ValueError(
                 f"containerd {self.containerd} is older than 1.6, the first that serves"
             )
-        return found or newest_configuration(NEWEST) or 0
+        return found or versions.newest_configuration(versions.NEWEST) or 0
 
     @property
     def version(self) -> int:
@@ -62,7 +62,7 @@ class Wanted:
     @property
     def several(self) -> bool:
         """Whether CNI's plugins may be in several folders."""
-        return minor_of(self.containerd) >= (2, 1)
+        return "bin_dirs" in versions.cni_folder_keys(self.containerd)
 
 
 @dataclass(frozen=True)
@@ -243,16 +243,14 @@ def _keys(version: int, data: Mapping[str, Any], wanted: Wanted) -> dict[Key, An
     return keys
 
 
-def _cni(
-    version: int, found: Mapping[str, Any], wanted: Wanted, table: Key
-) -> dict[Key, str | list[str] | None]:
+def _cni(version: int, found: Mapping[str, Any], wanted: Wanted, table: Key) -> dict[Key, Any]:
+    # A file of version 2 is converted by the containerd that reads it.
+    known = ["bin_dir"] if version == 2 else versions.cni_folder_keys(wanted.containerd)
     # One of the two, never both.
-    several = (
-        version > 2 and wanted.several and not ("bin_dir" in found and "bin_dirs" not in found)
-    )
+    one = next((name for name in known if name in found), known[0])
     return {
-        (*table, "bin_dirs"): [wanted.cni_bin_dir] if several else None,
-        (*table, "bin_dir"): None if several else wanted.cni_bin_dir,
+        (*table, "bin_dirs"): [wanted.cni_bin_dir] if one == "bin_dirs" else None,
+        (*table, "bin_dir"): wanted.cni_bin_dir if one == "bin_dir" else None,
         (*table, "conf_dir"): wanted.cni_conf_dir,
     }
 

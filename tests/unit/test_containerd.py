@@ -304,7 +304,10 @@ def test_the_file_of_somebody_else(text: str) -> None:
     [
         ("2.4.2", "", "bin_dirs"),
         ("2.0.7", "", "bin_dir"),
-        ("2.4.2", "bin_dir = '/x'", "bin_dir"),
+        ("2.3.1", "bin_dir = '/x'", "bin_dir"),
+        ("2.4.2", "bin_dir = '/x'", "bin_dirs"),
+        ("2.4.2", "bin_dir = '/opt/cni/bin' # mine", "bin_dirs"),
+        ("2.5.0", "bin_dir = '/x'", "bin_dirs"),
         ("2.4.2", "bin_dirs = ['/x', '/y']", "bin_dirs"),
         ("2.0.7", "bin_dirs = ['/x']", "bin_dir"),
         ("2.4.2", "bin_dir = '/x'\nbin_dirs = ['/x']", "bin_dirs"),
