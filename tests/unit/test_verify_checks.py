@@ -461,16 +461,23 @@ def _together(several: list[Readings]) -> Readings:
 def _mixed(whole: Any, several: list[Any]) -> Any:
     found = whole
     for one in several:
-        changed = {
-            f.name: getattr(one, f.name)
-            for f in fields(whole)
-            if getattr(one, f.name) != getattr(whole, f.name)
+        known = {
+            f.name: _both(*(getattr(x, f.name) for x in (whole, found, one))) for f in fields(whole)
         }
-        if "answers" in changed:
-            known = {k: v for k, v in one.answers.items() if v != whole.answers.get(k)}
-            changed["answers"] = {**found.answers, **known}
-        found = replace(found, **changed)
+        found = replace(found, **known)
     return found
+
+
+def _both(whole: Any, found: Any, one: Any) -> Any:
+    """What one says otherwise than the whole does, beside what was found otherwise before."""
+
+    if found is None or one is None:
+        return None if whole is not None else found or one
+    if isinstance(whole, dict) and isinstance(one, dict):
+        return {**found, **{k: v for k, v in one.items() if v != whole.get(k)}}
+    if isinstance(whole, list) and isinstance(one, list) and len(whole) == len(found) == len(one):
+        return [_both(*each) for each in zip(whole, found, one, strict=True)]
+    return one if one != whole else found
 
 
 def test_a_warning_explains_nothing() -> None:

@@ -24,8 +24,10 @@ from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import device_of
 from pyinfra_kube.facts.flannel import SUBNET_FILE
+from pyinfra_kube.facts.objects import FIELD_MANAGER
 from pyinfra_kube.facts.sysctl import path as sysctl_path
 from pyinfra_kube.facts.systemd import variables
+from pyinfra_kube.operations import object_sets
 from pyinfra_kube.operations.files import File
 from tests.e2e import containers
 from tests.e2e.promises.driver import Record
@@ -298,7 +300,7 @@ def _binaries(scene: _Scene, record: Record) -> Iterator[Spoil]:
         yield spoil("mode", f"chmod 700 {path}")
 
 
-_OBJECTS = ("nodes.node_objects", "objects.objects")
+_OBJECTS = ("nodes.node_objects", "objects.objects", "objects.sets_absent")
 # The pods without which the API tells nothing.
 _ASKED = ("etcd", "kube-apiserver")
 
@@ -541,7 +543,7 @@ _ASK = {
     "crictl": ("images.images", "static_pods.static_pods"),
     "docker": ("docker.docker0_absent", "images.images", "static_pods.static_pods"),
     "iptables": ("iptables.rules",),
-    "kubectl": ("nodes.node_objects", "objects.objects"),
+    "kubectl": _OBJECTS,
 }
 
 
@@ -584,6 +586,27 @@ _PATCHES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Deployment": lambda one: {"spec": {"replicas": 0}},
     "Service": lambda one: {"spec": {"selector": {"k8s-app": "drift"}}},
 }
+
+
+def _sets(scene: _Scene, record: Record) -> Iterator[Spoil]:
+    """Sets that somebody turned off while no run was made."""
+
+    kubectl = scene.trial.path.kubectl
+    for owner in record.arguments["owners"]:
+        name = f"drift-of-{owner}"
+        one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        there = object_sets.labelled({**one, "data": {"left": "over"}}, owner)
+        listed = object_sets.Record(owner).with_those([one], []).manifest()
+        items = {"apiVersion": "v1", "kind": "List", "items": [there, listed]}
+        apply = f"{kubectl} apply --server-side --field-manager={FIELD_MANAGER} -f - >/dev/null"
+        spoil = _maker(record, f"set {owner}", "object")
+        yield spoil("left over", f"echo {shlex.quote(json.dumps(items))} | {apply}")
+
+
+def _policy_rules(_: _Scene, record: Record) -> Iterator[Spoil]:
+    marker = shlex.quote(record.arguments["marker"])
+    chain = "iptables -w -N KUBE-ROUTER-FORWARD && iptables -w -A FORWARD -j KUBE-ROUTER-FORWARD"
+    yield _maker(record, "rules of kube-router", "rule")("left over", f"{chain} && touch {marker}")
 
 
 def _docker_rules(_: _Scene, record: Record) -> Iterator[Spoil]:
@@ -683,7 +706,9 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "iptables.rules": _rules,
     "nodes.node_objects": _nodes,
     "objects.objects": _manifests,
+    "objects.sets_absent": _sets,
     "packages.packages": _packages,
+    "policy_rules.policy_rules_absent": _policy_rules,
     "routes.routes": _routes,
     "services.services": _services,
     "static_pods.static_pods": _pods,
@@ -707,10 +732,6 @@ _EXEMPT = {
         "reach.take_place",
     ),
     "it is about the control machine, which has a test of its own": ("control_machine.save",),
-    "they take away what an add-on has left, which the test of add-ons makes": (
-        "objects.sets_absent",
-        "policy_rules.policy_rules_absent",
-    ),
 }
 
 
