@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from ipaddress import ip_address
 
 from cryptography import x509
@@ -65,7 +66,7 @@ class Certificate:
 
 def make_key() -> str:
     """Make an RSA key, PEM."""
-    return _key_text(rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS))
+    return _key_text(_new_key())
 
 
 def public_key(key: str) -> str:
@@ -118,16 +119,16 @@ def issue(
     ```
     """
     signer, ca_cert = _read_key(ca.key), _read_cert(ca.cert)
-    key = make_key()
+    key = _new_key()
     subject = _name(common_name, organizations)
-    builder = _builder(subject, _read_key(key), ca_cert, days, now)
+    builder = _builder(subject, key, ca_cert, days, now)
     builder = builder.add_extension(x509.ExtendedKeyUsage(USAGES[kind]), critical=False)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     builder = builder.add_extension(authority, critical=False)
     sans = [_general_name(name) for name in dict.fromkeys(names)]
     if sans:
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
-    return KeyPair(_sign(builder, signer), key)
+    return KeyPair(_sign(builder, signer), _key_text(key))
 
 
 def read(cert: str) -> Certificate:
@@ -263,6 +264,10 @@ def _read_cert(text: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(text.encode())
 
 
+def _new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+
+
 def _look_at(text: str) -> rsa.RSAPrivateKey:
     """A key that signs nothing now: its numbers must agree, whether they are prime takes long."""
     key = _read_key(text, primes=False)
@@ -280,6 +285,8 @@ def _look_at(text: str) -> rsa.RSAPrivateKey:
     return key
 
 
+# One CA signs for many hosts.
+@lru_cache(maxsize=8)
 def _read_key(text: str, primes: bool = True) -> rsa.RSAPrivateKey:
     key = serialization.load_pem_private_key(
         text.encode(), password=None, unsafe_skip_rsa_key_validation=not primes

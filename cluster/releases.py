@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -136,12 +136,13 @@ def newest_patch(line: str) -> str | None:
     return f"{line}.{table('releases')['newest_patch'][line]}" if line in known_releases() else None
 
 
-def known_releases() -> list[str]:
-    """Give the release lines that have data, oldest first: ``["1.2", … "1.37"]``."""
+@cache
+def known_releases() -> tuple[str, ...]:
+    """Give the release lines that have data, oldest first: ``("1.2", … "1.37")``."""
     spans = ",".join(table("releases")["etcd_version"])
     lines = [minor_of(line) for line in re.findall(r"\d+\.\d+", spans)]
     major, first, last = lines[0][0], min(lines)[1], max(lines)[1]
-    return [f"{major}.{minor}" for minor in range(first, last + 1)]
+    return tuple(f"{major}.{minor}" for minor in range(first, last + 1))
 
 
 @dataclass(frozen=True)
@@ -364,7 +365,7 @@ def _dotted(minor: Minor) -> str:
     return f"{minor[0]}.{minor[1]}"
 
 
-def _unknown_release(version: object, match: re.Match[str] | None, known: list[str]) -> Problem:
+def _unknown_release(version: object, match: re.Match[str] | None, known: Sequence[str]) -> Problem:
     allowed = f'a release of {known[0]} … {known[-1]} with all three numbers, such as "1.37.2"'
     if match and match[1] in known:
         newest = f'write "{newest_patch(match[1])}"'

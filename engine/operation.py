@@ -65,7 +65,7 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
         def call(*args: Any, **kwargs: Any) -> OperationMeta:
             given = dict(zip(inspect.signature(function).parameters, args, strict=False)) | kwargs
             for name, value in given.items():
-                _check(get_type_hints(function).get(name, Any), name, value)
+                _check(_hints(function).get(name, Any), name, value)
             kwargs = {name: _objects(function, name, value) for name, value in kwargs.items()}
             if discovering():
                 return _discover(function, args, kwargs)
@@ -86,6 +86,11 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
         return internals.stand_in(real, call)
 
     return decorate
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(function)
 
 
 def _check(hint: Any, name: str, value: Any) -> None:
@@ -114,7 +119,7 @@ def _objects(function: Callable[..., Any], name: str, value: Any) -> Any:
 
     if not isinstance(value, list) or not any(isinstance(item, Mapping) for item in value):
         return value
-    kinds = [kind for kind in get_args(get_type_hints(function).get(name)) if is_dataclass(kind)]
+    kinds = [kind for kind in get_args(_hints(function).get(name)) if is_dataclass(kind)]
     try:
         build = cast("type[Any]", kinds[0]) if kinds else dict
         return [build(**item) if isinstance(item, Mapping) else item for item in value]

@@ -115,7 +115,10 @@ class BaseSpec(
 
         Raises ``KeyError`` for a host without a role.
         """
-        return {host.name: host for host in self.hosts}[name]
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
 
     def _with_role(self, role: str) -> tuple[HostSpec, ...]:
         return tuple(host for host in self.hosts if role in host.roles)
