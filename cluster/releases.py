@@ -136,10 +136,13 @@ def newest_patch(line: str) -> str | None:
     return f"{line}.{table('releases')['newest_patch'][line]}" if line in known_releases() else None
 
 
-@cache
 def known_releases() -> tuple[str, ...]:
     """Give the release lines that have data, oldest first: ``("1.2", … "1.37")``."""
-    spans = ",".join(table("releases")["etcd_version"])
+    return _lines_of(",".join(table("releases")["etcd_version"]))
+
+
+@cache
+def _lines_of(spans: str) -> tuple[str, ...]:
     lines = [minor_of(line) for line in re.findall(r"\d+\.\d+", spans)]
     major, first, last = lines[0][0], min(lines)[1], max(lines)[1]
     return tuple(f"{major}.{minor}" for minor in range(first, last + 1))
