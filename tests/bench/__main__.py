@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -27,6 +28,8 @@ from tests.lab.machine import say
 
 _PAGE = REPOSITORY / "docs/performance.md"
 _DISTANCES = (0, 50)
+# Light hosts of the lab; more names are doors to the same ones.
+_REAL = 20
 # Releases of the scratch path, with what runs their containers.
 _RELEASES = {"1.37": "containerd", "1.20": "docker"}
 _KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
@@ -35,7 +38,9 @@ _KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=1, help="of each kind; the middle one counts")
-    parser.add_argument("--hosts", type=int, nargs="*", default=[1, 10, 30, 60], help="light ones")
+    parser.add_argument(
+        "--hosts", type=int, nargs="*", default=[1, 10, 60, 200, 500], help="light ones"
+    )
     parser.add_argument("--skip-ansible", action="store_true", help="only our own growth")
     arguments = parser.parse_args()
 
@@ -50,7 +55,8 @@ def main() -> None:
                 compare = partial(_compare, folder=own, runs=arguments.runs, result=beside)
                 _with_lab(release, (), compare)
                 _write(result)
-        names = [f"light-{number}" for number in range(1, max(arguments.hosts, default=0) + 1)]
+        real = min(_REAL, max(arguments.hosts, default=0))
+        names = [f"light-{number}" for number in range(1, real + 1)]
         if names:
             _with_lab(None, names, lambda lab: _grow(lab, Path(folder), arguments.hosts, result))
     if arguments.skip_ansible:
@@ -155,17 +161,17 @@ def _grow(lab: Lab, folder: Path, numbers: list[int], result: Result) -> None:
     with doors(lab, 0, folder) as there:
         for number in numbers:
             say(f"{number} light hosts")
-            names = list(there)[:number]
-            result.growth.append(_light(folder / f"light-{number}", there, names, 20))
+            many = dict(zip(map("light-{}".format, range(1, number + 1)), cycle(there.values())))
+            result.growth.append(_light(folder / f"light-{number}", many, 20))
         for files in (200, 1000):
             say(f"{files} files on a host")
             result.size.append(
-                (files, _light(folder / f"files-{files}", there, list(there)[:1], files))
+                (files, _light(folder / f"files-{files}", dict([*there.items()][:1]), files))
             )
 
 
-def _light(folder: Path, there: Mapping[str, Door], names: list[str], files: int) -> Growth:
-    site = ours.site(folder, there, {"bench_files": files}, {"light": names})
+def _light(folder: Path, there: Mapping[str, Door], files: int) -> Growth:
+    site = ours.site(folder, there, {"bench_files": files}, {"light": [*there]})
     first = ours.run(site, ours.LIGHT)
     noop = [ours.run(site, ours.LIGHT) for _ in range(3)]
     dry = [ours.run(site, ours.LIGHT, "--dry") for _ in range(3)]
@@ -173,11 +179,13 @@ def _light(folder: Path, there: Mapping[str, Door], names: list[str], files: int
         raise RuntimeError(f"a run after the first one changes something: {noop[0].said}")
     counted = ours.count(site, ours.LIGHT), ours.count(site, ours.LIGHT, "--dry")
     return Growth(
-        len(names),
+        len(there),
         first.seconds,
         median(run.seconds for run in noop),
         median(run.seconds for run in dry),
         *(max(one.trips.values()) for one in counted),
+        median(run.cpu for run in noop),
+        max(run.memory for run in noop),
     )
 
 

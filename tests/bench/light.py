@@ -6,6 +6,9 @@ A deploy of a few of our operations that needs no docker, for any number of host
 
 from __future__ import annotations
 
+from functools import cache
+
+from pyinfra.api import State
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine.phase import phase
@@ -25,12 +28,15 @@ def light() -> None:
 def build() -> None:
     """Files, kernel settings, names, rules, routes and a unit."""
 
-    data = ctx_host.get().data
+    host = ctx_host.get()
+    data = host.data
     number = int(data.get("bench_files", 20))
-    names = {host.name: host.data.ssh_hostname for host in ctx_state.get().inventory}
-    folder = files.File("/etc/bench", kind="directory", mode="755")
+    names = _names(ctx_state.get())
+    # Of its own, for many light hosts are one real one.
+    path = f"/etc/bench/{host.name}"
+    folder = files.File(path, kind="directory", mode="755")
     unit = files.File(f"/etc/systemd/system/{_UNIT}", _SERVICE)
-    some = [files.File(f"/etc/bench/{n}.conf", f"value = {n}\n") for n in range(number)]
+    some = [files.File(f"{path}/{n}.conf", f"value = {n}\n") for n in range(number)]
     files.files(name="Files", files=[folder, *some])
     unit_file = files.files(name="Unit file", files=[unit])
     sysctl.sysctls(name="Kernel settings", settings={"net.ipv4.ip_forward": 1})
@@ -49,6 +55,11 @@ def build() -> None:
     services.services(
         name="Unit", units=[services.Unit(_UNIT, restart=bool(unit_file.will_change))]
     )
+
+
+@cache
+def _names(state: State) -> dict[str, str]:
+    return {host.name: host.data.ssh_hostname for host in state.inventory}
 
 
 if "__name__" not in globals():

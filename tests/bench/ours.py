@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from tests.bench.timed import Door, Timed
@@ -74,21 +75,25 @@ def _run(command: list[Any], site: Site, deploy: Path, *options: str) -> Timed:
     counts = site.folder / "counts.json"
     options = options if "--dry" in options else (*options, "-y")
     path = f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}"
-    start = time.monotonic()
-    done = subprocess.run(
-        [*command, site.inventory, deploy, "--json", *options],
-        cwd=site.folder,
-        env={**os.environ, "BENCH_COUNTS": str(counts), "PYTHONPATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    seconds = time.monotonic() - start
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if not line.endswith("No changes")]
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [*command, site.inventory, deploy, "--json", *options],
+            cwd=site.folder,
+            env={**os.environ, "BENCH_COUNTS": str(counts), "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        printed, said = (one.seek(0) or one.read() for one in (stdout, stderr))
+    if process.returncode:
+        lines = [line for line in said.splitlines() if not line.endswith("No changes")]
         said = "\n".join(lines)[-4000:]
-        raise RuntimeError(f"pyinfra {deploy.name} {options}:\n{said}\n{done.stdout[-2000:]}")
-    document = json.loads(done.stdout)
+        raise RuntimeError(f"pyinfra {deploy.name} {options}:\n{said}\n{printed[-2000:]}")
+    document = json.loads(printed)
     if "--dry" in options:
         keys = ("hosts_with_change", "hosts_with_conditional_change")
         changes = [
@@ -104,4 +109,5 @@ def _run(command: list[Any], site: Site, deploy: Path, *options: str) -> Timed:
             for host in operation["success"]
         ]
     trips = json.loads(counts.read_text()) if counts.exists() else {}
-    return Timed(seconds, len(changes), trips, "\n".join(changes))
+    cpu, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return Timed(seconds, len(changes), trips, "\n".join(changes), cpu, memory)

@@ -34,18 +34,19 @@ which ours makes as it writes into them.
 
 ## More hosts
 
-A deploy of 20 files, kernel settings, names of all hosts, 5 rules, 5 routes and a unit.
+A deploy of 20 files, kernel settings, names of all hosts, 5 rules, 5 routes and a unit. At most 20
+hosts are real ones, and more names are the same hosts. CPU and memory are of the control machine.
 
-| hosts | first run | no-op run | dry run | round trips a host, no-op / dry |
-|---|---|---|---|---|
+| hosts | first run | no-op run | dry run | round trips a host, no-op / dry | no-op: CPU | memory |
+|---|---|---|---|---|---|---|
 {growth}
 
 ## More files, rules and routes
 
 The same on one host. A quarter as many rules, and as many routes.
 
-| files | first run | no-op run | dry run | round trips, no-op / dry |
-|---|---|---|---|---|
+| files | first run | no-op run | dry run | round trips, no-op / dry | no-op: CPU | memory |
+|---|---|---|---|---|---|---|
 {size}
 
 ## Where the time goes
@@ -87,7 +88,10 @@ class Pair:
 
 @dataclass
 class Growth:
-    """Runs of the light deploy: seconds, and round trips of the busiest host."""
+    """
+    Runs of the light deploy: seconds; round trips of the busiest host; what a no-op run takes of
+    the control machine, in seconds of its processors and MiB.
+    """
 
     hosts: int
     first: float
@@ -95,6 +99,8 @@ class Growth:
     dry: float
     noop_trips: int
     dry_trips: int
+    cpu: float
+    memory: float
 
 
 @dataclass
@@ -162,7 +168,8 @@ def _row(pair: Pair) -> str:
 
 def _cells(growth: Growth) -> str:
     seconds = " | ".join(f"{n:.1f} s" for n in (growth.first, growth.noop, growth.dry))
-    return f"| {seconds} | {growth.noop_trips} / {growth.dry_trips} |"
+    trips = f"{growth.noop_trips} / {growth.dry_trips}"
+    return f"| {seconds} | {trips} | {growth.cpu:.1f} s | {growth.memory:.0f} MiB |"
 
 
 def _machine(load: float) -> str:

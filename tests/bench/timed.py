@@ -32,12 +32,16 @@ class Timed:
     + changed: how many changes it made, or plans to make
     + trips: commands and transfers sent, by host
     + said: what it printed
+    + cpu: seconds of the control machine's processors
+    + memory: its most memory, in MiB
     """
 
     seconds: float
     changed: int
     trips: Mapping[str, int] = field(default_factory=dict)
     said: str = ""
+    cpu: float = 0
+    memory: float = 0
 
 
 @contextmanager
