@@ -13,7 +13,7 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import run_or_noop
-from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.snapshot import discovering, read
 from pyinfra_kube.facts.kubectl import kubectl_words
 from pyinfra_kube.facts.objects import (
     HIDDEN,
@@ -167,6 +167,9 @@ def _steps(wanted: list[dict[str, Any]], owner: str, ask: Mapping[str, str]) -> 
 
     records = [Record(owner).manifest()] if owner else []
     found = read(Objects, references=[*map(reference, [*wanted, *records])], **ask)
+    if discovering():
+        # Where all objects are there, this is asked next.
+        _applied(wanted, ask)
     if _unknown(found, wanted):
         if owner and ctx_state.get().is_executing:
             raise OperationError(f"the API server does not tell what there is: {found.reason}")
