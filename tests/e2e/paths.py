@@ -231,6 +231,21 @@ def starts(lab: Lab, name: str) -> dict[str, str]:
     return found | {f"container {one.name}": one.id for one in running}
 
 
+def started(lab: Lab, before: Mapping[str, Mapping[str, str]]) -> set[tuple[str, str]]:
+    """
+    The hosts and their units and containers that run otherwise than before.
+
+    + before: by host, from ``starts``
+    """
+    after = {name: starts(lab, name) for name in before}
+    return {
+        (name, part)
+        for name in before
+        for part in before[name].keys() | after[name].keys()
+        if before[name].get(part) != after[name].get(part)
+    }
+
+
 def _properties(line: str) -> dict[str, str]:
     pairs = (word.partition("=") for word in line.split())
     return {key: value for key, _, value in pairs}
