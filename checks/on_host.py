@@ -13,6 +13,9 @@ from pyinfra_kube.checks.readings import Host, Readings, Untold, told
 _APART = 2
 # kubelet's own limits of eviction.
 _SPACE, _INODES, _MEMORY = 10, 5, 100
+_WRITABLE = "see why: dmesg, mount | grep {of}; mount -o remount,rw {of}"
+_SECOND = "mv {of} out of the folder: kubelet reads every file there"
+_LINK = re.compile(r"net\.ipv4\.conf\.(.*)\.forwarding")
 
 
 def answers(host: Host, _: Readings) -> Iterator[Said]:
@@ -41,7 +44,12 @@ def clock(host: Host, readings: Readings) -> Iterator[Said]:
 
 def disk(host: Host, _: Readings) -> Iterator[Said]:
     """A file system that is almost full."""
-    mounts = {one.mount: one for one in told(host.state, "its disks").disks.values() if one.mount}
+    disks = told(host.state, "its disks").disks
+    for folder, one in disks.items():
+        # Programs may lie where nobody writes.
+        if folder.startswith("/var/") and "ro" in one.options:
+            yield Said("it is read-only", "it can be written to", folder, mend=_WRITABLE)
+    mounts = {one.mount: one for one in disks.values() if one.mount}
     for mount, one in sorted(mounts.items()):
         free = 100 * one.free / one.size if one.size else 100
         nodes = 100 * one.inodes_free / one.inodes if one.inodes else 100
@@ -67,7 +75,13 @@ def swap(host: Host, _: Readings) -> Iterator[Said]:
 
 def forwarding(host: Host, _: Readings) -> Iterator[Said]:
     """Settings of the kernel without which no packet of a pod leaves the host."""
-    for key, value in _words(host, "kernel settings").items():
+    found = _words(host, "kernel settings")
+    own = {host.wanted.bridge, host.wanted.device, host.uplink.name if host.uplink else ""}
+    for key, value in found.items():
+        link = _LINK.fullmatch(key)
+        # Without the first one no link does.
+        if link and (link[1] not in own or found.get("net.ipv4.ip_forward") != "1"):
+            continue
         if value != "1":
             yield Said(f"{key} = {value or 'not there'}", f"{key} = 1", key)
 
@@ -80,12 +94,14 @@ def names(host: Host, _: Readings) -> Iterator[Said]:
             yield Said(f"{name} is at {found.get(name) or 'no address'}", address, name)
 
 
-def nameservers(host: Host, _: Readings) -> Iterator[Said]:
+def nameservers(host: Host, readings: Readings) -> Iterator[Said]:
     """The file that pods get their nameservers from."""
     file, *servers = host.answer("nameservers").text.split()
-    bad = [one for one in servers if re.match(r"127\.|::1$|0\.0\.0\.0$", one)]
+    bad = [
+        one for one in servers if re.match(r"127\.|::1$|0\.0\.0\.0$", one) or one == readings.dns
+    ]
     if bad:
-        yield Said(f"{file} names {bad[0]}", "servers that a pod can reach", file)
+        yield Said(f"{file} names {bad[0]}", "servers outside the cluster's DNS", file)
     elif not servers:
         yield Said(f"{file} names no server", "at least one", file)
 
@@ -125,6 +141,16 @@ def unit_files(host: Host, _: Readings) -> Iterator[Said]:
         known = component in host.wanted.flags
         if unit and known and unit.files[1:] and _differing(host, component):
             yield Said(f"{unit.files[1]} changes its flags", "the plan's flags", name)
+
+
+def configurations(host: Host, _: Readings) -> Iterator[Said]:
+    """Files that configure components, and are not those of the plan."""
+    found = told(host.files, "its files")
+    for path, digest in host.wanted.configurations.items():
+        if path not in found:
+            yield Said("not there", "the plan's", path)
+        elif found[path].sha256 != digest:
+            yield Said("changed", "the plan's", path)
 
 
 def unit_runs(host: Host, _: Readings) -> Iterator[Said]:
@@ -234,6 +260,9 @@ def manifests(host: Host, _: Readings) -> Iterator[Said]:
             yield Said("not there", "the plan's", path)
         elif found[path] != digest:
             yield Said("changed", "the plan's", path)
+    for path in sorted(found.keys() - host.wanted.manifests.keys()):
+        if path.rpartition("/")[2].partition(".")[0] in host.wanted.pods:
+            yield Said("a second manifest, which kubelet runs too", "one", path, mend=_SECOND)
 
 
 def static_pods(host: Host, _: Readings) -> Iterator[Said]:

@@ -25,7 +25,15 @@ from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
-from pyinfra_kube.deploys.run.wanted import blank, may_run_pods, names, wanted_of_host
+from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.deploys.run.wanted import (
+    blank,
+    names,
+    own_objects,
+    planned_routes,
+    runs_dns,
+    wanted_of_host,
+)
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
@@ -91,15 +99,15 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
             silent = str(reason or "it cannot be connected to") if reason or off else ""
             hosts[spec.name] = Host(wanted, bool(silent), silent)
     spec_ = cluster.spec
-    runs_dns = spec_.dns and cluster.release.fact("coredns") and may_run_pods(cluster)
     return cluster, Readings(
         hosts,
         objects,
         spec_.cluster_cidr,
+        spec_.service_cidr,
         cluster.release.version,
         int(cluster.release.fact("kubelet_skew")),
         spec_.network,
-        str(spec_.cluster_dns) if runs_dns else "",
+        str(spec_.cluster_dns) if runs_dns(cluster) else "",
         tuple(host.hostname_override for host in spec_.nodes),
         datetime.now(timezone.utc),
     )
@@ -141,6 +149,7 @@ def _tell(fact: type[FactBase[T]], /, **arguments: Any) -> T | None:
 
 _MARKS = [UNITS["kubelet"], *(own_file(name) for name in ("kubelet", "kube-apiserver"))]
 _PROGRAMS = [*COMPONENTS]
+_CONFIGURATIONS = [one.configuration for one in COMPONENTS.values() if one.configuration]
 
 
 def _ask_host(cluster: Cluster) -> dict[str, Any]:
@@ -158,6 +167,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
         "firewall": Subject(OtherFirewalls),
         "rules": Subject(Rules),
         "routes": Subject(Routes),
+        "files": Subject(Files, {"paths": _CONFIGURATIONS}),
         "marks": Subject(Files, {"paths": _MARKS, "digest": False}),
         "answers": Subject(Answers, {"commands": _questions(cluster)}),
     }
@@ -199,8 +209,14 @@ def _questions(cluster: Cluster) -> dict[str, str]:
     if spec.flannel_on_api and cluster.is_a("node"):
         url = f"http://127.0.0.1:{flanneld.HEALTH_PORT}/healthz"
         found["health of flanneld"] = f"curl --silent --show-error --fail --max-time 5 {url}"
+    if cluster.is_a("node"):
+        for network, _ in planned_routes(cluster, on_fedora=False):
+            way = questions.route_way(network, cluster.node.pod_cidr, BRIDGE)
+            found[f"way to {network}"] = way
     if cluster.is_a("control_plane"):
         found |= questions.of_control_plane()
+        if own := own_objects(cluster):
+            found["own objects"] = questions.of_objects(own)
     if cluster.is_a("etcd"):
         version = spec.etcd_version or cluster.release.etcd_version
         both = cluster.is_a("control_plane")
@@ -213,7 +229,7 @@ def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects
 
     asked = [told[one.name]["answers"] for one in cluster.spec.control_plane if one.name in told]
     good = [one for one in asked if "nodes" in one and one["nodes"].good]
-    return objects_of(good[0]) if good else Objects()
+    return objects_of(good[0], own_objects(cluster)) if good else Objects()
 
 
 # -- The third trip ------------------------------------------------------------------------------
@@ -252,7 +268,7 @@ def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str,
         found |= _to_pods(cluster, one, pods.get(one.hostname_override, {}))
     if "kube-proxy" in cluster.units:
         found[f"to service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
-        if spec.dns and cluster.release.fact("coredns"):
+        if runs_dns(cluster):
             query = questions.dns_way(
                 str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
             )

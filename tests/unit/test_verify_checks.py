@@ -335,6 +335,107 @@ FAULTS = {
     "a pod that is not ready": Fault(
         "pods.ready", CLUSTER, objects(pods=[w.coredns(), w.pod("x", ready="False")])
     ),
+    "a second link in the pods' networks": Fault(
+        "net.twice",
+        "n",
+        on("n", links={**_links(), "br9": w.link("br9", "10.10.0.9/25", kind="bridge")}),
+    ),
+    "the address of another host": Fault(
+        "host.address",
+        "n",
+        on("n", links={**_links(), "lo": w.link("lo", f"{w.HOSTS['o']}/32")}),
+    ),
+    "small packets between hosts": Fault(
+        "net.mtu",
+        "n",
+        on("n", links={**_links(), "eth0": w.link("eth0", f"{w.HOSTS['n']}/24", mtu=1300)}),
+    ),
+    "a route to nowhere": Fault(
+        "net.route",
+        "n",
+        lambda: w.well(
+            {
+                "n": w.host(
+                    "n", routes=[*(w.host("n").routes or ()), Route(w.SERVICES, type="blackhole")]
+                )
+            }
+        ),
+    ),
+    "a rule that routes pods' packets": Fault(
+        "net.route", "n", said("n", f"way to {w.cidr('o')}", "RTNETLINK answers: unreachable", 2)
+    ),
+    "no forwarding by the bridge": Fault(
+        "host.kernel",
+        "n",
+        said("n", "kernel settings", "net.ipv4.ip_forward 1\nnet.ipv4.conf.cbr0.forwarding 0"),
+    ),
+    "a read-only file system": Fault(
+        "host.disk",
+        "n",
+        on("n", state=HostState(disks={"/var/lib/kubelet": Disk("/", options=("ro",))})),
+    ),
+    "the cluster's DNS as a nameserver": Fault(
+        "host.nameservers", "n", said("n", "nameservers", f"/etc/resolv.conf\n{w.DNS}")
+    ),
+    "a secret that others can read": Fault(
+        "cert.open", "n", said("n", "open secrets", "/srv/kubernetes/x.key")
+    ),
+    "a token that is not known": Fault(
+        "cert.kubeconfig", "n", said("n", "kubeconfigs", f"token {w.KUBELET} other")
+    ),
+    "a kubeconfig that leads elsewhere": Fault(
+        "cert.kubeconfig", "n", said("n", "kubeconfigs", f"server {w.KUBELET} https://192.0.2.9")
+    ),
+    "a proxy": Fault(
+        "unit.proxy",
+        "n",
+        said("n", "proxies", "kubelet HTTPS_PROXY set\nkubelet no_proxy .example.com,10.0.0.0/8"),
+    ),
+    "another configuration": Fault(
+        "unit.configuration", "n", on("n", files={w.CONFIG: w.file("other")})
+    ),
+    "no configuration": Fault("unit.configuration", "n", on("n", files={})),
+    "a second manifest": Fault(
+        "pod.manifest",
+        "m",
+        lambda: w.well(
+            {"m": _manifests({**w.wanted("m").manifests, f"{w.RUN}/etcd.yaml.bak": "x"})}
+        ),
+    ),
+    "no addresses for pods": Fault(
+        "cni.addresses",
+        "n",
+        said("n", "pods' addresses", "\n".join(f"10.10.1.{n}" for n in range(2, 255))),
+    ),
+    "taints everywhere": Fault(
+        "node.open",
+        CLUSTER,
+        objects(
+            nodes=[w.node(one, taints=[{"key": "x", "effect": "NoExecute"}]) for one in w.HOSTS]
+        ),
+    ),
+    "pods that are refused": Fault(
+        "pods.made",
+        CLUSTER,
+        objects(deployments=[w.deployment(ReplicaFailure="True")], pods=[]),
+    ),
+    "others' pods that are refused": Fault(
+        "pods.made",
+        CLUSTER,
+        objects(deployments=[w.deployment("shop", ReplicaFailure="True")]),
+        "warning",
+    ),
+    "a selector that selects nothing": Fault(
+        "dns.objects",
+        CLUSTER,
+        objects(own=[(w.SERVICE_OF_DNS, {**w.SERVICE_OF_DNS, "spec": {"selector": {}}})]),
+    ),
+    "an object that is gone": Fault(
+        "dns.objects", CLUSTER, objects(own=[(w.SERVICE_OF_DNS, None)])
+    ),
+    "an API that nobody serves": Fault(
+        "api.services", CLUSTER, objects(services=[w.service("False")])
+    ),
     "an old API": Fault(
         "api.deprecated", CLUSTER, objects(deprecated=["a/v1:b,until=1.99"]), "warning"
     ),
@@ -389,6 +490,7 @@ _OPTIONAL = (
     "images",
     "cni",
     "flags",
+    "files",
 )
 
 
@@ -404,7 +506,7 @@ def test_what_is_not_told_is_no_failure(data: st.DataObject) -> None:
         hosts[name] = w.lost(name, takes_part=False) if away else one
     known = w.objects()
     lacking = data.draw(
-        st.sets(st.sampled_from(["nodes", "leases", "pods", "policies", "deprecated"]))
+        st.sets(st.sampled_from(["nodes", "leases", "pods", "policies", "deprecated", "services"]))
     )
     told = replace(known, **dict.fromkeys(lacking, None))
     verdict = judge(w.well(hosts, objects=told))
