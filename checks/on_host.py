@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings, Untold, told
+from pyinfra_kube.cluster.fitness.checks import OTHER_INSTALLERS
 
 # Seconds that two clocks may be apart: etcd warns from one on.
 _APART = 2
 # kubelet's own limits of eviction.
 _SPACE, _INODES, _MEMORY = 10, 5, 100
+_ASK = "ask those who set it up: its cluster is not the inventory's"
 _WRITABLE = "see why: dmesg, mount | grep {of}; mount -o remount,rw {of}"
-_SECOND = "mv {of} out of the folder: kubelet reads every file there"
 _LINK = re.compile(r"net\.ipv4\.conf\.(.*)\.forwarding")
 
 
@@ -24,6 +24,18 @@ def answers(host: Host, _: Readings) -> Iterator[Said]:
         yield Said(host.silent, "an answer to SSH")
     elif not host.takes_part:
         yield Said("it takes no part in this run", state="unknown")
+
+
+def built(host: Host, _: Readings) -> Iterator[Said]:
+    """A host that another installer set up, or nobody."""
+    there = told(host.state, "its files").there
+    for name, (signs, _fix) in OTHER_INSTALLERS.items():
+        if found := [path for path in signs if path in there]:
+            yield Said(f"it has {found[0]}, of {name}", "nothing of another installer", mend=_ASK)
+            return
+    units = told(host.units, "its units").units
+    if host.wanted.units and all(units[name].load == "not-found" for name in _names(host)):
+        yield Said("no component is installed", "a host of the cluster")
 
 
 def clock(host: Host, readings: Readings) -> Iterator[Said]:
@@ -237,53 +249,3 @@ def _words(host: Host, question: str) -> dict[str, str]:
 
 def _last(text: str) -> str:
     return text.strip().rpartition("\n")[2][:200]
-
-
-# -- Static pods ---------------------------------------------------------------------------------
-
-
-def images(host: Host, _: Readings) -> Iterator[Said]:
-    """Images that the host needs and does not have."""
-    held = told(host.images, "its images")
-    if host.wanted.images and held.runtime != host.wanted.runtime:
-        raise Untold(f"{host.wanted.runtime} does not tell its images")
-    for name in host.wanted.images:
-        if name not in held.ids:
-            yield Said("not there", "there: it cannot be pulled where no registry has it", name)
-
-
-def manifests(host: Host, _: Readings) -> Iterator[Said]:
-    """Manifests of static pods that are not those of the plan."""
-    found = told(host.pods, "its manifests").manifests
-    for path, digest in host.wanted.manifests.items():
-        if path not in found:
-            yield Said("not there", "the plan's", path)
-        elif found[path] != digest:
-            yield Said("changed", "the plan's", path)
-    for path in sorted(found.keys() - host.wanted.manifests.keys()):
-        if path.rpartition("/")[2].partition(".")[0] in host.wanted.pods:
-            yield Said("a second manifest, which kubelet runs too", "one", path, mend=_SECOND)
-
-
-def static_pods(host: Host, _: Readings) -> Iterator[Said]:
-    """Static pods that do not run."""
-    pods = told(host.pods, "its pods")
-    if host.wanted.pods and pods.runtime != host.wanted.runtime:
-        raise Untold(f"{host.wanted.runtime} does not tell its containers")
-    for component in host.wanted.pods:
-        containers = [one for one in pods.of(component) if one.container == component]
-        if not any(one.running for one in containers):
-            last = f"ended with {containers[0].exit_code}" if containers else "it never ran"
-            yield Said(f"no container runs; {last}", "running", component)
-
-
-def same_images(host: Host, readings: Readings) -> Iterator[Said]:
-    """Images that have another digest than on other hosts."""
-    own = told(host.images, "its images").ids
-    told_of = [(one.name, one.images.ids) for one in readings.hosts.values() if one.images]
-    for name in host.wanted.images:
-        digests = Counter(held[name] for _, held in told_of if held.get(name))
-        common = next(iter(digests.most_common(1)), ("", 0))[0]
-        if own.get(name) not in (None, "", common):
-            where = next(other for other, held in told_of if held.get(name) == common)
-            yield Said(f"another image than on {where}", "the same", name, state="warning")

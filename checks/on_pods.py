@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.on_cluster import conditions
-from pyinfra_kube.checks.readings import Host, Readings, told
+from pyinfra_kube.checks.readings import Host, Readings, Untold, told
+
+_SECOND = "mv {of} out of the folder: kubelet reads every file there"
+
+
+def images(host: Host, _: Readings) -> Iterator[Said]:
+    """Images that the host needs and does not have."""
+    held = told(host.images, "its images")
+    if host.wanted.images and held.runtime != host.wanted.runtime:
+        raise Untold(f"{host.wanted.runtime} does not tell its images")
+    for name in host.wanted.images:
+        if name not in held.ids:
+            yield Said("not there", "there: it cannot be pulled where no registry has it", name)
+
+
+def manifests(host: Host, _: Readings) -> Iterator[Said]:
+    """Manifests of static pods that are not those of the plan."""
+    found = told(host.pods, "its manifests").manifests
+    for path, digest in host.wanted.manifests.items():
+        if path not in found:
+            yield Said("not there", "the plan's", path)
+        elif found[path] != digest:
+            yield Said("changed", "the plan's", path)
+    for path in sorted(found.keys() - host.wanted.manifests.keys()):
+        if path.rpartition("/")[2].partition(".")[0] in host.wanted.pods:
+            yield Said("a second manifest, which kubelet runs too", "one", path, mend=_SECOND)
+
+
+def static_pods(host: Host, _: Readings) -> Iterator[Said]:
+    """Static pods that do not run."""
+    pods = told(host.pods, "its pods")
+    if host.wanted.pods and pods.runtime != host.wanted.runtime:
+        raise Untold(f"{host.wanted.runtime} does not tell its containers")
+    for component in host.wanted.pods:
+        containers = [one for one in pods.of(component) if one.container == component]
+        if not any(one.running for one in containers):
+            last = f"ended with {containers[0].exit_code}" if containers else "it never ran"
+            yield Said(f"no container runs; {last}", "running", component)
+
+
+def same_images(host: Host, readings: Readings) -> Iterator[Said]:
+    """Images that have another digest than on other hosts."""
+    own = told(host.images, "its images").ids
+    told_of = [(one.name, one.images.ids) for one in readings.hosts.values() if one.images]
+    for name in host.wanted.images:
+        digests = Counter(held[name] for _, held in told_of if held.get(name))
+        common = next(iter(digests.most_common(1)), ("", 0))[0]
+        if own.get(name) not in (None, "", common):
+            where = next(other for other, held in told_of if held.get(name) == common)
+            yield Said(f"another image than on {where}", "the same", name, state="warning")
+
+
+# -- Objects of the API ---------------------------------------------------------------------------
 
 
 def objects(_: Host, readings: Readings) -> Iterator[Said]:

@@ -402,6 +402,16 @@ FAULTS = {
             {"m": _manifests({**w.wanted("m").manifests, f"{w.RUN}/etcd.yaml.bak": "x"})}
         ),
     ),
+    "a host of kubeadm": Fault(
+        "host.built", "n", on("n", state=HostState(there=("/etc/kubernetes/admin.conf",)))
+    ),
+    "a blank host": Fault(
+        "host.built",
+        "n",
+        on(
+            "n", units=units(kubelet={"load": "not-found"}, **{"kube-proxy": {"load": "not-found"}})
+        ),
+    ),
     "no addresses for pods": Fault(
         "cni.addresses",
         "n",
