@@ -148,6 +148,17 @@ def _frozen(program: str) -> tuple[str, str]:
     return f"kill -STOP $(pidof {program})", f"kill -CONT $(pidof {program})"
 
 
+def _changed(path: str, change: str) -> tuple[str, str]:
+    """A changed file of kubelet's, which is then restarted."""
+    return f"{_keep(path)}sed -i '{change}' {path}\n{_AGAIN}", f"{_back(path)}{_AGAIN}"
+
+
+def _refused(manifest: dict[str, Any]) -> tuple[str, str]:
+    """What refuses the pods of CoreDNS, which are then deleted."""
+    put_in, mend = _applied(manifest)
+    return f"{put_in}\n{_NEW_PODS}", f"{mend}\nkubectl -n kube-system rollout restart {_COREDNS}"
+
+
 def _firewall(rule: str) -> tuple[str, str]:
     return f"iptables -I {rule}", f"iptables -D {rule}"
 
@@ -175,12 +186,58 @@ _NO_IMAGE = {
         "nodeSelector": {"kubernetes.io/hostname": NODE},
     },
 }
+_QUOTA = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "none", "namespace": "kube-system"},
+    "spec": {"hard": {"pods": "0"}},
+}
+_NOBODY = {"namespace": "default", "name": "nobody"}
+_WEBHOOK = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingWebhookConfiguration",
+    "metadata": {"name": "guard"},
+    "webhooks": [
+        {
+            "name": "guard.example.com",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "timeoutSeconds": 2,
+            "clientConfig": {"service": _NOBODY},
+            "rules": [
+                {
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE"],
+                    "resources": ["pods"],
+                }
+            ],
+        }
+    ],
+}
+_NO_SERVICE = {
+    "apiVersion": "apiregistration.k8s.io/v1",
+    "kind": "APIService",
+    "metadata": {"name": "v1.nobody.example.com"},
+    "spec": {
+        "group": "nobody.example.com",
+        "version": "v1",
+        "groupPriorityMinimum": 100,
+        "versionPriority": 1,
+        "insecureSkipTLSVerify": True,
+        "service": _NOBODY,
+    },
+}
+_COREDNS = "deployment/coredns"
+_NEW_PODS = "kubectl -n kube-system delete pods --selector=k8s-app=kube-dns --wait=false"
+_UPLINK = "link=$(ip -4 route show default | awk '{ print $5 }')\n"
 _ROUTE = "ip -4 route show | grep -m1 -E '^10\\.10\\.[0-9]+\\.0/24 via '"
 _DROP_IN = "/etc/systemd/system/kubelet.service.d/99-foreign.conf"
 _TABLE = "nft add table inet fault\nnft add chain inet fault f"
 _MASQUERADE = "iptables-save -t nat | sed -n 's/^-A \\(POSTROUTING .*kube-masquerade.*\\)/\\1/p'"
 _BRIDGE = "old=$(ip -4 -o address show dev cbr0 | awk '{ print $4 }')\necho $old >/run/old\n"
 _KUBECONFIG = "/var/lib/kubelet/kubeconfig"
+_CONFIGURATION = "/var/lib/kubelet/config.yaml"
 _AGAIN = "systemctl restart kubelet"
 
 FAULTS: dict[str, Fault] = {
@@ -212,7 +269,51 @@ FAULTS: dict[str, Fault] = {
     ),
     "a kubelet that hangs": Fault("health", NODE, *_frozen("kubelet")),
     "a kube-proxy that hangs": Fault("health", NODE, *_frozen("kube-proxy")),
+    "a proxy for kubelet": Fault(
+        "unit.proxy",
+        NODE,
+        f"mkdir -p {_DROP_IN.rpartition('/')[0]}\n"
+        f"printf '[Service]\\nEnvironment=HTTPS_PROXY=http://192.0.2.1:3128\\n' >{_DROP_IN}\n"
+        f"systemctl daemon-reload\n{_AGAIN}",
+        f"rm {_DROP_IN}\nsystemctl daemon-reload\n{_AGAIN}",
+        patience=60,
+    ),
+    "another DNS for pods": Fault(
+        "unit.configuration", NODE, *_changed(_CONFIGURATION, "s/10.254.0.10/10.254.0.53/")
+    ),
+    "a kubelet that cannot read its configuration": Fault(
+        "unit.configuration", NODE, *_changed(_CONFIGURATION, "s/^clusterDNS/cluserDNS/")
+    ),
+    "a token that nobody gave": Fault(
+        "cert.kubeconfig", NODE, *_changed(_KUBECONFIG, "s/token: .*/token: x/"), patience=40
+    ),
+    "a kubeconfig that leads elsewhere": Fault(
+        "cert.kubeconfig", NODE, *_changed(_KUBECONFIG, "s/:6443/:6444/"), patience=40
+    ),
+    "a key that others can read": Fault(
+        "cert.open",
+        NODE,
+        "chmod 644 /var/lib/kubelet/pki/kubelet.key",
+        "chmod 600 /var/lib/kubelet/pki/kubelet.key",
+    ),
+    "a kubelet that cannot write": Fault(
+        "host.disk",
+        NODE,
+        "mount --rbind /var/lib/kubelet /var/lib/kubelet\n"
+        "mount -o remount,bind,ro /var/lib/kubelet",
+        "mount -o remount,bind,rw /var/lib/kubelet\numount -l /var/lib/kubelet",
+    ),
     # Static pods
+    "a copy of a manifest": Fault(
+        "pod.manifest",
+        CONTROL_PLANE,
+        "sed 's/--v=2/--v=5/' /etc/kubernetes/manifests/kube-scheduler.yaml "
+        ">/etc/kubernetes/manifests/kube-scheduler.yaml.bak",
+        "rm /etc/kubernetes/manifests/kube-scheduler.yaml.bak",
+    ),
+    "a manifest that is no YAML": Fault(
+        "pod.manifest", CONTROL_PLANE, *_manifest("sed -i 's/^spec:/spec/' {path}")
+    ),
     "a changed manifest": Fault(
         "pod.manifest", CONTROL_PLANE, *_manifest("echo '# mine' >>{path}"), quick=True
     ),
@@ -265,7 +366,72 @@ FAULTS: dict[str, Fault] = {
         "cp /etc/cni/net.d/10-pods.conflist /etc/cni/net.d/05-left.conflist",
         "rm /etc/cni/net.d/05-left.conflist",
     ),
+    "no addresses for pods": Fault(
+        "cni.addresses",
+        NODE,
+        "cd /var/lib/cni/networks/pods\nbase=$(ip -4 -o address show dev cbr0 | "
+        "awk '{ sub(/1\\/.*/, \"\", $4); print $4 }')\n"
+        "for n in $(seq 2 254); do [ -e $base$n ] || echo left >$base$n; done",
+        "grep -l left /var/lib/cni/networks/pods/10.* | xargs rm",
+    ),
     # The pod network
+    "small packets between hosts": Fault(
+        "net.mtu",
+        NODE,
+        f"{_UPLINK}ip link set $link mtu 1300",
+        f"{_UPLINK}ip link set $link mtu 1500",
+    ),
+    "the address of another host": Fault(
+        "host.address",
+        OTHER,
+        lambda lab, _: lab.exec(OTHER, f"ip address add {lab.hosts[NODE].ip}/32 dev lo"),
+        lambda lab, _: lab.exec(OTHER, f"ip address delete {lab.hosts[NODE].ip}/32 dev lo"),
+    ),
+    "a bridge in another node's network": Fault(
+        "net.twice",
+        OTHER,
+        f"{_ROUTE} >/run/route\nbase=$(cut -d . -f 1-3 /run/route)\n"
+        "ip link add clash type bridge\nip address add $base.99/25 dev clash\n"
+        "ip link set clash up",
+        "ip link delete clash",
+    ),
+    "a bridge that does not forward": Fault(
+        "host.kernel",
+        NODE,
+        "sysctl -qw net.ipv4.conf.cbr0.forwarding=0",
+        "sysctl -qw net.ipv4.conf.cbr0.forwarding=1",
+    ),
+    "pods that are routed elsewhere": Fault(
+        "net.route",
+        NODE,
+        "ip route add unreachable default table 99\nip rule add iif cbr0 lookup 99",
+        "ip rule delete iif cbr0 lookup 99\nip route flush table 99",
+    ),
+    "kubelet's port is closed": Fault(
+        "net.firewall",
+        NODE,
+        *_firewall("INPUT -p tcp --dport 10250 ! -i lo -j DROP"),
+        patience=40,
+    ),
+    "the API's port is closed": Fault(
+        "net.firewall",
+        CONTROL_PLANE,
+        *_firewall("INPUT -p tcp --dport 6443 ! -i lo -j DROP"),
+        patience=60,
+    ),
+    "queries of pods are dropped": Fault(
+        "net.firewall",
+        NODE,
+        f"{_TABLE} '{{ type filter hook forward priority 0; }}'\n"
+        "nft add rule inet fault f udp dport 53 drop",
+        "nft delete table inet fault",
+    ),
+    "legacy tables that drop": Fault(
+        "net.firewall",
+        NODE,
+        "iptables-legacy -P FORWARD DROP",
+        "iptables-legacy -P FORWARD ACCEPT",
+    ),
     "a bridge with another MTU": Fault(
         "net.mtu", NODE, "ip link set cbr0 mtu 1300", "ip link set cbr0 mtu 1460", quick=True
     ),
@@ -345,7 +511,7 @@ FAULTS: dict[str, Fault] = {
         "systemctl restart kube-proxy",
     ),
     "a service that leads nowhere": Fault(
-        "net.service",
+        "net.route",
         NODE,
         "ip route add blackhole 10.254.0.1/32",
         "ip route delete blackhole 10.254.0.1/32",
@@ -371,6 +537,12 @@ FAULTS: dict[str, Fault] = {
         "host.nameservers",
         NODE,
         f"{_keep('/etc/resolv.conf')}echo nameserver 127.0.0.53 >/etc/resolv.conf",
+        "cat /run/kept-resolv.conf >/etc/resolv.conf",
+    ),
+    "the cluster's DNS as a nameserver": Fault(
+        "host.nameservers",
+        NODE,
+        f"{_keep('/etc/resolv.conf')}echo nameserver 10.254.0.10 >/etc/resolv.conf",
         "cat /run/kept-resolv.conf >/etc/resolv.conf",
     ),
     "no nameserver": Fault(
@@ -404,13 +576,69 @@ FAULTS: dict[str, Fault] = {
         "node.registered", CLUSTER, *_applied(_STRANGER), on=CONTROL_PLANE
     ),
     "DNS gone": Fault(
-        "dns.runs",
+        "dns.objects",
         CLUSTER,
         "kubectl -n kube-system scale deployment coredns --replicas=0",
         "kubectl -n kube-system scale deployment coredns --replicas=2",
         CONTROL_PLANE,
         patience=40,
         quick=True,
+    ),
+    "pods that a quota refuses": Fault(
+        "pods.made", CLUSTER, *_refused(_QUOTA), on=CONTROL_PLANE, patience=40
+    ),
+    "pods that a dead webhook refuses": Fault(
+        "pods.made", CLUSTER, *_refused(_WEBHOOK), on=CONTROL_PLANE, patience=40
+    ),
+    "a taint on every node": Fault(
+        "node.open",
+        CLUSTER,
+        "kubectl taint nodes --all upkeep=yes:NoExecute",
+        "kubectl taint nodes --all upkeep-",
+        CONTROL_PLANE,
+        patience=40,
+    ),
+    "CoreDNS without its rights": Fault(
+        "dns.objects",
+        CLUSTER,
+        "kubectl get clusterrolebinding system:coredns --output=yaml |"
+        "sed '/resourceVersion/d; /uid/d' >/run/binding.yaml\n"
+        f"kubectl delete clusterrolebinding system:coredns\n{_NEW_PODS}",
+        f"kubectl create -f /run/binding.yaml\n{_NEW_PODS}",
+        CONTROL_PLANE,
+        patience=40,
+    ),
+    "CoreDNS with a wrong Corefile": Fault(
+        "dns.objects",
+        CLUSTER,
+        "kubectl -n kube-system get configmap coredns --output=yaml |"
+        "sed '/resourceVersion/d; /uid/d' >/run/corefile.yaml\n"
+        f"sed 's/  loop/  lop/' /run/corefile.yaml | kubectl replace -f -\n{_NEW_PODS}",
+        f"kubectl replace -f /run/corefile.yaml\n{_NEW_PODS}",
+        CONTROL_PLANE,
+        patience=40,
+    ),
+    "a service of DNS that selects nothing": Fault(
+        "dns.objects",
+        CLUSTER,
+        *(
+            f"kubectl -n kube-system patch service kube-dns --patch "
+            f'\'{{"spec": {{"selector": {{"k8s-app": "{name}"}}}}}}\''
+            for name in ("coredns", "kube-dns")
+        ),
+        on=CONTROL_PLANE,
+    ),
+    "a part of the API that nobody serves": Fault(
+        "api.services", CLUSTER, *_applied(_NO_SERVICE), on=CONTROL_PLANE
+    ),
+    "a node with another pod CIDR": Fault(
+        "node.cidr",
+        CLUSTER,
+        f"kubectl get node {NODE} --output=json >/run/node.json\n"
+        f"kubectl delete node {NODE}\n"
+        "sed -E 's/10\\.10\\.[0-9]+\\.0/10.10.99.0/' /run/node.json | kubectl create -f -",
+        f"kubectl delete node {NODE}\nkubectl create -f /run/node.json",
+        CONTROL_PLANE,
     ),
     "a policy that keeps clients from DNS": Fault(
         "dns.policy", CLUSTER, *_applied(_POLICY), on=CONTROL_PLANE
