@@ -405,6 +405,15 @@ FAULTS = {
     "a host of kubeadm": Fault(
         "host.built", "n", on("n", state=HostState(there=("/etc/kubernetes/admin.conf",)))
     ),
+    "a drop-in that ends kubelet": Fault(
+        "unit.files",
+        "n",
+        on(
+            "n",
+            units=units(kubelet={"active": "activating", "files": ("/u.service", "/10-kubeadm")}),
+            flags={"kubelet": ProcessState(0, None, {"v": "2", "bootstrap-kubeconfig": "/x"})},
+        ),
+    ),
     "a blank host": Fault(
         "host.built",
         "n",
