@@ -214,8 +214,10 @@ def flags(host: Host, _: Readings) -> Iterator[Said]:
 
 def _differing(host: Host, component: str) -> list[str]:
     state = told(host.flags, "the components' flags").get(component)
+    if not state:
+        return []
     # What does not run may have ended for what its unit says.
-    running = state and (state.configured if state.running is None else state.running)
+    running = state.configured if state.running is None else state.running
     if running is None:
         return []
     wanted = host.wanted.flags[component]

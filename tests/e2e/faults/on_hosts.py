@@ -46,7 +46,6 @@ def _strange_ca(lab: Lab, site: Site) -> None:
 
 
 def _strange_kubeconfig(lab: Lab) -> None:
-
     text = ssh(lab, NODE, f"cat {_KUBECONFIG}")
     data = base64.b64encode(pki.make_ca("kubernetes-ca").cert.encode()).decode()
     changed = re.sub(r"(certificate-authority-data: *\"?)[A-Za-z0-9+/=]+", rf"\g<1>{data}", text)
