@@ -13,7 +13,6 @@ from pyinfra_kube.facts.firewall import obstacles, of_iptables
 from pyinfra_kube.facts.iptables import Rule, Ruleset
 
 _NOWHERE = ("blackhole", "unreachable", "prohibit")
-_OTHER_WAY = "ip rule; ip route show table all: delete what leads packets of pods elsewhere"
 # Chains whose rules see every packet of a pod that leaves.
 _LEAVING = ("POSTROUTING", "FLANNEL-POSTRTG")
 
@@ -122,9 +121,6 @@ def routes(host: Host, readings: Readings) -> Iterator[Said]:
             about = (owners[via],) if via in owners else ()
             mend = f"ip route replace {destination} via {via}"
             yield Said(seen, f"via {via}", destination, about, mend=mend)
-        elif (way := host.answers.get(f"way to {destination}")) and f"via {via} " not in way.text:
-            seen = way.text.strip().partition("\n")[0]
-            yield Said(f"the kernel: {seen}", f"via {via}", destination, mend=_OTHER_WAY)
     for one in found if host.wanted.bridge else ():
         own = [readings.cluster_cidr, readings.service_cidr]
         if one.type in _NOWHERE and any(_meet(one.destination, it) for it in own if it):
@@ -134,6 +130,14 @@ def routes(host: Host, readings: Readings) -> Iterator[Said]:
                 one.destination,
                 mend=f"ip route delete {one.type} {{of}}",
             )
+
+
+def kernel_ways(host: Host, _: Readings) -> Iterator[Said]:
+    """Ways of pods' packets that the kernel chooses in spite of the routes, by rules or settings."""
+    for destination, via in host.wanted.routes:
+        way = host.answer(f"way to {destination}").text.strip()
+        if f"via {via} " not in way:
+            yield Said(way.partition("\n")[0], f"via {via}", destination)
 
 
 def _meet(one: str, other: str) -> bool:

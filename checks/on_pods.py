@@ -138,7 +138,8 @@ def dns_runs(_: Host, readings: Readings) -> Iterator[Said]:
     if not readings.dns:
         return
     pods = [one for one in _pods(readings) if _labels(one).get("k8s-app") == "kube-dns"]
-    hosts = tuple(readings.host_of(one["spec"].get("nodeName", "")) for one in pods)
+    names = {one["spec"]["nodeName"] for one in pods if one["spec"].get("nodeName")}
+    hosts = tuple(readings.host_of(name) for name in sorted(names))
     if not pods:
         yield Said("no pod of CoreDNS", "one or more")
     elif not any(_is_ready(one) for one in pods):

@@ -19,7 +19,7 @@ from pyinfra_kube.checks.check import Check
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
 _DNS = ("dns.runs", "dns.pods", "dns.service", "pods.ready", "api.services")
-_WAYS = ("net.pods", "net.service", *_DNS)
+_WAYS = ("net.way", "net.pods", "net.service", *_DNS)
 _NODES = ("node.registered", "node.ready", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
 _CONTROL = ("health", "etcd.health", "etcd.revision", *_API)
@@ -524,6 +524,15 @@ CHECKS: tuple[Check, ...] = (
         on_network.routes,
         "ip route show {of}",
         "run the path's deploy",
+        explains=_WAYS,
+    ),
+    Check(
+        "net.way",
+        "the kernel sends packets of pods that way",
+        "ip route get",
+        on_network.kernel_ways,
+        "ip rule; ip route show table all; sysctl net.ipv4.conf.all.rp_filter",
+        "delete the rule or the route that leads them elsewhere",
         explains=_WAYS,
     ),
     Check(

@@ -362,7 +362,7 @@ FAULTS = {
         ),
     ),
     "a rule that routes pods' packets": Fault(
-        "net.route", "n", said("n", f"way to {w.cidr('o')}", "RTNETLINK answers: unreachable", 2)
+        "net.way", "n", said("n", f"way to {w.cidr('o')}", "RTNETLINK answers: unreachable", 2)
     ),
     "no forwarding by the bridge": Fault(
         "host.kernel",

@@ -43,7 +43,7 @@ FAULTS: dict[str, Fault] = {
         "sysctl -qw net.ipv4.conf.cbr0.forwarding=1",
     ),
     "pods that are routed elsewhere": Fault(
-        "net.route",
+        "net.way",
         NODE,
         "ip route add unreachable default table 99\nip rule add iif cbr0 lookup 99",
         "ip rule delete iif cbr0 lookup 99\nip route flush table 99",
