@@ -133,7 +133,7 @@ def routes(host: Host, readings: Readings) -> Iterator[Said]:
 
 
 def kernel_ways(host: Host, _: Readings) -> Iterator[Said]:
-    """Ways of pods' packets that the kernel chooses in spite of the routes, by rules or settings."""
+    """Ways that the kernel chooses for packets of pods, in spite of the routes."""
     for destination, via in host.wanted.routes:
         way = host.answer(f"way to {destination}").text.strip()
         if f"via {via} " not in way:
