@@ -1,4 +1,4 @@
-"""deploys/verify.py on the guide's own runtime: all is well after the build, faults are named."""
+"""deploys/verify.py on docker: all is well after the build, and faults are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""deploys/verify.py on Fedora's path over flannel: all is well after the build, faults are named."""
+"""deploys/verify.py on Fedora over flannel: all is well after the build, and faults are named."""
 
 from __future__ import annotations
 
