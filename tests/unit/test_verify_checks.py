@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pyinfra_kube.checks.check import Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
+from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.checks.table import CHECKS
@@ -606,3 +607,36 @@ def test_a_warning_explains_nothing() -> None:
     below = Finding(last, "n", Said("x"))
     assert explains(Finding(first, "n", Said("x")), below)
     assert not explains(Finding(last, "n", Said("x")), below)
+
+
+def test_an_object_is_gone_only_where_the_api_says_so() -> None:
+    own = [{"kind": name} for name in "abc"]
+    lines = ['{"x": 1}', 'Error from server (NotFound): "b" not found', "Unable to connect"]
+    told = objects_of({"own objects": Answer(0, "\n".join(lines))}, own)
+    assert told.own == [(own[0], {"x": 1}), (own[1], None)]
+
+
+NO_PROXY = {
+    "": False,
+    "*": True,
+    "192.0.2.1": True,
+    "192.0.2.1:6443": True,
+    "192.0.2.0/24": True,
+    "192.0.0.0/24, 192.0.2.1": True,
+    "10.0.0.0/8,.example.com": False,
+}
+
+
+@pytest.mark.parametrize(("excepted", "goes"), NO_PROXY.items())
+def test_a_proxy_is_no_fault_where_the_api_is_excepted(excepted: str, goes: bool) -> None:
+    words = f"kubelet HTTPS_PROXY set\nkubelet NO_PROXY {excepted}"
+    assert goes is not bool(judge(said("n", "proxies", words)()).causes)
+
+
+def test_a_field_that_nobody_wants_is_no_difference() -> None:
+    wanted = {"kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [{"port": 53}]}}
+    live = {**wanted, "spec": {"type": "ClusterIP", "ports": [{"port": 53, "protocol": "UDP"}]}}
+    assert not judge(objects(own=[(wanted, live)])()).causes
+    live["spec"]["ports"] = [{"port": 54}]
+    (cause,) = judge(objects(own=[(wanted, live)])()).causes
+    assert cause.finding.said.seen == "spec.ports[0].port is 54"
