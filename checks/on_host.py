@@ -13,6 +13,8 @@ from pyinfra_kube.cluster.fitness.checks import OTHER_INSTALLERS
 _APART = 2
 # kubelet's own limits of eviction.
 _SPACE, _INODES, _MEMORY = 10, 5, 100
+# Percent of what the kernel can tell apart.
+_HELD = 95
 _ASK = "ask those who set it up: its cluster is not the inventory's"
 _WRITABLE = "see why: dmesg, mount | grep {of}; mount -o remount,rw {of}"
 _LINK = re.compile(r"net\.ipv4\.conf\.(.*)\.forwarding")
@@ -75,6 +77,13 @@ def memory(host: Host, _: Readings) -> Iterator[Said]:
     left = int(_words(host, "memory")["MemAvailable"].split()[0]) // 1024
     if left < _MEMORY:
         yield Said(f"{left} MiB are available", f"at least {_MEMORY} MiB")
+
+
+def connections(host: Host, _: Readings) -> Iterator[Said]:
+    """A table of connections that is almost full: the kernel drops packets of new ones."""
+    held, most = map(int, host.answer("connections").text.split() or (0, 0))
+    if held * 100 > most * _HELD:
+        yield Said(f"{held} connections of {most}", f"at most {_HELD} %")
 
 
 def swap(host: Host, _: Readings) -> Iterator[Said]:

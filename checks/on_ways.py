@@ -55,6 +55,11 @@ def pods_reached(host: Host, _: Readings) -> Iterator[Said]:
     return _ways(host, "pods")
 
 
+def kubelets_asked(host: Host, _: Readings) -> Iterator[Said]:
+    """Kubelets that give the apiserver no answer."""
+    return _ways(host, "kubelet")
+
+
 def registries(host: Host, _: Readings) -> Iterator[Said]:
     """Mirrors of registries that do not answer."""
     return (one._replace(state="warning") for one in _ways(host, "registry"))

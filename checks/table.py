@@ -20,7 +20,7 @@ from pyinfra_kube.checks.check import Check
 # What somebody set wrongly is never among them.
 _DNS = ("dns.runs", "dns.pods", "dns.service", "pods.ready", "api.services")
 _WAYS = ("net.way", "net.pods", "net.service", *_DNS)
-_NODES = ("node.registered", "node.ready", *_WAYS)
+_NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
 _CONTROL = ("health", "etcd.health", "etcd.revision", *_API)
 _RUNS = ("unit.runs", "pod.runs", *_CONTROL)
@@ -74,6 +74,15 @@ CHECKS: tuple[Check, ...] = (
         "ps aux --sort=-rss | head",
         "end what takes it, or give the host more",
         explains=("runtime.runs", "runtime.answers", "node.pressure", *_RUNS),
+    ),
+    Check(
+        "host.connections",
+        "its kernel has room for new connections",
+        "nf_conntrack_count, nf_conntrack_max",
+        on_host.connections,
+        "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
+        "raise net.netfilter.nf_conntrack_max; see who opens so many: conntrack -L",
+        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
     ),
     Check(
         "host.swap",
@@ -438,6 +447,16 @@ CHECKS: tuple[Check, ...] = (
         "see kubelet's log on {of}",
         _ONCE,
         explains=_WAYS,
+    ),
+    Check(
+        "node.kubelet",
+        "kubelets answer the apiserver, which asks with its certificate",
+        "curl",
+        on_ways.kubelets_asked,
+        "kubectl get --raw=/api/v1/nodes/{of}/proxy/healthz",
+        "see the names in {of}'s kubelet.crt, and who may use kubelets; run the path's deploy",
+        ("control_plane",),
+        explains=("node.kubelet",),
     ),
     Check(
         "node.cidr",

@@ -125,6 +125,8 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
         'echo "${key%%:*} $(cat "/proc/sys/${key#*:}" 2>/dev/null)"; done\n'
         "cd /proc/sys/net/ipv4/conf && for link in *; do "
         'echo "net.ipv4.conf.$link.forwarding $(cat "$link/forwarding")"; done',
+        "connections": "cat /proc/sys/net/netfilter/nf_conntrack_count "
+        "/proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null; true",
         "memory": "sed 's/: */ /' /proc/meminfo",
         "names": "\n".join([*(_NAME.format(shlex.quote(n)) for n in names), "wait"]),
         "nameservers": f"echo {resolv_conf}\nawk '$1 == \"nameserver\" {{ print $2 }}' "

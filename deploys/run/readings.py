@@ -18,9 +18,7 @@ from pyinfra_kube.checks.judge import Verdict, judge
 from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
-from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
-from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.run import questions
@@ -34,6 +32,7 @@ from pyinfra_kube.deploys.run.wanted import (
     runs_dns,
     wanted_of_host,
 )
+from pyinfra_kube.deploys.run.ways import ways
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
@@ -49,12 +48,6 @@ from pyinfra_kube.facts.services import Units
 from pyinfra_kube.operations.component_unit import UNITS
 
 T = TypeVar("T")
-
-# Of a pod that nobody serves on it: a refusal is an answer.
-_CLOSED = 9
-_DNS = 53
-# So many other nodes are tried from each node.
-_TARGETS = 16
 
 
 _known: WeakKeyDictionary[State, tuple[Cluster, Verdict]] = WeakKeyDictionary()
@@ -85,12 +78,12 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
     told = on_each_host(state, cluster, lambda: _ask_host(cluster))
     objects = _objects(cluster, told)
     pods = questions.pods_by_node(objects.pods or ())
-    ways = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
+    answered = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
     hosts = {}
     for spec in cluster.spec.hosts:
         known = told.get(spec.name)
         if known:
-            answers = {**known["answers"], **ways.get(spec.name, {})}
+            answers = {**known["answers"], **answered.get(spec.name, {})}
             hosts[spec.name] = Host(**{**known, "answers": answers})
         else:
             wanted = blank(cluster, spec)
@@ -238,55 +231,4 @@ def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects
 def _ask_ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> Mapping[str, Any]:
     """Which connections of the current host get an answer."""
 
-    return ask_now(Answers, commands=_ways(cluster, pods), patience=12)
-
-
-def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str, str]:
-    spec, plan, me = cluster.spec, cluster.plan, cluster.host_spec
-    found: dict[str, str] = {}
-    others = [one for one in spec.hosts if one.name != me.name and one.name in cluster.host_facts]
-    if len(others) > _TARGETS:
-        at = spec.hosts.index(me)
-        others = (others[at:] + others[:at])[:_TARGETS]
-    for one in others:
-        if address := plan.addresses[one.name]:
-            found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec))
-    for one in spec.control_plane:
-        if one.name in cluster.host_facts and (address := plan.addresses[one.name]):
-            found[f"to api {one.name}"] = questions.api_way(f"{address}:{spec.apiserver_port}")
-    urls = [
-        u
-        for some in spec.registry_mirrors.values()
-        for u in ([some] if isinstance(some, str) else some)
-    ]
-    found |= {
-        f"to registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
-    }
-    if not cluster.is_a("node") or spec.network == "none":
-        return found
-    for one in others:
-        found |= _to_pods(cluster, one, pods.get(one.hostname_override, {}))
-    if "kube-proxy" in cluster.units:
-        found[f"to service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
-        if runs_dns(cluster):
-            query = questions.dns_way(
-                str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
-            )
-            found[f"to dns-service {spec.cluster_dns}"] = query
-    for node, addresses in pods.items():
-        for address in (one for one, is_dns in addresses.items() if is_dns):
-            where = next((h.name for h in spec.hosts if h.hostname_override == node), node)
-            query = questions.dns_way(address, spec.cluster_domain, plan.service_ip)
-            found[f"to dns-pod {where} {address}"] = query
-    return found
-
-
-def _to_pods(cluster: Cluster, one: HostSpec, there: Mapping[str, bool]) -> dict[str, str]:
-    """The ways to a pod of another node, or to its bridge where it runs none."""
-
-    node = cluster.plan.nodes.get(one.name)
-    address = next(iter(there), "") or (node.bridge_address.split("/")[0] if node else "")
-    if not address or "node" not in one.roles:
-        return {}
-    port = _DNS if there.get(address) else _CLOSED
-    return {f"to pods {one.name} {address}": questions.way(address, port, from_pod=True)}
+    return ask_now(Answers, commands=ways(cluster, pods), patience=12)

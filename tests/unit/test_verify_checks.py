@@ -114,6 +114,12 @@ FAULTS = {
     "a clock that is ahead": Fault("host.clock", "n", on("n", state=HostState(behind=(-61, -59)))),
     "swap": Fault("host.swap", "n", on("n", state=HostState(swaps=("/dev/sda2",)))),
     "no memory": Fault("host.memory", "n", said("n", "memory", "MemAvailable 9999 kB")),
+    "a full table of connections": Fault(
+        "host.connections", "n", said("n", "connections", "99 100")
+    ),
+    "a kubelet with another name": Fault(
+        "node.kubelet", "m", said("m", "to kubelet n", "curl: (60) SSL: no match", 60)
+    ),
     "no forwarding": Fault(
         "host.kernel", "n", said("n", "kernel settings", "net.ipv4.ip_forward 0")
     ),

@@ -117,6 +117,7 @@ def answers_of(name: str) -> dict[str, Answer]:
         "proxies": "",
         "open secrets": "",
         "pods' addresses": "10.10.0.2 last_reserved_ip.0 lock",
+        "connections": "9\n100",
         "memory": "MemAvailable 2000000 kB",
         "names": "\n".join(f"{one} {HOSTS[one]}" for one in others),
         "nameservers": "/etc/resolv.conf\n192.0.2.53",
@@ -144,6 +145,7 @@ def answers_of(name: str) -> dict[str, Answer]:
             "ready": "[+]etcd ok\nhealthz check passed",
             "token keys": f"{key}\naccepted\n{key}",
             "tokens": "digest",
+            "to kubelet n": "ok",
             "health of etcd": "ok",
             "health of kube-apiserver": "ok",
         }

@@ -12,6 +12,7 @@ from tests.e2e.paths import Site, ssh
 from tests.lab import Lab
 
 _KUBELET_CRT = "/var/lib/kubelet/pki/kubelet.crt"
+_KUBELET_KEY = "/var/lib/kubelet/pki/kubelet.key"
 _DROP_IN = "/etc/systemd/system/kubelet.service.d/99-foreign.conf"
 _KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 _CONFIGURATION = "/var/lib/kubelet/config.yaml"
@@ -39,6 +40,14 @@ def _end_certificate(lab: Lab, site: Site) -> None:
     made = before - timedelta(days=1)
     end = pki.issue(ca, "server", f"system:node:{NODE}", days=1, now=made)
     _write(lab, _KUBELET_CRT, end.cert)
+
+
+def _strange_name(lab: Lab, site: Site) -> None:
+    ca = pki.KeyPair((site.store / "ca.crt").read_text(), (site.store / "ca.key").read_text())
+    made = pki.issue(ca, "server", "system:node:stranger", names=["stranger"])
+    _write(lab, _KUBELET_CRT, made.cert)
+    _write(lab, _KUBELET_KEY, made.key)
+    ssh(lab, NODE, _AGAIN)
 
 
 def _strange_ca(lab: Lab, site: Site) -> None:
@@ -241,6 +250,12 @@ FAULTS: dict[str, Fault] = {
     ),
     # Certificates
     "a certificate that ended": Fault("cert.ends", NODE, _end_certificate, _back(_KUBELET_CRT)),
+    "a kubelet with another name": Fault(
+        "node.kubelet",
+        CONTROL_PLANE,
+        _strange_name,
+        lambda lab, _: ssh(lab, NODE, f"{_back(_KUBELET_CRT)}{_back(_KUBELET_KEY)}{_AGAIN}"),
+    ),
     "another CA on a node": Fault("cert.ca", NODE, _strange_ca, _back("/srv/kubernetes/ca.crt")),
     "a kubeconfig with another CA": Fault(
         "cert.ca",
