@@ -124,6 +124,29 @@ def _issuer(one: x509.Certificate) -> str:
     return one.issuer.rfc4514_string()
 
 
+def open_secrets(host: Host, _: Readings) -> Iterator[Said]:
+    """Files with a secret that every user of the host can read."""
+    for path in host.answer("open secrets").text.splitlines():
+        yield Said("others can read it", "its owner alone can", path)
+
+
+def kubeconfigs(host: Host, readings: Readings) -> Iterator[Said]:
+    """Kubeconfigs that lead elsewhere, or whose token no apiserver takes."""
+    taken = {
+        digest
+        for name in readings.control_plane
+        if (answer := readings.hosts[name].answers.get("tokens")) and answer.good
+        for digest in answer.text.split()
+    }
+    for line in host.answer("kubeconfigs").text.splitlines():
+        kind, path, value = line.split(" ", 2)
+        wanted = host.wanted.servers.get(path)
+        if kind == "server" and wanted and value.strip('"') != wanted:
+            yield Said(value or "no server", wanted, path)
+        elif kind == "token" and taken and value not in taken:
+            yield Said("a token that no apiserver takes", "that of known_tokens.csv", path)
+
+
 def token_keys(host: Host, readings: Readings) -> Iterator[Said]:
     """A key that signs tokens which an apiserver does not accept."""
     signs = _keys(host.answer("token keys").text.partition("accepted\n")[0])

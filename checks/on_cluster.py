@@ -13,6 +13,8 @@ from pyinfra_kube.cluster.releases import minor_of
 
 # Seconds after which a node's lease is late: what the controller manager waits.
 _LATE = 40
+_CORDONED = "cordoned"
+_OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 
 
@@ -40,7 +42,7 @@ def ready(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes that are not Ready, or whose lease is late."""
     leases = {one["metadata"]["name"]: one for one in readings.objects.leases or ()}
     for host, node in _planned(readings):
-        condition = _conditions(node).get("Ready") or {}
+        condition = conditions(node).get("Ready") or {}
         if condition.get("status") != "True":
             said = condition.get("message") or condition.get("reason") or "never Ready"
             if readings.network == "none" and "cni" in said.lower():
@@ -59,16 +61,33 @@ def pressure(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes that lack disk, memory or processes."""
     for host, node in _planned(readings):
         for kind in _PRESSURES:
-            condition = _conditions(node).get(kind) or {}
+            condition = conditions(node).get(kind) or {}
             if condition.get("status") == "True":
                 yield Said(kind, "none", host.name, (host.name,))
 
 
 def cordoned(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes that take no new pods."""
-    for host, node in _planned(readings):
-        if (node.get("spec") or {}).get("unschedulable"):
-            yield Said("cordoned", "open for pods", host.wanted.node, (host.name,), "warning")
+    closed = [(host, why) for host, node in _planned(readings) if (why := _closed(node))]
+    if closed and len(closed) == len(_planned(readings)):
+        about = tuple(host.name for host, _ in closed)
+        seen = f"every node is {closed[0][1]}"
+        yield Said(seen, "nodes that are open for pods", closed[0][0].wanted.node, about)
+        return
+    for host, why in closed:
+        # Others may keep a node for their own pods.
+        if why == _CORDONED:
+            yield Said(why, "open for pods", host.wanted.node, (host.name,), "warning")
+
+
+def _closed(node: Mapping[str, Any]) -> str:
+    """What keeps ordinary pods from a node."""
+
+    spec = node.get("spec") or {}
+    for one in spec.get("taints") or ():
+        if one.get("effect") != "PreferNoSchedule" and not one["key"].startswith(_OF_KUBERNETES):
+            return f"tainted {one['key']}={one.get('value', '')}:{one['effect']}"
+    return _CORDONED if spec.get("unschedulable") else ""
 
 
 def node_cidr(_: Host, readings: Readings) -> Iterator[Said]:
@@ -105,106 +124,27 @@ def versions(_: Host, readings: Readings) -> Iterator[Said]:
         yield Said(version, readings.version, host.wanted.node, (host.name,), state)  # type: ignore[arg-type]
 
 
+def services(_: Host, readings: Readings) -> Iterator[Said]:
+    """Parts of the API that others serve, and that do not answer."""
+    for one in readings.objects.services or ():
+        available = conditions(one).get("Available") or {}
+        if available.get("status") == "False":
+            yield Said(str(available.get("message"))[:200], "available", one["metadata"]["name"])
+
+
 def deprecated(_: Host, readings: Readings) -> Iterator[Said]:
     """Uses of APIs that a later release has no more."""
     for one in told(readings.objects.deprecated, "the apiserver's metrics"):
         yield Said("in use", "what later releases have, too", one, state="warning")
 
 
-def policies(_: Host, readings: Readings) -> Iterator[Said]:
-    """Policies that keep pods from DNS, or CoreDNS from its clients."""
-    for one in told(readings.objects.policies, "network policies"):
-        spec, meta = one.get("spec") or {}, one["metadata"]
-        kinds = spec.get("policyTypes") or ["Ingress"]
-        chosen = (spec.get("podSelector") or {}).get("matchLabels") or {}
-        name = f"{meta['namespace']}/{meta['name']}"
-        serves = meta["namespace"] == "kube-system" and chosen in ({}, {"k8s-app": "kube-dns"})
-        if "Ingress" in kinds and serves and not _allows_dns(spec.get("ingress")):
-            yield Said("keeps clients from CoreDNS", "port 53 is allowed", name)
-        elif (
-            "Egress" in kinds and not _alone(one, readings) and not _allows_dns(spec.get("egress"))
-        ):
-            seen = "keeps its pods from DNS"
-            yield Said(seen, "port 53 is allowed", name, state="warning")
+def conditions(one: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """
+    Give the conditions of an object by their type.
 
-
-def _alone(one: Mapping[str, Any], readings: Readings) -> bool:
-    """Whether another policy of the namespace lets DNS pass."""
-    return any(
-        other["metadata"]["namespace"] == one["metadata"]["namespace"]
-        and other is not one
-        and _allows_dns((other.get("spec") or {}).get("egress"))
-        for other in readings.objects.policies or ()
-    )
-
-
-def _allows_dns(rules: Sequence[Mapping[str, Any]] | None) -> bool:
-    for rule in rules or ():
-        ports = rule.get("ports")
-        if not ports or any(one.get("port") in (None, 53, "dns", "dns-tcp") for one in ports):
-            return True
-    return False
-
-
-def dns_runs(_: Host, readings: Readings) -> Iterator[Said]:
-    """Whether a pod of CoreDNS is ready."""
-    if not readings.dns:
-        return
-    pods = [one for one in _pods(readings) if _labels(one).get("k8s-app") == "kube-dns"]
-    hosts = tuple(readings.host_of(one["spec"].get("nodeName", "")) for one in pods)
-    if not pods:
-        yield Said("no pod of CoreDNS", "one or more")
-    elif not any(_is_ready(one) for one in pods):
-        yield Said(_why(pods[0]), "ready", about=hosts)
-
-
-def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
-    """Pods that are not ready: those of the cluster itself, and of others as a warning."""
-    for one in _pods(readings):
-        phase = (one.get("status") or {}).get("phase")
-        if phase == "Succeeded" or _is_ready(one) or one["metadata"].get("deletionTimestamp"):
-            continue
-        space = one["metadata"]["namespace"]
-        host = readings.host_of((one.get("spec") or {}).get("nodeName", ""))
-        # Without a network of ours, pods wait for that of their owner.
-        ours = space == "kube-system" and readings.network != "none"
-        state = "failed" if ours else "warning"
-        yield Said(
-            _why(one),
-            "ready",
-            f"{space}/{one['metadata']['name']}",
-            (host,) if host else (),
-            state,  # type: ignore[arg-type]
-        )
-
-
-def _why(pod: Mapping[str, Any]) -> str:
-    status = pod.get("status") or {}
-    for one in status.get("containerStatuses") or ():
-        for state in (one.get("state") or {}).values():
-            if state.get("reason"):
-                return f"{one['name']}: {state['reason']}"
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled") or {}
-    if scheduled.get("status") == "False":
-        return str(scheduled.get("message") or "not scheduled")[:160]
-    return f"{status.get('phase', 'unknown')}, not ready"
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    return (_conditions(pod).get("Ready") or {}).get("status") == "True"
-
-
-def _labels(one: Mapping[str, Any]) -> Mapping[str, str]:
-    return one["metadata"].get("labels") or {}
-
-
-def _conditions(one: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    + one: the object
+    """
     return {c["type"]: c for c in (one.get("status") or {}).get("conditions") or ()}
-
-
-def _pods(readings: Readings) -> Sequence[Mapping[str, Any]]:
-    return told(readings.objects.pods, "pods")
 
 
 def _nodes(readings: Readings) -> dict[str, Mapping[str, Any]]:
@@ -220,11 +160,12 @@ def _planned(readings: Readings) -> list[tuple[Host, Mapping[str, Any]]]:
     ]
 
 
-def objects_of(answers: Mapping[str, Any]) -> Objects:
+def objects_of(answers: Mapping[str, Any], own: Sequence[Mapping[str, Any]] = ()) -> Objects:
     """
     Read what the API answered to one host.
 
     + answers: of that host, by the name of the question
+    + own: the objects that it was asked for, as they are to be
     """
 
     def items(name: str) -> list[Any] | None:
@@ -244,6 +185,15 @@ def objects_of(answers: Mapping[str, Any]) -> Objects:
         leases=items("leases"),
         pods=items("pods"),
         policies=items("policies"),
+        deployments=items("deployments"),
+        services=items("services"),
         now=float(now or 0),
         deprecated=metrics.text.split() if metrics and metrics.good else None,
+        own=[
+            (one, json.loads(line) if line.startswith("{") else None)
+            for one, line in zip(own, told_of_own.text.splitlines(), strict=False)
+            if line.startswith("{") or "NotFound" in line
+        ]
+        if (told_of_own := answers.get("own objects"))
+        else (),
     )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings, Untold, told
+from pyinfra_kube.cluster.fitness.checks import OTHER_INSTALLERS
 
 # Seconds that two clocks may be apart: etcd warns from one on.
 _APART = 2
 # kubelet's own limits of eviction.
 _SPACE, _INODES, _MEMORY = 10, 5, 100
+# Percent of what the kernel can tell apart.
+_HELD = 95
+_ASK = "ask those who set it up: its cluster is not the inventory's"
+_WRITABLE = "see why: dmesg, mount | grep {of}; mount -o remount,rw {of}"
+_LINK = re.compile(r"net\.ipv4\.conf\.(.*)\.forwarding")
 
 
 def answers(host: Host, _: Readings) -> Iterator[Said]:
@@ -21,6 +26,18 @@ def answers(host: Host, _: Readings) -> Iterator[Said]:
         yield Said(host.silent, "an answer to SSH")
     elif not host.takes_part:
         yield Said("it takes no part in this run", state="unknown")
+
+
+def built(host: Host, _: Readings) -> Iterator[Said]:
+    """A host that another installer set up, or nobody."""
+    there = told(host.state, "its files").there
+    for name, (signs, _fix) in OTHER_INSTALLERS.items():
+        if found := [path for path in signs if path in there]:
+            yield Said(f"it has {found[0]}, of {name}", "nothing of another installer", mend=_ASK)
+            return
+    units = told(host.units, "its units").units
+    if host.wanted.units and all(units[name].load == "not-found" for name in _names(host)):
+        yield Said("no component is installed", "a host of the cluster")
 
 
 def clock(host: Host, readings: Readings) -> Iterator[Said]:
@@ -41,7 +58,12 @@ def clock(host: Host, readings: Readings) -> Iterator[Said]:
 
 def disk(host: Host, _: Readings) -> Iterator[Said]:
     """A file system that is almost full."""
-    mounts = {one.mount: one for one in told(host.state, "its disks").disks.values() if one.mount}
+    disks = told(host.state, "its disks").disks
+    for folder, one in disks.items():
+        # Programs may lie where nobody writes.
+        if folder.startswith("/var/") and "ro" in one.options:
+            yield Said("it is read-only", "it can be written to", folder, mend=_WRITABLE)
+    mounts = {one.mount: one for one in disks.values() if one.mount}
     for mount, one in sorted(mounts.items()):
         free = 100 * one.free / one.size if one.size else 100
         nodes = 100 * one.inodes_free / one.inodes if one.inodes else 100
@@ -57,6 +79,13 @@ def memory(host: Host, _: Readings) -> Iterator[Said]:
         yield Said(f"{left} MiB are available", f"at least {_MEMORY} MiB")
 
 
+def connections(host: Host, _: Readings) -> Iterator[Said]:
+    """A table of connections that is almost full: the kernel drops packets of new ones."""
+    held, most = map(int, host.answer("connections").text.split() or (0, 0))
+    if held * 100 > most * _HELD:
+        yield Said(f"{held} connections of {most}", f"at most {_HELD} %")
+
+
 def swap(host: Host, _: Readings) -> Iterator[Said]:
     """Swap beside which kubelet does not start."""
     state = told(host.state, "its swap")
@@ -67,7 +96,13 @@ def swap(host: Host, _: Readings) -> Iterator[Said]:
 
 def forwarding(host: Host, _: Readings) -> Iterator[Said]:
     """Settings of the kernel without which no packet of a pod leaves the host."""
-    for key, value in _words(host, "kernel settings").items():
+    found = _words(host, "kernel settings")
+    own = {host.wanted.bridge, host.wanted.device, host.uplink.name if host.uplink else ""}
+    for key, value in found.items():
+        link = _LINK.fullmatch(key)
+        # Without the first one no link does.
+        if link and (link[1] not in own or found.get("net.ipv4.ip_forward") != "1"):
+            continue
         if value != "1":
             yield Said(f"{key} = {value or 'not there'}", f"{key} = 1", key)
 
@@ -80,12 +115,14 @@ def names(host: Host, _: Readings) -> Iterator[Said]:
             yield Said(f"{name} is at {found.get(name) or 'no address'}", address, name)
 
 
-def nameservers(host: Host, _: Readings) -> Iterator[Said]:
+def nameservers(host: Host, readings: Readings) -> Iterator[Said]:
     """The file that pods get their nameservers from."""
     file, *servers = host.answer("nameservers").text.split()
-    bad = [one for one in servers if re.match(r"127\.|::1$|0\.0\.0\.0$", one)]
+    bad = [
+        one for one in servers if re.match(r"127\.|::1$|0\.0\.0\.0$", one) or one == readings.dns
+    ]
     if bad:
-        yield Said(f"{file} names {bad[0]}", "servers that a pod can reach", file)
+        yield Said(f"{file} names {bad[0]}", "servers outside the cluster's DNS", file)
     elif not servers:
         yield Said(f"{file} names no server", "at least one", file)
 
@@ -125,6 +162,16 @@ def unit_files(host: Host, _: Readings) -> Iterator[Said]:
         known = component in host.wanted.flags
         if unit and known and unit.files[1:] and _differing(host, component):
             yield Said(f"{unit.files[1]} changes its flags", "the plan's flags", name)
+
+
+def configurations(host: Host, _: Readings) -> Iterator[Said]:
+    """Files that configure components, and are not those of the plan."""
+    found = told(host.files, "its files")
+    for path, digest in host.wanted.configurations.items():
+        if path not in found:
+            yield Said("not there", "the plan's", path)
+        elif found[path].sha256 != digest:
+            yield Said("changed", "the plan's", path)
 
 
 def unit_runs(host: Host, _: Readings) -> Iterator[Said]:
@@ -176,7 +223,10 @@ def flags(host: Host, _: Readings) -> Iterator[Said]:
 
 def _differing(host: Host, component: str) -> list[str]:
     state = told(host.flags, "the components' flags").get(component)
-    running = state.running if state else None
+    if not state:
+        return []
+    # What does not run may have ended for what its unit says.
+    running = state.configured if state.running is None else state.running
     if running is None:
         return []
     wanted = host.wanted.flags[component]
@@ -211,50 +261,3 @@ def _words(host: Host, question: str) -> dict[str, str]:
 
 def _last(text: str) -> str:
     return text.strip().rpartition("\n")[2][:200]
-
-
-# -- Static pods ---------------------------------------------------------------------------------
-
-
-def images(host: Host, _: Readings) -> Iterator[Said]:
-    """Images that the host needs and does not have."""
-    held = told(host.images, "its images")
-    if host.wanted.images and held.runtime != host.wanted.runtime:
-        raise Untold(f"{host.wanted.runtime} does not tell its images")
-    for name in host.wanted.images:
-        if name not in held.ids:
-            yield Said("not there", "there: it cannot be pulled where no registry has it", name)
-
-
-def manifests(host: Host, _: Readings) -> Iterator[Said]:
-    """Manifests of static pods that are not those of the plan."""
-    found = told(host.pods, "its manifests").manifests
-    for path, digest in host.wanted.manifests.items():
-        if path not in found:
-            yield Said("not there", "the plan's", path)
-        elif found[path] != digest:
-            yield Said("changed", "the plan's", path)
-
-
-def static_pods(host: Host, _: Readings) -> Iterator[Said]:
-    """Static pods that do not run."""
-    pods = told(host.pods, "its pods")
-    if host.wanted.pods and pods.runtime != host.wanted.runtime:
-        raise Untold(f"{host.wanted.runtime} does not tell its containers")
-    for component in host.wanted.pods:
-        containers = [one for one in pods.of(component) if one.container == component]
-        if not any(one.running for one in containers):
-            last = f"ended with {containers[0].exit_code}" if containers else "it never ran"
-            yield Said(f"no container runs; {last}", "running", component)
-
-
-def same_images(host: Host, readings: Readings) -> Iterator[Said]:
-    """Images that have another digest than on other hosts."""
-    own = told(host.images, "its images").ids
-    told_of = [(one.name, one.images.ids) for one in readings.hosts.values() if one.images]
-    for name in host.wanted.images:
-        digests = Counter(held[name] for _, held in told_of if held.get(name))
-        common = next(iter(digests.most_common(1)), ("", 0))[0]
-        if own.get(name) not in (None, "", common):
-            where = next(other for other, held in told_of if held.get(name) == common)
-            yield Said(f"another image than on {where}", "the same", name, state="warning")

@@ -1,8 +1,8 @@
-"""Checks of the pod network on a host, and of the ways that packets take."""
+"""Checks of the pod network on a host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from netaddr import IPNetwork
 
@@ -12,6 +12,7 @@ from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.firewall import obstacles, of_iptables
 from pyinfra_kube.facts.iptables import Rule, Ruleset
 
+_NOWHERE = ("blackhole", "unreachable", "prohibit")
 # Chains whose rules see every packet of a pod that leaves.
 _LEAVING = ("POSTROUTING", "FLANNEL-POSTRTG")
 
@@ -23,6 +24,16 @@ def plugins(host: Host, _: Readings) -> Iterator[Said]:
     ]
     if missing:
         yield Said(f"{', '.join(missing)} missing", "there")
+
+
+def addresses_left(host: Host, _: Readings) -> Iterator[Said]:
+    """Whether CNI has an address for one more pod."""
+    pods = _network(host)
+    if host.wanted.network_file and pods:
+        held = [one for one in host.answer("pods' addresses").text.split() if one[0].isdigit()]
+        # The first, the bridge's and the last are no pod's.
+        if len(held) >= pods.size - 3:
+            yield Said(f"all {len(held)} are held", "some that are free", str(pods))
 
 
 def networks(host: Host, _: Readings) -> Iterator[Said]:
@@ -51,17 +62,34 @@ def bridge_mtu(host: Host, _: Readings) -> Iterator[Said]:
     link, wanted = _bridge(host), host.wanted.bridge_mtu
     if link and wanted and link.mtu != wanted:
         yield Said(f"MTU {link.mtu}", f"MTU {wanted}", link.name)
+    elif link and not host.wanted.device and host.uplink and host.uplink.mtu < link.mtu:
+        seen = f"MTU {host.uplink.mtu}, less than {link.name}'s"
+        mend = f"ip link set {{of}} mtu 1500, or set bridge_mtu to {host.uplink.mtu} or less"
+        yield Said(seen, f"at least {link.mtu}", host.uplink.name, mend=mend)
 
 
-def twice(host: Host, _: Readings) -> Iterator[Said]:
-    """Links other than the bridge that have an address of its network."""
-    own = _network(host)
-    if not own:
+def twice(host: Host, readings: Readings) -> Iterator[Said]:
+    """Links other than the bridge that have an address of pods."""
+    own, bridge = _network(host), host.wanted.bridge
+    if not own or not bridge:
         return
+    networks = [own, *([IPNetwork(readings.cluster_cidr)] if readings.cluster_cidr else [])]
     for name, link in told(host.links, "its links").items():
-        others = [a for a in link.addresses if a.split("/")[1] != "32" and IPNetwork(a).cidr in own]
-        if others and name != host.wanted.bridge and name != host.wanted.device:
-            yield Said(f"{name} has {others[0]}", f"{host.wanted.bridge} alone has {own}", name)
+        wide = (one for one in link.addresses if not one.endswith("/32"))
+        others = [one for one in wide if any(IPNetwork(one).cidr in it for it in networks)]
+        if others and name not in (bridge, host.wanted.device):
+            yield Said(f"{name} has {others[0]}", f"{bridge} alone has one of pods", name)
+
+
+def one_address(host: Host, readings: Readings) -> Iterator[Said]:
+    """Links that have the address of another host."""
+    owners = {one.wanted.address: name for name, one in readings.hosts.items() if one is not host}
+    for name, link in told(host.links, "its links").items():
+        for address in link.addresses:
+            owner = owners.get(address.partition("/")[0])
+            if owner and not address.startswith(f"{host.wanted.address}/"):
+                mend = f"ip address delete {{of}} dev {name}"
+                yield Said(f"{name} has it", f"{owner} alone has it", address, (owner,), mend=mend)
 
 
 def overlay(host: Host, _: Readings) -> Iterator[Said]:
@@ -73,14 +101,10 @@ def overlay(host: Host, _: Readings) -> Iterator[Said]:
     if not device or not device.up:
         yield Said("down" if device else "not there", "up", wanted.device)
         return
-    below = [
-        link
-        for link in links.values()
-        if any(one.startswith(f"{wanted.address}/") for one in link.addresses)
-    ]
-    if below and device.mtu > below[0].mtu - wanted.overhead:
-        most = below[0].mtu - wanted.overhead
-        yield Said(f"MTU {device.mtu} over {below[0].name}", f"at most {most}", wanted.device)
+    below = host.uplink
+    if below and device.mtu > below.mtu - wanted.overhead:
+        most = below.mtu - wanted.overhead
+        yield Said(f"MTU {device.mtu} over {below.name}", f"at most {most}", wanted.device)
     bridge = links.get(wanted.bridge)
     if bridge and device.mtu < bridge.mtu:
         yield Said(f"MTU {device.mtu}", f"that of {bridge.name}, {bridge.mtu}", wanted.device)
@@ -97,6 +121,28 @@ def routes(host: Host, readings: Readings) -> Iterator[Said]:
             about = (owners[via],) if via in owners else ()
             mend = f"ip route replace {destination} via {via}"
             yield Said(seen, f"via {via}", destination, about, mend=mend)
+    for one in found if host.wanted.bridge else ():
+        own = [readings.cluster_cidr, readings.service_cidr]
+        if one.type in _NOWHERE and any(_meet(one.destination, it) for it in own if it):
+            yield Said(
+                one.type,
+                "no such route",
+                one.destination,
+                mend=f"ip route delete {one.type} {{of}}",
+            )
+
+
+def kernel_ways(host: Host, _: Readings) -> Iterator[Said]:
+    """Ways that the kernel chooses for packets of pods, in spite of the routes."""
+    for destination, via in host.wanted.routes:
+        way = host.answer(f"way to {destination}").text.strip()
+        if f"via {via} " not in way:
+            yield Said(way.partition("\n")[0], f"via {via}", destination)
+
+
+def _meet(one: str, other: str) -> bool:
+    pair = IPNetwork(one), IPNetwork(other)
+    return pair[0].prefixlen > 0 and (pair[0] in pair[1] or pair[1] in pair[0])
 
 
 def flannel_routes(host: Host, readings: Readings) -> Iterator[Said]:
@@ -167,43 +213,6 @@ def service_rules(host: Host, _: Readings) -> Iterator[Said]:
         yield Said("there are none", "rules of kube-proxy")
 
 
-def hosts_reached(host: Host, _: Readings) -> Iterator[Said]:
-    """Hosts that do not get an answer from each other."""
-    return _ways(host, "host")
-
-
-def api_reached(host: Host, readings: Readings) -> Iterator[Said]:
-    """Hosts that do not reach the API."""
-    return (one._replace(about=readings.control_plane) for one in _ways(host, "api"))
-
-
-def service_reached(host: Host, readings: Readings) -> Iterator[Said]:
-    """Hosts from which the API's service does not answer."""
-    return (one._replace(about=readings.control_plane) for one in _ways(host, "service"))
-
-
-def pods_reached(host: Host, _: Readings) -> Iterator[Said]:
-    """Pods that do not get an answer from each other."""
-    return _ways(host, "pods")
-
-
-def registries(host: Host, _: Readings) -> Iterator[Said]:
-    """Mirrors of registries that do not answer."""
-    return (one._replace(state="warning") for one in _ways(host, "registry"))
-
-
-def _ways(host: Host, kind: str) -> Iterator[Said]:
-    """The questions of a kind: ``to KIND TARGET`` or ``to KIND TARGET DETAIL``."""
-    asked = [name for name in host.answers if name.startswith(f"to {kind} ")]
-    for name in asked:
-        _, _, target, *detail = name.split(" ", 3)
-        answer = host.answer(name)
-        if not answer.good:
-            seen = answer.text.strip().rpartition("\n")[2].rpartition(": ")[2] or "no answer"
-            text = f"{target} {detail[0]}" if detail else target
-            yield Said(seen, "an answer", text, (target,))
-
-
 def _bridge(host: Host) -> Link | None:
     return told(host.links, "its links").get(host.wanted.bridge)
 
@@ -220,28 +229,3 @@ def _rules(host: Host) -> Ruleset:
     if rules.error:
         raise Untold(f"iptables-save: {rules.error}")
     return rules
-
-
-def dns(host: Host, readings: Readings, kind: str) -> Iterable[Said]:
-    """
-    Give the servers of the cluster's DNS that do not answer.
-
-    + kind: ``dns-pod`` or ``dns-service``
-    """
-    places = tuple(
-        readings.host_of(pod["spec"].get("nodeName", ""))
-        for pod in readings.objects.pods or ()
-        if (pod["metadata"].get("labels") or {}).get("k8s-app") == "kube-dns"
-    )
-    for one in _ways(host, kind):
-        yield one._replace(about=one.about if kind == "dns-pod" else places)
-
-
-def dns_pods(host: Host, readings: Readings) -> Iterable[Said]:
-    """Pods of CoreDNS that do not answer a host."""
-    return dns(host, readings, "dns-pod")
-
-
-def dns_service(host: Host, readings: Readings) -> Iterable[Said]:
-    """Hosts from which the service of DNS does not answer."""
-    return dns(host, readings, "dns-service")

@@ -11,6 +11,7 @@ from pyinfra_kube.cluster.fitness.states import HostState
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.cni import CniState
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.firewall import Firewall, Packet
 from pyinfra_kube.facts.images import ImageStates
 from pyinfra_kube.facts.iptables import Ruleset
@@ -44,6 +45,8 @@ class Wanted:
     + pods: the components that run as static pods
     + manifests: path → SHA-256 of each static pod's manifest
     + flags: component → flag → value
+    + configurations: path → SHA-256 of what its components are configured by
+    + servers: path of a kubeconfig → URL of the API server in it
     + images: that the host needs
     + pod_cidr: of its pods; empty where nobody planned one
     + bridge: the name of the pod bridge; empty where there is to be none
@@ -68,6 +71,8 @@ class Wanted:
     pods: tuple[str, ...] = ()
     manifests: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    configurations: Mapping[str, str] = field(default_factory=dict)
+    servers: Mapping[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     pod_cidr: str = ""
     bridge: str = ""
@@ -92,7 +97,7 @@ class Host:
     + takes_part: whether it is in this run
     + silent: why it does not answer; empty if it does
     + state: disks, swap, its clock
-    + links, routes, rules, firewall, units, pods, images, cni, flags: as their facts tell
+    + links, routes, rules, firewall, units, pods, images, cni, flags, files: as their facts tell
     + answers: to the questions of ``deploys.run.questions``, by name
     """
 
@@ -109,11 +114,19 @@ class Host:
     images: ImageStates | None = None
     cni: CniState | None = None
     flags: Mapping[str, ProcessState] | None = None
+    files: Mapping[str, FileState] | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.wanted.name
+
+    @property
+    def uplink(self) -> Link | None:
+        """The link that has the host's address."""
+        start = f"{self.wanted.address}/"
+        links = (self.links or {}).values()
+        return next((x for x in links if any(a.startswith(start) for a in x.addresses)), None)
 
     def is_a(self, role: str) -> bool:
         """Whether it has a role."""
@@ -139,7 +152,8 @@ class Objects:
     """
     What the API told, as it tells it.
 
-    + nodes, leases, pods, policies: objects
+    + nodes, leases, pods, policies, deployments, services: objects; services are those of the API
+    + own: objects that this package sets, each as it is to be and as it is
     + now: the time of the host that asked
     + deprecated: groups, versions and kinds in use that a later release has no more
     """
@@ -148,6 +162,9 @@ class Objects:
     leases: Sequence[Mapping[str, Any]] | None = None
     pods: Sequence[Mapping[str, Any]] | None = None
     policies: Sequence[Mapping[str, Any]] | None = None
+    deployments: Sequence[Mapping[str, Any]] | None = None
+    services: Sequence[Mapping[str, Any]] | None = None
+    own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = ()
     now: float = 0.0
     deprecated: Sequence[str] | None = None
 
@@ -157,7 +174,7 @@ class Readings:
     """
     + hosts: every host of the inventory, by name
     + objects: of the API
-    + cluster_cidr: of all pods
+    + cluster_cidr, service_cidr: of all pods, and of services
     + version: of Kubernetes, that is planned
     + skew: how many minor releases a kubelet may be older than an apiserver
     + network: what carries packets of pods
@@ -169,6 +186,7 @@ class Readings:
     hosts: Mapping[str, Host]
     objects: Objects = field(default_factory=Objects)
     cluster_cidr: str = ""
+    service_cidr: str = ""
     version: str = ""
     skew: int = 3
     network: str = "routes"

@@ -5,14 +5,22 @@ comes before another can be its cause.
 
 from __future__ import annotations
 
-from pyinfra_kube.checks import on_certificates, on_cluster, on_etcd, on_host, on_network
+from pyinfra_kube.checks import (
+    on_certificates,
+    on_cluster,
+    on_etcd,
+    on_host,
+    on_network,
+    on_pods,
+    on_ways,
+)
 from pyinfra_kube.checks.check import Check
 
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
-_DNS = ("dns.runs", "dns.pods", "dns.service", "pods.ready")
-_WAYS = ("net.pods", "net.service", *_DNS)
-_NODES = ("node.registered", "node.ready", *_WAYS)
+_DNS = ("dns.runs", "dns.pods", "dns.service", "pods.ready", "api.services")
+_WAYS = ("net.way", "net.pods", "net.service", *_DNS)
+_NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
 _CONTROL = ("health", "etcd.health", "etcd.revision", *_API)
 _RUNS = ("unit.runs", "pod.runs", *_CONTROL)
@@ -32,6 +40,15 @@ CHECKS: tuple[Check, ...] = (
         explains=("*",),
     ),
     Check(
+        "host.built",
+        "this package set it up",
+        "its files and units",
+        on_host.built,
+        "ls /etc/kubernetes /srv/kubernetes; systemctl status kubelet",
+        "run the path's deploy",
+        explains=("*",),
+    ),
+    Check(
         "host.clock",
         "its clock agrees with the others",
         "date",
@@ -42,7 +59,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "host.disk",
-        "its disks have space and inodes",
+        "its disks have space and inodes, and can be written to",
         "df",
         on_host.disk,
         "df -h {of}; df -i {of}; du -xh {of} | sort -h | tail",
@@ -59,6 +76,15 @@ CHECKS: tuple[Check, ...] = (
         explains=("runtime.runs", "runtime.answers", "node.pressure", *_RUNS),
     ),
     Check(
+        "host.connections",
+        "its kernel has room for new connections",
+        "nf_conntrack_count, nf_conntrack_max",
+        on_host.connections,
+        "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
+        "raise net.netfilter.nf_conntrack_max; see who opens so many: conntrack -L",
+        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+    ),
+    Check(
         "host.swap",
         "it does not swap, unless kubelet is to bear that",
         "/proc/swaps",
@@ -68,10 +94,28 @@ CHECKS: tuple[Check, ...] = (
         explains=_RUNS,
     ),
     Check(
+        "host.address",
+        "no other host has its address",
+        "ip address",
+        on_network.one_address,
+        "ip -4 address",
+        "ip address delete {of}",
+        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+    ),
+    Check(
+        "net.firewall",
+        "no rule stops the cluster's packets",
+        "iptables-save, nft",
+        on_network.firewall,
+        "iptables-save; nft list ruleset",
+        "delete the rule, or let the cluster's packets pass before it",
+        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+    ),
+    Check(
         "host.reaches",
         "the hosts reach each other",
         "a connection to the port of kubelet",
-        on_network.hosts_reached,
+        on_ways.hosts_reached,
         "ping {of}; ip route get {of}",
         "see cables, routers and firewalls between the two",
         explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
@@ -121,6 +165,23 @@ CHECKS: tuple[Check, ...] = (
         "openssl x509 -noout -issuer -subject -in {of}",
         "run the path's deploy: it gives hosts the cluster's CA again",
         explains=("unit.runs", *_CONTROL),
+    ),
+    Check(
+        "cert.open",
+        "its secrets are closed to others",
+        "the files' modes",
+        on_certificates.open_secrets,
+        "ls -l {of}",
+        "chmod 600 {of}; where others log in, have it made anew: docs/rotation.md",
+    ),
+    Check(
+        "cert.kubeconfig",
+        "its kubeconfigs lead to the API, with tokens that it takes",
+        "the files",
+        on_certificates.kubeconfigs,
+        "grep server: {of}",
+        "run the path's deploy: it gives hosts their kubeconfigs again",
+        explains=("unit.runs", "unit.fresh", "pod.runs", *_CONTROL),
     ),
     Check(
         "cert.tokens",
@@ -181,10 +242,20 @@ CHECKS: tuple[Check, ...] = (
         explains=_NODES,
     ),
     Check(
+        "cni.addresses",
+        "CNI has addresses left for pods",
+        "/var/lib/cni/networks",
+        on_network.addresses_left,
+        "ls /var/lib/cni/networks/pods; crictl pods",
+        "delete the files there that are named as no pod's address, or drain and reboot the host",
+        _NODE,
+        explains=_DNS,
+    ),
+    Check(
         "image.there",
         "the images of its components are there",
         "the runtime",
-        on_host.images,
+        on_pods.images,
         "crictl images || docker images",
         "run the path's deploy, which loads or pulls them",
         explains=("pod.runs", *_CONTROL),
@@ -193,7 +264,7 @@ CHECKS: tuple[Check, ...] = (
         "image.same",
         "an image is the same on all hosts",
         "the runtime",
-        on_host.same_images,
+        on_pods.same_images,
         "crictl images --digests || docker images --digests",
         "remove the image of the host that differs, and run the path's deploy",
     ),
@@ -205,6 +276,24 @@ CHECKS: tuple[Check, ...] = (
         "systemctl cat {of}",
         "move the drop-in away; systemctl daemon-reload; systemctl restart {of}",
         explains=("unit.runs", "pod.flags", *_CONTROL),
+    ),
+    Check(
+        "unit.proxy",
+        "its components ask the API without a proxy",
+        "/proc",
+        on_ways.proxies,
+        "systemctl show --property=Environment {of}",
+        "name the control plane in no_proxy, or unset the proxy; systemctl restart {of}",
+        explains=("unit.runs", "unit.fresh", *_CONTROL),
+    ),
+    Check(
+        "unit.configuration",
+        "its components are configured as planned",
+        "their files' digests",
+        on_host.configurations,
+        "cat {of}",
+        "run the path's deploy; with --dry --diff it shows what differs",
+        explains=("unit.runs", "unit.fresh", "pod.runs", "net.proxy", *_CONTROL),
     ),
     Check(
         "unit.runs",
@@ -226,9 +315,9 @@ CHECKS: tuple[Check, ...] = (
     # Static pods
     Check(
         "pod.manifest",
-        "manifests of static pods are those of the plan",
+        "manifests of static pods are those of the plan, each once",
         "their digests",
-        on_host.manifests,
+        on_pods.manifests,
         "cat {of}",
         "run the path's deploy; with --dry --diff it shows what differs",
         explains=("pod.runs", "pod.flags", *_CONTROL),
@@ -237,7 +326,7 @@ CHECKS: tuple[Check, ...] = (
         "pod.runs",
         "its static pods run",
         "the runtime",
-        on_host.static_pods,
+        on_pods.static_pods,
         "crictl ps --all --name {of} || docker ps --all; journalctl -n 50 -u kubelet",
         "see why it ended: crictl logs $(crictl ps --all --quiet --name {of} | head -n 1)",
         explains=_CONTROL,
@@ -324,7 +413,7 @@ CHECKS: tuple[Check, ...] = (
         "api.reaches",
         "the host reaches the API",
         "curl",
-        on_network.api_reached,
+        on_ways.api_reached,
         "curl -k https://{of}/version",
         "see routes and firewalls between the host and the control plane",
         explains=_NODES,
@@ -360,6 +449,16 @@ CHECKS: tuple[Check, ...] = (
         explains=_WAYS,
     ),
     Check(
+        "node.kubelet",
+        "kubelets answer the apiserver, which asks with its certificate",
+        "curl",
+        on_ways.kubelets_asked,
+        "kubectl get --raw=/api/v1/nodes/{of}/proxy/healthz",
+        "see the names in {of}'s kubelet.crt, and who may use kubelets; run the path's deploy",
+        ("control_plane",),
+        explains=("node.kubelet",),
+    ),
+    Check(
         "node.cidr",
         "nodes have the pod CIDRs of the plan",
         "the API",
@@ -393,8 +492,9 @@ CHECKS: tuple[Check, ...] = (
         "the API",
         on_cluster.cordoned,
         "kubectl describe node {of}",
-        "kubectl uncordon {of}",
+        "kubectl uncordon {of}; kubectl taint nodes --all KEY-",
         _ONCE,
+        explains=_DNS,
     ),
     # The pod network
     Check(
@@ -409,7 +509,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "net.twice",
-        "no other link has the pods' network",
+        "no other link has addresses of pods",
         "ip address",
         on_network.twice,
         "ip -4 address; ip -4 route",
@@ -418,7 +518,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "net.mtu",
-        "the pod bridge has the MTU of the plan",
+        "the pod bridge has the MTU of the plan, and its packets fit into the hosts'",
         "ip link",
         on_network.bridge_mtu,
         "ip link show {of}",
@@ -455,6 +555,15 @@ CHECKS: tuple[Check, ...] = (
         explains=_WAYS,
     ),
     Check(
+        "net.way",
+        "the kernel sends packets of pods that way",
+        "ip route get",
+        on_network.kernel_ways,
+        "ip rule; ip route show table all; sysctl net.ipv4.conf.all.rp_filter",
+        "delete the rule or the route that leads them elsewhere",
+        explains=_WAYS,
+    ),
+    Check(
         "net.masquerade",
         "packets of pods get the host's address once, and only outside the cluster",
         "iptables-save",
@@ -462,15 +571,6 @@ CHECKS: tuple[Check, ...] = (
         "iptables-save -t nat | grep -E 'MASQUERADE|SNAT'",
         "delete the rule that is one too many, or run the path's deploy where none is",
         _NODE,
-    ),
-    Check(
-        "net.firewall",
-        "no rule stops the cluster's packets",
-        "iptables-save, nft",
-        on_network.firewall,
-        "iptables-save; nft list ruleset",
-        "delete the rule, or let the cluster's packets pass before it",
-        explains=_WAYS,
     ),
     Check(
         "net.proxy",
@@ -486,7 +586,7 @@ CHECKS: tuple[Check, ...] = (
         "net.pods",
         "pods reach pods of every other node",
         "connections from a pod, or from the host where none runs",
-        on_network.pods_reached,
+        on_ways.pods_reached,
         "ip route get {of}; tcpdump -ni any host {of}",
         "see routes and firewalls of both hosts",
         _NODE,
@@ -496,7 +596,7 @@ CHECKS: tuple[Check, ...] = (
         "net.service",
         "the API's service answers",
         "a connection to its address",
-        on_network.service_reached,
+        on_ways.service_reached,
         "curl -k https://{of}/version; iptables-save -t nat | grep {of}",
         "systemctl restart kube-proxy",
         _NODE,
@@ -504,10 +604,30 @@ CHECKS: tuple[Check, ...] = (
     ),
     # DNS, and what runs in pods
     Check(
+        "pods.made",
+        "the API server takes pods",
+        "the API",
+        on_pods.made,
+        "kubectl get events --all-namespaces --field-selector=reason=FailedCreate",
+        "raise the quota, delete the webhook, or make the account that it names",
+        _ONCE,
+        explains=_DNS,
+    ),
+    Check(
+        "dns.objects",
+        "CoreDNS's objects are those of the plan",
+        "the API",
+        on_pods.objects,
+        "kubectl --namespace=kube-system get {of} --output=yaml",
+        "run the path's deploy; with --dry --diff it shows what differs",
+        _ONCE,
+        explains=_DNS,
+    ),
+    Check(
         "dns.policy",
         "policies let DNS pass",
         "the API",
-        on_cluster.policies,
+        on_pods.policies,
         "kubectl get networkpolicies --all-namespaces",
         "allow port 53 in {of}, or delete it",
         _ONCE,
@@ -517,7 +637,7 @@ CHECKS: tuple[Check, ...] = (
         "dns.runs",
         "CoreDNS runs",
         "the API",
-        on_cluster.dns_runs,
+        on_pods.dns_runs,
         "kubectl -n kube-system get pods,deployments -l k8s-app=kube-dns; kubectl -n kube-system "
         "logs -l k8s-app=kube-dns",
         "kubectl -n kube-system scale deployment coredns --replicas=2",
@@ -528,7 +648,7 @@ CHECKS: tuple[Check, ...] = (
         "dns.pods",
         "each pod of CoreDNS answers",
         "a query from the host",
-        on_network.dns_pods,
+        on_ways.dns_pods,
         "nslookup kubernetes.default.svc.cluster.local {of}",
         "see the pod's log: kubectl -n kube-system logs -l k8s-app=kube-dns",
         _NODE,
@@ -538,7 +658,7 @@ CHECKS: tuple[Check, ...] = (
         "dns.service",
         "the service of DNS answers",
         "a query from a pod, or from the host where none runs",
-        on_network.dns_service,
+        on_ways.dns_service,
         "nslookup kubernetes.default.svc.cluster.local {of}",
         "systemctl restart kube-proxy",
         _NODE,
@@ -547,7 +667,7 @@ CHECKS: tuple[Check, ...] = (
         "registry",
         "mirrors of registries answer",
         "curl",
-        on_network.registries,
+        on_ways.registries,
         "curl -v {of}/v2/",
         "start the registry; see /etc/containerd/certs.d",
         explains=("registry", "pods.ready"),
@@ -556,9 +676,18 @@ CHECKS: tuple[Check, ...] = (
         "pods.ready",
         "pods are ready",
         "the API",
-        on_cluster.pods_ready,
+        on_pods.pods_ready,
         "kubectl get pods --all-namespaces; kubectl describe pod in {of}",
         "see its events and its log",
+        _ONCE,
+    ),
+    Check(
+        "api.services",
+        "the parts of the API that others serve answer",
+        "the API",
+        on_cluster.services,
+        "kubectl get apiservice {of} --output=yaml",
+        "start what serves it, or delete it: without it no namespace can be deleted",
         _ONCE,
     ),
     Check(

@@ -56,6 +56,15 @@ class Credentials:
     days_left: str
     _files: Mapping[str, str] = field(repr=False)
 
+    @classmethod
+    def none(cls, spec: ClusterSpec) -> Credentials:
+        """
+        Give the credentials of whoever only looks at a cluster: none, and nobody gets one of them.
+
+        + spec: the cluster
+        """
+        return cls(spec, (), (), False, (), "", {})
+
     @property
     def ca_cert(self) -> str:
         """The root certificates that everybody trusts, PEM; the one that signs comes first."""

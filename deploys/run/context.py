@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from pyinfra import logger
@@ -419,9 +419,7 @@ def seen_cluster(state: State) -> Cluster:
         for name, seen in host_facts.items()
     }
     return Cluster(
-        *(spec, release, plan, store, book),
-        # Whoever only looks gives nobody a credential.
-        cast(Credentials, None),
+        *(spec, release, plan, store, book, Credentials.none(spec)),
         *(Artifacts.of(spec, release), host_facts, EncryptionPlan(IDENTITY, encrypted)),
         *(EtcdMove(etcd), unanswered),
     )

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+from netaddr import IPNetwork
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.etcd import CLIENT
@@ -41,10 +44,16 @@ OF_API = {
     "leases": f"get {_LEASES}",
     "pods": "get '/api/v1/pods?limit=2000'",
     "policies": f"get {_POLICIES}",
+    "deployments": "get '/apis/apps/v1/deployments?limit=500'",
+    "services": "get /apis/apiregistration.k8s.io/v1/apiservices",
     "deprecated": _DEPRECATED,
 }
 """Questions to the API, on a host of the control plane."""
 
+_KUBECONFIGS = (
+    f"{CONFIG_DIR}/*kubeconfig* /var/lib/kubelet/kubeconfig /var/lib/kube-proxy/kubeconfig "
+    "/etc/kube-flannel/kubeconfig"
+)
 _CERTIFICATES = rf"""
 show() {{
 [ -r "$1" ] || return 0
@@ -53,9 +62,33 @@ sed -n '/-----BEGIN CERT/,/-----END CERT/p
 /certificate-authority-data:/p
 /client-certificate-data:/p' "$1"
 }}
-for file in {CONFIG_DIR}/*.crt {CONFIG_DIR}/*kubeconfig* {CONFIG_DIR}/kube-*.yaml \
-/var/lib/kubelet/pki/kubelet.crt /var/lib/kubelet/kubeconfig /var/lib/kube-proxy/kubeconfig \
-/etc/kube-flannel/kubeconfig; do show "$file"; done"""
+for file in {CONFIG_DIR}/*.crt {CONFIG_DIR}/kube-*.yaml /var/lib/kubelet/pki/kubelet.crt \
+{_KUBECONFIGS}; do show "$file"; done"""
+
+# No token leaves the host.
+_DIGEST = "sha256sum | cut -c 1-64"
+_ASKED_AS = f"""\
+for file in {_KUBECONFIGS}; do
+[ -r "$file" ] || continue
+echo "server $file $(awk '$1 == "server:" {{ print $2 }}' "$file")"
+token=$(awk '$1 == "token:" {{ print $2 }}' "$file" | tr -d '"')
+[ -z "$token" ] || echo "token $file $(printf %s "$token" | {_DIGEST})"
+done"""
+_TOKENS = f"""\
+tr -d '"' <{CONFIG_DIR}/known_tokens.csv | while IFS=, read -r token _; do
+printf %s "$token" | {_DIGEST}
+done"""
+# Of those that run. The URL of a proxy may hold a password.
+_PROXIES = """\
+for name in kubelet kube-proxy; do
+for pid in $(pidof "$name"); do
+tr '\\0' '\\n' <"/proc/$pid/environ" |
+sed -n "s/^\\(no_proxy\\)=/$name \\1 /Ip; s/^\\(https*_proxy\\)=..*/$name \\1 set/Ip"
+done; done"""
+_OPEN = rf"""
+find {CONFIG_DIR} /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/kubeconfig \
+/var/lib/kube-proxy /etc/kube-flannel -maxdepth 1 -type f -perm /007 \( -name '*.key' \
+-o -name '*kubeconfig*' -o -name '*.csv' -o -name 'encryption*' \) 2>/dev/null; true"""
 
 _TOKEN_KEYS = f"""\
 openssl pkey -pubout -in {CONFIG_DIR}/service-account.key || exit 127
@@ -89,12 +122,20 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
     keys = " ".join(f"{key}:{key.replace('.', '/')}" for key in _KERNEL)
     return {
         "kernel settings": f"for key in {keys}; do "
-        'echo "${key%%:*} $(cat "/proc/sys/${key#*:}" 2>/dev/null)"; done',
+        'echo "${key%%:*} $(cat "/proc/sys/${key#*:}" 2>/dev/null)"; done\n'
+        "cd /proc/sys/net/ipv4/conf && for link in *; do "
+        'echo "net.ipv4.conf.$link.forwarding $(cat "$link/forwarding")"; done',
+        "connections": "cat /proc/sys/net/netfilter/nf_conntrack_count "
+        "/proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null; true",
         "memory": "sed 's/: */ /' /proc/meminfo",
         "names": "\n".join([*(_NAME.format(shlex.quote(n)) for n in names), "wait"]),
         "nameservers": f"echo {resolv_conf}\nawk '$1 == \"nameserver\" {{ print $2 }}' "
         f"{resolv_conf}",
         "certificates": _CERTIFICATES,
+        "kubeconfigs": _ASKED_AS,
+        "proxies": _PROXIES,
+        "open secrets": _OPEN,
+        "pods' addresses": "ls /var/lib/cni/networks/pods 2>/dev/null; true",
         "service rules": "iptables-save -t nat 2>/dev/null | grep -m1 -E '^-A KUBE-SERVICES '; "
         "nft list chain ip kube-proxy services 2>/dev/null | head -n 1; "
         "cat /proc/net/ip_vs 2>/dev/null | sed -n 4p",
@@ -105,7 +146,23 @@ def of_control_plane() -> dict[str, str]:
     """Give the questions that each host of the control plane is asked."""
 
     api = {name: f"{KUBECTL}{question}" for name, question in OF_API.items()}
-    return {**api, "token keys": _TOKEN_KEYS}
+    return {**api, "token keys": _TOKEN_KEYS, "tokens": _TOKENS}
+
+
+def of_objects(objects: Iterable[Mapping[str, Any]]) -> str:
+    """
+    Give shell that prints each object as it is, or why not, in a line.
+
+    + objects: at least the kind and the name of each
+    """
+
+    paths = []
+    for one in objects:
+        group, meta = one["apiVersion"], one["metadata"]
+        space = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
+        start = f"/apis/{group}" if "/" in group else f"/api/{group}"
+        paths.append(f"{start}{space}/{one['kind'].lower()}s/{meta['name']}")
+    return f'{KUBECTL}for path in {" ".join(paths)}; do get "$path" 2>&1 | tail -n 1; done'
 
 
 def of_etcd(port: int, tls: bool, version: str, control_plane: bool) -> dict[str, str]:
@@ -145,6 +202,18 @@ def api_way(endpoint: str) -> str:
     """
 
     return f"curl --silent --show-error --insecure --noproxy '*' --max-time 5 -o /dev/null https://{endpoint}/version"
+
+
+def route_way(network: str, source: str, bridge: str) -> str:
+    """
+    Give shell that says which way the kernel sends what a pod sends to a network.
+
+    + network: of other pods
+    + source: the network of the host's pods
+    + bridge: that they are on
+    """
+
+    return f"ip -4 route get {IPNetwork(network)[2]} from {IPNetwork(source)[-2]} iif {bridge}"
 
 
 def registry_way(url: str) -> str:

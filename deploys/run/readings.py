@@ -18,14 +18,21 @@ from pyinfra_kube.checks.judge import Verdict, judge
 from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
-from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
-from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
-from pyinfra_kube.deploys.run.wanted import blank, may_run_pods, names, wanted_of_host
+from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.deploys.run.wanted import (
+    blank,
+    names,
+    own_objects,
+    planned_routes,
+    runs_dns,
+    wanted_of_host,
+)
+from pyinfra_kube.deploys.run.ways import ways
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
@@ -41,12 +48,6 @@ from pyinfra_kube.facts.services import Units
 from pyinfra_kube.operations.component_unit import UNITS
 
 T = TypeVar("T")
-
-# Of a pod that nobody serves on it: a refusal is an answer.
-_CLOSED = 9
-_DNS = 53
-# So many other nodes are tried from each node.
-_TARGETS = 16
 
 
 _known: WeakKeyDictionary[State, tuple[Cluster, Verdict]] = WeakKeyDictionary()
@@ -77,12 +78,12 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
     told = on_each_host(state, cluster, lambda: _ask_host(cluster))
     objects = _objects(cluster, told)
     pods = questions.pods_by_node(objects.pods or ())
-    ways = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
+    answered = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
     hosts = {}
     for spec in cluster.spec.hosts:
         known = told.get(spec.name)
         if known:
-            answers = {**known["answers"], **ways.get(spec.name, {})}
+            answers = {**known["answers"], **answered.get(spec.name, {})}
             hosts[spec.name] = Host(**{**known, "answers": answers})
         else:
             wanted = blank(cluster, spec)
@@ -91,15 +92,15 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
             silent = str(reason or "it cannot be connected to") if reason or off else ""
             hosts[spec.name] = Host(wanted, bool(silent), silent)
     spec_ = cluster.spec
-    runs_dns = spec_.dns and cluster.release.fact("coredns") and may_run_pods(cluster)
     return cluster, Readings(
         hosts,
         objects,
         spec_.cluster_cidr,
+        spec_.service_cidr,
         cluster.release.version,
         int(cluster.release.fact("kubelet_skew")),
         spec_.network,
-        str(spec_.cluster_dns) if runs_dns else "",
+        str(spec_.cluster_dns) if runs_dns(cluster) else "",
         tuple(host.hostname_override for host in spec_.nodes),
         datetime.now(timezone.utc),
     )
@@ -141,6 +142,7 @@ def _tell(fact: type[FactBase[T]], /, **arguments: Any) -> T | None:
 
 _MARKS = [UNITS["kubelet"], *(own_file(name) for name in ("kubelet", "kube-apiserver"))]
 _PROGRAMS = [*COMPONENTS]
+_CONFIGURATIONS = [one.configuration for one in COMPONENTS.values() if one.configuration]
 
 
 def _ask_host(cluster: Cluster) -> dict[str, Any]:
@@ -158,6 +160,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
         "firewall": Subject(OtherFirewalls),
         "rules": Subject(Rules),
         "routes": Subject(Routes),
+        "files": Subject(Files, {"paths": _CONFIGURATIONS}),
         "marks": Subject(Files, {"paths": _MARKS, "digest": False}),
         "answers": Subject(Answers, {"commands": _questions(cluster)}),
     }
@@ -199,8 +202,14 @@ def _questions(cluster: Cluster) -> dict[str, str]:
     if spec.flannel_on_api and cluster.is_a("node"):
         url = f"http://127.0.0.1:{flanneld.HEALTH_PORT}/healthz"
         found["health of flanneld"] = f"curl --silent --show-error --fail --max-time 5 {url}"
+    if cluster.is_a("node"):
+        for network, _ in planned_routes(cluster, on_fedora=False):
+            way = questions.route_way(network, cluster.node.pod_cidr, BRIDGE)
+            found[f"way to {network}"] = way
     if cluster.is_a("control_plane"):
         found |= questions.of_control_plane()
+        if own := own_objects(cluster):
+            found["own objects"] = questions.of_objects(own)
     if cluster.is_a("etcd"):
         version = spec.etcd_version or cluster.release.etcd_version
         both = cluster.is_a("control_plane")
@@ -213,7 +222,7 @@ def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects
 
     asked = [told[one.name]["answers"] for one in cluster.spec.control_plane if one.name in told]
     good = [one for one in asked if "nodes" in one and one["nodes"].good]
-    return objects_of(good[0]) if good else Objects()
+    return objects_of(good[0], own_objects(cluster)) if good else Objects()
 
 
 # -- The third trip ------------------------------------------------------------------------------
@@ -222,55 +231,4 @@ def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects
 def _ask_ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> Mapping[str, Any]:
     """Which connections of the current host get an answer."""
 
-    return ask_now(Answers, commands=_ways(cluster, pods), patience=12)
-
-
-def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str, str]:
-    spec, plan, me = cluster.spec, cluster.plan, cluster.host_spec
-    found: dict[str, str] = {}
-    others = [one for one in spec.hosts if one.name != me.name and one.name in cluster.host_facts]
-    if len(others) > _TARGETS:
-        at = spec.hosts.index(me)
-        others = (others[at:] + others[:at])[:_TARGETS]
-    for one in others:
-        if address := plan.addresses[one.name]:
-            found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec))
-    for one in spec.control_plane:
-        if one.name in cluster.host_facts and (address := plan.addresses[one.name]):
-            found[f"to api {one.name}"] = questions.api_way(f"{address}:{spec.apiserver_port}")
-    urls = [
-        u
-        for some in spec.registry_mirrors.values()
-        for u in ([some] if isinstance(some, str) else some)
-    ]
-    found |= {
-        f"to registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
-    }
-    if not cluster.is_a("node") or spec.network == "none":
-        return found
-    for one in others:
-        found |= _to_pods(cluster, one, pods.get(one.hostname_override, {}))
-    if "kube-proxy" in cluster.units:
-        found[f"to service {plan.service_ip}"] = questions.way(plan.service_ip, 443)
-        if spec.dns and cluster.release.fact("coredns"):
-            query = questions.dns_way(
-                str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
-            )
-            found[f"to dns-service {spec.cluster_dns}"] = query
-    for node, addresses in pods.items():
-        for address in (one for one, is_dns in addresses.items() if is_dns):
-            where = next((h.name for h in spec.hosts if h.hostname_override == node), node)
-            query = questions.dns_way(address, spec.cluster_domain, plan.service_ip)
-            found[f"to dns-pod {where} {address}"] = query
-    return found
-
-
-def _to_pods(cluster: Cluster, one: HostSpec, there: Mapping[str, bool]) -> dict[str, str]:
-    """The ways to a pod of another node, or to its bridge where it runs none."""
-
-    node = cluster.plan.nodes.get(one.name)
-    address = next(iter(there), "") or (node.bridge_address.split("/")[0] if node else "")
-    if not address or "node" not in one.roles:
-        return {}
-    port = _DNS if there.get(address) else _CLOSED
-    return {f"to pods {one.name} {address}": questions.way(address, port, from_pod=True)}
+    return ask_now(Answers, commands=ways(cluster, pods), patience=12)

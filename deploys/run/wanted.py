@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from pyinfra_kube.checks.readings import Wanted
-from pyinfra_kube.cluster.components import components_on, flanneld
+from pyinfra_kube.cluster.components import COMPONENTS, components_on, flanneld
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.kubeconfigs import server_of
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.spec.settings import OVERHEAD
+from pyinfra_kube.deploys.phases.addons import dns_manifest
 from pyinfra_kube.deploys.phases.control_plane import manifest, pods_of
 from pyinfra_kube.deploys.phases.firewalls import packets
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.facts.firewall import Packet
 from pyinfra_kube.facts.processes import parse_flags
 from pyinfra_kube.operations.cni import CONFLIST, PLUGINS
+from pyinfra_kube.operations.manifests import Manifest, documents
 
 
-def may_run_pods(cluster: Cluster) -> bool:
+def runs_dns(cluster: Cluster) -> bool:
     """
-    Give whether pods have a network and reach services, as far as this package sets them up.
+    Give whether CoreDNS runs, which needs that pods have a network and reach services.
 
     + cluster: the cluster
     """
 
-    return "none" not in (cluster.spec.network, cluster.spec.proxy_mode)
+    spec = cluster.spec
+    wanted = spec.dns and cluster.release.fact("coredns")
+    return bool(wanted) and "none" not in (spec.network, spec.proxy_mode)
+
+
+def own_objects(cluster: Cluster) -> list[dict[str, Any]]:
+    """
+    Give the objects of CoreDNS, as they are to be.
+
+    + cluster: the cluster
+    """
+
+    return documents(Manifest("coredns", dns_manifest(cluster))) if runs_dns(cluster) else []
 
 
 def names(cluster: Cluster, host: HostSpec) -> dict[str, str]:
@@ -85,8 +104,7 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     # On Fedora the control plane has no containers.
     runs_containers = cluster.is_a("node") or not on_fedora
     others = [*pods, "pause"] if runs_containers else []
-    has_dns = spec.dns and cluster.release.fact("coredns") and may_run_pods(cluster)
-    if has_dns and (cluster.is_a("node") or cluster.is_a("control_plane")):
+    if runs_dns(cluster) and (cluster.is_a("node") or cluster.is_a("control_plane")):
         others.append("coredns")
     return Wanted(
         name=host.name,
@@ -103,15 +121,23 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
         flags={
             p: parse_flags(cluster.command_line(p)) for p in (*units, *pods) if p != "etcd" or pods
         },
+        configurations={
+            one.path: _digest(str(one.content))
+            for p in (*units, *pods)
+            for one in cluster.configuration(p)
+        },
+        servers={
+            COMPONENTS[p].kubeconfig: server_of(spec, p) for p in parts if COMPONENTS[p].kubeconfig
+        },
         images=tuple(cluster.runtime.full_name(image_of(part, spec).name) for part in others),
         pod_cidr=planned.pod_cidr if planned else "",
         bridge=bridge if has_network else "",
         bridge_address=planned.bridge_address if planned else "",
         bridge_mtu=0 if on_fedora else spec.bridge_mtu,
-        routes=tuple(_routes(cluster, on_fedora)),
+        routes=tuple(planned_routes(cluster, on_fedora)),
         device=flanneld.device_of(backend, spec.flannel_vni) or "" if backend else "",
         overhead=OVERHEAD.get(backend, 0),
-        packets=tuple(packets(cluster, bridge)) if has_network or not cluster.is_a("node") else (),
+        packets=tuple(_packets(cluster, bridge) if has_network or not cluster.is_a("node") else ()),
         masquerades=has_network and not on_fedora and spec.bridge_approach == "manual",
         plugins=tuple(PLUGINS) if by_cni else (),
         network_file=CONFLIST.rpartition("/")[2] if by_cni else "",
@@ -119,7 +145,25 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     )
 
 
-def _routes(cluster: Cluster, on_fedora: bool) -> list[tuple[str, str]]:
+def _packets(cluster: Cluster, bridge: str) -> Iterator[Packet]:
+    """Those of a run; a pod's query too, and from a host where it may be any one's."""
+
+    own, addresses = cluster.own_address, cluster.plan.addresses.values()
+    other = next((one for one in addresses if one and one != own), "")
+    for one in packets(cluster, bridge):
+        yield replace(one, source=one.source or other)
+        if one.way == "forward":
+            yield replace(one, protocol="udp", port=53)
+
+
+def planned_routes(cluster: Cluster, on_fedora: bool) -> list[tuple[str, str]]:
+    """
+    Give the pod CIDRs of other nodes, and the address that leads there.
+
+    + cluster: the cluster
+    + on_fedora: whether its components are units of Fedora's packages
+    """
+
     try:
         return [] if on_fedora else cluster.plan.routes(cluster.host_spec.name)
     except InputError:

@@ -26,6 +26,18 @@ def built(lab: Lab, site: Site) -> Run:
     return succeeded(site.run("-y"))
 
 
+def test_hosts_of_nobody_and_of_others_are_said_so(lab: Lab, site: Site) -> None:
+    assert {(check, host) for check, host, *_ in faults.named(site)} == {
+        ("host.built", host) for host in HOSTS
+    }
+    lab.exec(HOSTS[0], "mkdir -p /etc/kubernetes && touch /etc/kubernetes/admin.conf")
+    try:
+        said = site.run("-y", deploy="verify").said
+        assert "/etc/kubernetes/admin.conf, of kubeadm" in said
+    finally:
+        lab.exec(HOSTS[0], "rm -r /etc/kubernetes")
+
+
 def test_all_is_well_and_stays_as_it_is(built: Run, lab: Lab, site: Site) -> None:
     faults.until_well(site)
     before, files = state(lab), site.contents()

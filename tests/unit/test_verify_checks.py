@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pyinfra_kube.checks.check import Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
+from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.checks.table import CHECKS
@@ -113,6 +114,12 @@ FAULTS = {
     "a clock that is ahead": Fault("host.clock", "n", on("n", state=HostState(behind=(-61, -59)))),
     "swap": Fault("host.swap", "n", on("n", state=HostState(swaps=("/dev/sda2",)))),
     "no memory": Fault("host.memory", "n", said("n", "memory", "MemAvailable 9999 kB")),
+    "a full table of connections": Fault(
+        "host.connections", "n", said("n", "connections", "99 100")
+    ),
+    "a kubelet with another name": Fault(
+        "node.kubelet", "m", said("m", "to kubelet n", "curl: (60) SSL: no match", 60)
+    ),
     "no forwarding": Fault(
         "host.kernel", "n", said("n", "kernel settings", "net.ipv4.ip_forward 0")
     ),
@@ -335,6 +342,126 @@ FAULTS = {
     "a pod that is not ready": Fault(
         "pods.ready", CLUSTER, objects(pods=[w.coredns(), w.pod("x", ready="False")])
     ),
+    "a second link in the pods' networks": Fault(
+        "net.twice",
+        "n",
+        on("n", links={**_links(), "br9": w.link("br9", "10.10.0.9/25", kind="bridge")}),
+    ),
+    "the address of another host": Fault(
+        "host.address",
+        "n",
+        on("n", links={**_links(), "lo": w.link("lo", f"{w.HOSTS['o']}/32")}),
+    ),
+    "small packets between hosts": Fault(
+        "net.mtu",
+        "n",
+        on("n", links={**_links(), "eth0": w.link("eth0", f"{w.HOSTS['n']}/24", mtu=1300)}),
+    ),
+    "a route to nowhere": Fault(
+        "net.route",
+        "n",
+        lambda: w.well(
+            {
+                "n": w.host(
+                    "n", routes=[*(w.host("n").routes or ()), Route(w.SERVICES, type="blackhole")]
+                )
+            }
+        ),
+    ),
+    "a rule that routes pods' packets": Fault(
+        "net.way", "n", said("n", f"way to {w.cidr('o')}", "RTNETLINK answers: unreachable", 2)
+    ),
+    "no forwarding by the bridge": Fault(
+        "host.kernel",
+        "n",
+        said("n", "kernel settings", "net.ipv4.ip_forward 1\nnet.ipv4.conf.cbr0.forwarding 0"),
+    ),
+    "a read-only file system": Fault(
+        "host.disk",
+        "n",
+        on("n", state=HostState(disks={"/var/lib/kubelet": Disk("/", options=("ro",))})),
+    ),
+    "the cluster's DNS as a nameserver": Fault(
+        "host.nameservers", "n", said("n", "nameservers", f"/etc/resolv.conf\n{w.DNS}")
+    ),
+    "a secret that others can read": Fault(
+        "cert.open", "n", said("n", "open secrets", "/srv/kubernetes/x.key")
+    ),
+    "a token that is not known": Fault(
+        "cert.kubeconfig", "n", said("n", "kubeconfigs", f"token {w.KUBELET} other")
+    ),
+    "a kubeconfig that leads elsewhere": Fault(
+        "cert.kubeconfig", "n", said("n", "kubeconfigs", f"server {w.KUBELET} https://192.0.2.9")
+    ),
+    "a proxy": Fault(
+        "unit.proxy",
+        "n",
+        said("n", "proxies", "kubelet HTTPS_PROXY set\nkubelet no_proxy .example.com,10.0.0.0/8"),
+    ),
+    "another configuration": Fault(
+        "unit.configuration", "n", on("n", files={w.CONFIG: w.file("other")})
+    ),
+    "no configuration": Fault("unit.configuration", "n", on("n", files={})),
+    "a second manifest": Fault(
+        "pod.manifest",
+        "m",
+        lambda: w.well(
+            {"m": _manifests({**w.wanted("m").manifests, f"{w.RUN}/etcd.yaml.bak": "x"})}
+        ),
+    ),
+    "a host of kubeadm": Fault(
+        "host.built", "n", on("n", state=HostState(there=("/etc/kubernetes/admin.conf",)))
+    ),
+    "a drop-in that ends kubelet": Fault(
+        "unit.files",
+        "n",
+        on(
+            "n",
+            units=units(kubelet={"active": "activating", "files": ("/u.service", "/10-kubeadm")}),
+            flags={"kubelet": ProcessState(0, None, {"v": "2", "bootstrap-kubeconfig": "/x"})},
+        ),
+    ),
+    "a blank host": Fault(
+        "host.built",
+        "n",
+        on(
+            "n", units=units(kubelet={"load": "not-found"}, **{"kube-proxy": {"load": "not-found"}})
+        ),
+    ),
+    "no addresses for pods": Fault(
+        "cni.addresses",
+        "n",
+        said("n", "pods' addresses", "\n".join(f"10.10.1.{n}" for n in range(2, 255))),
+    ),
+    "taints everywhere": Fault(
+        "node.open",
+        CLUSTER,
+        objects(
+            nodes=[w.node(one, taints=[{"key": "x", "effect": "NoExecute"}]) for one in w.HOSTS]
+        ),
+    ),
+    "pods that are refused": Fault(
+        "pods.made",
+        CLUSTER,
+        objects(deployments=[w.deployment(ReplicaFailure="True")], pods=[]),
+    ),
+    "others' pods that are refused": Fault(
+        "pods.made",
+        CLUSTER,
+        objects(deployments=[w.deployment("shop", ReplicaFailure="True")]),
+        "warning",
+    ),
+    "a selector that selects nothing": Fault(
+        "dns.objects",
+        CLUSTER,
+        objects(own=[(w.SERVICE_OF_DNS, {**w.SERVICE_OF_DNS, "spec": {"selector": {}}})]),
+    ),
+    "an object that is gone": Fault(
+        "dns.objects", CLUSTER, objects(own=[(w.SERVICE_OF_DNS, None)])
+    ),
+    "an API that nobody serves": Fault(
+        "api.services", CLUSTER, objects(services=[w.service("False")])
+    ),
     "an old API": Fault(
         "api.deprecated", CLUSTER, objects(deprecated=["a/v1:b,until=1.99"]), "warning"
     ),
@@ -389,6 +516,7 @@ _OPTIONAL = (
     "images",
     "cni",
     "flags",
+    "files",
 )
 
 
@@ -404,7 +532,7 @@ def test_what_is_not_told_is_no_failure(data: st.DataObject) -> None:
         hosts[name] = w.lost(name, takes_part=False) if away else one
     known = w.objects()
     lacking = data.draw(
-        st.sets(st.sampled_from(["nodes", "leases", "pods", "policies", "deprecated"]))
+        st.sets(st.sampled_from(["nodes", "leases", "pods", "policies", "deprecated", "services"]))
     )
     told = replace(known, **dict.fromkeys(lacking, None))
     verdict = judge(w.well(hosts, objects=told))
@@ -485,3 +613,36 @@ def test_a_warning_explains_nothing() -> None:
     below = Finding(last, "n", Said("x"))
     assert explains(Finding(first, "n", Said("x")), below)
     assert not explains(Finding(last, "n", Said("x")), below)
+
+
+def test_an_object_is_gone_only_where_the_api_says_so() -> None:
+    own = [{"kind": name} for name in "abc"]
+    lines = ['{"x": 1}', 'Error from server (NotFound): "b" not found', "Unable to connect"]
+    told = objects_of({"own objects": Answer(0, "\n".join(lines))}, own)
+    assert told.own == [(own[0], {"x": 1}), (own[1], None)]
+
+
+NO_PROXY = {
+    "": False,
+    "*": True,
+    "192.0.2.1": True,
+    "192.0.2.1:6443": True,
+    "192.0.2.0/24": True,
+    "192.0.0.0/24, 192.0.2.1": True,
+    "10.0.0.0/8,.example.com": False,
+}
+
+
+@pytest.mark.parametrize(("excepted", "goes"), NO_PROXY.items())
+def test_a_proxy_is_no_fault_where_the_api_is_excepted(excepted: str, goes: bool) -> None:
+    words = f"kubelet HTTPS_PROXY set\nkubelet NO_PROXY {excepted}"
+    assert goes is not bool(judge(said("n", "proxies", words)()).causes)
+
+
+def test_a_field_that_nobody_wants_is_no_difference() -> None:
+    wanted = {"kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [{"port": 53}]}}
+    live = {**wanted, "spec": {"type": "ClusterIP", "ports": [{"port": 53, "protocol": "UDP"}]}}
+    assert not judge(objects(own=[(wanted, live)])()).causes
+    live["spec"]["ports"] = [{"port": 54}]
+    (cause,) = judge(objects(own=[(wanted, live)])()).causes
+    assert cause.finding.said.seen == "spec.ports[0].port is 54"

@@ -16,6 +16,7 @@ from pyinfra_kube.cluster.runtimes.runtime import PodContainer
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.cni import CniState
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.firewall import Firewall, Packet
 from pyinfra_kube.facts.images import ImageStates
 from pyinfra_kube.facts.iptables import Rule, Ruleset
@@ -31,6 +32,9 @@ PODS = ("etcd", "kube-apiserver")
 RUN = "/etc/kubernetes/manifests"
 CA = "/srv/kubernetes/ca.crt"
 KUBELET = "/var/lib/kubelet/kubeconfig"
+CONFIG = "/var/lib/kubelet/config.yaml"
+API = "https://192.0.2.1:6443"
+SERVICES = "10.254.0.0/24"
 
 
 @cache
@@ -76,6 +80,8 @@ def wanted(name: str) -> Wanted:
         pods=pods,
         manifests={f"{RUN}/{pod}.yaml": pod for pod in pods},
         flags={"kubelet": {"v": "2"}},
+        configurations={CONFIG: "sha256"},
+        servers={KUBELET: API},
         images=("pause",),
         pod_cidr=cidr(name),
         bridge="cbr0",
@@ -105,7 +111,13 @@ def rules(*nat: str, filters: tuple[str, ...] = ()) -> Ruleset:
 def answers_of(name: str) -> dict[str, Answer]:
     others = [one for one in HOSTS if one != name]
     words = {
-        "kernel settings": "net.ipv4.ip_forward 1\nnet.bridge.bridge-nf-call-iptables 1",
+        "kernel settings": "net.ipv4.ip_forward 1\nnet.bridge.bridge-nf-call-iptables 1\n"
+        "net.ipv4.conf.cbr0.forwarding 1\nnet.ipv4.conf.tun9.forwarding 0",
+        "kubeconfigs": f"server {KUBELET} {API}\ntoken {KUBELET} digest",
+        "proxies": "",
+        "open secrets": "",
+        "pods' addresses": "10.10.0.2 last_reserved_ip.0 lock",
+        "connections": "9\n100",
         "memory": "MemAvailable 2000000 kB",
         "names": "\n".join(f"{one} {HOSTS[one]}" for one in others),
         "nameservers": "/etc/resolv.conf\n192.0.2.53",
@@ -118,6 +130,7 @@ def answers_of(name: str) -> dict[str, Answer]:
         f"to dns-service {DNS}": "",
         "to dns-pod m 10.10.0.7": "",
         **{f"to host {one}": "" for one in others},
+        **{f"way to {cidr(one)}": f"10.10.9.9 via {HOSTS[one]} dev eth0" for one in others},
         **{f"to pods {one} {cidr(one, '7')[:-3]}": "" for one in others},
     }
     if name == "m":
@@ -131,10 +144,16 @@ def answers_of(name: str) -> dict[str, Answer]:
             "etcd members": json.dumps(members),
             "ready": "[+]etcd ok\nhealthz check passed",
             "token keys": f"{key}\naccepted\n{key}",
+            "tokens": "digest",
+            "to kubelet n": "ok",
             "health of etcd": "ok",
             "health of kube-apiserver": "ok",
         }
     return {question: Answer(0, text) for question, text in words.items()}
+
+
+def file(sha256: str) -> FileState:
+    return FileState("file", "600", "root", "root", 9, 900.0, sha256=sha256)
 
 
 def host(name: str, **changed: Any) -> Host:
@@ -170,6 +189,7 @@ def host(name: str, **changed: Any) -> Host:
         "images": ImageStates("containerd", {"pause": "sha256:1"}),
         "cni": CniState(("10-pods.conflist",), ("bridge", "host-local")),
         "flags": {"kubelet": ProcessState(7, {"v": "2"})},
+        "files": {CONFIG: file("sha256")},
     }
     return Host(wanted(name), answers=said, **{**values, **changed})
 
@@ -210,12 +230,36 @@ def lease(name: str, hour: int = 0) -> dict[str, Any]:
     return {"metadata": {"name": f"node-{name}"}, "spec": {"renewTime": renewed}}
 
 
+SERVICE_OF_DNS = {
+    "kind": "Service",
+    "metadata": {"name": "kube-dns"},
+    "spec": {"selector": {"k8s-app": "kube-dns"}, "ports": [{"port": 53}]},
+}
+
+
+def deployment(space: str = "kube-system", **states: str) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": space, "name": "coredns"},
+        "status": {"conditions": conditions(**states)},
+    }
+
+
+def service(available: str = "True") -> dict[str, Any]:
+    return {
+        "metadata": {"name": "v1.example.com"},
+        "status": {"conditions": conditions(Available=available)},
+    }
+
+
 def objects(**changed: Any) -> Objects:
     values: dict[str, Any] = {
         "nodes": [node(name) for name in HOSTS],
         "leases": [lease(name, 1) for name in HOSTS],
         "pods": [coredns()],
         "policies": [],
+        "deployments": [deployment()],
+        "services": [service()],
+        "own": [(SERVICE_OF_DNS, {**SERVICE_OF_DNS, "status": {}})],
         "now": NOW.timestamp() + 3605,
         "deprecated": [],
     }
@@ -232,7 +276,7 @@ def well(changed: Mapping[str, Host] | None = None, **more: Any) -> Readings:
     hosts = {name: host(name) for name in HOSTS} | dict(changed or {})
     names = tuple(f"node-{name}" for name in HOSTS)
     values: dict[str, Any] = {"objects": objects(), "now": NOW, "dns": DNS, "version": "1.37.0"}
-    values |= {"cluster_cidr": CLUSTER, "node_names": names}
+    values |= {"cluster_cidr": CLUSTER, "service_cidr": SERVICES, "node_names": names}
     return Readings(hosts, **{**values, **more})
 
 

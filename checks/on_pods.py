@@ -1,0 +1,191 @@
+"""Checks of what the cluster runs in pods, and of what keeps pods out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pyinfra_kube.checks.check import Said
+from pyinfra_kube.checks.on_cluster import conditions
+from pyinfra_kube.checks.readings import Host, Readings, Untold, told
+
+_SECOND = "mv {of} out of the folder: kubelet reads every file there"
+
+
+def images(host: Host, _: Readings) -> Iterator[Said]:
+    """Images that the host needs and does not have."""
+    held = told(host.images, "its images")
+    if host.wanted.images and held.runtime != host.wanted.runtime:
+        raise Untold(f"{host.wanted.runtime} does not tell its images")
+    for name in host.wanted.images:
+        if name not in held.ids:
+            yield Said("not there", "there: it cannot be pulled where no registry has it", name)
+
+
+def manifests(host: Host, _: Readings) -> Iterator[Said]:
+    """Manifests of static pods that are not those of the plan."""
+    found = told(host.pods, "its manifests").manifests
+    for path, digest in host.wanted.manifests.items():
+        if path not in found:
+            yield Said("not there", "the plan's", path)
+        elif found[path] != digest:
+            yield Said("changed", "the plan's", path)
+    for path in sorted(found.keys() - host.wanted.manifests.keys()):
+        if path.rpartition("/")[2].partition(".")[0] in host.wanted.pods:
+            yield Said("a second manifest, which kubelet runs too", "one", path, mend=_SECOND)
+
+
+def static_pods(host: Host, _: Readings) -> Iterator[Said]:
+    """Static pods that do not run."""
+    pods = told(host.pods, "its pods")
+    if host.wanted.pods and pods.runtime != host.wanted.runtime:
+        raise Untold(f"{host.wanted.runtime} does not tell its containers")
+    for component in host.wanted.pods:
+        containers = [one for one in pods.of(component) if one.container == component]
+        if not any(one.running for one in containers):
+            last = f"ended with {containers[0].exit_code}" if containers else "it never ran"
+            yield Said(f"no container runs; {last}", "running", component)
+
+
+def same_images(host: Host, readings: Readings) -> Iterator[Said]:
+    """Images that have another digest than on other hosts."""
+    own = told(host.images, "its images").ids
+    told_of = [(one.name, one.images.ids) for one in readings.hosts.values() if one.images]
+    for name in host.wanted.images:
+        digests = Counter(held[name] for _, held in told_of if held.get(name))
+        common = next(iter(digests.most_common(1)), ("", 0))[0]
+        if own.get(name) not in (None, "", common):
+            where = next(other for other, held in told_of if held.get(name) == common)
+            yield Said(f"another image than on {where}", "the same", name, state="warning")
+
+
+# -- Objects of the API ---------------------------------------------------------------------------
+
+
+def objects(_: Host, readings: Readings) -> Iterator[Said]:
+    """Objects of this package that somebody changed or deleted."""
+    for wanted, found in readings.objects.own:
+        subject = f"{wanted['kind']} {wanted['metadata']['name']}"
+        if found is None:
+            yield Said("not there", "there", subject)
+        elif differs := _differs(wanted, found):
+            yield Said(differs, "the plan's", subject)
+
+
+def _differs(wanted: Any, found: Any, path: str = "") -> str:
+    """The first field of what is wanted that is not so; what else there is, others may have set."""
+
+    parts: list[tuple[Any, Any, str]] = []
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        parts = [(value, found.get(key), f"{path}.{key}") for key, value in wanted.items()]
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        parts = [(*pair, f"{path}[{n}]") for n, pair in enumerate(zip(wanted, found, strict=True))]
+    elif wanted != found:
+        short = f"is {found}" if len(str(found)) < 60 else "was changed"
+        return f"{path[1:]} {short}"
+    return next((said for part in parts if (said := _differs(*part))), "")
+
+
+def made(_: Host, readings: Readings) -> Iterator[Said]:
+    """Deployments whose pods the API server refuses: a quota, a webhook, a missing account."""
+    for one in readings.objects.deployments or ():
+        failure = conditions(one).get("ReplicaFailure") or {}
+        if failure.get("status") == "True":
+            space, name = one["metadata"]["namespace"], one["metadata"]["name"]
+            state = "failed" if space == "kube-system" else "warning"
+            seen = str(failure.get("message"))[:300]
+            yield Said(seen, "its pods are taken", f"{space}/{name}", state=state)  # type: ignore[arg-type]
+
+
+def policies(_: Host, readings: Readings) -> Iterator[Said]:
+    """Policies that keep pods from DNS, or CoreDNS from its clients."""
+    for one in told(readings.objects.policies, "network policies"):
+        spec, meta = one.get("spec") or {}, one["metadata"]
+        kinds = spec.get("policyTypes") or ["Ingress"]
+        chosen = (spec.get("podSelector") or {}).get("matchLabels") or {}
+        name = f"{meta['namespace']}/{meta['name']}"
+        serves = meta["namespace"] == "kube-system" and chosen in ({}, {"k8s-app": "kube-dns"})
+        if "Ingress" in kinds and serves and not _allows_dns(spec.get("ingress")):
+            yield Said("keeps clients from CoreDNS", "port 53 is allowed", name)
+        elif (
+            "Egress" in kinds and not _alone(one, readings) and not _allows_dns(spec.get("egress"))
+        ):
+            seen = "keeps its pods from DNS"
+            yield Said(seen, "port 53 is allowed", name, state="warning")
+
+
+def _alone(one: Mapping[str, Any], readings: Readings) -> bool:
+    """Whether another policy of the namespace lets DNS pass."""
+    return any(
+        other["metadata"]["namespace"] == one["metadata"]["namespace"]
+        and other is not one
+        and _allows_dns((other.get("spec") or {}).get("egress"))
+        for other in readings.objects.policies or ()
+    )
+
+
+def _allows_dns(rules: Sequence[Mapping[str, Any]] | None) -> bool:
+    for rule in rules or ():
+        ports = rule.get("ports")
+        if not ports or any(one.get("port") in (None, 53, "dns", "dns-tcp") for one in ports):
+            return True
+    return False
+
+
+def dns_runs(_: Host, readings: Readings) -> Iterator[Said]:
+    """Whether a pod of CoreDNS is ready."""
+    if not readings.dns:
+        return
+    pods = [one for one in _pods(readings) if _labels(one).get("k8s-app") == "kube-dns"]
+    names = {one["spec"]["nodeName"] for one in pods if one["spec"].get("nodeName")}
+    hosts = tuple(readings.host_of(name) for name in sorted(names))
+    if not pods:
+        yield Said("no pod of CoreDNS", "one or more")
+    elif not any(_is_ready(one) for one in pods):
+        yield Said(_why(pods[0]), "ready", about=hosts)
+
+
+def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
+    """Pods that are not ready: those of the cluster itself, and of others as a warning."""
+    for one in _pods(readings):
+        phase = (one.get("status") or {}).get("phase")
+        if phase == "Succeeded" or _is_ready(one) or one["metadata"].get("deletionTimestamp"):
+            continue
+        space = one["metadata"]["namespace"]
+        host = readings.host_of((one.get("spec") or {}).get("nodeName", ""))
+        # Without a network of ours, pods wait for that of their owner.
+        ours = space == "kube-system" and readings.network != "none"
+        state = "failed" if ours else "warning"
+        yield Said(
+            _why(one),
+            "ready",
+            f"{space}/{one['metadata']['name']}",
+            (host,) if host else (),
+            state,  # type: ignore[arg-type]
+        )
+
+
+def _why(pod: Mapping[str, Any]) -> str:
+    status = pod.get("status") or {}
+    for one in status.get("containerStatuses") or ():
+        for state in (one.get("state") or {}).values():
+            if state.get("reason"):
+                return f"{one['name']}: {state['reason']}"
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled") or {}
+    if scheduled.get("status") == "False":
+        return str(scheduled.get("message") or "not scheduled")[:160]
+    return f"{status.get('phase', 'unknown')}, not ready"
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    return (conditions(pod).get("Ready") or {}).get("status") == "True"
+
+
+def _labels(one: Mapping[str, Any]) -> Mapping[str, str]:
+    return one["metadata"].get("labels") or {}
+
+
+def _pods(readings: Readings) -> Sequence[Mapping[str, Any]]:
+    return told(readings.objects.pods, "pods")
