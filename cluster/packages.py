@@ -103,6 +103,21 @@ def packages_for(
     return list(dict.fromkeys(name for names in found.values() for name in names))
 
 
+def ships(part: str, system: str, release: str) -> bool:
+    """
+    Return whether a distribution has packages of a part.
+
+    + part, system, release: as of ``packages_for``
+
+    ```
+    >>> ships("crictl", "fedora", "44")
+    True
+    ```
+    """
+
+    return bool(find(_data().get(system, {}).get(part, {}), release))
+
+
 def packages_of(part: str) -> list[str]:
     """
     Return the packages that bring a part, of every distribution and release.

@@ -4,6 +4,7 @@ Prepare Fedora's hosts: packages, kernel settings, names, and no firewall beside
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
@@ -58,7 +59,8 @@ def prepare_fedora_host() -> None:
     # A firewall that this run stops blocks nothing afterwards.
     if not stopped.will_change:
         see_firewalls(cluster, bridge_of_pods(cluster))
-    if cluster.is_a("control_plane"):
+    # Packages of 1.24 on have no user of their own.
+    if cluster.is_a("control_plane") and cluster.runtime is DOCKER:
         folder = files.File(RUNTIME, kind="directory", mode="750", user="kube", group="kube")
         at_boot = files.File(TMPFILES, render(f"{TMPFILES[1:]}.j2"))
         files.files(name="Make /run/kubernetes, at every boot too", files=[at_boot, folder])
@@ -73,7 +75,7 @@ def parts(cluster: Cluster) -> list[str]:
         "etcd": cluster.is_a("etcd") or (node and cluster.flannel_has_role),
         "control-plane": cluster.is_a("control_plane"),
         "node": node,
-        "docker": node and not cluster.own_facts.foreign_docker,
+        "docker": node and cluster.runtime is DOCKER and not cluster.own_facts.foreign_docker,
         "flannel": node and cluster.on_flannel and not cluster.spec.flannel_source,
         "network-tools": node,
     }

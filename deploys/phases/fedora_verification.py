@@ -9,6 +9,8 @@ from typing import Any
 from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import components_on
+from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.deploys.phases.addons import allow_components, run_dns
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.phases.verification import (
     answers,
@@ -29,6 +31,20 @@ from pyinfra_kube.operations.flannel_agreement import HostNetwork, compare, tabl
 
 # Where its package has it.
 _KUBECTL = "/usr/bin/kubectl"
+
+
+def allow_fedora_components() -> None:
+    """Let components use the API, from 1.24 on, where no role of Kubernetes' own lets them."""
+
+    if current_cluster().runtime is not DOCKER:
+        allow_components()
+
+
+def run_fedora_dns() -> None:
+    """Run the cluster's DNS, from 1.24 on."""
+
+    if current_cluster().runtime is not DOCKER:
+        run_dns()
 
 
 @phase("Verification")

@@ -34,18 +34,21 @@ def run_kube_proxy() -> None:
         set_kube_proxy(cluster)
 
 
-def set_kube_proxy(cluster: Cluster) -> None:
+def set_kube_proxy(cluster: Cluster, packaged: str = "") -> None:
     """
     Install the current host's kube-proxy and run it, or remove it where there is to be none.
 
     + cluster: the cluster
+    + packaged: path of a kube-proxy that a package brought
     """
 
     if "kube-proxy" not in cluster.units:
         remove_kube_proxy(cluster)
         return
-    source, digest = cluster.artifacts.binary("kube-proxy")
-    binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
+    if not packaged:
+        source, digest = cluster.artifacts.binary("kube-proxy")
+        program = binaries.Binary(BINARY, source, digest)
+        binaries.binaries(name="Install kube-proxy", binaries=[program])
     read_files = [kubeconfig_file(cluster, "kube-proxy"), *cluster.configuration("kube-proxy")]
     folder = files.File(read_files[0].path.rpartition("/")[0], kind="directory", mode="700")
     files.files(name="Set what kube-proxy reads", files=[folder, *read_files])
@@ -53,11 +56,11 @@ def set_kube_proxy(cluster: Cluster) -> None:
         name="Set kube-proxy's unit",
         component="kube-proxy",
         flags=cluster.command_line("kube-proxy"),
-        binary=BINARY,
+        binary=packaged or BINARY,
         confined=bool(value_at(_CONFINED, cluster.release.minor)),
     )
     # It does not notice a file that is replaced whole.
-    config = [BINARY, *(file.path for file in read_files)]
+    config = [packaged or BINARY, *(file.path for file in read_files)]
     services.services(name="Run kube-proxy", units=[cluster.unit("kube-proxy", config)])
 
 

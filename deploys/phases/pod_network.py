@@ -115,8 +115,10 @@ def set_routes(cluster: Cluster, gone: Collection[str] = ()) -> None:
 
 
 def bridge_of_pods(cluster: Cluster) -> str:
-    """The name of the pod bridge where it is docker's own."""
+    """The name of the pod bridge on Fedora: up to 1.23 it is docker's own."""
 
+    if cluster.runtime is not DOCKER:
+        return BRIDGE
     return str(cluster.spec.docker_options.get("bridge", DOCKER_BRIDGE))
 
 

@@ -438,15 +438,19 @@ def cluster_on(network: str, instead: str) -> Cluster:
     """
 
     cluster = current_cluster()
-    if cluster.runtime is not DOCKER:
+    today = cluster.runtime is not DOCKER
+    if today and network == "flannel":
         given, allowed = cluster.release.version, "up to 1.23, whose kubelet runs docker"
         problem = Problem("kubernetes_version", given, None, allowed, "use deploys/scratch.py")
         raise InputError([problem])
     if (given := cluster.spec.network) != network:
         raise InputError([Problem("network", given, None, network, f"use {instead}")])
-    if cluster.spec.encryption:
+    if cluster.spec.encryption and not today:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])
+    if cluster.encryption.turned or cluster.encryption.last:
+        allowed = "the key that Secrets have: only deploys/scratch.py goes from one to another"
+        raise InputError([Problem("encryption_key", cluster.spec.encryption_key, None, allowed)])
     return cluster
 
 

@@ -318,7 +318,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         encrypts=_encrypts(flags["kube-apiserver"]),
         apiserver=manifests["kube-apiserver"] in kernel,
         etcd_serves=_serves(kernel.get(manifests["etcd"], b"")),
-        etcd_unit_serves=_serves(kernel.get(ETCD_CONF, b"")) if data in there else None,
+        etcd_unit_serves=_serves(kernel.get(ETCD_CONF, b""))
+        if data in there and on_docker
+        else None,
         etcd_asked=_asked(kernel.get(manifests["kube-apiserver"], b"")),
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={

@@ -1,0 +1,76 @@
+"""The Fedora path from 1.24 on: programs of packages, and units and files of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.runtimes import CONTAINERD
+from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
+from pyinfra_kube.deploys.run import context
+from pyinfra_kube.facts.packages import PackageStates
+from tests.unit.blank import ONE_NODE, prepared
+
+FEDORA = PackageStates("dnf", "fedora", "44")
+DATA = {
+    "kubernetes_version": "1.37.2",
+    "runtime_sha256": {"crictl-v1.37.0-linux-amd64.tar.gz": "0" * 64},
+}
+
+ON_CONTROL_PLANE = (
+    "package kubernetes1.37-systemd: absent → installed",
+    "package kubernetes1.37-client: absent → installed",
+    "package etcd: absent → installed",
+    "/etc/systemd/system/etcd.service: absent → file",
+    "+ ExecStart=/usr/bin/etcd",
+    "+ ExecStart=/usr/bin/kube-apiserver",
+    "--encryption-provider-config=/srv/kubernetes/encryption.yaml",
+    "/srv/kubernetes/kube-scheduler.yaml: absent → file",
+    "/usr/local/bin/kubectl: absent → /usr/bin/kubectl",
+    "kube-controller-manager.service: inactive → running",
+)
+ON_NODES = (
+    "package kubernetes1.37: absent → installed",
+    "+ ExecStart=/usr/bin/kubelet",
+    "+ ExecStart=/usr/bin/kube-proxy",
+    "/var/lib/kubelet/config.yaml: absent → file",
+    "/var/lib/kube-proxy/config.yaml: absent → file",
+    "package containernetworking-plugins: absent → installed",
+    "kubelet.service: inactive → running",
+)
+OF_RUNTIMES = {
+    "cri-o": ("package cri-o1.37: absent → installed", 'plugin_dirs = ["/usr/libexec/cni"]'),
+    "containerd": ("package containerd: absent → installed", "/usr/libexec/cni"),
+}
+
+
+@pytest.mark.parametrize("runtime", OF_RUNTIMES)
+def test_a_plan(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {**DATA, "container_runtime": runtime, "credentials_dir": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    for line in (*ON_CONTROL_PLANE, *ON_NODES, *OF_RUNTIMES[runtime]):
+        assert line in shown["m"]
+    for line in (*ON_NODES, *OF_RUNTIMES[runtime]):
+        assert line in shown["n"]
+    for host in "mn":
+        # The packages' own.
+        assert "/etc/kubernetes/apiserver" not in shown[host]
+        assert "/etc/kubernetes/kubelet" not in shown[host]
+        assert "docker.service" not in shown[host]
+
+
+@pytest.mark.parametrize("state", ["turned", "last"])
+def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {"turned": (), "last": (), state: ("2",)}
+    spec = SimpleNamespace(network="routes", encryption=True, encryption_key="2")
+    cluster: Any = SimpleNamespace(
+        runtime=CONTAINERD, spec=spec, encryption=SimpleNamespace(**plan)
+    )
+    monkeypatch.setattr(context, "current_cluster", lambda: cluster)
+    with pytest.raises(InputError, match="encryption_key = '2'; allowed: the key that"):
+        context.cluster_on("routes", instead="another")
