@@ -216,7 +216,8 @@ class SoftwareSettings(Settings):
     is a folder. An image that is not there is pulled."""
     container_runtime: Literal["docker", "containerd", "cri-o"] | None = None
     """What runs containers: docker up to 1.23, from 1.24 on containerd or `"cri-o"`. By default
-    docker or containerd. A host keeps the one that it has."""
+    docker or containerd, and CRI-O where all hosts are of Fedora 41 or later. A host keeps the one
+    that it has."""
     runtime_source: str | None = None
     """Where containerd, containerd-shim-runc-v2, ctr, crictl, runc and the CNI plugins bridge,
     host-local, loopback and portmap come from. A folder on the control machine has them at its

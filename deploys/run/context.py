@@ -61,6 +61,7 @@ from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.deploys.run.manifests import read_manifests
 from pyinfra_kube.deploys.run.rotation import problems_of_run
+from pyinfra_kube.deploys.run.runtimes import with_runtime
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.profile import profile_run
 from pyinfra_kube.engine.snapshot import expect, read
@@ -396,7 +397,7 @@ def seen_cluster(state: State) -> Cluster:
     release = Release.of(spec.kubernetes_version)
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
-    spec = _with_addresses(state, spec, host_facts)
+    spec = _with_addresses(state, with_runtime(spec, host_facts), host_facts)
     recorded = book.read()
     nodes = [one for seen in host_facts.values() for one in seen.nodes.nodes.values()]
     by_node = {one.name: one.pod_cidr for one in nodes if one.pod_cidr}
@@ -502,7 +503,7 @@ def _make(state: State, leaving: bool) -> Cluster:
     manifests = () if leaving else read_manifests(spec)
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
-    spec = _with_addresses(state, spec, host_facts)
+    spec = _with_addresses(state, with_runtime(spec, host_facts), host_facts)
     if not leaving:
         _check_runtime(spec, release, host_facts)
         _check_endpoint(spec, host_facts)

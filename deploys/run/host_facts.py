@@ -282,9 +282,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
     docker_settings = _docker_settings(spec, read(Docker)) if on_docker else {}
-    fit = _fit(
-        spec, str(docker_settings.get("docker_root", _image_root(spec))), flags["kubelet"], there
-    )
+    image_root = str(docker_settings.get("docker_root", CONTAINERD.image_root))
+    fit = _fit(spec, image_root, flags["kubelet"], there)
     kubelet = read(RunningVersions, programs=_KUBELETS).get("kubelet.service")
     file = read(Files, paths=[KUBELET]).get(KUBELET)
     versions = {name: _tag(kernel.get(path, b"")) for name, path in manifests.items()}
@@ -355,10 +354,6 @@ def _kubelet_runtime(flags: Mapping[str, str], configuration: bytes) -> str:
     return next(named, flags.get("container-runtime", ""))
 
 
-def _image_root(spec: ClusterSpec) -> str:
-    return runtime_named(_runtime(spec)).image_root or CONTAINERD.image_root
-
-
 def _of_rotation(spec: ClusterSpec) -> list[Subject]:
     """What tells which CAs a host has, where others may follow them."""
 
@@ -383,7 +378,8 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
 
     signs = [path for paths, _ in OTHER_INSTALLERS.values() for path in paths]
     left = [f"{spec.kubelet_root}/{name}" for name in KUBELET_STATE]
-    data = [spec.kubelet_root, spec.etcd_data_dir, _image_root(spec), spec.docker_root or DATA_ROOT]
+    roots = [one.image_root for one in RUNTIMES.values() if one.image_root]
+    data = [spec.kubelet_root, spec.etcd_data_dir, *roots, spec.docker_root or DATA_ROOT]
     plugins = ["/opt/cni/bin", *_CNI_FOLDERS.values()]
     return [
         Subject(
