@@ -197,14 +197,14 @@ def _refusal(why: str) -> DeployError:
 def _needed(cluster: Cluster) -> set[str]:
     """The hosts that delete nodes' objects and leases."""
 
-    of_leases = {cluster.spec.etcd_members[0].name} if cluster.spec.flannel_leases else set()
+    of_leases = {cluster.spec.etcd_members[0].name} if cluster.spec.flannel_in_etcd else set()
     return {cluster.spec.control_plane[0].name} | of_leases
 
 
 def _deletes_leases(cluster: Cluster) -> bool:
     """Whether the current host is the one that deletes leases."""
 
-    return cluster.spec.flannel_leases and cluster.host_spec == cluster.spec.etcd_members[0]
+    return cluster.spec.flannel_in_etcd and cluster.host_spec == cluster.spec.etcd_members[0]
 
 
 def _failed(cluster: Cluster) -> bool:

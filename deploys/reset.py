@@ -142,7 +142,7 @@ def take_away(cluster: Cluster) -> None:
         docker_on_flannel.flannel_absent(
             name="Remove flannel's network", network=spec.flannel_network
         )
-    elif spec.flannel_on_api or NET_CONFIG in was.of("file"):
+    elif cluster.on_flannel or NET_CONFIG in was.of("file"):
         flannel.devices_absent(
             name="Remove flannel's devices and routes", network=spec.cluster_cidr
         )

@@ -141,6 +141,9 @@ class PodNetworkSettings(Settings):
     """How flannel's packets travel."""
     bridge_mtu: Mtu = Field(default_factory=_bridge_mtu)
     """The MTU of the pods' bridge."""
+    flannel_store: Literal["etcd", "api"] | None = None
+    """Where flannel finds its network: etcd, up to 1.23 and on `deploys/multinode.py`, or the API.
+    By default etcd up to 1.23, the API from 1.24 on."""
     flannel_network: Network = Field(default_factory=_cluster_cidr)
     """flannel's range, within `cluster_cidr`. From 1.24 on it is all of that."""
     flannel_subnet_len: Length = 24
@@ -150,7 +153,7 @@ class PodNetworkSettings(Settings):
     flannel_port: Port | None = Field(default_factory=_flannel_port)
     """The UDP port of flannel's packets."""
     flannel_etcd_prefix: Path = "/coreos.com/network"
-    """Where flannel's keys are in etcd, up to 1.23."""
+    """Where flannel's keys are in etcd."""
     flannel_version: FlannelVersion | None = None
     """Which flannel runs, where it has its keys in etcd. Up to 0.17 it uses etcd's v2 API, then
     v3."""

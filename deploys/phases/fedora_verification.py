@@ -21,6 +21,7 @@ from pyinfra_kube.deploys.phases.verification import (
     wait_until,
 )
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.facts.bridge import Links
@@ -105,5 +106,6 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
         spec.flannel_network,
         spec.flannel_backend,
         spec.flannel_vni,
+        DOCKER_BRIDGE if spec.flannel_leases else BRIDGE,
     )
     return table(findings), all(finding.agrees is not False for finding in findings)

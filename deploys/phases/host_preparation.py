@@ -85,7 +85,7 @@ def _needed(cluster: Cluster, name: str) -> list[int]:
         spec.apiserver_port: "control_plane" in roles,
         kubelet_port(cluster.spec): "node" in roles and cluster.is_a("control_plane"),
         spec.etcd_client_port: "etcd" in roles
-        and (cluster.is_a("control_plane") or cluster.spec.flannel_leases),
+        and (cluster.is_a("control_plane") or cluster.spec.flannel_in_etcd),
         spec.etcd_peer_port: "etcd" in roles and cluster.is_a("etcd"),
     }
     return [port for port, is_needed in needed.items() if is_needed]

@@ -176,7 +176,7 @@ class Cluster:
         """Whether etcd's roles limit flannel, by its certificate, to its own keys of v3."""
         version = self.spec.etcd_version or self.release.etcd_version
         v3 = etcd_api(self.spec.flannel_version or "") == "v3"
-        return self.spec.flannel_leases and self.spec.etcd_tls and v3 and has_roles(version)
+        return self.spec.flannel_in_etcd and self.spec.etcd_tls and v3 and has_roles(version)
 
     def is_a(self, role: str) -> bool:
         """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""
@@ -440,12 +440,11 @@ def cluster_on(network: str, instead: str) -> Cluster:
 
     cluster = current_cluster()
     today = cluster.runtime is not DOCKER
-    if today and network == "flannel":
-        given, allowed = cluster.release.version, "up to 1.23, whose kubelet runs docker"
-        problem = Problem("kubernetes_version", given, None, allowed, "use deploys/scratch.py")
-        raise InputError([problem])
     if (given := cluster.spec.network) != network:
         raise InputError([Problem("network", given, None, network, f"use {instead}")])
+    if cluster.spec.flannel_on_api:
+        store, fix = cluster.spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
+        raise InputError([Problem("flannel_store", store, None, "etcd, on this path", fix)])
     if cluster.spec.encryption and not today:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])

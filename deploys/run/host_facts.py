@@ -36,7 +36,7 @@ from pyinfra_kube.cluster.fitness.checks import (
 from pyinfra_kube.cluster.networks import parse_network
 from pyinfra_kube.cluster.packages import packages_for, packages_of
 from pyinfra_kube.cluster.releases import Release, covers
-from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES, runtime_named
+from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read

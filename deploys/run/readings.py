@@ -38,7 +38,7 @@ from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import Units
-from pyinfra_kube.operations.component_unit import UNITS
+from pyinfra_kube.operations.component_unit import SYSTEM, UNITS
 
 T = TypeVar("T")
 
@@ -139,7 +139,12 @@ def _tell(fact: type[FactBase[T]], /, **arguments: Any) -> T | None:
 
 # -- The second trip -----------------------------------------------------------------------------
 
-_MARKS = [UNITS["kubelet"], *(own_file(name) for name in ("kubelet", "kube-apiserver"))]
+# Of the control plane, where it runs as units of ours.
+_OWN_UNITS = [f"{SYSTEM}/{name}.service" for name in ("etcd", "kube-apiserver")]
+_MARKS = [
+    *(UNITS["kubelet"], *_OWN_UNITS),
+    *(own_file(name) for name in ("kubelet", "kube-apiserver")),
+]
 _PROGRAMS = [*COMPONENTS]
 
 
@@ -164,7 +169,8 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     expect(subjects.values())
     told = {name: _tell(one.fact, **one.arguments) for name, one in subjects.items()}
     marks = told.pop("marks") or {}
-    on_fedora = UNITS["kubelet"] not in marks and bool(marks)
+    packaged = UNITS["kubelet"] not in marks and bool(marks)
+    on_fedora = packaged or any(unit in marks for unit in _OWN_UNITS)
     seen = cluster.own_facts
     listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
     answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}

@@ -151,5 +151,5 @@ def test_a_reboot_changes_nothing(web: object, lab: Lab, site: Site, kubectl: Ku
 def test_a_node_is_removed(web: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
     deploy(site, "-y", "--data", f'remove_nodes=["{NODES[1]}"]', name="remove_node")
     assert kubectl.ready_nodes() == {NODES[0]}
-    left = "systemctl is-active kubelet kube-proxy; ls -d /sys/class/net/cbr0 /var/lib/kubelet/config.yaml"
-    assert execute(lab, NODES[1], f"{left} || true") == ["inactive", "inactive"]
+    left = "ls -d /sys/class/net/cbr0 /var/lib/kubelet/config.yaml || true"
+    assert execute(lab, NODES[1], left) == []

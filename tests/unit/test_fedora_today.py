@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
+from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.facts.packages import PackageStates
-from tests.unit.blank import ONE_NODE, prepared
+from tests.unit.blank import ONE_NODE, TWO_NODES, prepared
 
 FEDORA = PackageStates("dnf", "fedora", "44")
 DATA = {
@@ -51,7 +53,9 @@ OF_RUNTIMES = {
 @pytest.mark.parametrize("runtime", OF_RUNTIMES)
 def test_a_plan(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyinfra.is_cli", True)
-    data = {**DATA, "container_runtime": runtime, "credentials_dir": str(tmp_path)}
+    # CRI-O is the default of this system.
+    asked = {} if runtime == "cri-o" else {"container_runtime": runtime}
+    data = {**DATA, **asked, "credentials_dir": str(tmp_path)}
     _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
     for line in (*ON_CONTROL_PLANE, *ON_NODES, *OF_RUNTIMES[runtime]):
         assert line in shown["m"]
@@ -62,6 +66,27 @@ def test_a_plan(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert "/etc/kubernetes/apiserver" not in shown[host]
         assert "/etc/kubernetes/kubelet" not in shown[host]
         assert "docker.service" not in shown[host]
+
+
+def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    program = tmp_path / "flanneld"
+    program.write_bytes(b"")
+    data = {
+        **DATA,
+        **{"network": "flannel", "flannel_store": "etcd", "flannel_version": "0.28.10"},
+        **{"flannel_source": str(program), "flannel_sha256": sha256(b"").hexdigest()},
+        "credentials_dir": str(tmp_path / "credentials"),
+    }
+    _, shown = prepared(multinode, TWO_NODES, data, FEDORA)
+    assert '"SubnetMin": "10.10.0.0"' in shown["m"]
+    assert "--listen-client-urls=https://127.0.0.1:2379,https://192.0.2.1:2379" in shown["m"]
+    for host, number in (("n", 1), ("o", 2)):
+        assert f"FLANNEL_SUBNET=10.10.{number}.1/24" in shown[host]
+        assert f'"subnet": "10.10.{number}.0/24"' in shown[host]
+        assert "-iptables-forward-rules=false" in shown[host]
+        assert "/srv/kubernetes/etcd-flannel.key: absent → file" in shown[host]
+        assert "docker" not in shown[host]
 
 
 @pytest.mark.parametrize("state", ["turned", "last"])
