@@ -86,7 +86,7 @@ def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert f'"subnet": "10.10.{number}.0/24"' in shown[host]
         assert "-iptables-forward-rules=false" in shown[host]
         assert "/srv/kubernetes/etcd-flannel.key: absent → file" in shown[host]
-        assert "docker" not in shown[host]
+        assert "docker.service" not in shown[host]
 
 
 @pytest.mark.parametrize("state", ["turned", "last"])
