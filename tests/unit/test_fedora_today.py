@@ -11,9 +11,11 @@ import pytest
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.runtimes import CONTAINERD
+from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
+from pyinfra_kube.deploys.run.runtimes import with_runtime
 from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import ONE_NODE, TWO_NODES, prepared
 
@@ -99,3 +101,41 @@ def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(context, "current_cluster", lambda: cluster)
     with pytest.raises(InputError, match="encryption_key = '2'; allowed: the key that"):
         context.cluster_on("routes", instead="another")
+
+
+TODAY = {"kubernetes_version": "1.37.2", "control_plane_endpoint": "192.0.2.1"}
+NOBODY: dict[str, str] = {}
+# What the inventory says, what hosts run pods with, their system → the runtime.
+RUNTIMES_OF_HOSTS: dict[str, tuple[dict[str, object], dict[str, str], str, str | None]] = {
+    "Fedora": (TODAY, {"m": "", "n": ""}, "44", "cri-o"),
+    "Fedora before CRI-O was named by minor release": (TODAY, {"m": ""}, "40", "containerd"),
+    "pods on containerd": (TODAY, {"m": "", "n": "containerd"}, "44", "containerd"),
+    "pods on CRI-O, elsewhere": (TODAY, {"m": "cri-o"}, "12", "cri-o"),
+    "docker, which is refused later": (TODAY, {"m": "docker"}, "40", "containerd"),
+    "asked for": (TODAY | {"container_runtime": "containerd"}, {"m": ""}, "44", "containerd"),
+    "programs of one": (
+        TODAY | {"runtime_source": "/programs", "containerd_version": "2.4.2"},
+        *({"m": ""}, "44", None),
+    ),
+    "docker's time": (TODAY | {"kubernetes_version": "1.20.2"}, {"m": ""}, "44", None),
+    "nobody answers": (TODAY, NOBODY, "44", None),
+}
+
+
+@pytest.mark.parametrize("case", RUNTIMES_OF_HOSTS)
+def test_the_runtime_of_hosts(case: str) -> None:
+    data, running, number, expected = RUNTIMES_OF_HOSTS[case]
+    spec = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n"]}, {"m": data})
+    facts: Any = {
+        name: SimpleNamespace(kubelet_runtime=one, system="fedora", release=number)
+        for name, one in running.items()
+    }
+    assert with_runtime(spec, facts).container_runtime == expected
+
+
+def test_mirrors_that_the_default_cannot_have_are_refused() -> None:
+    data = {**TODAY, "registry_mirrors": {"_default": ["https://example.com"]}}
+    spec = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n"]}, {"m": data})
+    facts: Any = {"m": SimpleNamespace(kubelet_runtime="", system="fedora", release="44")}
+    with pytest.raises(InputError, match="CRI-O has no mirror of all others"):
+        with_runtime(spec, facts)
