@@ -33,6 +33,9 @@ CHOICES = {
 }
 OTHERWISE = ("rpm_files", _RPMS)
 
+NETWORK_TOOLS = {"iptables": "network-tools", "nftables": "network-tools-nft"}
+"""The part that brings the tools of the pods' network, by ``packet_filter``."""
+
 # The release lines that packages with ``{minor}`` in their names are of.
 LINES = "1.29-"
 

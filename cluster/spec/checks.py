@@ -237,6 +237,26 @@ def check_ports(spec: BaseSpec) -> list[Problem]:
     return problems
 
 
+def check_packet_filter(spec: BaseSpec) -> list[Problem]:
+    """nftables with parts of a cluster that need iptables."""
+    if spec.packet_filter == "iptables":
+        return []
+    allowed = "{}, as packet_filter = 'nftables' needs it"
+    needs = {
+        "kubernetes_version": (
+            covers("1.29-", minor_of(spec.kubernetes_version)),
+            "1.29 or later, whose kube-proxy has nftables",
+        ),
+        "proxy_mode": (spec.proxy_mode in (None, "nftables", "none"), "nftables"),
+        "network_policies": (not spec.network_policies, "False: kube-router calls iptables"),
+    }
+    return [
+        Problem(key, getattr(spec, key), None, allowed.format(text))
+        for key, (fits, text) in needs.items()
+        if not fits
+    ]
+
+
 def check_policies(spec: BaseSpec) -> list[Problem]:
     """NetworkPolicies that nobody would enforce, or that nobody could try."""
     needs = {
@@ -337,6 +357,10 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     ((), check_endpoint_known),
     (("packet_from", "packet_to"), check_packet),
     (PORTS, check_ports),
+    (
+        ("kubernetes_version", "packet_filter", "proxy_mode", "network_policies"),
+        check_packet_filter,
+    ),
     (_SOURCES, check_sources),
     (("network_policies", "network", "proxy_mode", "dns", "default_deny"), check_policies),
     (("kubernetes_version", "manifests", "manifests_sha256"), check_manifests),

@@ -135,6 +135,10 @@ class PodNetworkSettings(Settings):
     """Whether hosts get routes to each other's pods. Turn it off where your router has them."""
     bridge_approach: Literal["manual", "kubelet"] = "manual"
     """Who makes the bridge cbr0: this package, or the kubelet, up to 1.23."""
+    packet_filter: Literal["iptables", "nftables"] = "iptables"
+    """What lets pods' packets leave under the addresses of hosts. With nftables no iptables is
+    installed, and a firewall of yours must let pods' packets and those to the apiserver pass. From
+    1.29 on; for a new cluster."""
     host_mtu: Mtu = 1500
     """The MTU of the network between the hosts."""
     flannel_backend: Literal["vxlan", "udp", "host-gw"] = "vxlan"

@@ -4,6 +4,7 @@ Prepare Fedora's hosts: packages, kernel settings, names, and no firewall beside
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.packages import NETWORK_TOOLS
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
@@ -77,7 +78,7 @@ def parts(cluster: Cluster) -> list[str]:
         "node": node,
         "docker": node and cluster.runtime is DOCKER and not cluster.own_facts.foreign_docker,
         "flannel": node and cluster.on_flannel and not cluster.spec.flannel_source,
-        "network-tools": node,
+        NETWORK_TOOLS[cluster.spec.packet_filter]: node,
     }
     return [part for part, needed in wanted.items() if needed]
 

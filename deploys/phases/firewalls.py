@@ -76,6 +76,8 @@ def _arriving(
 
 
 def _pending(cluster: Cluster, opened: bool) -> list[str]:
+    if cluster.spec.packet_filter == "nftables":
+        return []
     found = iptables.forward_rules(cluster.spec.cluster_cidr) if cluster.is_a("node") else []
     return [*found, *([_api_rule(cluster)] if opened and cluster.is_a("control_plane") else [])]
 
@@ -87,7 +89,8 @@ def open_ports(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    if cluster.spec.open_ports and cluster.is_a("control_plane"):
+    opened = cluster.spec.open_ports and cluster.spec.packet_filter == "iptables"
+    if opened and cluster.is_a("control_plane"):
         iptables.rules(
             name="Open the apiserver's port",
             rules=[_api_rule(cluster)],

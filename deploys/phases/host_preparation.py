@@ -7,7 +7,7 @@ from __future__ import annotations
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
-from pyinfra_kube.cluster.packages import packages_for
+from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for
 from pyinfra_kube.deploys.phases.firewalls import open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
@@ -102,7 +102,7 @@ def tools() -> list[str]:
     """The packages that kubelet, kube-proxy and the pod network need here."""
 
     cluster = current_cluster()
-    parts = ["network-tools"]
+    parts = [NETWORK_TOOLS[cluster.spec.packet_filter]]
     if cluster.is_a("node") and cluster.spec.bridge_approach == "kubelet":
         parts += KUBELET_BRIDGE[cluster.release.kubelet_bridge or ""]
     # To look at what kube-router sets, and to remove it.

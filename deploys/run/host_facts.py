@@ -34,7 +34,7 @@ from pyinfra_kube.cluster.fitness.checks import (
     WRITTEN,
 )
 from pyinfra_kube.cluster.networks import parse_network
-from pyinfra_kube.cluster.packages import packages_for, packages_of
+from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for, packages_of
 from pyinfra_kube.cluster.releases import Release, covers
 from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
@@ -465,6 +465,8 @@ def _proxy_mode(
 
     if spec.proxy_mode:
         return spec.proxy_mode
+    if spec.packet_filter == "nftables":
+        return "nftables"
     best = str(Release.of(spec.kubernetes_version).fact("best_proxy_mode"))
     if best != "nftables":
         return best
@@ -481,7 +483,9 @@ def _coming(spec: ClusterSpec, packages: PackageStates) -> list[str]:
     if not (spec.install_packages and packages.system):
         return []
     here = packages.system, packages.release
-    return packages_for(["network-tools"], *here, spec.kubernetes_version, spec.rpm_files)
+    return packages_for(
+        [NETWORK_TOOLS[spec.packet_filter]], *here, spec.kubernetes_version, spec.rpm_files
+    )
 
 
 # What kube-proxy itself asks for.

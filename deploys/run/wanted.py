@@ -80,6 +80,9 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     kubenet = (spec.bridge_approach, cluster.release.kubelet_bridge) == ("kubelet", "kubenet")
     bridge = bridge_of_pods(cluster) if on_fedora else "" if kubenet else BRIDGE
     by_cni = has_network and cluster.runtime is not DOCKER
+    # Its checks know iptables only.
+    by_us = (spec.bridge_approach, spec.packet_filter) == ("manual", "iptables")
+    masquerades = has_network and by_us
     planned = node if has_network and not spec.flannel_leases else None
     backend = spec.flannel_backend if on_flannel else ""
     dockers = on_fedora and cluster.runtime is DOCKER
@@ -113,7 +116,7 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
         device=flanneld.device_of(backend, spec.flannel_vni) or "" if backend else "",
         overhead=OVERHEAD.get(backend, 0),
         packets=tuple(packets(cluster, bridge)) if has_network or not cluster.is_a("node") else (),
-        masquerades=has_network and not dockers and spec.bridge_approach == "manual",
+        masquerades=masquerades and not dockers,
         plugins=tuple(PLUGINS) if by_cni else (),
         network_file=CONFLIST.rpartition("/")[2] if by_cni else "",
         names=names(cluster, host),
