@@ -18,6 +18,7 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file, serving_files
+from pyinfra_kube.deploys.phases.firewalls import open_firewalld
 from pyinfra_kube.deploys.phases.pod_network import leave_forwarding, leave_network, set_routes
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.kubectl import kubectl_program
@@ -115,6 +116,7 @@ def leave(cluster: Cluster) -> None:
         name="Remove the node's files",
         files=[files.File(path, kind="absent") for path in node_files(cluster)],
     )
+    open_firewalld(cluster, present=False)
     if spec.flannel_leases:
         leave_forwarding(cluster)
         return

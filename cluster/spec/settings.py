@@ -380,6 +380,10 @@ class RunSettings(Settings):
     """How long each wait for the cluster may take, in seconds."""
     open_ports: bool = True
     """Whether a rule of iptables opens the apiserver's port."""
+    open_firewalld: bool = False
+    """Whether a firewalld that runs stays, and lets the cluster's packets in: its zone `trusted`
+    gets the pods' range and the hosts' addresses, and its default zone the apiserver's port.
+    Otherwise Fedora's paths stop it, and others leave it as it is."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
     verify_json: str | None = None

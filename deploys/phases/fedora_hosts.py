@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.packages import NETWORK_TOOLS
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.deploys.phases.firewalls import see_firewalls
+from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
@@ -54,8 +54,13 @@ def prepare_fedora_host() -> None:
             )
     stopped = services.services(
         name="Stop other firewalls",
-        units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
+        units=[
+            services.Unit(unit, running=False, enabled=False)
+            for unit in FIREWALLS
+            if not (cluster.spec.open_firewalld and unit == "firewalld.service")
+        ],
     )
+    open_firewalld(cluster)
     connect_host()
     # A firewall that this run stops blocks nothing afterwards.
     if not stopped.will_change:

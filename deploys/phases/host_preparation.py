@@ -8,7 +8,7 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for
-from pyinfra_kube.deploys.phases.firewalls import open_ports
+from pyinfra_kube.deploys.phases.firewalls import open_firewalld, open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -40,6 +40,7 @@ def prepare_host() -> None:
             packages=tools(),
             removable=cluster.spec.removable_packages,
         )
+    open_firewalld(cluster)
     connect_host()
     open_ports(cluster)
 
