@@ -5,6 +5,7 @@ Prepare Fedora's hosts: packages, kernel settings, names, and no firewall beside
 from __future__ import annotations
 
 from pyinfra_kube.cluster.packages import NETWORK_TOOLS
+from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
@@ -48,7 +49,8 @@ def prepare_fedora_host() -> None:
             verify.verified(
                 name="Check that the packages bring the release",
                 checks=[
-                    _brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)
+                    *(_brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)),
+                    *_brings_etcd(cluster),
                 ],
                 timeout=1,
             )
@@ -98,6 +100,21 @@ def _brings(cluster: Cluster, program: str) -> verify.Check:
         log=f"{program} --version",
         hint="set kubernetes_version to the release that the packages bring",
     )
+
+
+def _brings_etcd(cluster: Cluster) -> list[verify.Check]:
+    """Refuse an etcd of another minor release, for the same reason. Up to 1.23 it has no flags."""
+
+    if not cluster.is_a("etcd") or cluster.runtime is DOCKER:
+        return []
+    major, minor = minor_of(cluster.spec.etcd_version or cluster.release.etcd_version)
+    check = verify.Check(
+        f"etcd is of {major}.{minor}",
+        command=f"etcd --version | grep -qF 'etcd Version: {major}.{minor}.'",
+        log="etcd --version",
+        hint="set etcd_version to that of the package, or give another package in rpm_files",
+    )
+    return [check]
 
 
 if "__name__" not in globals():

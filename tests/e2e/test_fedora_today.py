@@ -49,11 +49,12 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(runtime: str, release: str) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, runtime: str, release: str) -> Iterator[Lab]:
     with held():
         down()
         yield Lab.up(HOSTS, family="fedora-44", release=release)
-        down()
+        if not request.config.getoption("--keep"):
+            down()
 
 
 @pytest.fixture(scope="module")

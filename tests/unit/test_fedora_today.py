@@ -94,7 +94,9 @@ def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("state", ["turned", "last"])
 def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = {"turned": (), "last": (), state: ("2",)}
-    spec = SimpleNamespace(network="routes", encryption=True, encryption_key="2")
+    spec = SimpleNamespace(
+        network="routes", flannel_on_api=False, encryption=True, encryption_key="2"
+    )
     cluster: Any = SimpleNamespace(
         runtime=CONTAINERD, spec=spec, encryption=SimpleNamespace(**plan)
     )
