@@ -82,7 +82,7 @@ def authorities(spec: ClusterSpec) -> dict[str, tuple[Role, ...]]:
     if _front_proxy(spec):
         found[FRONT_PROXY_CA] = ("control_plane",)
     if spec.etcd_tls:
-        asking: tuple[Role, ...] = ("node",) if spec.flannel_leases else ()
+        asking: tuple[Role, ...] = ("node",) if spec.flannel_in_etcd else ()
         found[ETCD_CA] = ("control_plane", "etcd", *asking)
     return found
 
@@ -106,7 +106,7 @@ def certificates(spec: ClusterSpec, plan: AddressPlan) -> Iterator[Certificate]:
             path, names = f"{CONFIG_DIR}/etcd-server", _names(member, plan, "localhost")
             user = etcd_user(member)
             yield _of_host("etcd", path, ETCD_CA, "peer", user, "etcd", member, names)
-        if spec.flannel_leases:
+        if spec.flannel_in_etcd:
             name = etcd.FLANNEL.name
             path = f"{CONFIG_DIR}/{name}"
             yield Certificate(name, path, ETCD_CA, "client", etcd.FLANNEL, "node")

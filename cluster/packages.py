@@ -33,6 +33,9 @@ CHOICES = {
 }
 OTHERWISE = ("rpm_files", _RPMS)
 
+NETWORK_TOOLS = {"iptables": "network-tools", "nftables": "network-tools-nft"}
+"""The part that brings the tools of the pods' network, by ``packet_filter``."""
+
 # The release lines that packages with ``{minor}`` in their names are of.
 LINES = "1.29-"
 
@@ -101,6 +104,21 @@ def packages_for(
         problems.append(Problem("kubernetes_version", kubernetes_version, None, allowed, fix))
     refuse(problems)
     return list(dict.fromkeys(name for names in found.values() for name in names))
+
+
+def ships(part: str, system: str, release: str) -> bool:
+    """
+    Return whether a distribution has packages of a part.
+
+    + part, system, release: as of ``packages_for``
+
+    ```
+    >>> ships("crictl", "fedora", "44")
+    True
+    ```
+    """
+
+    return bool(find(_data().get(system, {}).get(part, {}), release))
 
 
 def packages_of(part: str) -> list[str]:

@@ -33,6 +33,7 @@ CHOICES = {
     "certificate_signing": "leave it unset: up to 1.23 no host holds the CA's key",
     "cloud_provider": "leave it unset for bare metal and local machines",
     "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
+    "flannel_store": "leave it unset: from 1.24 on flannel can have its network in the API",
     "hyperkube": "leave it unset: each component has an image of its own",
     "metrics_server": "leave it unset: metrics-server 0.6 and later want 1.25 or later",
     "network_policies": "leave it unset: what enforces them was tried from 1.24 on",

@@ -7,6 +7,7 @@ Kubernetes on Fedora with one node: systemd units from packages, settings in /et
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.etcd import register_fedora_etcd, secure_etcd
@@ -19,8 +20,14 @@ from pyinfra_kube.deploys.phases.fedora_node import (
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
+    run_fedora_runtime,
+    set_up_fedora_network,
 )
-from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster
+from pyinfra_kube.deploys.phases.fedora_verification import (
+    allow_fedora_components,
+    run_fedora_dns,
+    verify_fedora_cluster,
+)
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -29,10 +36,11 @@ SEVERAL = "deploys/multinode.py"
 
 @phase("Inventory")
 def check_inventory() -> None:
-    """Refuse a cluster with another network, or with several nodes."""
+    """Refuse a cluster with another network, and up to 1.23 one with several nodes."""
 
-    nodes = [node.name for node in cluster_on("routes", instead=SEVERAL).spec.nodes]
-    if len(nodes) > 1:
+    cluster = cluster_on("routes", instead=SEVERAL)
+    nodes = [node.name for node in cluster.spec.nodes]
+    if len(nodes) > 1 and cluster.runtime is DOCKER:
         allowed = "one node: nothing would route packets to the pods of another"
         fix = f'use {SEVERAL}, with network = "flannel"'
         raise InputError([Problem("nodes", nodes, None, allowed, fix)])
@@ -47,10 +55,14 @@ PHASES = (
     register_fedora_etcd,
     run_fedora_etcd,
     run_fedora_control_plane,
+    set_up_fedora_network,
+    run_fedora_runtime,
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
+    allow_fedora_components,
     verify_fedora_cluster,
+    run_fedora_dns,
     secure_etcd,
 )
 

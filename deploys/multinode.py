@@ -6,6 +6,7 @@ Kubernetes on Fedora with several nodes, and flannel's network between them.
 
 from __future__ import annotations
 
+from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.credentials import give_fedora_credentials, keep_credentials
 from pyinfra_kube.deploys.phases.etcd import register_fedora_etcd, secure_etcd
 from pyinfra_kube.deploys.phases.fedora_control_plane import (
@@ -22,8 +23,15 @@ from pyinfra_kube.deploys.phases.fedora_node import (
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
+    run_fedora_runtime,
+    set_up_fedora_network,
 )
-from pyinfra_kube.deploys.phases.fedora_verification import verify_fedora_cluster, verify_flannel
+from pyinfra_kube.deploys.phases.fedora_verification import (
+    allow_fedora_components,
+    run_fedora_dns,
+    verify_fedora_cluster,
+    verify_flannel,
+)
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -38,18 +46,23 @@ def check_inventory() -> None:
 PHASES = (
     check_inventory,
     prepare_fedora_host,
+    record_allocations,
     keep_credentials,
     give_fedora_credentials,
     register_fedora_etcd,
     run_fedora_etcd,
     set_flannel_network,
     run_fedora_control_plane,
+    set_up_fedora_network,
+    run_fedora_runtime,
     configure_fedora_docker,
     run_flannel,
     run_fedora_docker,
     run_fedora_node,
+    allow_fedora_components,
     verify_flannel,
     verify_fedora_cluster,
+    run_fedora_dns,
     secure_etcd,
     limit_flannel,
 )

@@ -18,6 +18,7 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file, serving_files
+from pyinfra_kube.deploys.phases.firewalls import open_firewalld
 from pyinfra_kube.deploys.phases.pod_network import leave_forwarding, leave_network, set_routes
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.kubectl import kubectl_program
@@ -115,6 +116,7 @@ def leave(cluster: Cluster) -> None:
         name="Remove the node's files",
         files=[files.File(path, kind="absent") for path in node_files(cluster)],
     )
+    open_firewalld(cluster, present=False)
     if spec.flannel_leases:
         leave_forwarding(cluster)
         return
@@ -197,14 +199,14 @@ def _refusal(why: str) -> DeployError:
 def _needed(cluster: Cluster) -> set[str]:
     """The hosts that delete nodes' objects and leases."""
 
-    of_leases = {cluster.spec.etcd_members[0].name} if cluster.spec.flannel_leases else set()
+    of_leases = {cluster.spec.etcd_members[0].name} if cluster.spec.flannel_in_etcd else set()
     return {cluster.spec.control_plane[0].name} | of_leases
 
 
 def _deletes_leases(cluster: Cluster) -> bool:
     """Whether the current host is the one that deletes leases."""
 
-    return cluster.spec.flannel_leases and cluster.host_spec == cluster.spec.etcd_members[0]
+    return cluster.spec.flannel_in_etcd and cluster.host_spec == cluster.spec.etcd_members[0]
 
 
 def _failed(cluster: Cluster) -> bool:

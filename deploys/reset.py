@@ -17,6 +17,7 @@ from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, pod_network
 from pyinfra_kube.deploys.phases.credentials import credential_files
+from pyinfra_kube.deploys.phases.firewalls import open_firewalld
 from pyinfra_kube.deploys.remove_node import UNITS, node_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.elsewhere import delete, left_objects
@@ -142,7 +143,7 @@ def take_away(cluster: Cluster) -> None:
         docker_on_flannel.flannel_absent(
             name="Remove flannel's network", network=spec.flannel_network
         )
-    elif spec.flannel_on_api or NET_CONFIG in was.of("file"):
+    elif cluster.on_flannel or NET_CONFIG in was.of("file"):
         flannel.devices_absent(
             name="Remove flannel's devices and routes", network=spec.cluster_cidr
         )
@@ -162,6 +163,7 @@ def take_away(cluster: Cluster) -> None:
         present=False,
         runtime=cluster.runtime.name,
     )
+    open_firewalld(cluster, present=False)
     if spec.flannel_leases:
         pod_network.leave_forwarding(cluster)
     else:

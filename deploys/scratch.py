@@ -44,8 +44,8 @@ def check_inventory() -> None:
     """Refuse a cluster with another network, MTUs that do not fit, and a forbidden upgrade."""
 
     cluster = current_cluster()
-    if cluster.spec.flannel_leases:
-        allowed, fix = 'routes; or "flannel" from 1.24 on', "use deploys/multinode.py"
+    if cluster.spec.flannel_in_etcd:
+        allowed, fix = 'routes; or "flannel" on the API from 1.24 on', "use deploys/multinode.py"
         raise InputError([Problem("network", cluster.spec.network, None, allowed, fix)])
     check_mtus(cluster.spec, cluster.host_facts)
     check_upgrade(cluster)

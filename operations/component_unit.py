@@ -1,5 +1,5 @@
 """
-Manage the systemd unit of a node's component: kubelet or kube-proxy.
+Manage the systemd units of components.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from pyinfra_kube.engine.script import run_or_noop
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations.files import File, plan_files
 
+SYSTEM = "/etc/systemd/system"
 UNITS = {
-    component: f"/etc/systemd/system/{component}.service"
+    component: f"{SYSTEM}/{component}.service"
     for component in ("kubelet", "kube-proxy", "flanneld")
 }
 _TEMPLATES = {component: f"{path[1:]}.j2" for component, path in UNITS.items()}
 # Another one is the unit of a flanneld that keeps its network in etcd.
 _TEMPLATES["flanneld"] = "etc/systemd/system/flanneld-on-api.service.j2"
+_CONTROL_PLANE = "etc/systemd/system/control-plane.service.j2"
 
 
 @operation()
@@ -65,13 +67,36 @@ def component_unit(
         )
     """
 
-    path = UNITS[component]
+    file = unit_file(component, flags, binary, after, node, confined)
+    yield from run_or_noop(plan_files([file]), f"{component}'s unit is as wanted")
+
+
+def unit_file(
+    component: str,
+    flags: Sequence[str],
+    binary: str | None = None,
+    after: Sequence[str] = (),
+    node: str = "",
+    confined: bool = True,
+    user: str = "root",
+) -> File:
+    """
+    Return the unit of a component. It stands before one of that name that a package brings.
+
+    + component: such as ``kubelet`` or ``kube-apiserver``
+    + user: who runs a component of the control plane
+    + flags, binary, after, node, confined: as of ``component_unit``
+    """
+
+    path = f"{SYSTEM}/{component}.service"
     text = render(
-        _TEMPLATES[component],
+        _TEMPLATES.get(component, _CONTROL_PLANE),
+        component=component,
+        user=user,
         binary=binary or f"/usr/local/bin/{component}",
         flags=list(flags),
         after=list(after),
         node=node,
         confined=confined,
     )
-    yield from run_or_noop(plan_files([File(path, text)]), f"{component}'s unit is as wanted")
+    return File(path, text)

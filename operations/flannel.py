@@ -57,6 +57,7 @@ def network_config(
     prefix: str = PREFIX,
     api: Api = "v2",
     allow_network_change: bool = False,
+    whole: bool = False,
     ca: str = "",
     cert: str = "",
     key: str = "",
@@ -77,6 +78,7 @@ def network_config(
     + prefix: the key under which flannel's keys are
     + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on, ``grpc`` for it with etcd's roles
     + allow_network_change: change it while hosts have leases
+    + whole: whether the first subnet is one of a node too, which flannel itself leaves out
     + ca, cert, key: files on the host, for TLS
 
     **Example:**
@@ -91,7 +93,7 @@ def network_config(
         )
     """
 
-    config = daemon.network_config(network, subnet_len, backend, vni, port)
+    config = daemon.network_config(network, subnet_len, backend, vni, port, whole)
     found = _etcd(endpoints, prefix, api, ca, cert, key)
     another = not found.config or not daemon.same_range(found.config, config)
     foreign = [lease for lease in found.leases if not daemon.gives(config, lease.subnet)]
@@ -135,6 +137,7 @@ def flanneld(
     ip_masq: bool = False,
     options: Sequence[str] = (),
     binary: str | None = None,
+    subnet: str = "",
     api: Api = "v2",
     ca: str = "",
     cert: str = "",
@@ -154,6 +157,8 @@ def flanneld(
       container runtime does
     + options: further flags
     + binary: absolute path of a flanneld that no package brought; it gets a unit of ours
+    + subnet: what it asks for when it has no lease, such as ``10.10.1.1/24``; by default it chooses
+      one, and its unit tells docker
     + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on, ``grpc`` for it with etcd's roles
     + ca, cert, key: files on the host, for TLS
 
@@ -179,10 +184,11 @@ def flanneld(
     tls = {"-etcd-cafile": ca, "-etcd-certfile": cert, "-etcd-keyfile": key}
     words = [*(f"{flag}={path}" for flag, path in tls.items() if path), *options]
     variables = daemon.sysconfig(endpoints, prefix, iface, ip_masq, words)
-    files = [File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))]
+    files = [File(DROP_IN, render(f"{DROP_IN[1:]}.j2", subnet=subnet, subnet_file=SUBNET_FILE))]
     if binary:
+        docker_file = "" if subnet else DOCKER_FILE
         text = render(
-            f"{UNIT[1:]}.j2", binary=binary, subnet_file=SUBNET_FILE, docker_file=DOCKER_FILE
+            f"{UNIT[1:]}.j2", binary=binary, subnet_file=SUBNET_FILE, docker_file=docker_file
         )
         files.append(File(UNIT, text))
     script = join(
@@ -212,6 +218,7 @@ def lease(
     cert: str = "",
     key: str = "",
     runtime: str = "docker",
+    subnet: str = "",
 ) -> Generator[StringCommand, None, None]:
     """
     Restart a running flanneld if its lease is not of the network that is configured, or if its
@@ -228,6 +235,7 @@ def lease(
     + api: ``v2`` for flannel through 0.17, ``v3`` from 0.18 on, ``grpc`` for it with etcd's roles
     + ca, cert, key: files on the host, for TLS
     + runtime: container runtime, which systemd may stop along with flanneld
+    + subnet: what the lease must be of, such as ``10.10.1.1/24``; by default any of the network
 
     **Example:**
 
@@ -254,10 +262,12 @@ def lease(
         wrong = _wrong_device(device, links, port or FLANNEL_PORTS.get(backend), state.subnet)
         addresses = HostNetwork("", links).addresses
         own = [lease for lease in found.leases if lease.public_ip in addresses]
-        reason = _outside(state.subnet, network) or wrong
+        reason = _outside(state.subnet, network, subnet) or wrong
         if not reason and found.status == "ok":
             reason = _wrong_lease(state.subnet, own, links, backend, device)
-        stale = [etcd.Key(lease.key, present=False) for lease in stale_leases(own, network)]
+        stale = [
+            etcd.Key(lease.key, present=False) for lease in stale_leases(own, subnet or network)
+        ]
         reach = (endpoints, api, ca, cert, key)
         if reason or stale:
             changes.show(f"flanneld.service: restarted: {reason or 'it has an old lease too'}")
@@ -371,13 +381,13 @@ systemctl start flanneld.service $along
 """
 
 
-def _outside(subnet: SubnetEnv, network: str) -> str:
-    """Why a subnet is not of the network; empty if it is."""
+def _outside(subnet: SubnetEnv, network: str, wanted: str = "") -> str:
+    """Why a subnet is not of the network, or not the wanted one; empty if it is."""
 
-    inside = IPNetwork(subnet.subnet) in IPNetwork(network)
+    inside = IPNetwork(subnet.subnet) in IPNetwork(wanted or network)
     if inside and subnet.network in (None, network):
         return ""
-    return f"its subnet {subnet.subnet} is not of {network}"
+    return f"its subnet {subnet.subnet} is not of {wanted or network}"
 
 
 def _wrong_device(

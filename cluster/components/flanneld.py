@@ -59,6 +59,7 @@ def network_config(
     backend: Backend = "vxlan",
     vni: int = 1,
     port: int | None = None,
+    whole: bool = False,
 ) -> str:
     """
     Give the value of the key ``PREFIX/config``: the network that flannel shares out.
@@ -68,6 +69,7 @@ def network_config(
     + backend: how packets travel between hosts
     + vni: VXLAN's network identifier
     + port: UDP port; left out where it is the backend's own
+    + whole: whether the first subnet is one of a node too, which flannel itself leaves out
 
     ```
     >>> network_config("18.16.0.0/16")
@@ -80,7 +82,9 @@ def network_config(
         settings["VNI"] = vni
     if port and backend in FLANNEL_PORTS and port != FLANNEL_PORTS[backend]:
         settings["Port"] = port
-    return json.dumps({"Network": network, "SubnetLen": subnet_len, "Backend": settings})
+    first = {"SubnetMin": str(IPNetwork(network)[0])} if whole else {}
+    config = {"Network": network, "SubnetLen": subnet_len, **first, "Backend": settings}
+    return json.dumps(config)
 
 
 def same_range(config: str, other: str) -> bool:

@@ -175,7 +175,7 @@ def _etcd_settings(
     asked = facts.get("etcd_asked") or ("https" if spec.etcd_tls else "http")
     peer = "https" if serves == "tls" else "http"
     schemes = {"http": ["http"], "both": ["http", "https"], "tls": ["https"]}[str(serves)]
-    flannel = etcd_api(spec.flannel_version or "") if spec.flannel_leases else ""
+    flannel = etcd_api(spec.flannel_version or "") if spec.flannel_in_etcd else ""
     metrics = bool(release.fact("etcd_metrics"))
     listen = [url for scheme in schemes for url in _listen_urls(spec, plan, host_spec, scheme)]
     peers = etcd_peer_urls(spec, plan, peer)
@@ -223,7 +223,7 @@ def etcd_peer_urls(spec: ClusterSpec, plan: AddressPlan, scheme: str) -> dict[st
 def _etcd_addresses(spec: ClusterSpec, plan: AddressPlan, scheme: str) -> dict[str, str]:
     members = spec.etcd_members
     # One member on the only control-plane host serves it alone, unless flannel asks from all nodes.
-    alone = len(members) == 1 and members == spec.control_plane and not spec.flannel_leases
+    alone = len(members) == 1 and members == spec.control_plane and not spec.flannel_in_etcd
     version = spec.etcd_version or Release.of(spec.kubernetes_version).etcd_version
     if scheme == "https" and minor_of(version) < _OWN_HEALTH:
         # kubelet can only try whether the port is open, at the host's address.

@@ -60,9 +60,14 @@ class BaseSpec(
         return self.register_node and self.node_registration == "self"
 
     @property
-    def flannel_leases(self) -> bool:
-        """Whether flannel gives nodes their pod CIDRs, by leases in etcd, up to 1.23."""
+    def flannel_in_etcd(self) -> bool:
+        """Whether flannel has its network and the nodes' leases in etcd."""
         return self._flannel_store == "etcd"
+
+    @property
+    def flannel_leases(self) -> bool:
+        """Whether flannel chooses nodes' pod CIDRs, up to 1.23; then it leases what is planned."""
+        return self.flannel_in_etcd and self._flannel_stores[0] == "etcd"
 
     @property
     def flannel_on_api(self) -> bool:
@@ -71,8 +76,13 @@ class BaseSpec(
 
     @property
     def _flannel_store(self) -> str | None:
+        return (self.flannel_store or self._flannel_stores[0]) if self._flannel_stores else None
+
+    @property
+    def _flannel_stores(self) -> list[str]:
+        """Where flannel may have its network, the default first."""
         stores = table("releases")["flannel_store"] if self.network == "flannel" else {}
-        return value_at(stores, minor_of(self.kubernetes_version))
+        return value_at(stores, minor_of(self.kubernetes_version)) or []
 
     @property
     def apiserver_port(self) -> int:

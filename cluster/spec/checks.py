@@ -237,6 +237,26 @@ def check_ports(spec: BaseSpec) -> list[Problem]:
     return problems
 
 
+def check_packet_filter(spec: BaseSpec) -> list[Problem]:
+    """nftables with parts of a cluster that need iptables."""
+    if spec.packet_filter == "iptables":
+        return []
+    allowed = "{}, as packet_filter = 'nftables' needs it"
+    needs = {
+        "kubernetes_version": (
+            covers("1.29-", minor_of(spec.kubernetes_version)),
+            "1.29 or later, whose kube-proxy has nftables",
+        ),
+        "proxy_mode": (spec.proxy_mode in (None, "nftables", "none"), "nftables"),
+        "network_policies": (not spec.network_policies, "False: kube-router calls iptables"),
+    }
+    return [
+        Problem(key, getattr(spec, key), None, allowed.format(text))
+        for key, (fits, text) in needs.items()
+        if not fits
+    ]
+
+
 def check_policies(spec: BaseSpec) -> list[Problem]:
     """NetworkPolicies that nobody would enforce, or that nobody could try."""
     needs = {
@@ -289,12 +309,20 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     if spec.package_source == "rpm" and not spec.rpm_files:
         allowed = "at least one file, for package_source is rpm"
         problems.append(Problem("rpm_files", [], None, allowed))
-    if spec.flannel_on_api and not spec.flannel_source:
+    by_plan = spec.network == "flannel" and not spec.flannel_leases
+    if by_plan and not spec.flannel_source:
         allowed = "where flanneld comes from, with its flannel_sha256: no distribution brings it"
         problems.append(Problem("flannel_source", None, None, allowed, f"such as {_FLANNEL}"))
-    if spec.flannel_source and spec.flannel_leases and not spec.flannel_version:
+    if spec.flannel_source and spec.flannel_in_etcd and not spec.flannel_version:
         allowed = "the version of flannel_source, which tells how it speaks with etcd"
         problems.append(Problem("flannel_version", None, None, allowed))
+    elif (
+        by_plan
+        and spec.flannel_in_etcd
+        and minor_of((spec.flannel_version or "0.0").removeprefix("v")) < (0, 18)
+    ):
+        allowed = "0.18 or later: from 1.24 on etcd has no API v2"
+        problems.append(Problem("flannel_version", spec.flannel_version, None, allowed))
     brings_containerd = spec.runtime_source and spec.container_runtime != "cri-o"
     if brings_containerd and not spec.containerd_version:
         allowed = "the version of the containerd in runtime_source"
@@ -307,12 +335,12 @@ _RANGES = ("cluster_cidr", "service_cidr")
 _SHARES = (
     "kubernetes_version",
     *("cluster_cidr", "node_cidr_mask_size", "max_pods"),
-    *("network", "flannel_network", "flannel_subnet_len"),
+    *("network", "flannel_store", "flannel_network", "flannel_subnet_len"),
 )
 
 _SOURCES = (
     *("kubernetes_version", "network", "package_source", "rpm_files"),
-    *("flannel_source", "flannel_version"),
+    *("flannel_store", "flannel_source", "flannel_version"),
     *("container_runtime", "runtime_source", "containerd_version"),
 )
 
@@ -329,6 +357,10 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     ((), check_endpoint_known),
     (("packet_from", "packet_to"), check_packet),
     (PORTS, check_ports),
+    (
+        ("kubernetes_version", "packet_filter", "proxy_mode", "network_policies"),
+        check_packet_filter,
+    ),
     (_SOURCES, check_sources),
     (("network_policies", "network", "proxy_mode", "dns", "default_deny"), check_policies),
     (("kubernetes_version", "manifests", "manifests_sha256"), check_manifests),
@@ -337,6 +369,9 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("service_cidr", "cluster_dns"), check_services),
     (_SHARES, check_node_size),
     (_SHARES, check_node_cidrs),
-    (("kubernetes_version", "cluster_cidr", "flannel_network", "network"), check_flannel),
+    (
+        ("kubernetes_version", "cluster_cidr", "flannel_network", "flannel_store", "network"),
+        check_flannel,
+    ),
     (("network", "flannel_backend", "host_mtu", "bridge_mtu", "docker_mtu"), check_mtu),
 )

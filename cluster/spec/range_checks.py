@@ -114,7 +114,8 @@ def check_node_cidrs(spec: BaseSpec) -> list[Problem]:
 
 def check_flannel(spec: BaseSpec) -> list[Problem]:
     """flannel's range is where the rest of the cluster looks for pods."""
-    if spec.flannel_on_api and spec.flannel_network != spec.cluster_cidr:
+    by_plan = spec.network == "flannel" and not spec.flannel_leases
+    if by_plan and spec.flannel_network != spec.cluster_cidr:
         allowed = f"cluster_cidr {spec.cluster_cidr}, which nodes have their pod CIDRs from"
         return [Problem("flannel_network", spec.flannel_network, None, allowed, "leave it out")]
     if IPNetwork(spec.flannel_network) in IPNetwork(spec.cluster_cidr):

@@ -135,12 +135,19 @@ class PodNetworkSettings(Settings):
     """Whether hosts get routes to each other's pods. Turn it off where your router has them."""
     bridge_approach: Literal["manual", "kubelet"] = "manual"
     """Who makes the bridge cbr0: this package, or the kubelet, up to 1.23."""
+    packet_filter: Literal["iptables", "nftables"] = "iptables"
+    """What lets pods' packets leave under the addresses of hosts. With nftables no iptables is
+    installed, and a firewall of yours must let pods' packets and those to the apiserver pass. From
+    1.29 on; for a new cluster."""
     host_mtu: Mtu = 1500
     """The MTU of the network between the hosts."""
     flannel_backend: Literal["vxlan", "udp", "host-gw"] = "vxlan"
     """How flannel's packets travel."""
     bridge_mtu: Mtu = Field(default_factory=_bridge_mtu)
     """The MTU of the pods' bridge."""
+    flannel_store: Literal["etcd", "api"] | None = None
+    """Where flannel finds its network: etcd, up to 1.23 and on `deploys/multinode.py`, or the API.
+    By default etcd up to 1.23, the API from 1.24 on."""
     flannel_network: Network = Field(default_factory=_cluster_cidr)
     """flannel's range, within `cluster_cidr`. From 1.24 on it is all of that."""
     flannel_subnet_len: Length = 24
@@ -150,7 +157,7 @@ class PodNetworkSettings(Settings):
     flannel_port: Port | None = Field(default_factory=_flannel_port)
     """The UDP port of flannel's packets."""
     flannel_etcd_prefix: Path = "/coreos.com/network"
-    """Where flannel's keys are in etcd, up to 1.23."""
+    """Where flannel's keys are in etcd."""
     flannel_version: FlannelVersion | None = None
     """Which flannel runs, where it has its keys in etcd. Up to 0.17 it uses etcd's v2 API, then
     v3."""
@@ -216,7 +223,8 @@ class SoftwareSettings(Settings):
     is a folder. An image that is not there is pulled."""
     container_runtime: Literal["docker", "containerd", "cri-o"] | None = None
     """What runs containers: docker up to 1.23, from 1.24 on containerd or `"cri-o"`. By default
-    docker or containerd. A host keeps the one that it has."""
+    docker or containerd, and CRI-O where all hosts are of Fedora 41 or later. A host keeps the one
+    that it has."""
     runtime_source: str | None = None
     """Where containerd, containerd-shim-runc-v2, ctr, crictl, runc and the CNI plugins bridge,
     host-local, loopback and portmap come from. A folder on the control machine has them at its
@@ -372,6 +380,10 @@ class RunSettings(Settings):
     """How long each wait for the cluster may take, in seconds."""
     open_ports: bool = True
     """Whether a rule of iptables opens the apiserver's port."""
+    open_firewalld: bool = False
+    """Whether a firewalld that runs stays, and lets the cluster's packets in: its zone `trusted`
+    gets the pods' range and the hosts' addresses, and its default zone the apiserver's port.
+    Otherwise Fedora's paths stop it, and others leave it as it is."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
     verify_json: str | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.images import image_of
-from pyinfra_kube.cluster.packages import packages_of
+from pyinfra_kube.cluster.packages import packages_of, ships
 from pyinfra_kube.cluster.runtimes import CONTAINERD, CRIO, DOCKER
 from pyinfra_kube.deploys.phases import pod_network
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
@@ -180,7 +180,9 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
     + parts: what packages must bring
     """
 
-    source = cluster.artifacts.runtime
+    source, here = cluster.artifacts.runtime, cluster.own_facts
+    packaged = not source and ships("crictl", here.system, here.release)
+    parts = [*parts, *(["crictl"] if packaged else [])]
     if cluster.spec.install_packages and parts:
         packages.packages(
             name=f"Install {' and '.join(parts) if source else whole}",
@@ -194,7 +196,7 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
         paths |= {name: RUNC for name in paths if name == "runc"}
         paths |= {name: f"{CNI_BIN_DIR}/{name}" for name in CNI_PLUGINS}
         wanted = [binaries.Binary(path, *source.program(name)) for name, path in paths.items()]
-    elif "cri-o" not in parts and read(Containerd).crictl in ("", CRICTL):
+    elif not packaged and read(Containerd).crictl in ("", CRICTL):
         archive = crictl_archive(cluster.release, cluster.spec.runtime_sha256)
         wanted = [binaries.Binary(CRICTL, *archive, member="crictl")]
     if wanted:

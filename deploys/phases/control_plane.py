@@ -67,7 +67,7 @@ def set_pods(cluster: Cluster, components: list[str], whose: str = "the control 
         files={k: v for component in components for k, v in cluster.image(component).items()},
         runtime=cluster.runtime.name,
     )
-    read_files = [file for component in components for file in _read_files(cluster, component)]
+    read_files = [file for component in components for file in component_files(cluster, component)]
     if "etcd" in components:
         data = files.File(cluster.spec.etcd_data_dir, kind="directory", mode="700")
         read_files.insert(0, data)
@@ -115,8 +115,13 @@ def ready_url(cluster: Cluster, component: str) -> str:
     return f"{row.scheme.lower()}://{row.host}:{row.port}{row.path}" if row.path else ""
 
 
-def _read_files(cluster: Cluster, component: str) -> list[files.File]:
-    """What a component reads besides credentials, and the folders that it writes to."""
+def component_files(cluster: Cluster, component: str) -> list[files.File]:
+    """
+    Return what a component reads besides credentials, and the folders that it writes to.
+
+    + cluster: the cluster
+    + component: its name
+    """
 
     found = cluster.configuration(component)
     if component == "kube-apiserver":
@@ -154,7 +159,7 @@ def static_pod(
     + cluster, component, providers, facts: as of ``manifest``
     """
 
-    known = [*credential_files(cluster), *_read_files(cluster, component)]
+    known = [*credential_files(cluster), *component_files(cluster, component)]
     own = [file.path for file in known if file.kind == "file"]
     named = named_files(cluster.command_line(component, **facts), own)
     again = reread_files(component, cluster.release, cluster.settings(**facts))

@@ -14,6 +14,7 @@ from pyinfra_kube.cluster.components.flanneld import KUBECONFIG
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.encryption import IDENTITY, Providers
 from pyinfra_kube.cluster.identities import ON_CONTROL_PLANE, is_own_user
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.encryption import encryption_text
@@ -23,9 +24,10 @@ from pyinfra_kube.operations import control_machine, files, users
 ADMIN = host_facts.ADMIN
 # Where kubectl looks by itself.
 KUBECTL_CONFIG = "/root/.kube/config"
-# The group of the users that Fedora's units run as, and that of etcd's.
+# The group of the users that Fedora's units run as up to 1.23, and that of etcd's, beside which
+# there are no others since.
 FEDORA_GROUP = "kube"
-_ETCD_GROUP = "etcd"
+ETCD_GROUP = "etcd"
 
 
 @phase("Credentials")
@@ -52,7 +54,13 @@ def give_credentials() -> None:
 def give_fedora_credentials() -> None:
     """Give credentials to hosts, readable by the users that Fedora's units run as."""
 
-    _give(FEDORA_GROUP)
+    _give(fedora_group(current_cluster()))
+
+
+def fedora_group(cluster: Cluster) -> str:
+    """The group of the users that the control plane's units run as, beside etcd's."""
+
+    return FEDORA_GROUP if cluster.runtime is DOCKER else ETCD_GROUP
 
 
 def _give(group: str) -> None:
@@ -73,8 +81,8 @@ def _give_control_plane(held: list[files.File], group: str) -> None:
             name="Set the users of the apiserver",
             tables=tables,
             ours=lambda row: is_own_user(row.user, row.uid, row.groups),
-            mode=_mode(group),
-            group=group,
+            mode=_mode(_reader("", group)),
+            group=_reader("", group),
         )
     link = files.File(KUBECTL_CONFIG, kind="link", target=ADMIN, if_absent=True)
     parent = str(Path(KUBECTL_CONFIG).parent)
@@ -94,7 +102,7 @@ def credential_files(cluster: Cluster, group: str = "root") -> list[files.File]:
     folder = files.File(CONFIG_DIR, kind="directory", mode="755")
     providers = cluster.encryption.first[cluster.host_spec.name]
     encrypted = [encryption_file(cluster, providers)] if providers != (IDENTITY,) else []
-    return [folder, *_as_files(texts, group), *encrypted, *cloud_files(cluster, group)]
+    return [folder, *_as_files(texts, group), *encrypted, *cloud_files(cluster, _reader("", group))]
 
 
 def encryption_file(cluster: Cluster, providers: Providers) -> files.File:
@@ -137,7 +145,9 @@ def _reader(path: str, group: str) -> str:
 
     if group == "root" or path == f"{CONFIG_DIR}/{FLANNEL.name}.key":
         return "root"
-    return _ETCD_GROUP if path == f"{CONFIG_DIR}/etcd-server.key" else group
+    if path == f"{CONFIG_DIR}/etcd-server.key":
+        return ETCD_GROUP
+    return "root" if group == ETCD_GROUP else group
 
 
 def kubeconfig_file(cluster: Cluster, component: str) -> files.File:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.components.rendering import named_files
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.credentials import (
     FEDORA_GROUP,
     credential_files,
@@ -15,7 +16,7 @@ from pyinfra_kube.deploys.phases.credentials import (
 )
 from pyinfra_kube.deploys.phases.fedora_environment import ETCD, component_files, etcd_file
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
-from pyinfra_kube.deploys.phases.verification import answers, wait_until
+from pyinfra_kube.deploys.phases.fedora_units import run_in_order, set_control_plane, set_etcd
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.templates import render
@@ -29,7 +30,9 @@ def run_fedora_etcd() -> None:
     """Configure and run etcd where it is a member."""
 
     cluster = current_cluster()
-    if cluster.is_a("etcd"):
+    if cluster.is_a("etcd") and cluster.runtime is not DOCKER:
+        set_etcd(cluster)
+    elif cluster.is_a("etcd"):
         held = [file.path for file in credential_files(cluster, FEDORA_GROUP)]
         read = named_files(cluster.command_line("etcd"), held)
         environment.environment_files(name="Configure etcd", files=[etcd_file(cluster)])
@@ -43,6 +46,9 @@ def run_fedora_control_plane() -> None:
     cluster = current_cluster()
     if not cluster.is_a("control_plane"):
         return
+    if cluster.runtime is not DOCKER:
+        set_control_plane(cluster)
+        return
     settings = component_files(cluster, CONTROL_PLANE_COMPONENTS)
     held = [file.path for file in credential_files(cluster, FEDORA_GROUP) if file.kind == "file"]
     named = {one: named_files(cluster.command_line(one), held) for one in CONTROL_PLANE_COMPONENTS}
@@ -50,13 +56,7 @@ def run_fedora_control_plane() -> None:
     environment.environment_files(name="Configure the control plane", files=settings)
     in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
     files.files(name="Limit how long the apiserver takes to stop", files=[in_time])
-    services.services(name="Run the apiserver", units=[units.pop("kube-apiserver")])
-    # The others exit again and again until it answers.
-    apiserver = answers(cluster, "kube-apiserver", "unit")
-    wait_until(cluster, "Wait for the apiserver to answer", [apiserver])
-    services.services(
-        name="Run the controller manager and the scheduler", units=list(units.values())
-    )
+    run_in_order(cluster, units)
 
 
 # Alone, it brings what it needs.

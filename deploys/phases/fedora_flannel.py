@@ -1,5 +1,6 @@
 """
-flannel: its network in etcd, flanneld on the nodes, docker on the subnet of its lease.
+flannel: its network in etcd, flanneld on the nodes. docker is on the subnet of its lease; from 1.24
+on the lease is of the subnet that the plan gives the node.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from typing import Any
 
 from pyinfra_kube.cluster.certificates import etcd_user
 from pyinfra_kube.cluster.components.etcd import CLIENT, FLANNEL
+from pyinfra_kube.cluster.spec.ranges import pod_range
 from pyinfra_kube.deploys.phases.fedora_control_plane import ETCD_PHASES
 from pyinfra_kube.deploys.phases.flannel import BINARY, program_in
 from pyinfra_kube.deploys.run.context import current_cluster
@@ -32,13 +34,14 @@ def set_flannel_network() -> None:
         flannel.network_config(
             name="Set flannel's network in etcd",
             network=spec.flannel_network,
-            subnet_len=spec.flannel_subnet_len,
+            subnet_len=pod_range(spec)[1],
             backend=spec.flannel_backend,
             vni=spec.flannel_vni,
             port=spec.flannel_port,
             prefix=spec.flannel_etcd_prefix,
             api=cluster.flannel_api,
             allow_network_change=spec.allow_network_change,
+            whole=not spec.flannel_leases,
             **cluster.etcd_as_member,
         )
     # An operation of all hosts: no flanneld starts before the network is set.
@@ -47,7 +50,7 @@ def set_flannel_network() -> None:
 
 @phase("flannel")
 def run_flannel() -> None:
-    """Run flanneld on nodes, and have docker use the subnet of its lease."""
+    """Run flanneld on nodes, and have docker, where there is one, use the subnet of its lease."""
 
     cluster = current_cluster()
     if not cluster.is_a("node"):
@@ -61,10 +64,14 @@ def run_flannel() -> None:
         "api": cluster.flannel_api,
         **cluster.etcd_as_flannel,
     }
+    subnet = "" if cluster.spec.flannel_leases else cluster.node.bridge_address
     flannel.flanneld(
         name="Configure flanneld",
         iface=cluster.host_spec.flannel_iface,
+        # What lets packets of planned subnets pass is there without flanneld.
+        options=["-iptables-forward-rules=false"] if subnet else [],
         binary=BINARY if own else None,
+        subnet=subnet,
         **reach,
     )
     held = [path for path in map(reach.get, ("ca", "cert", "key")) if path]
@@ -77,11 +84,13 @@ def run_flannel() -> None:
         vni=cluster.spec.flannel_vni,
         port=cluster.spec.flannel_port,
         runtime=cluster.runtime.name,
+        subnet=subnet,
         **reach,
     )
-    docker_on_flannel.docker_options(
-        name="Have docker use flannel's subnet", predict=leased.will_change
-    )
+    if not subnet:
+        docker_on_flannel.docker_options(
+            name="Have docker use flannel's subnet", predict=leased.will_change
+        )
 
 
 @phase("flannel's role")

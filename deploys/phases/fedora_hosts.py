@@ -4,7 +4,10 @@ Prepare Fedora's hosts: packages, kernel settings, names, and no firewall beside
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.phases.firewalls import see_firewalls
+from pyinfra_kube.cluster.packages import NETWORK_TOOLS
+from pyinfra_kube.cluster.releases import minor_of
+from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
@@ -46,19 +49,26 @@ def prepare_fedora_host() -> None:
             verify.verified(
                 name="Check that the packages bring the release",
                 checks=[
-                    _brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)
+                    *(_brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)),
+                    *_brings_etcd(cluster),
                 ],
                 timeout=1,
             )
     stopped = services.services(
         name="Stop other firewalls",
-        units=[services.Unit(unit, running=False, enabled=False) for unit in FIREWALLS],
+        units=[
+            services.Unit(unit, running=False, enabled=False)
+            for unit in FIREWALLS
+            if not (cluster.spec.open_firewalld and unit == "firewalld.service")
+        ],
     )
+    open_firewalld(cluster)
     connect_host()
     # A firewall that this run stops blocks nothing afterwards.
     if not stopped.will_change:
         see_firewalls(cluster, bridge_of_pods(cluster))
-    if cluster.is_a("control_plane"):
+    # Packages of 1.24 on have no user of their own.
+    if cluster.is_a("control_plane") and cluster.runtime is DOCKER:
         folder = files.File(RUNTIME, kind="directory", mode="750", user="kube", group="kube")
         at_boot = files.File(TMPFILES, render(f"{TMPFILES[1:]}.j2"))
         files.files(name="Make /run/kubernetes, at every boot too", files=[at_boot, folder])
@@ -73,9 +83,9 @@ def parts(cluster: Cluster) -> list[str]:
         "etcd": cluster.is_a("etcd") or (node and cluster.flannel_has_role),
         "control-plane": cluster.is_a("control_plane"),
         "node": node,
-        "docker": node and not cluster.own_facts.foreign_docker,
+        "docker": node and cluster.runtime is DOCKER and not cluster.own_facts.foreign_docker,
         "flannel": node and cluster.on_flannel and not cluster.spec.flannel_source,
-        "network-tools": node,
+        NETWORK_TOOLS[cluster.spec.packet_filter]: node,
     }
     return [part for part, needed in wanted.items() if needed]
 
@@ -90,6 +100,21 @@ def _brings(cluster: Cluster, program: str) -> verify.Check:
         log=f"{program} --version",
         hint="set kubernetes_version to the release that the packages bring",
     )
+
+
+def _brings_etcd(cluster: Cluster) -> list[verify.Check]:
+    """Refuse an etcd of another minor release, for the same reason. Up to 1.23 it has no flags."""
+
+    if not cluster.is_a("etcd") or cluster.runtime is DOCKER:
+        return []
+    major, minor = minor_of(cluster.spec.etcd_version or cluster.release.etcd_version)
+    check = verify.Check(
+        f"etcd is of {major}.{minor}",
+        command=f"etcd --version | grep -qF 'etcd Version: {major}.{minor}.'",
+        log="etcd --version",
+        hint="set etcd_version to that of the package, or give another package in rpm_files",
+    )
+    return [check]
 
 
 if "__name__" not in globals():

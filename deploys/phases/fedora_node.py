@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 
 from pyinfra_kube.cluster.components import NODE_COMPONENTS
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.container_runtime import (
     HAIRPIN,
     asked,
     configure_docker,
     run_docker,
+    set_container_runtime,
 )
 from pyinfra_kube.deploys.phases.credentials import (
     ca_file,
@@ -26,12 +28,30 @@ from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
 from pyinfra_kube.deploys.phases.fedora_environment import component_files
 from pyinfra_kube.deploys.phases.fedora_flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
+from pyinfra_kube.deploys.phases.fedora_units import set_node
+from pyinfra_kube.deploys.phases.pod_network import set_up_pod_network
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import docker, environment, files, images, iptables, services
 
 # Options that docker gets from flannel, or that conflict with those.
 FLANNEL_GIVES = ("bip", "bridge", "fixed-cidr", "ip-masq", "mtu")
+
+
+def set_up_fedora_network() -> None:
+    """Make the bridge of pods, where it is not docker's own."""
+
+    if current_cluster().runtime is not DOCKER:
+        set_up_pod_network()
+
+
+@phase("Container runtime")
+def run_fedora_runtime() -> None:
+    """Configure and run containerd or CRI-O on nodes, from 1.24 on."""
+
+    cluster = current_cluster()
+    if cluster.is_a("node") and cluster.runtime is not DOCKER:
+        set_container_runtime(cluster)
 
 
 @phase("docker")
@@ -41,7 +61,7 @@ def configure_fedora_docker() -> None:
     """
 
     cluster = current_cluster()
-    if not cluster.is_a("node"):
+    if not (cluster.is_a("node") and cluster.runtime is DOCKER):
         return
     options = {**asked(cluster), **HAIRPIN}
     if cluster.on_flannel:
@@ -62,7 +82,7 @@ def run_fedora_docker() -> None:
     """Run docker."""
 
     cluster = current_cluster()
-    if cluster.is_a("node"):
+    if cluster.is_a("node") and cluster.runtime is DOCKER:
         run_docker(cluster)
         docker.working(name="Check that docker works", tried=cluster.release.docker_versions)
 
@@ -73,6 +93,9 @@ def run_fedora_node() -> None:
 
     cluster = current_cluster()
     if not cluster.is_a("node"):
+        return
+    if cluster.runtime is not DOCKER:
+        set_node(cluster)
         return
     images.images(
         name="Load or pull the pause image",
@@ -111,6 +134,8 @@ def bring_fedora_node() -> None:
             prepare_fedora_host,
             keep_credentials,
             give_fedora_credentials,
+            set_up_fedora_network,
+            run_fedora_runtime,
             configure_fedora_docker,
             *network,
             run_fedora_docker,

@@ -9,6 +9,8 @@ from typing import Any
 from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import components_on
+from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.deploys.phases.addons import allow_components, run_dns
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.phases.verification import (
     answers,
@@ -19,6 +21,7 @@ from pyinfra_kube.deploys.phases.verification import (
     wait_until,
 )
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.facts.bridge import Links
@@ -29,6 +32,20 @@ from pyinfra_kube.operations.flannel_agreement import HostNetwork, compare, tabl
 
 # Where its package has it.
 _KUBECTL = "/usr/bin/kubectl"
+
+
+def allow_fedora_components() -> None:
+    """Let components use the API, from 1.24 on, where no role of Kubernetes' own lets them."""
+
+    if current_cluster().runtime is not DOCKER:
+        allow_components()
+
+
+def run_fedora_dns() -> None:
+    """Run the cluster's DNS, from 1.24 on."""
+
+    if current_cluster().runtime is not DOCKER:
+        run_dns()
 
 
 @phase("Verification")
@@ -89,5 +106,6 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
         spec.flannel_network,
         spec.flannel_backend,
         spec.flannel_vni,
+        DOCKER_BRIDGE if spec.flannel_leases else BRIDGE,
     )
     return table(findings), all(finding.agrees is not False for finding in findings)

@@ -9,7 +9,7 @@ from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.engine.snapshot import ask_now
-from pyinfra_kube.operations import firewall_report, iptables
+from pyinfra_kube.operations import firewall_report, firewalld, iptables
 
 
 def see_firewalls(cluster: Cluster, pods: str, opened: bool = False) -> None:
@@ -76,6 +76,8 @@ def _arriving(
 
 
 def _pending(cluster: Cluster, opened: bool) -> list[str]:
+    if cluster.spec.packet_filter == "nftables":
+        return []
     found = iptables.forward_rules(cluster.spec.cluster_cidr) if cluster.is_a("node") else []
     return [*found, *([_api_rule(cluster)] if opened and cluster.is_a("control_plane") else [])]
 
@@ -87,12 +89,35 @@ def open_ports(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    if cluster.spec.open_ports and cluster.is_a("control_plane"):
+    opened = cluster.spec.open_ports and cluster.spec.packet_filter == "iptables"
+    if opened and cluster.is_a("control_plane"):
         iptables.rules(
             name="Open the apiserver's port",
             rules=[_api_rule(cluster)],
             owner="kube-apiserver-ports",
             runtime=cluster.runtime.name,
+        )
+
+
+def open_firewalld(cluster: Cluster, present: bool = True) -> None:
+    """
+    Have the current host's firewalld let the cluster's packets in, where it is asked to.
+
+    + cluster: the cluster
+    + present: ``False`` takes that back
+    """
+
+    spec = cluster.spec
+    if spec.open_firewalld:
+        hosts = [cluster.plan.addresses[one.name] for one in spec.hosts]
+        firewalld.opened(
+            name="Open firewalld for the cluster" if present else "Close firewalld again",
+            sources=[
+                spec.cluster_cidr,
+                *(one for one in hosts if one and one != cluster.own_address),
+            ],
+            ports=[f"{spec.apiserver_port}/tcp"] if cluster.is_a("control_plane") else [],
+            present=present,
         )
 
 

@@ -67,6 +67,7 @@ def remove_flannel(cluster: Cluster) -> None:
 
     # Nobody else has these files. They go last, so that a run that dies is taken up.
     ours = [flanneld.NET_CONFIG, flanneld.KUBECONFIG]
+    ours += [flannel.DROP_IN, flannel.SYSCONFIG] if cluster.spec.flannel_in_etcd else []
     if not read(Files, paths=ours, digest=False):
         return
     stopped = services.Unit("flanneld.service", running=False, enabled=False)

@@ -7,8 +7,8 @@ from __future__ import annotations
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
-from pyinfra_kube.cluster.packages import packages_for
-from pyinfra_kube.deploys.phases.firewalls import open_ports
+from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for
+from pyinfra_kube.deploys.phases.firewalls import open_firewalld, open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -40,6 +40,7 @@ def prepare_host() -> None:
             packages=tools(),
             removable=cluster.spec.removable_packages,
         )
+    open_firewalld(cluster)
     connect_host()
     open_ports(cluster)
 
@@ -85,7 +86,7 @@ def _needed(cluster: Cluster, name: str) -> list[int]:
         spec.apiserver_port: "control_plane" in roles,
         kubelet_port(cluster.spec): "node" in roles and cluster.is_a("control_plane"),
         spec.etcd_client_port: "etcd" in roles
-        and (cluster.is_a("control_plane") or cluster.spec.flannel_leases),
+        and (cluster.is_a("control_plane") or cluster.spec.flannel_in_etcd),
         spec.etcd_peer_port: "etcd" in roles and cluster.is_a("etcd"),
     }
     return [port for port, is_needed in needed.items() if is_needed]
@@ -102,7 +103,7 @@ def tools() -> list[str]:
     """The packages that kubelet, kube-proxy and the pod network need here."""
 
     cluster = current_cluster()
-    parts = ["network-tools"]
+    parts = [NETWORK_TOOLS[cluster.spec.packet_filter]]
     if cluster.is_a("node") and cluster.spec.bridge_approach == "kubelet":
         parts += KUBELET_BRIDGE[cluster.release.kubelet_bridge or ""]
     # To look at what kube-router sets, and to remove it.

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.releases import value_at
+from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.credentials import (
     give_credentials,
     keep_credentials,
@@ -17,10 +18,11 @@ from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
-from pyinfra_kube.facts.files import FileContents
+from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.operations import binaries, component_unit, files, proxy_rules, services
 
 BINARY = "/usr/local/bin/kube-proxy"
+_PACKAGED = "/usr/bin/kube-proxy"
 # Where releases did with another unit, a cluster that runs keeps that.
 _CONFINED = {"1.24-": True}
 
@@ -34,18 +36,21 @@ def run_kube_proxy() -> None:
         set_kube_proxy(cluster)
 
 
-def set_kube_proxy(cluster: Cluster) -> None:
+def set_kube_proxy(cluster: Cluster, packaged: str = "") -> None:
     """
     Install the current host's kube-proxy and run it, or remove it where there is to be none.
 
     + cluster: the cluster
+    + packaged: path of a kube-proxy that a package brought
     """
 
     if "kube-proxy" not in cluster.units:
         remove_kube_proxy(cluster)
         return
-    source, digest = cluster.artifacts.binary("kube-proxy")
-    binaries.binaries(name="Install kube-proxy", binaries=[binaries.Binary(BINARY, source, digest)])
+    if not packaged:
+        source, digest = cluster.artifacts.binary("kube-proxy")
+        program = binaries.Binary(BINARY, source, digest)
+        binaries.binaries(name="Install kube-proxy", binaries=[program])
     read_files = [kubeconfig_file(cluster, "kube-proxy"), *cluster.configuration("kube-proxy")]
     folder = files.File(read_files[0].path.rpartition("/")[0], kind="directory", mode="700")
     files.files(name="Set what kube-proxy reads", files=[folder, *read_files])
@@ -53,11 +58,11 @@ def set_kube_proxy(cluster: Cluster) -> None:
         name="Set kube-proxy's unit",
         component="kube-proxy",
         flags=cluster.command_line("kube-proxy"),
-        binary=BINARY,
+        binary=packaged or BINARY,
         confined=bool(value_at(_CONFINED, cluster.release.minor)),
     )
     # It does not notice a file that is replaced whole.
-    config = [BINARY, *(file.path for file in read_files)]
+    config = [packaged or BINARY, *(file.path for file in read_files)]
     services.services(name="Run kube-proxy", units=[cluster.unit("kube-proxy", config)])
 
 
@@ -93,7 +98,13 @@ def remove_rules(cluster: Cluster) -> None:
 
     known = cluster.release.has_flag("kube-proxy", "cleanup")
     flag: Literal["cleanup", "cleanup-iptables"] = "cleanup" if known else "cleanup-iptables"
-    proxy_rules.proxy_rules_absent(name="Remove kube-proxy's rules", binary=BINARY, flag=flag)
+    # A package's program stays: our unit tells that there is something to remove.
+    packaged = [_PACKAGED, component_unit.UNITS["kube-proxy"]]
+    of_package = cluster.runtime is not DOCKER and all(
+        path in read(Files, paths=packaged, digest=False) for path in packaged
+    )
+    binary = _PACKAGED if of_package else BINARY
+    proxy_rules.proxy_rules_absent(name="Remove kube-proxy's rules", binary=binary, flag=flag)
 
 
 # Alone, it brings what it needs.

@@ -35,15 +35,18 @@ def run_kubelet() -> None:
         set_kubelet(cluster)
 
 
-def set_kubelet(cluster: Cluster) -> None:
+def set_kubelet(cluster: Cluster, packaged: str = "") -> None:
     """
     Install the current host's kubelet and what it needs, and run it.
 
     + cluster: the cluster
+    + packaged: path of a kubelet that a package brought
     """
 
-    source, digest = cluster.artifacts.binary("kubelet")
-    binaries.binaries(name="Install kubelet", binaries=[binaries.Binary(BINARY, source, digest)])
+    if not packaged:
+        source, digest = cluster.artifacts.binary("kubelet")
+        program = binaries.Binary(BINARY, source, digest)
+        binaries.binaries(name="Install kubelet", binaries=[program])
     images.images(
         name="Load or pull the pause image",
         files=cluster.image("pause"),
@@ -58,21 +61,23 @@ def set_kubelet(cluster: Cluster) -> None:
         name="Set kubelet's unit",
         component="kubelet",
         flags=cluster.command_line("kubelet"),
-        binary=BINARY,
+        binary=packaged or BINARY,
         after=[cluster.runtime.unit],
     )
     logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
     paths = [*log_rotation.LOGS, *([logs] if logs else [])]
     log_rotation.log_rotation(name="Rotate the logs", paths=paths)
-    services.services(name="Run kubelet", units=[kubelet_unit(cluster)])
+    services.services(name="Run kubelet", units=[kubelet_unit(cluster, packaged)])
 
 
-def kubelet_unit(cluster: Cluster) -> services.Unit:
+def kubelet_unit(cluster: Cluster, packaged: str = "") -> services.Unit:
     """The running unit of the current host's kubelet."""
 
     again = reread_files("kubelet", cluster.release, cluster.settings())
     paths = [file.path for file in [*kubelet_files(cluster), ca_file(cluster)]]
-    return cluster.unit("kubelet", [BINARY, *(path for path in paths if path not in again)])
+    return cluster.unit(
+        "kubelet", [packaged or BINARY, *(path for path in paths if path not in again)]
+    )
 
 
 def folders(cluster: Cluster) -> list[files.File]:

@@ -5,6 +5,7 @@ The pod network: the bridge cbr0, masquerading, forwarding, routes to other host
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from pyinfra_kube.cluster.errors import refuse
 from pyinfra_kube.cluster.runtimes import DOCKER
@@ -16,7 +17,7 @@ from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, HostFacts
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.operations import bridge, cni, iptables, routes
+from pyinfra_kube.operations import bridge, cni, iptables, nftables, routes
 
 
 @phase("Pod network")
@@ -40,20 +41,28 @@ def set_up_pod_network() -> None:
                 mtu=cluster.spec.bridge_mtu,
                 runtime=cluster.runtime.name,
             )
-        iptables.masquerade(
-            name="Masquerade packets that leave the cluster",
-            cluster_cidr=cluster.spec.cluster_cidr,
-            # A kubelet that sets up the bridge sets this rule itself.
-            present=cluster.spec.bridge_approach == "manual",
-            runtime=cluster.runtime.name,
-        )
-        iptables.forward(
-            name="Forward the packets of pods",
-            cluster_cidr=cluster.spec.cluster_cidr,
-            runtime=cluster.runtime.name,
-        )
+        _let_pods_out(cluster)
     set_routes(cluster)
     see_firewalls(cluster, BRIDGE, opened=cluster.spec.open_ports)
+
+
+def _let_pods_out(cluster: Cluster) -> None:
+    network: dict[str, Any] = {
+        "cluster_cidr": cluster.spec.cluster_cidr,
+        "runtime": cluster.runtime.name,
+    }
+    masquerade = "Masquerade packets that leave the cluster"
+    if cluster.spec.packet_filter == "nftables":
+        # What it accepts another table may still drop: there is nothing to set for forwarding.
+        nftables.masquerade(name=masquerade, **network)
+        return
+    iptables.masquerade(
+        name=masquerade,
+        # A kubelet that sets up the bridge sets this rule itself.
+        present=cluster.spec.bridge_approach == "manual",
+        **network,
+    )
+    iptables.forward(name="Forward the packets of pods", **network)
 
 
 def leave_network(cluster: Cluster) -> None:
@@ -67,6 +76,13 @@ def leave_network(cluster: Cluster) -> None:
     if cluster.runtime is not DOCKER:
         cni.pod_network_absent(name="Remove the description of the pod network")
     leave_forwarding(cluster)
+    if cluster.spec.packet_filter == "nftables":
+        nftables.masquerade(
+            name="Remove the table of the pods' network",
+            cluster_cidr=cluster.spec.cluster_cidr,
+            present=False,
+            runtime=cluster.runtime.name,
+        )
     iptables.masquerade(
         name="Remove the masquerade of the pods' network",
         cluster_cidr=cluster.spec.cluster_cidr,
@@ -115,8 +131,10 @@ def set_routes(cluster: Cluster, gone: Collection[str] = ()) -> None:
 
 
 def bridge_of_pods(cluster: Cluster) -> str:
-    """The name of the pod bridge where it is docker's own."""
+    """The name of the pod bridge on Fedora: up to 1.23 it is docker's own."""
 
+    if cluster.runtime is not DOCKER:
+        return BRIDGE
     return str(cluster.spec.docker_options.get("bridge", DOCKER_BRIDGE))
 
 

@@ -61,6 +61,7 @@ from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
 from pyinfra_kube.deploys.run.manifests import read_manifests
 from pyinfra_kube.deploys.run.rotation import problems_of_run
+from pyinfra_kube.deploys.run.runtimes import with_runtime
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.profile import profile_run
 from pyinfra_kube.engine.snapshot import expect, read
@@ -175,7 +176,7 @@ class Cluster:
         """Whether etcd's roles limit flannel, by its certificate, to its own keys of v3."""
         version = self.spec.etcd_version or self.release.etcd_version
         v3 = etcd_api(self.spec.flannel_version or "") == "v3"
-        return self.spec.flannel_leases and self.spec.etcd_tls and v3 and has_roles(version)
+        return self.spec.flannel_in_etcd and self.spec.etcd_tls and v3 and has_roles(version)
 
     def is_a(self, role: str) -> bool:
         """Whether the current host has a role: ``control_plane``, ``node`` or ``etcd``."""
@@ -396,7 +397,7 @@ def seen_cluster(state: State) -> Cluster:
     release = Release.of(spec.kubernetes_version)
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
-    spec = _with_addresses(state, spec, host_facts)
+    spec = _with_addresses(state, with_runtime(spec, host_facts), host_facts)
     recorded = book.read()
     nodes = [one for seen in host_facts.values() for one in seen.nodes.nodes.values()]
     by_node = {one.name: one.pod_cidr for one in nodes if one.pod_cidr}
@@ -436,15 +437,18 @@ def cluster_on(network: str, instead: str) -> Cluster:
     """
 
     cluster = current_cluster()
-    if cluster.runtime is not DOCKER:
-        given, allowed = cluster.release.version, "up to 1.23, whose kubelet runs docker"
-        problem = Problem("kubernetes_version", given, None, allowed, "use deploys/scratch.py")
-        raise InputError([problem])
+    today = cluster.runtime is not DOCKER
     if (given := cluster.spec.network) != network:
         raise InputError([Problem("network", given, None, network, f"use {instead}")])
-    if cluster.spec.encryption:
+    if cluster.spec.flannel_on_api:
+        store, fix = cluster.spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
+        raise InputError([Problem("flannel_store", store, None, "etcd, on this path", fix)])
+    if cluster.spec.encryption and not today:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])
+    if cluster.encryption.turned or cluster.encryption.last:
+        allowed = "the key that Secrets have: only deploys/scratch.py goes from one to another"
+        raise InputError([Problem("encryption_key", cluster.spec.encryption_key, None, allowed)])
     return cluster
 
 
@@ -496,7 +500,7 @@ def _make(state: State, leaving: bool) -> Cluster:
     manifests = () if leaving else read_manifests(spec)
     store, book = CredentialStore(folder_of(spec)), Allocations(folder_of(spec))
     host_facts, unanswered = _gather(state, spec)
-    spec = _with_addresses(state, spec, host_facts)
+    spec = _with_addresses(state, with_runtime(spec, host_facts), host_facts)
     if not leaving:
         _check_runtime(spec, release, host_facts)
         _check_endpoint(spec, host_facts)

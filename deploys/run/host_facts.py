@@ -34,9 +34,9 @@ from pyinfra_kube.cluster.fitness.checks import (
     WRITTEN,
 )
 from pyinfra_kube.cluster.networks import parse_network
-from pyinfra_kube.cluster.packages import packages_for, packages_of
+from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for, packages_of
 from pyinfra_kube.cluster.releases import Release, covers
-from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES, runtime_named
+from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.engine.snapshot import expect, read
@@ -282,9 +282,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
     bridges = {BRIDGE, _docker_bridge()}
     docker_settings = _docker_settings(spec, read(Docker)) if on_docker else {}
-    fit = _fit(
-        spec, str(docker_settings.get("docker_root", _image_root(spec))), flags["kubelet"], there
-    )
+    image_root = str(docker_settings.get("docker_root", CONTAINERD.image_root))
+    fit = _fit(spec, image_root, flags["kubelet"], there)
     kubelet = read(RunningVersions, programs=_KUBELETS).get("kubelet.service")
     file = read(Files, paths=[KUBELET]).get(KUBELET)
     versions = {name: _tag(kernel.get(path, b"")) for name, path in manifests.items()}
@@ -318,7 +317,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         encrypts=_encrypts(flags["kube-apiserver"]),
         apiserver=manifests["kube-apiserver"] in kernel,
         etcd_serves=_serves(kernel.get(manifests["etcd"], b"")),
-        etcd_unit_serves=_serves(kernel.get(ETCD_CONF, b"")) if data in there else None,
+        etcd_unit_serves=_serves(kernel.get(ETCD_CONF, b""))
+        if data in there and on_docker
+        else None,
         etcd_asked=_asked(kernel.get(manifests["kube-apiserver"], b"")),
         other_etcd=data if data in there and not any(path in there for path in _OURS) else "",
         settings={
@@ -353,10 +354,6 @@ def _kubelet_runtime(flags: Mapping[str, str], configuration: bytes) -> str:
     return next(named, flags.get("container-runtime", ""))
 
 
-def _image_root(spec: ClusterSpec) -> str:
-    return runtime_named(_runtime(spec)).image_root or CONTAINERD.image_root
-
-
 def _of_rotation(spec: ClusterSpec) -> list[Subject]:
     """What tells which CAs a host has, where others may follow them."""
 
@@ -381,7 +378,8 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
 
     signs = [path for paths, _ in OTHER_INSTALLERS.values() for path in paths]
     left = [f"{spec.kubelet_root}/{name}" for name in KUBELET_STATE]
-    data = [spec.kubelet_root, spec.etcd_data_dir, _image_root(spec), spec.docker_root or DATA_ROOT]
+    roots = [one.image_root for one in RUNTIMES.values() if one.image_root]
+    data = [spec.kubelet_root, spec.etcd_data_dir, *roots, spec.docker_root or DATA_ROOT]
     plugins = ["/opt/cni/bin", *_CNI_FOLDERS.values()]
     return [
         Subject(
@@ -467,6 +465,8 @@ def _proxy_mode(
 
     if spec.proxy_mode:
         return spec.proxy_mode
+    if spec.packet_filter == "nftables":
+        return "nftables"
     best = str(Release.of(spec.kubernetes_version).fact("best_proxy_mode"))
     if best != "nftables":
         return best
@@ -483,7 +483,9 @@ def _coming(spec: ClusterSpec, packages: PackageStates) -> list[str]:
     if not (spec.install_packages and packages.system):
         return []
     here = packages.system, packages.release
-    return packages_for(["network-tools"], *here, spec.kubernetes_version, spec.rpm_files)
+    return packages_for(
+        [NETWORK_TOOLS[spec.packet_filter]], *here, spec.kubernetes_version, spec.rpm_files
+    )
 
 
 # What kube-proxy itself asks for.

@@ -45,7 +45,7 @@ from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import Units
-from pyinfra_kube.operations.component_unit import UNITS
+from pyinfra_kube.operations.component_unit import SYSTEM, UNITS
 
 T = TypeVar("T")
 
@@ -140,7 +140,12 @@ def _tell(fact: type[FactBase[T]], /, **arguments: Any) -> T | None:
 
 # -- The second trip -----------------------------------------------------------------------------
 
-_MARKS = [UNITS["kubelet"], *(own_file(name) for name in ("kubelet", "kube-apiserver"))]
+# Of the control plane, where it runs as units of ours.
+_OWN_UNITS = [f"{SYSTEM}/{name}.service" for name in ("etcd", "kube-apiserver")]
+_MARKS = [
+    *(UNITS["kubelet"], *_OWN_UNITS),
+    *(own_file(name) for name in ("kubelet", "kube-apiserver")),
+]
 _PROGRAMS = [*COMPONENTS]
 _CONFIGURATIONS = [one.configuration for one in COMPONENTS.values() if one.configuration]
 
@@ -167,7 +172,8 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     expect(subjects.values())
     told = {name: _tell(one.fact, **one.arguments) for name, one in subjects.items()}
     marks = told.pop("marks") or {}
-    on_fedora = UNITS["kubelet"] not in marks and bool(marks)
+    packaged = UNITS["kubelet"] not in marks and bool(marks)
+    on_fedora = packaged or any(unit in marks for unit in _OWN_UNITS)
     seen = cluster.own_facts
     listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
     answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
@@ -203,7 +209,7 @@ def _questions(cluster: Cluster) -> dict[str, str]:
         url = f"http://127.0.0.1:{flanneld.HEALTH_PORT}/healthz"
         found["health of flanneld"] = f"curl --silent --show-error --fail --max-time 5 {url}"
     if cluster.is_a("node"):
-        for network, _ in planned_routes(cluster, on_fedora=False):
+        for network, _ in planned_routes(cluster, dockers=False):
             way = questions.route_way(network, cluster.node.pod_cidr, BRIDGE)
             found[f"way to {network}"] = way
     if cluster.is_a("control_plane"):

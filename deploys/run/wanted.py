@@ -87,7 +87,7 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     Give what the current host is to be.
 
     + cluster: the cluster
-    + on_fedora: whether its components are units of Fedora's packages
+    + on_fedora: whether the control plane runs as units
     """
 
     spec, host = cluster.spec, cluster.host_spec
@@ -99,8 +99,12 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     kubenet = (spec.bridge_approach, cluster.release.kubelet_bridge) == ("kubelet", "kubenet")
     bridge = bridge_of_pods(cluster) if on_fedora else "" if kubenet else BRIDGE
     by_cni = has_network and cluster.runtime is not DOCKER
+    # Its checks know iptables only.
+    by_us = (spec.bridge_approach, spec.packet_filter) == ("manual", "iptables")
+    masquerades = has_network and by_us
     planned = node if has_network and not spec.flannel_leases else None
     backend = spec.flannel_backend if on_flannel else ""
+    dockers = on_fedora and cluster.runtime is DOCKER
     # On Fedora the control plane has no containers.
     runs_containers = cluster.is_a("node") or not on_fedora
     others = [*pods, "pause"] if runs_containers else []
@@ -133,12 +137,12 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
         pod_cidr=planned.pod_cidr if planned else "",
         bridge=bridge if has_network else "",
         bridge_address=planned.bridge_address if planned else "",
-        bridge_mtu=0 if on_fedora else spec.bridge_mtu,
-        routes=tuple(planned_routes(cluster, on_fedora)),
+        bridge_mtu=0 if dockers else spec.bridge_mtu,
+        routes=tuple(planned_routes(cluster, dockers)),
         device=flanneld.device_of(backend, spec.flannel_vni) or "" if backend else "",
         overhead=OVERHEAD.get(backend, 0),
         packets=tuple(_packets(cluster, bridge) if has_network or not cluster.is_a("node") else ()),
-        masquerades=has_network and not on_fedora and spec.bridge_approach == "manual",
+        masquerades=masquerades and not dockers,
         plugins=tuple(PLUGINS) if by_cni else (),
         network_file=CONFLIST.rpartition("/")[2] if by_cni else "",
         names=names(cluster, host),
@@ -156,16 +160,16 @@ def _packets(cluster: Cluster, bridge: str) -> Iterator[Packet]:
             yield replace(one, protocol="udp", port=53)
 
 
-def planned_routes(cluster: Cluster, on_fedora: bool) -> list[tuple[str, str]]:
+def planned_routes(cluster: Cluster, dockers: bool) -> list[tuple[str, str]]:
     """
     Give the pod CIDRs of other nodes, and the address that leads there.
 
     + cluster: the cluster
-    + on_fedora: whether its components are units of Fedora's packages
+    + dockers: whether docker makes the bridge of its pods, which flannel leads to
     """
 
     try:
-        return [] if on_fedora else cluster.plan.routes(cluster.host_spec.name)
+        return [] if dockers else cluster.plan.routes(cluster.host_spec.name)
     except InputError:
         # The address of a host that did not answer is not known.
         return []

@@ -15,10 +15,22 @@ from tests.lab import Lab, down, go_build, held
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-RELEASE = "1.20"
+# The release of Kubernetes → the hosts, and what their inventory says more.
+SYSTEMS: dict[str, tuple[str, dict[str, object]]] = {
+    "1.20": ("fedora", {}),
+    "1.37": (
+        "fedora-44",
+        {"flannel_store": "etcd", "runtime_source": None, "containerd_version": None},
+    ),
+}
 CONTROL_PLANE, *NODES = HOSTS = ("fed-master", "fed-node-1", "fed-node-2")
 ROLE = "flannel's role | Limit flannel to its own keys in etcd"
 _SUBNET = "grep FLANNEL_SUBNET /run/flannel/subnet.env"
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +38,13 @@ def lab(request: pytest.FixtureRequest, release: str) -> Iterator[Lab]:
     go_build.built("flannel")
     with held():
         down()
-        yield Lab.up(HOSTS, family="fedora", release=release)
+        yield Lab.up(HOSTS, family=SYSTEMS[release][0], release=release)
         if not request.config.getoption("--keep"):
             down()
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(lab: Lab, release: str, tmp_path_factory: pytest.TempPathFactory) -> Site:
     program = go_build.built("flannel")
     settings = {
         "network": "flannel",
@@ -40,6 +52,7 @@ def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
         "flannel_subnet_len": 24,
         "flannel_source": str(program),
         "flannel_version": (program / "version").read_text().strip(),
+        **SYSTEMS[release][1],
     }
     return Site(tmp_path_factory.mktemp("site") / "cluster", settings)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.lab import fedora, roots
 from tests.lab.machine import LabError
 
-FAMILIES = (*roots.SUITES, "fedora")
+FAMILIES = (*roots.SUITES, "fedora", "fedora-44")
 
 
 def base(family: str, *, runtime: str = "", release: Path | None = None) -> roots.Base:
@@ -20,4 +20,8 @@ def base(family: str, *, runtime: str = "", release: Path | None = None) -> root
         raise LabError(f"No such family of hosts: {family}. There are: {', '.join(FAMILIES)}.")
     if family == "fedora":
         return fedora.base(runtime=runtime, release=release)
+    if family == "fedora-44":
+        if runtime or not release:
+            raise LabError("Hosts like Fedora 44 have no runtime yet, and a Kubernetes in RPMs.")
+        return fedora.base_of_today(release)
     return roots.base(family, runtime=runtime)

@@ -3,6 +3,9 @@
 The RPMs have Fedora 34's names, file layout and units, and hold real programs: the Kubernetes that
 the lab provides, and the distribution's etcd, docker and containerd. flanneld is the one that
 FLANNELD_BIN names, or else a stand-in that speaks flannel's protocol with etcd.
+
+Those of Fedora 44 are named by Kubernetes' minor release, and hold what the lab builds: Kubernetes,
+CRI-O, containerd, CNI plugins, etcd.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from tests.lab.machine import LabError, require_tools, run, run_logged, say
 from tests.lab.places import HERE, LOGS
 
 _RPMS = HERE / "rpms"
+_TODAY = _RPMS / "44"
 _STAND_IN = HERE / "flanneld_stand_in"
 _CHOICE = "FLANNELD_BIN"
 _RELEASE = "1.20"
@@ -30,20 +34,22 @@ _TOOLS = {
 
 # Beside what a blank server has: the package manager, and what programs in the RPMs link to.
 _MORE = ["dnf", "rpm", "libdevmapper1.02.1", "libseccomp2"]
+_MORE_TODAY = [*_MORE, "libglib2.0-0", "libgpgme11"]
 
 # Of the distribution, inside the RPMs.
 _PROGRAMS = ["containerd", "docker.io", "etcd-client", "etcd-server", "runc", "tini"]
+_PROGRAMS_TODAY = ["conmon", "runc", "skopeo"]
 
 # What a Fedora host would have from the start, with Debian's content.
 _INSTALLED = "fedora-release"
 
 _OS_RELEASE = """\
 NAME=Fedora
-VERSION="34 (like it, on Debian)"
+VERSION="{number} (like it, on Debian)"
 ID=fedora
-VERSION_ID=34
-PLATFORM_ID="platform:f34"
-PRETTY_NAME="Fedora 34 (like it, on Debian)"
+VERSION_ID={number}
+PLATFORM_ID="platform:f{number}"
+PRETTY_NAME="Fedora {number} (like it, on Debian)"
 """
 
 # Debian's rpm would keep its database in the user's home.
@@ -64,6 +70,21 @@ enabled=0
 """
 
 
+def base_of_today(release: Path) -> roots.Base:
+    """The base of hosts like Fedora 44; made now if the cache has none of this recipe.
+
+    + release: the folder of the Kubernetes in their repository, from 1.24 on
+    """
+    require_tools(_TOOLS)
+    crio = kubernetes.crio()
+    recipe = digest(_TODAY, release.name, crio.name, roots.blank().name)
+    packages = kept("rpms-44", recipe, lambda it: _make_repository_of_today(it, release, crio))
+    files = _files("44")
+    recipe = digest(roots.blank().name, _MORE_TODAY, *files.values(), _dnf(_INSTALLED), packages)
+    root = kept("root-fedora-44", recipe, lambda it: _make_root(it, packages, files, _MORE_TODAY))
+    return _base("fedora-44", root, packages)
+
+
 def base(*, runtime: str = "", release: Path | None = None) -> roots.Base:
     """The base of Fedora-like hosts; made now if the cache has none of this recipe.
 
@@ -79,6 +100,10 @@ def base(*, runtime: str = "", release: Path | None = None) -> roots.Base:
         kind, plain = "fedora-docker", root
         recipe = digest(plain.name, "docker")
         root = kept(f"root-{kind}", recipe, lambda it: _make_with_docker(it, plain, packages))
+    return _base(kind, root, packages)
+
+
+def _base(kind: str, root: Path, packages: Path) -> roots.Base:
     modules.load_on_machine()
     parts = (HERE / "root", HERE / "roots.py")
     recipe = digest(root.name, modules.KERNEL, modules.present(), *parts)
@@ -142,6 +167,32 @@ def _make_repository(folder: Path, release: Path, flanneld: Path) -> None:
     shutil.rmtree(debian)
 
 
+def _make_repository_of_today(folder: Path, release: Path, crio: Path) -> None:
+    say("building the RPMs of Fedora 44")
+    debian = folder / "debian"
+    for package in _PROGRAMS_TODAY:
+        (archive,) = (roots.blank() / "apt").glob(f"{package}_*.deb")
+        run("dpkg-deb", "--extract", archive, debian)
+    version = (release / "version").read_text().strip().removeprefix("v")
+    said = run(crio / "crio", "--version").stdout
+    match = re.search(r"\d+\.\d+\.\d+", said)
+    words: dict[str, str | Path] = {
+        "lab_files": _TODAY / "root",
+        "lab_release": release,
+        "lab_version": version,
+        "lab_minor": version.rpartition(".")[0],
+        "lab_crio": crio,
+        "lab_crio_version": match[0] if match else "0",
+        "lab_debian": debian,
+    }
+    for spec in sorted(_TODAY.glob("*.spec")):
+        _build(folder, spec, "fedora", words)
+    (folder / "updates-testing").mkdir()
+    for name in ("fedora", "updates-testing"):
+        run("createrepo_c", "--quiet", "--no-database", folder / name)
+    shutil.rmtree(debian)
+
+
 def _build(folder: Path, spec: Path, repository: str, words: dict[str, str | Path]) -> None:
     defined = {
         **words,
@@ -156,12 +207,25 @@ def _build(folder: Path, spec: Path, repository: str, words: dict[str, str | Pat
 
 
 def _root(packages: Path) -> Path:
-    recipe = digest(roots.blank().name, _MORE, _OS_RELEASE, _DNF, _REPOSITORIES, _MACROS)
+    files = _files("34")
+    recipe = digest(roots.blank().name, _MORE, *files.values())
     installed = digest(_RPMS / f"{_INSTALLED}.spec", _RPMS / "common.inc", _dnf(_INSTALLED))
-    return kept("root-fedora", digest(recipe, installed), lambda it: _make_root(it, packages))
+    recipe = digest(recipe, installed)
+    return kept("root-fedora", recipe, lambda it: _make_root(it, packages, files, _MORE))
 
 
-def _make_root(folder: Path, packages: Path) -> None:
+def _files(number: str) -> dict[str, str]:
+    """What makes a root Fedora's, by path."""
+    return {
+        "usr/lib/os-release": _OS_RELEASE.format(number=number),
+        "etc/rpm/macros": _MACROS,
+        "etc/dnf/dnf.conf": _DNF,
+        "etc/dnf/vars/releasever": f"{number}\n",
+        "etc/yum.repos.d/lab.repo": _REPOSITORIES,
+    }
+
+
+def _make_root(folder: Path, packages: Path, files: dict[str, str], more: list[str]) -> None:
     """The Debian server with dnf in place of apt, and the word that it is Fedora."""
     log = LOGS / "root-fedora.log"
     say(f"making a Fedora-like server (log: {log})")
@@ -178,18 +242,12 @@ def _make_root(folder: Path, packages: Path) -> None:
     apt = ["apt-get", "--yes", "--quiet", "--no-install-recommends"]
     apt += [word for name in options for word in ("-o", f"{name}={options[name]}")]
     run_logged(*apt, "update", log=log, environment=roots._QUIET)
-    run_logged(*apt, "install", "--download-only", *_MORE, log=log, environment=roots._QUIET)
-    install = f"apt-get --yes --no-download --no-install-recommends install {' '.join(_MORE)}"
+    run_logged(*apt, "install", "--download-only", *more, log=log, environment=roots._QUIET)
+    install = f"apt-get --yes --no-download --no-install-recommends install {' '.join(more)}"
     roots._inside(root, packages, f"{install} && dpkg --purge --force-all apt")
     for folder_of_apt in ("etc/apt", "var/lib/apt", "var/cache/apt"):
         shutil.rmtree(root / folder_of_apt, ignore_errors=True)
-    for path, text in {
-        "usr/lib/os-release": _OS_RELEASE,
-        "etc/rpm/macros": _MACROS,
-        "etc/dnf/dnf.conf": _DNF,
-        "etc/dnf/vars/releasever": "34\n",
-        "etc/yum.repos.d/lab.repo": _REPOSITORIES,
-    }.items():
+    for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
     # A host sees the repositories where others see the one of Debian packages.

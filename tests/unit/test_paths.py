@@ -149,7 +149,7 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
     (
         multinode,
         FLANNEL | {"kubernetes_version": "1.24.0", "flannel_source": "https://example.com/f"},
-        "kubernetes_version = '1.24.0'; all",
+        'flannel_store is not set; allowed: etcd, on this path; fix: set it to "etcd"',
     ),
     (
         scratch,

@@ -188,6 +188,18 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {"every": {"network": "flannel", "flannel_source": "https://example.com/flanneld"}},
         [("flannel_version", None, "the version of flannel_source", "")],
     ),
+    "a flanneld that speaks an API that etcd has no more": (
+        {
+            "every": {
+                "kubernetes_version": "1.37.2",
+                "network": "flannel",
+                "flannel_store": "etcd",
+                "flannel_source": "/flanneld",
+                "flannel_version": "v0.17.0",
+            }
+        },
+        [("flannel_version", None, "0.18 or later", "")],
+    ),
     "docker's MTU too": (
         {"every": {"network": "flannel", "flannel_backend": "udp", "docker_mtu": 1500}},
         [("docker_mtu", None, "at most 1472", "write 1472")],

@@ -1,0 +1,156 @@
+"""
+Fedora's path with a release of today, on hosts like Fedora 44: packages named by minor release,
+their programs in units of ours, and CRI-O or containerd.
+
+One cluster for all: each fixture is a step of its life, made from the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
+from tests.e2e.pods import Kubectl
+from tests.lab import Lab, down, held
+
+pytestmark = pytest.mark.lab
+
+CONTROL_PLANE, *NODES = HOSTS = ("fed-master", "fed-node-1", "fed-node-2")
+RELEASE = "1.37"
+PACKAGES = {
+    CONTROL_PLANE: "kubernetes1.37-systemd kubernetes1.37-client etcd",
+    NODES[0]: "kubernetes1.37 kubernetes1.37-systemd containernetworking-plugins cri-tools1.37",
+}
+RUNTIMES = {"cri-o": "cri-o1.37", "containerd": "containerd"}
+
+# What is done to a host → the host, and some of the operations that mend it.
+DRIFT = {
+    "sed -i 's/--v=[0-9]*/--v=9/' /etc/systemd/system/kube-apiserver.service": (
+        CONTROL_PLANE,
+        {"Set the units of the control plane", "Run the apiserver"},
+    ),
+    "rm /srv/kubernetes/kube-scheduler.kubeconfig": (
+        CONTROL_PLANE,
+        {"Give the control plane its credentials", "Run the controller manager and the scheduler"},
+    ),
+    "systemctl disable --now kube-proxy": (NODES[0], {"Run kube-proxy"}),
+    "rm /etc/cni/net.d/10-pods.conflist": (NODES[0], {"Describe the pod network"}),
+    "ip link set cbr0 down": (NODES[0], {"Make the bridge cbr0 of the pods"}),
+}
+
+
+@pytest.fixture(
+    scope="module", params=["cri-o", pytest.param("containerd", marks=pytest.mark.slow)]
+)
+def runtime(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest, runtime: str, release: str) -> Iterator[Lab]:
+    with held():
+        down()
+        yield Lab.up(HOSTS, family="fedora-44", release=release)
+        if not request.config.getoption("--keep"):
+            down()
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    # CRI-O is the default of this system.
+    asked = {} if runtime == "cri-o" else {"container_runtime": runtime}
+    settings = {"runtime_source": None, "containerd_version": None, **asked}
+    return Site(tmp_path_factory.mktemp("site") / "cluster", settings)
+
+
+@pytest.fixture(scope="module")
+def kubectl(lab: Lab) -> Kubectl:
+    return Kubectl(lab, CONTROL_PLANE)
+
+
+def deploy(site: Site, *options: str, name: str = "fedora_single_node") -> Run:
+    return succeeded(site.run(*options, "--json", deploy=name))
+
+
+@pytest.fixture(scope="module")
+def dry(site: Site) -> Run:
+    return deploy(site, "--dry", "--diff")
+
+
+@pytest.fixture(scope="module")
+def built(dry: Run, site: Site) -> Run:
+    return deploy(site, "-y")
+
+
+@pytest.fixture(scope="module")
+def web(built: Run, kubectl: Kubectl) -> dict[str, str]:
+    """A web server on each node: pod → address."""
+    return kubectl.run_web(NODES)
+
+
+def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
+    assert (dry.planned, dry.conditional) == (built.changed, set())
+
+
+def test_what_packages_brought_stays_as_it_is(built: Run, lab: Lab, runtime: str) -> None:
+    for host, names in PACKAGES.items():
+        words = f"{names} {RUNTIMES[runtime]}" if host in NODES else names
+        execute(lab, host, f"rpm --query {words}")
+        assert execute(lab, host, f"rpm --verify --nomtime {words}") == []
+
+
+def test_pods_services_and_names(web: dict[str, str], kubectl: Kubectl, runtime: str) -> None:
+    assert kubectl.ready_nodes() == set(NODES)
+    told = {n["status"]["nodeInfo"]["containerRuntimeVersion"] for n in kubectl.get("nodes")}
+    assert {one.partition("://")[0] for one in told} == {runtime}
+    kubectl.see_pods_reach_pods(web)
+    kubectl.see_a_service_lead_to_pods(web)
+    kubectl.see_pods_leave_as_their_nodes()
+    for pod in web:
+        assert kubectl.fetch(pod, "http://web.default/") in web
+        assert kubectl(f"exec {pod} -- hostname").strip() == pod
+
+
+def test_a_second_run_changes_and_restarts_nothing(web: object, lab: Lab, site: Site) -> None:
+    before = {name: starts(lab, name) for name in HOSTS}
+    assert deploy(site, "-y").changed == set()
+    assert {name: starts(lab, name) for name in HOSTS} == before
+    again = deploy(site, "--dry")
+    assert (again.planned, again.conditional) == (set(), set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", DRIFT)
+def test_drift_is_mended(web: object, lab: Lab, site: Site, harm: str) -> None:
+    host, names = DRIFT[harm]
+    execute(lab, host, harm)
+    dry, run = deploy(site, "--dry"), deploy(site, "-y")
+    assert (dry.planned, dry.conditional) == (run.changed, set())
+    mended = {(name.rpartition(" | ")[2], where) for name, where in run.changed}
+    assert {(name, host) for name in names} <= mended
+    assert {where for _, where in mended} == {host}
+    assert deploy(site, "-y").changed == set()
+
+
+@pytest.mark.slow
+def test_a_cluster_is_well(web: object, site: Site) -> None:
+    succeeded(site.run(deploy="verify"))
+
+
+@pytest.mark.slow
+def test_a_reboot_changes_nothing(web: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
+    for name in (NODES[0], CONTROL_PLANE):
+        lab.reboot(name)
+    eventually(lambda: kubectl.ready_nodes() == set(NODES), 240)
+    kubectl.see_pods_reach_pods(kubectl.web(len(NODES), 240))
+    assert deploy(site, "-y").changed == set()
+
+
+@pytest.mark.slow
+def test_a_node_is_removed(web: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
+    deploy(site, "-y", "--data", f'remove_nodes=["{NODES[1]}"]', name="remove_node")
+    assert kubectl.ready_nodes() == {NODES[0]}
+    left = "ls -d /sys/class/net/cbr0 /var/lib/kubelet/config.yaml || true"
+    assert execute(lab, NODES[1], left) == []

@@ -1,0 +1,85 @@
+"""
+firewalld, with its default zone, stays on hosts of a cluster: its rules stay, and the cluster's
+packets pass.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.paths import Run, Site, eventually, execute, succeeded
+from tests.e2e.pods import Kubectl
+from tests.lab import Lab
+from tests.lab.lab import HOSTS
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+CONTROL_PLANE, *NODES = HOSTS
+RELEASE = "1.37"
+
+# A rule of the host's owner, which holds only as long as firewalld is not reloaded.
+INSTALL = """\
+apt-get -qq update; apt-get -qq install firewalld >/dev/null
+systemctl enable --now firewalld
+firewall-cmd --quiet --add-port=7777/tcp"""
+SAYS = "firewall-cmd --state; firewall-cmd --get-default-zone; firewall-cmd --list-ports"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site") / "cluster", {"open_firewalld": True})
+
+
+@pytest.fixture(scope="module")
+def dry(lab: Lab, site: Site) -> Run:
+    for name in HOSTS:
+        execute(lab, name, INSTALL, timeout=300)
+    return succeeded(site.run("--dry", "--diff", "--json"))
+
+
+@pytest.fixture(scope="module")
+def built(dry: Run, site: Site) -> Run:
+    return succeeded(site.run("-y", "--json"))
+
+
+@pytest.fixture(scope="module")
+def web(built: Run, kubectl: Kubectl) -> dict[str, str]:
+    """A web server on each node: pod → address."""
+    return kubectl.run_web(NODES)
+
+
+def _see_pods(kubectl: Kubectl, pods: dict[str, str]) -> None:
+    kubectl.see_pods_reach_pods(pods)
+    kubectl.see_a_service_lead_to_pods(pods)
+    kubectl.see_pods_leave_as_their_nodes()
+
+
+def test_the_plan_is_the_run(dry: Run, built: Run) -> None:
+    assert (dry.planned, dry.conditional) == (built.changed, set())
+
+
+def test_pods_and_services(web: dict[str, str], kubectl: Kubectl) -> None:
+    _see_pods(kubectl, web)
+
+
+def test_its_own_rules_stay(web: object, lab: Lab) -> None:
+    assert execute(lab, NODES[0], SAYS) == ["running", "public", "7777/tcp"]
+    assert execute(lab, CONTROL_PLANE, SAYS) == ["running", "public", "6443/tcp 7777/tcp"]
+
+
+def test_a_second_run_changes_nothing(web: object, site: Site) -> None:
+    assert succeeded(site.run("-y", "--json")).changed == set()
+
+
+def test_a_reboot_changes_nothing(web: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
+    lab.reboot(NODES[0])
+    eventually(lambda: kubectl.ready_nodes() == set(HOSTS), 240)
+    _see_pods(kubectl, kubectl.web(len(NODES), 240))
+    assert succeeded(site.run("-y", "--json")).changed == set()
+
+
+def test_a_node_that_leaves_has_its_firewalld_as_before(web: object, lab: Lab, site: Site) -> None:
+    with site.inventory.open("a") as inventory:
+        inventory.write(f"_data['remove_nodes'] = [{NODES[1]!r}]\n")
+    succeeded(site.run("-y", deploy="remove_node"))
+    assert execute(lab, NODES[1], "firewall-cmd --zone=trusted --list-sources") == [""]

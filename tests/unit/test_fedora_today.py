@@ -1,0 +1,143 @@
+"""The Fedora path from 1.24 on: programs of packages, and units and files of our own."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.runtimes import CONTAINERD
+from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
+from pyinfra_kube.deploys.multinode import multinode
+from pyinfra_kube.deploys.run import context
+from pyinfra_kube.deploys.run.runtimes import with_runtime
+from pyinfra_kube.facts.packages import PackageStates
+from tests.unit.blank import ONE_NODE, TWO_NODES, prepared
+
+FEDORA = PackageStates("dnf", "fedora", "44")
+DATA = {
+    "kubernetes_version": "1.37.2",
+    "runtime_sha256": {"crictl-v1.37.0-linux-amd64.tar.gz": "0" * 64},
+}
+
+ON_CONTROL_PLANE = (
+    "package kubernetes1.37-systemd: absent → installed",
+    "package kubernetes1.37-client: absent → installed",
+    "package etcd: absent → installed",
+    "/etc/systemd/system/etcd.service: absent → file",
+    "+ ExecStart=/usr/bin/etcd",
+    "+ ExecStart=/usr/bin/kube-apiserver",
+    "--encryption-provider-config=/srv/kubernetes/encryption.yaml",
+    "/srv/kubernetes/kube-scheduler.yaml: absent → file",
+    "/usr/local/bin/kubectl: absent → /usr/bin/kubectl",
+    "kube-controller-manager.service: inactive → running",
+)
+ON_NODES = (
+    "package kubernetes1.37: absent → installed",
+    "+ ExecStart=/usr/bin/kubelet",
+    "+ ExecStart=/usr/bin/kube-proxy",
+    "/var/lib/kubelet/config.yaml: absent → file",
+    "/var/lib/kube-proxy/config.yaml: absent → file",
+    "package containernetworking-plugins: absent → installed",
+    "kubelet.service: inactive → running",
+)
+OF_RUNTIMES = {
+    "cri-o": ("package cri-o1.37: absent → installed", 'plugin_dirs = ["/usr/libexec/cni"]'),
+    "containerd": ("package containerd: absent → installed", "/usr/libexec/cni"),
+}
+
+
+@pytest.mark.parametrize("runtime", OF_RUNTIMES)
+def test_a_plan(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    # CRI-O is the default of this system.
+    asked = {} if runtime == "cri-o" else {"container_runtime": runtime}
+    data = {**DATA, **asked, "credentials_dir": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    for line in (*ON_CONTROL_PLANE, *ON_NODES, *OF_RUNTIMES[runtime]):
+        assert line in shown["m"]
+    for line in (*ON_NODES, *OF_RUNTIMES[runtime]):
+        assert line in shown["n"]
+    for host in "mn":
+        # The packages' own.
+        assert "/etc/kubernetes/apiserver" not in shown[host]
+        assert "/etc/kubernetes/kubelet" not in shown[host]
+        assert "docker.service" not in shown[host]
+
+
+def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    program = tmp_path / "flanneld"
+    program.write_bytes(b"")
+    data = {
+        **DATA,
+        **{"network": "flannel", "flannel_store": "etcd", "flannel_version": "0.28.10"},
+        **{"flannel_source": str(program), "flannel_sha256": sha256(b"").hexdigest()},
+        "credentials_dir": str(tmp_path / "credentials"),
+    }
+    _, shown = prepared(multinode, TWO_NODES, data, FEDORA)
+    assert '"SubnetMin": "10.10.0.0"' in shown["m"]
+    assert "--listen-client-urls=https://127.0.0.1:2379,https://192.0.2.1:2379" in shown["m"]
+    for host, number in (("n", 1), ("o", 2)):
+        assert f"FLANNEL_SUBNET=10.10.{number}.1/24" in shown[host]
+        assert f'"subnet": "10.10.{number}.0/24"' in shown[host]
+        assert "-iptables-forward-rules=false" in shown[host]
+        assert "/srv/kubernetes/etcd-flannel.key: absent → file" in shown[host]
+        assert "docker.service" not in shown[host]
+
+
+@pytest.mark.parametrize("state", ["turned", "last"])
+def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {"turned": (), "last": (), state: ("2",)}
+    spec = SimpleNamespace(
+        network="routes", flannel_on_api=False, encryption=True, encryption_key="2"
+    )
+    cluster: Any = SimpleNamespace(
+        runtime=CONTAINERD, spec=spec, encryption=SimpleNamespace(**plan)
+    )
+    monkeypatch.setattr(context, "current_cluster", lambda: cluster)
+    with pytest.raises(InputError, match="encryption_key = '2'; allowed: the key that"):
+        context.cluster_on("routes", instead="another")
+
+
+TODAY = {"kubernetes_version": "1.37.2", "control_plane_endpoint": "192.0.2.1"}
+NOBODY: dict[str, str] = {}
+# What the inventory says, what hosts run pods with, their system → the runtime.
+RUNTIMES_OF_HOSTS: dict[str, tuple[dict[str, object], dict[str, str], str, str | None]] = {
+    "Fedora": (TODAY, {"m": "", "n": ""}, "44", "cri-o"),
+    "Fedora before CRI-O was named by minor release": (TODAY, {"m": ""}, "40", "containerd"),
+    "pods on containerd": (TODAY, {"m": "", "n": "containerd"}, "44", "containerd"),
+    "pods on CRI-O, elsewhere": (TODAY, {"m": "cri-o"}, "12", "cri-o"),
+    "docker, which is refused later": (TODAY, {"m": "docker"}, "40", "containerd"),
+    "asked for": (TODAY | {"container_runtime": "containerd"}, {"m": ""}, "44", "containerd"),
+    "programs of one": (
+        TODAY | {"runtime_source": "/programs", "containerd_version": "2.4.2"},
+        *({"m": ""}, "44", None),
+    ),
+    "docker's time": (TODAY | {"kubernetes_version": "1.20.2"}, {"m": ""}, "44", None),
+    "nobody answers": (TODAY, NOBODY, "44", None),
+}
+
+
+@pytest.mark.parametrize("case", RUNTIMES_OF_HOSTS)
+def test_the_runtime_of_hosts(case: str) -> None:
+    data, running, number, expected = RUNTIMES_OF_HOSTS[case]
+    spec = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n"]}, {"m": data})
+    facts: Any = {
+        name: SimpleNamespace(kubelet_runtime=one, system="fedora", release=number)
+        for name, one in running.items()
+    }
+    assert with_runtime(spec, facts).container_runtime == expected
+
+
+def test_mirrors_that_the_default_cannot_have_are_refused() -> None:
+    data = {**TODAY, "registry_mirrors": {"_default": ["https://example.com"]}}
+    spec = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n"]}, {"m": data})
+    facts: Any = {"m": SimpleNamespace(kubelet_runtime="", system="fedora", release="44")}
+    with pytest.raises(InputError, match="CRI-O has no mirror of all others"):
+        with_runtime(spec, facts)
