@@ -245,3 +245,8 @@ def dns_pods(host: Host, readings: Readings) -> Iterable[Said]:
 def dns_service(host: Host, readings: Readings) -> Iterable[Said]:
     """Hosts from which the service of DNS does not answer."""
     return dns(host, readings, "dns-service")
+
+
+def dns_node(host: Host, _: Readings) -> Iterator[Said]:
+    """A DNS cache that does not answer the pods of its node."""
+    return _ways(host, "dns-node")

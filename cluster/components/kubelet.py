@@ -37,7 +37,7 @@ FIELDS = (
     Field("tlsPrivateKeyFile", SERVING_KEY, "1.24-", NODE, "1.31-"),
     Field("tlsCipherSuites", [*CIPHERS], "1.24-"),
     Field("enableProfilingHandler", False, "1.24-"),
-    Field("clusterDNS", ["{cluster_dns}"], "1.24-"),
+    Field("clusterDNS", "{dns_servers}", "1.24-"),
     Field("clusterDomain", "{cluster_domain}", "1.24-"),
     Field("resolvConf", "{resolv_conf}", "1.24-"),
     Field("containerRuntimeEndpoint", "{container_runtime_endpoint}", "1.27-"),

@@ -46,6 +46,8 @@ OVERHEAD = {"vxlan": 50, "udp": 28, "host-gw": 0}
 """What a backend of flannel adds to each packet, in bytes."""
 FLANNEL_PORTS = {"vxlan": 8472, "udp": 8285}
 """Where flannel wraps packets into others, the UDP port of those."""
+NODE_DNS = "169.254.20.10"
+"""Where each node's own DNS cache answers: an address that no network routes."""
 
 
 # Defaults that follow from other settings. Their docstrings are the default column of the document.
@@ -335,6 +337,9 @@ class PartSettings(Settings):
 class AddonSettings(Settings):
     """Add-ons"""
 
+    node_local_dns: bool = False
+    """Whether each node has a DNS cache of its own, at 169.254.20.10, which its pods ask before the
+    cluster's DNS, from 1.24 on, on routes and flannel."""
     metrics_server: bool = False
     """Whether metrics-server tells what nodes and pods use, for `kubectl top` and autoscalers, from
     1.25 on."""

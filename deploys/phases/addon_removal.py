@@ -4,7 +4,13 @@ Add-ons that are no longer wanted: their objects, and what they left on hosts.
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.phases import manifests, metrics_server, network_policies
+from pyinfra_kube.deploys.phases import (
+    manifests,
+    metrics_server,
+    network_policies,
+    node_local_dns,
+    pod_network,
+)
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.run.context import current_cluster
@@ -14,11 +20,12 @@ from pyinfra_kube.operations import objects, policy_rules
 
 @phase("Add-ons")
 def leave_addons() -> None:
-    """Delete the objects of add-ons that are turned off, and then kube-router's rules."""
+    """Delete the objects of add-ons that are turned off, and then what they left on hosts."""
 
     cluster = current_cluster()
     spec = cluster.spec
     wanted = {
+        node_local_dns.OWNER: spec.node_local_dns,
         metrics_server.OWNER: spec.metrics_server,
         network_policies.OWNER: spec.network_policies,
         manifests.OWNER: bool(spec.manifests),
@@ -34,6 +41,8 @@ def leave_addons() -> None:
             kubeconfig=ADMIN,
             wait=spec.verify_timeout,
         )
+    if node_local_dns.OWNER in absent and cluster.is_a("node"):
+        pod_network.set_node_dns(cluster, present=False)
     if network_policies.OWNER in absent and cluster.is_a("node"):
         policy_rules.policy_rules_absent(name="Remove the rules of NetworkPolicies")
 

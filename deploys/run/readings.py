@@ -21,6 +21,7 @@ from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, fla
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
 from pyinfra_kube.cluster.spec import HostSpec
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.run import questions
@@ -257,6 +258,9 @@ def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str,
                 str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
             )
             found[f"to dns-service {spec.cluster_dns}"] = query
+    if spec.node_local_dns:
+        query = questions.dns_way(NODE_DNS, spec.cluster_domain, plan.service_ip, from_pod=True)
+        found[f"to dns-node {NODE_DNS}"] = query
     for node, addresses in pods.items():
         for address in (one for one, is_dns in addresses.items() if is_dns):
             where = next((h.name for h in spec.hosts if h.hostname_override == node), node)

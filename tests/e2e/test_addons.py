@@ -1,6 +1,6 @@
 """
-Add-ons on one cluster: metrics-server, NetworkPolicies with packets, objects of one's own; changed
-by hand, changed in the inventory, and turned off again.
+Add-ons on one cluster: DNS caches, metrics-server, NetworkPolicies with packets, objects of one's
+own; changed by hand, changed in the inventory, and turned off again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from tests.e2e.paths import Run, Site, eventually, execute, load_test_image, succeeded
 from tests.e2e.pods import PORT, SERVE, Kubectl
 from tests.lab import Lab
@@ -21,7 +22,12 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 CONTROL_PLANE, *NODES = HOSTS
 RELEASE = "1.37"
 
-ADDONS = {"metrics_server": True, "network_policies": True, "default_deny": ["shut", "shop"]}
+ADDONS = {
+    "node_local_dns": True,
+    "metrics_server": True,
+    "network_policies": True,
+    "default_deny": ["shut", "shop"],
+}
 OFF: dict[str, Any] = {key: type(value)() for key, value in ADDONS.items()} | {"manifests": []}
 
 SHOP = """\
@@ -170,6 +176,39 @@ def test_kubelets_are_verified(built: Run, kubectl: Kubectl) -> None:
     assert not [one for one in container["args"] if "insecure" in one]
 
 
+# DNS caches of nodes
+
+NAME = "kubernetes.default.svc.cluster.local"
+
+
+def test_each_pod_asks_the_cache_of_its_node(servers: object, kubectl: Kubectl) -> None:
+    for node in NODES:
+        pod = f"exec stranger-{node} --"
+        said = kubectl(f"{pod} grep nameserver /etc/resolv.conf").splitlines()
+        assert said == [f"nameserver {NODE_DNS}", "nameserver 10.254.0.10"]
+        for server in ("", NODE_DNS):
+            assert "10.254.0.1" in kubectl(f"{pod} nslookup {NAME} {server}")
+
+
+def test_what_is_kept_outlives_coredns(servers: object, kubectl: Kubectl) -> None:
+    coredns = "deployment/coredns --namespace=kube-system"
+    pods = "pods --namespace=kube-system --selector=k8s-app=kube-dns"
+
+    def heard(server: str) -> list[bool]:
+        ask = f"timeout 3 nslookup {NAME} {server} 2>&1 || true"
+        return ["10.254.0.1\n" in kubectl(f"exec stranger-{one} -- {ask}") for one in NODES]
+
+    try:
+        kubectl(f"scale {coredns} --replicas=0")
+        assert all(heard(NODE_DNS))
+        eventually(lambda: not kubectl.get(pods), 25)
+        assert all(heard(NODE_DNS))
+        assert not any(heard("10.254.0.10"))
+    finally:
+        kubectl(f"scale {coredns} --replicas=2")
+        kubectl(f"rollout status {coredns}")
+
+
 # NetworkPolicies
 
 
@@ -232,6 +271,15 @@ def test_what_no_manifest_names_goes(servers: object, site: Site, kubectl: Kubec
 
 
 # Turned off
+
+
+def test_pods_have_dns_without_the_cache(off: object, lab: Lab, kubectl: Kubectl) -> None:
+    """Those that were made before ask the second server when the first is gone."""
+    for host in HOSTS:
+        assert execute(lab, host, "ip link show kube-node-dns 2>/dev/null || true") == []
+        assert execute(lab, host, "ss -Hltnu 'sport = 53'") == []
+    for node in NODES:
+        assert "10.254.0.1" in kubectl(f"exec stranger-{node} -- nslookup {NAME}")
 
 
 def test_what_is_turned_off_goes(

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from pyinfra_kube.cluster.allocation import make_plan
+from pyinfra_kube.cluster.components.rendering import configuration
+from pyinfra_kube.cluster.components.row_settings import settings
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.releases import Release, known_releases, minor_of, newest_patch
 from pyinfra_kube.cluster.spec import ClusterSpec
@@ -22,6 +24,7 @@ from pyinfra_kube.deploys.phases.addons import dns_checks, dns_manifest, dns_que
 from pyinfra_kube.deploys.phases.manifests import of_addons
 from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
 from pyinfra_kube.deploys.phases.network_policies import policies_manifest
+from pyinfra_kube.deploys.phases.node_local_dns import cache_manifest
 from pyinfra_kube.engine.phase import run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.packages import PackageStates
@@ -71,6 +74,7 @@ def test_every_release_takes_the_objects(line: str) -> None:
         render("addons/kubelet-api-admin.yaml.j2", user="kube-apiserver-kubelet-client"),
         metrics_manifest(_cluster(newest_patch(line) or "")),
         policies_manifest(_cluster(newest_patch(line) or "", **DENIED)),
+        cache_manifest(_cluster(newest_patch(line) or "")),
     ]
     for text in texts:
         for one in yaml.safe_load_all(text):
@@ -128,6 +132,37 @@ def test_what_is_denied() -> None:
     assert policies[1][1]["metadata"] == {"name": "default-deny", "namespace": "shop"}
 
 
+def test_the_cache_of_a_node_asks_the_cluster_and_the_host() -> None:
+    found = _objects(cache_manifest(_cluster(cluster_domain="k8s.example")))
+    cluster, others = found["ConfigMap"]["data"]["Corefile"].split("\n}\n", 1)
+    assert cluster.startswith("k8s.example:53 in-addr.arpa:53 ip6.arpa:53 {")
+    assert "forward . 10.0.0.10 {" in cluster
+    assert "forward . /etc/resolv.conf" in others
+    assert cluster.count("bind 169.254.20.10") == others.count("bind 169.254.20.10") == 1
+    pod = found["DaemonSet"]["spec"]["template"]["spec"]
+    assert (pod["hostNetwork"], pod["dnsPolicy"]) == (True, "Default")
+
+
+@pytest.mark.parametrize("mode", [None, "iptables", "nftables", "ipvs"])
+def test_pods_ask_the_cache_of_their_node_first(mode: str | None) -> None:
+    asked = [
+        _configuration(node_local_dns=wanted, proxy_mode=mode)["clusterDNS"]
+        for wanted in (False, True)
+    ]
+    assert asked == [["10.0.0.10"], ["169.254.20.10", "10.0.0.10"]]
+
+
+def _configuration(**data: Any) -> dict[str, Any]:
+    cluster = _cluster(**data)
+    context = settings(cluster.spec, cluster.plan, "n0")
+    return configuration("kubelet", cluster.release, context)
+
+
+def test_a_closed_namespace_reaches_the_cache_of_its_node() -> None:
+    texts = [policies_manifest(_cluster(node_local_dns=it, **DENIED)) for it in (False, True)]
+    assert ["169.254.20.10/32" in text for text in texts] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -135,6 +170,10 @@ def test_what_is_denied() -> None:
         ({"network_policies": True, "proxy_mode": "none"}, "proxy_mode = 'none'; allowed: another"),
         ({"network_policies": True, "dns": False}, "dns = False; allowed: True, for the run tries"),
         ({"network_policies": True, "version": "1.20.2"}, "network_policies = True; allowed: Fals"),
+        ({"node_local_dns": True, "network": "none"}, "network = 'none'; allowed: routes or"),
+        ({"node_local_dns": True, "proxy_mode": "none"}, "the cache asks the service of DNS, as"),
+        ({"node_local_dns": True, "dns": False}, "dns = False; allowed: True, for the cache asks"),
+        ({"node_local_dns": True, "version": "1.20.2"}, "node_local_dns = True; allowed: False"),
         ({"metrics_server": True, "version": "1.24.17"}, "metrics_server = True; allowed: False"),
         ({"default_deny": ["shop"]}, "default_deny = ['shop']; allowed: nothing: without netw"),
         ({"network_policies": True, "default_deny": ["kube-system"]}, "other namespaces than kube"),
