@@ -192,6 +192,11 @@ def registries(host: Host, _: Readings) -> Iterator[Said]:
     return (one._replace(state="warning") for one in _ways(host, "registry"))
 
 
+def log_receiver(host: Host, _: Readings) -> Iterator[Said]:
+    """A receiver of logs that takes none; what it did not take is kept for a while."""
+    return (one._replace(state="warning") for one in _ways(host, "logs"))
+
+
 def _ways(host: Host, kind: str) -> Iterator[Said]:
     """The questions of a kind: ``to KIND TARGET`` or ``to KIND TARGET DETAIL``."""
     asked = [name for name in host.answers if name.startswith(f"to {kind} ")]

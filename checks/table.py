@@ -564,6 +564,15 @@ CHECKS: tuple[Check, ...] = (
         explains=("registry", "pods.ready"),
     ),
     Check(
+        "logs",
+        "the receiver of logs takes them",
+        "an empty request",
+        on_network.log_receiver,
+        "curl -v -X POST -H 'Content-Type: application/json' -d '{{}}' {of}/v1/logs",
+        "start the receiver, see log_receiver; kubectl -n kube-system logs -l k8s-app=node-logs",
+        _NODE,
+    ),
+    Check(
         "pods.ready",
         "pods are ready",
         "the API",

@@ -273,6 +273,14 @@ def check_policies(spec: BaseSpec) -> list[Problem]:
     return problems
 
 
+def check_logs(spec: BaseSpec) -> list[Problem]:
+    """A release whose logs nothing of ours sends."""
+    if spec.log_receiver and not covers("1.24-", minor_of(spec.kubernetes_version)):
+        allowed = "nothing: what sends logs was tried from 1.24 on"
+        return [Problem("log_receiver", spec.log_receiver, None, allowed, "leave it out")]
+    return []
+
+
 def check_manifests(spec: BaseSpec) -> list[Problem]:
     """Manifests that the release's kubectl does not apply, or that nothing vouches for."""
     if spec.manifests and not covers("1.24-", minor_of(spec.kubernetes_version)):
@@ -344,6 +352,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (_SOURCES, check_sources),
     ((*_NEEDS, "network", "proxy_mode", "dns"), check_needs),
     (("network_policies", "default_deny"), check_policies),
+    (("kubernetes_version", "log_receiver"), check_logs),
     (("kubernetes_version", "manifests", "manifests_sha256"), check_manifests),
     ((*_RANGES, "allow_public_ranges"), check_ranges),
     (_RANGES, check_overlaps),

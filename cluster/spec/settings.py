@@ -38,6 +38,7 @@ from pyinfra_kube.cluster.spec.values import (
     ResetData,
     Settings,
     Strings,
+    Url,
     Version,
     Word,
 )
@@ -348,6 +349,9 @@ class AddonSettings(Settings):
     default_deny: Namespaces = ()
     """Namespaces whose pods nobody reaches, and that reach nothing but the cluster's DNS, unless a
     NetworkPolicy allows it. Those that are not there are made."""
+    log_receiver: Url | None = None
+    """Where each node sends the logs of its containers and its journal, from 1.24 on: the URL of a
+    receiver of OTLP over HTTP, such as `https://logs.example.com:4318`; `/v1/logs` is added."""
     manifests: Strings = ()
     """Objects of your own, from 1.24 on: folders with `.yaml`, `.yml` and `.json` files, files, and
     URLs. An object that is in none of them any more is deleted, but not what was there before them,

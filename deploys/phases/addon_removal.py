@@ -9,6 +9,7 @@ from pyinfra_kube.deploys.phases import (
     metrics_server,
     network_policies,
     node_local_dns,
+    node_logs,
     pod_network,
 )
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
@@ -26,6 +27,7 @@ def leave_addons() -> None:
     spec = cluster.spec
     wanted = {
         node_local_dns.OWNER: spec.node_local_dns,
+        node_logs.OWNER: bool(spec.log_receiver),
         metrics_server.OWNER: spec.metrics_server,
         network_policies.OWNER: spec.network_policies,
         manifests.OWNER: bool(spec.manifests),
@@ -43,6 +45,8 @@ def leave_addons() -> None:
         )
     if node_local_dns.OWNER in absent and cluster.is_a("node"):
         pod_network.set_node_dns(cluster, present=False)
+    if node_logs.OWNER in absent and cluster.is_a("node"):
+        node_logs.forget_logs()
     if network_policies.OWNER in absent and cluster.is_a("node"):
         policy_rules.policy_rules_absent(name="Remove the rules of NetworkPolicies")
 

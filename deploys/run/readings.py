@@ -247,6 +247,8 @@ def _ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str,
     found |= {
         f"to registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
     }
+    if spec.log_receiver and cluster.is_a("node"):
+        found[f"to logs {spec.log_receiver}"] = questions.logs_way(spec.log_receiver)
     if not cluster.is_a("node") or spec.network == "none":
         return found
     for one in others:

@@ -6,14 +6,20 @@ own; changed by hand, changed in the inventory, and turned off again.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.spec.settings import NODE_DNS
-from tests.e2e.paths import Run, Site, eventually, execute, load_test_image, succeeded
+from tests.e2e.doors import spec_of
+from tests.e2e.log_receiver import LogReceiver
+from tests.e2e.paths import Run, Site, eventually, execute, load_image, load_test_image, succeeded
 from tests.e2e.pods import PORT, SERVE, Kubectl
-from tests.lab import Lab
+from tests.lab import Lab, go_build
+from tests.lab.images import Image
 from tests.lab.lab import HOSTS
 from tests.lab.release_images import TEST_IMAGE
 
@@ -28,7 +34,10 @@ ADDONS = {
     "network_policies": True,
     "default_deny": ["shut", "shop"],
 }
-OFF: dict[str, Any] = {key: type(value)() for key, value in ADDONS.items()} | {"manifests": []}
+OFF: dict[str, Any] = {key: type(value)() for key, value in ADDONS.items()} | {
+    "manifests": [],
+    "log_receiver": None,
+}
 
 SHOP = """\
 apiVersion: v1
@@ -128,7 +137,27 @@ def _pod(app: str, node: str, namespace: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def off(servers: object, site: Site) -> tuple[Run, Run]:
+def receiver(
+    servers: object, lab: Lab, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LogReceiver]:
+    """Who takes the cluster's logs; its collectors are set up now."""
+    name = image_of("otelcol", spec_of(lab, site)).name
+    archive = tmp_path_factory.mktemp("image") / "otelcol.tar"
+    program = go_build.built("otelcol") / "otelcol"
+    Image([name], {"/otelcol": program}, entrypoint=["/otelcol"]).write(archive)
+    load_image(lab, HOSTS, archive)
+    receiver = LogReceiver(str(lab.network.control))
+    receiver.start()
+    _set(site, {"log_receiver": receiver.url})
+    dry = succeeded(site.run("--dry", "--diff", "--json"))
+    assert succeeded(site.run("-y", "--json")).changed == dry.planned
+    assert succeeded(site.run("--dry", "--json")).planned == set()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture(scope="module")
+def off(receiver: object, site: Site) -> tuple[Run, Run]:
     """The plan and the run that turn all off."""
     _set(site, OFF)
     return succeeded(site.run("--dry", "--diff", "--json")), succeeded(site.run("-y", "--json"))
@@ -207,6 +236,43 @@ def test_what_is_kept_outlives_coredns(servers: object, kubectl: Kubectl) -> Non
     finally:
         kubectl(f"scale {coredns} --replicas=2")
         kubectl(f"rollout status {coredns}")
+
+
+# Logs
+
+
+def _say(lab: Lab, kubectl: Kubectl, word: str) -> None:
+    """A word of a pod on each node, and one of its host."""
+    for node in NODES:
+        kubectl(f"exec stranger-{node} -- sh -c 'echo {word}-of-pod >/proc/1/fd/1'")
+        execute(lab, node, f"logger {word}-of-host")
+
+
+def _all_of(receiver: LogReceiver, word: str) -> bool:
+    return all(
+        receiver.has(node, f"{word}-of-{kind}") for node in NODES for kind in ("pod", "host")
+    )
+
+
+def test_each_node_sends_its_logs(receiver: LogReceiver, lab: Lab, kubectl: Kubectl) -> None:
+    _say(lab, kubectl, "plain")
+    eventually(lambda: _all_of(receiver, "plain"), 30)
+
+
+def test_a_receiver_that_is_away_loses_nothing(
+    receiver: LogReceiver, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
+    collectors = "pods --namespace=kube-system --selector=k8s-app=node-logs"
+    receiver.stop()
+    try:
+        _say(lab, kubectl, "kept")
+        # What it keeps is known to the next one.
+        time.sleep(5)
+        kubectl(f"delete {collectors}")
+        _say(lab, kubectl, "between")
+    finally:
+        receiver.start()
+    eventually(lambda: _all_of(receiver, "kept") and _all_of(receiver, "between"), 90)
 
 
 # NetworkPolicies
@@ -301,6 +367,7 @@ def test_what_is_turned_off_goes(
     )
     for host in HOSTS:
         assert execute(lab, host, TRACES) == []
+        execute(lab, host, "! test -e /var/lib/node-logs")
     assert succeeded(site.run("-y", "--json")).changed == set()
 
 

@@ -25,6 +25,7 @@ from pyinfra_kube.deploys.phases.manifests import of_addons
 from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
 from pyinfra_kube.deploys.phases.network_policies import policies_manifest
 from pyinfra_kube.deploys.phases.node_local_dns import cache_manifest
+from pyinfra_kube.deploys.phases.node_logs import logs_manifest
 from pyinfra_kube.engine.phase import run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.packages import PackageStates
@@ -75,6 +76,7 @@ def test_every_release_takes_the_objects(line: str) -> None:
         metrics_manifest(_cluster(newest_patch(line) or "")),
         policies_manifest(_cluster(newest_patch(line) or "", **DENIED)),
         cache_manifest(_cluster(newest_patch(line) or "")),
+        logs_manifest(_cluster(newest_patch(line) or "", log_receiver="https://a.example")),
     ]
     for text in texts:
         for one in yaml.safe_load_all(text):
@@ -163,6 +165,27 @@ def test_a_closed_namespace_reaches_the_cache_of_its_node() -> None:
     assert ["169.254.20.10/32" in text for text in texts] == [False, True]
 
 
+def test_where_logs_are_sent() -> None:
+    found = [
+        _objects(logs_manifest(_cluster(log_receiver=url)))
+        for url in ("http://a.example:4318/otlp/", "https://b.example")
+    ]
+    read = [yaml.safe_load(one["ConfigMap"]["data"]["config.yaml"]) for one in found]
+    assert [one["exporters"]["otlp_http"]["endpoint"] for one in read] == [
+        "http://a.example:4318/otlp",
+        "https://b.example",
+    ]
+    # Nothing listens, and nothing that a receiver has not taken yet is thrown away.
+    assert read[0]["service"]["telemetry"] == {"metrics": {"level": "none"}}
+    assert read[0]["exporters"]["otlp_http"]["retry_on_failure"] == {"max_elapsed_time": 0}
+    # Its pods are made anew with another configuration.
+    marks = [one["DaemonSet"]["spec"]["template"]["metadata"]["annotations"] for one in found]
+    assert marks[0] != marks[1]
+    hosts = found[0]["DaemonSet"]["spec"]["template"]["spec"]["volumes"]
+    paths = {one["hostPath"]["path"] for one in hosts if "hostPath" in one}
+    assert not paths & {"/", "/etc", "/srv", "/var/lib", "/var/lib/kubelet"}
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -178,6 +201,12 @@ def test_a_closed_namespace_reaches_the_cache_of_its_node() -> None:
         ({"default_deny": ["shop"]}, "default_deny = ['shop']; allowed: nothing: without netw"),
         ({"network_policies": True, "default_deny": ["kube-system"]}, "other namespaces than kube"),
         ({"network_policies": True, "default_deny": ["Shop"]}, 'fix: write "shop"'),
+        (
+            {"log_receiver": "https://a.example", "version": "1.23.1"},
+            "allowed: nothing: what sends",
+        ),
+        ({"log_receiver": "a.example:4318"}, "allowed: a URL"),
+        ({"log_receiver": "https://me:secret@a.example"}, "allowed: a URL"),
         ({"manifests": ["shop"], "version": "1.20.2"}, "manifests = ['shop']; allowed: nothing"),
         ({"manifests": ["https://a.example/b"]}, "the digest of https://a.example/b; fix: see"),
         ({"manifests_sha256": {"https://a.example/b": "0" * 64}}, "allowed: a URL of manifests"),

@@ -29,6 +29,7 @@ PROGRAMS = {
     "kube-router": "kube-router",
     "kubernetes": f"{CONTROL_PLANE} kube-proxy kubectl kubelet",
     "metrics-server": "metrics-server",
+    "otelcol": "otelcol",
     "registry": "registry",
 }
 

@@ -329,6 +329,9 @@ FAULTS = {
     "no CoreDNS": Fault("dns.runs", CLUSTER, objects(pods=[])),
     "CoreDNS that is not ready": Fault("dns.runs", CLUSTER, objects(pods=[w.coredns("False")])),
     "a CoreDNS that is silent": Fault("dns.pods", "n", said("n", "to dns-pod m 10.10.0.7", "", 1)),
+    "a receiver of logs that is away": Fault(
+        "logs", "n", said("n", "to logs https://logs.example", "refused", 7), "warning"
+    ),
     "a node's cache that is silent": Fault(
         "dns.node", "n", said("n", f"to dns-node {NODE_DNS}", "", 1)
     ),
