@@ -26,6 +26,7 @@ Value = TypeVar("Value")
 
 CHOICES = {
     "audit": "leave it unset: its policy is for 1.24 and later",
+    "dns": "leave it unset: up to 1.18 the API does not take objects as this package sets them",
     "encryption": "leave it unset: an apiserver encrypts nothing in etcd before 1.13",
     "apiserver_approach": 'use "https": from 1.20 on an apiserver has no port without TLS',
     "basic_auth": "leave it unset: from 1.19 on an apiserver takes no passwords",

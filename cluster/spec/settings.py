@@ -271,8 +271,8 @@ class PartSettings(Settings):
     control_plane_taint: bool = True
     """Whether a host of the control plane that is not in the group `nodes` keeps ordinary pods
     away, from 1.24 on."""
-    dns: bool = True
-    """Whether CoreDNS is set up as the cluster's DNS, from 1.24 on."""
+    dns: bool = Field(default_factory=_from_1_24)
+    """Whether CoreDNS is set up as the cluster's DNS, from 1.19 on, by `deploys/scratch.py`."""
     dns_metrics: bool = False
     """Whether CoreDNS tells its metrics, at port 9153, to whoever reaches its pods: it asks nobody
     for a credential."""

@@ -32,7 +32,7 @@ def leave_addons() -> None:
         network_policies.OWNER: spec.network_policies,
         manifests.OWNER: bool(spec.manifests),
     }
-    if not cluster.release.fact("coredns"):
+    if True not in cluster.release.fact("node_local_dns"):
         return
     absent = [owner for owner, is_wanted in wanted.items() if not is_wanted]
     if cluster.is_first_control_plane and absent:

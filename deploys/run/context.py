@@ -444,6 +444,9 @@ def cluster_on(network: str, instead: str) -> Cluster:
         raise InputError([problem])
     if (given := cluster.spec.network) != network:
         raise InputError([Problem("network", given, None, network, f"use {instead}")])
+    if cluster.spec.dns:
+        allowed, fix = "False: only deploys/scratch.py sets up a DNS", "leave it out"
+        raise InputError([Problem("dns", True, None, allowed, fix)])
     if cluster.spec.encryption:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])

@@ -97,6 +97,25 @@ def test_what_the_inventory_says_of_dns() -> None:
     assert selector == found["Deployment"]["spec"]["template"]["metadata"]["labels"]
 
 
+@pytest.mark.parametrize(
+    ("version", "wanted", "image"),
+    [
+        ("1.20.2", False, ""),
+        ("1.20.2", True, "k8s.gcr.io/coredns:1.7.0"),
+        ("1.23.1", True, "k8s.gcr.io/coredns/coredns:v1.8.6"),
+        ("1.24.0", None, "k8s.gcr.io/coredns/coredns:v1.8.6"),
+    ],
+)
+def test_dns_is_set_up_by_default_from_1_24_on(
+    version: str, wanted: bool | None, image: str
+) -> None:
+    cluster = _cluster(version, **({} if wanted is None else {"dns": wanted}))
+    assert cluster.spec.dns is bool(image)
+    if image:
+        deployment = _objects(dns_manifest(cluster))["Deployment"]
+        assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
 @pytest.mark.parametrize(("nodes", "replicas"), [(0, 1), (1, 2), (3, 2)])
 def test_replicas(nodes: int, replicas: int) -> None:
     found = _objects(dns_manifest(_cluster(nodes=nodes)))
@@ -193,6 +212,7 @@ def test_where_logs_are_sent() -> None:
         ({"network_policies": True, "proxy_mode": "none"}, "proxy_mode = 'none'; allowed: another"),
         ({"network_policies": True, "dns": False}, "dns = False; allowed: True, for the run tries"),
         ({"network_policies": True, "version": "1.20.2"}, "network_policies = True; allowed: Fals"),
+        ({"dns": True, "version": "1.18.20"}, "dns = True; allowed: False"),
         ({"node_local_dns": True, "network": "none"}, "network = 'none'; allowed: routes or"),
         ({"node_local_dns": True, "proxy_mode": "none"}, "the cache asks the service of DNS, as"),
         ({"node_local_dns": True, "dns": False}, "dns = False; allowed: True, for the cache asks"),
