@@ -31,6 +31,7 @@ def component_unit(
     after: Sequence[str] = (),
     node: str = "",
     confined: bool = True,
+    watchdog: int = 0,
 ) -> Generator[StringCommand, None, None]:
     """
     Set the unit that runs a component, one flag a line. systemd restarts the component whenever
@@ -46,6 +47,8 @@ def component_unit(
     + node: the node's name, which flanneld must know
     + confined: whether systemd keeps kube-proxy from what it does not need; flanneld always is
       confined, and kubelet cannot be
+    + watchdog: seconds after which systemd restarts a kubelet that does not tell that it is well;
+      it tells from 1.32 on. 0 waits for ever
 
     **Example:**
 
@@ -73,5 +76,6 @@ def component_unit(
         after=list(after),
         node=node,
         confined=confined,
+        watchdog=watchdog,
     )
     yield from run_or_noop(plan_files([File(path, text)]), f"{component}'s unit is as wanted")

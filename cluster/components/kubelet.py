@@ -47,6 +47,12 @@ FIELDS = (
     Field("failSwapOn", "{fail_swap_on}", "1.24-"),
     Field("memorySwap.swapBehavior", "{swap_behavior}", "1.30-"),
     Field("maxPods", "{max_pods}", "1.24-"),
+    # What the logs of a container take, and from when on images that nobody uses go: as percentages
+    # of the disk.
+    Field("containerLogMaxSize", "10Mi", "1.24-"),
+    Field("containerLogMaxFiles", 5, "1.24-"),
+    Field("imageGCHighThresholdPercent", 85, "1.24-"),
+    Field("imageGCLowThresholdPercent", 80, "1.24-"),
     # So that no pod takes all process numbers of its node.
     Field("podPidsLimit", 4096, "1.24-"),
     # Containers that name no profile of system calls get that of the runtime, and not none.

@@ -60,6 +60,7 @@ def set_kubelet(cluster: Cluster) -> None:
         flags=cluster.command_line("kubelet"),
         binary=BINARY,
         after=[cluster.runtime.unit],
+        watchdog=cluster.release.fact("kubelet_watchdog"),
     )
     logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
     paths = [*log_rotation.LOGS, *([logs] if logs else [])]
