@@ -65,6 +65,11 @@ def registries(host: Host, _: Readings) -> Iterator[Said]:
     return (one._replace(state="warning") for one in _ways(host, "registry"))
 
 
+def log_receiver(host: Host, _: Readings) -> Iterator[Said]:
+    """A receiver of logs that takes none; what it did not take is kept for a while."""
+    return (one._replace(state="warning") for one in _ways(host, "logs"))
+
+
 def _ways(host: Host, kind: str) -> Iterator[Said]:
     """The questions of a kind: ``to KIND TARGET`` or ``to KIND TARGET DETAIL``."""
     asked = [name for name in host.answers if name.startswith(f"to {kind} ")]
@@ -100,3 +105,8 @@ def dns_pods(host: Host, readings: Readings) -> Iterable[Said]:
 def dns_service(host: Host, readings: Readings) -> Iterable[Said]:
     """Hosts from which the service of DNS does not answer."""
     return dns(host, readings, "dns-service")
+
+
+def dns_node(host: Host, _: Readings) -> Iterator[Said]:
+    """A DNS cache that does not answer the pods of its node."""
+    return _ways(host, "dns-node")

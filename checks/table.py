@@ -18,7 +18,7 @@ from pyinfra_kube.checks.check import Check
 
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
-_DNS = ("dns.runs", "dns.pods", "dns.service", "pods.ready", "api.services")
+_DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready", "api.services")
 _WAYS = ("net.way", "net.pods", "net.service", *_DNS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
@@ -642,7 +642,7 @@ CHECKS: tuple[Check, ...] = (
         "logs -l k8s-app=kube-dns",
         "kubectl -n kube-system scale deployment coredns --replicas=2",
         _ONCE,
-        explains=("dns.pods", "dns.service", "pods.ready"),
+        explains=("dns.pods", "dns.service", "dns.node", "pods.ready"),
     ),
     Check(
         "dns.pods",
@@ -652,7 +652,7 @@ CHECKS: tuple[Check, ...] = (
         "nslookup kubernetes.default.svc.cluster.local {of}",
         "see the pod's log: kubectl -n kube-system logs -l k8s-app=kube-dns",
         _NODE,
-        explains=("dns.service", "pods.ready"),
+        explains=("dns.service", "dns.node", "pods.ready"),
     ),
     Check(
         "dns.service",
@@ -662,6 +662,17 @@ CHECKS: tuple[Check, ...] = (
         "nslookup kubernetes.default.svc.cluster.local {of}",
         "systemctl restart kube-proxy",
         _NODE,
+        explains=("dns.node",),
+    ),
+    Check(
+        "dns.node",
+        "the node's own DNS cache answers",
+        "a query from a pod, or from the host where none runs",
+        on_ways.dns_node,
+        "ss -lnp 'sport = 53'; kubectl -n kube-system logs -l k8s-app=node-local-dns --prefix",
+        "end what has port 53, or run the path's deploy",
+        _NODE,
+        explains=("pods.ready",),
     ),
     Check(
         "registry",
@@ -671,6 +682,15 @@ CHECKS: tuple[Check, ...] = (
         "curl -v {of}/v2/",
         "start the registry; see /etc/containerd/certs.d",
         explains=("registry", "pods.ready"),
+    ),
+    Check(
+        "logs",
+        "the receiver of logs takes them",
+        "an empty request",
+        on_ways.log_receiver,
+        "curl -v -X POST -H 'Content-Type: application/json' -d '{{}}' {of}/v1/logs",
+        "start the receiver, see log_receiver; kubectl -n kube-system logs -l k8s-app=node-logs",
+        _NODE,
     ),
     Check(
         "pods.ready",

@@ -19,7 +19,7 @@ from pyinfra_kube.cluster.components.rendering import ports
 from pyinfra_kube.cluster.components.rows import ALWAYS
 from pyinfra_kube.cluster.releases import Release, covers
 
-Where = Literal["loopback", "hosts", "pods"]
+Where = Literal["loopback", "node", "hosts", "pods"]
 Answers = Literal["nothing", "health", "names", "all"]
 
 
@@ -32,7 +32,8 @@ class Door(NamedTuple):
       ``metrics`` for that of metrics-server
     + port: with a setting in it, or a port of the component; empty where the kernel chooses
       one
-    + where: from where it is reached: its own host, all hosts and pods, or as a pod
+    + where: from where it is reached: its own host, that host and its pods, all hosts and pods, or
+      as a pod
     + answers: what it tells without a credential: ``nothing``, ``health`` and version, ``names``
       of DNS, or ``all``
     + reason: why it is open
@@ -211,25 +212,39 @@ DOORS: tuple[Door, ...] = (
     Door(
         *("coredns", "dns", "53", "pods", "names"),
         "pods ask for names",
-        "1.24-",
+        "1.19-",
         {"dns": True},
     ),
     Door(
         *("coredns", "dns", "53", "pods", "names"),
         "pods ask for names",
-        "1.24-",
+        "1.19-",
         {"dns": True},
         protocol="udp",
     ),
-    Door("coredns", "dns", "8080", "pods", "health", _PROBED, "1.24-", {"dns": True}),
-    Door("coredns", "dns", "8181", "pods", "health", _PROBED, "1.24-", {"dns": True}),
+    Door("coredns", "dns", "8080", "pods", "health", _PROBED, "1.19-", {"dns": True}),
+    Door("coredns", "dns", "8181", "pods", "health", _PROBED, "1.19-", {"dns": True}),
     Door(
         *("coredns", "dns", "9153", "pods", "all"),
         "metrics, as `dns_metrics` asks for",
-        "1.24-",
+        "1.19-",
         {"dns": True, "dns_metrics": True},
         "`dns_metrics = False`, the default",
     ),
+    Door(
+        *("coredns", "node", "53", "node", "names"),
+        "pods ask the DNS cache of their node",
+        "1.24-",
+        {"node_local_dns": True},
+    ),
+    Door(
+        *("coredns", "node", "53", "node", "names"),
+        "pods ask the DNS cache of their node",
+        "1.24-",
+        {"node_local_dns": True},
+        protocol="udp",
+    ),
+    Door("coredns", "node", "8080", "node", "health", _PROBED, "1.24-", {"node_local_dns": True}),
     Door(
         *("metrics-server", "metrics", "4443", "pods", "health"),
         "the apiserver asks what nodes and pods use",

@@ -69,4 +69,5 @@ _OTHERS = {
     "coredns": "coredns",
     "metrics-server": "metrics_server_image",
     "kube-router": "kube_router_image",
+    "otelcol": "otelcol_image",
 }

@@ -26,6 +26,7 @@ Value = TypeVar("Value")
 
 CHOICES = {
     "audit": "leave it unset: its policy is for 1.24 and later",
+    "dns": "leave it unset: up to 1.18 the API does not take objects as this package sets them",
     "encryption": "leave it unset: an apiserver encrypts nothing in etcd before 1.13",
     "apiserver_approach": 'use "https": from 1.20 on an apiserver has no port without TLS',
     "basic_auth": "leave it unset: from 1.19 on an apiserver takes no passwords",
@@ -37,6 +38,7 @@ CHOICES = {
     "hyperkube": "leave it unset: each component has an image of its own",
     "metrics_server": "leave it unset: metrics-server 0.6 and later want 1.25 or later",
     "network_policies": "leave it unset: what enforces them was tried from 1.24 on",
+    "node_local_dns": "leave it unset: a cache of each node was tried from 1.24 on",
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",
     "log_to_host": "leave it unset: from 1.26 on components write to stderr only",
     "proxy_mode": "leave it unset: kube-proxy has ipvs from 1.8 on, and nftables from 1.29 on",

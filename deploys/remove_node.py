@@ -15,7 +15,7 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet
+from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet, node_logs
 from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file, serving_files
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld
@@ -109,6 +109,7 @@ def leave(cluster: Cluster) -> None:
         )
     pods.pods_absent(name="Remove the pods that kubelet left", runtime=cluster.runtime.name)
     policy_rules.policy_rules_absent(name="Remove the rules of NetworkPolicies")
+    node_logs.forget_logs()
     if not spec.flannel_leases:
         flannel.remove_flannel(cluster)
     kube_proxy.remove_rules(cluster)

@@ -15,7 +15,7 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG, NET_CONFIG
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, pod_network
+from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, node_logs, pod_network
 from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld
 from pyinfra_kube.deploys.remove_node import UNITS, node_files
@@ -45,8 +45,8 @@ from pyinfra_kube.operations import (
 )
 from pyinfra_kube.operations.boot_units import FOLDER
 
-# What kubelet, kube-proxy and the apiserver write to.
-FOLDERS = ("/var/lib/kube-proxy", "/var/log/kube-apiserver")
+# What kubelet, kube-proxy, the apiserver and the collector of logs write to.
+FOLDERS = ("/var/lib/kube-proxy", "/var/log/kube-apiserver", node_logs.FOLDER)
 # What kubelet and CNI make themselves.
 WHOLE = ("/var/log/pods", "/var/log/containers", f"/var/lib/cni/networks/{cni.NETWORK}")
 HOLLOW = ("/var/lib/cni",)

@@ -28,6 +28,8 @@ from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.phases.manifests import apply_manifests
 from pyinfra_kube.deploys.phases.metrics_server import run_metrics_server
 from pyinfra_kube.deploys.phases.network_policies import enforce_policies
+from pyinfra_kube.deploys.phases.node_local_dns import run_node_dns
+from pyinfra_kube.deploys.phases.node_logs import send_logs
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
 from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_cluster
 from pyinfra_kube.deploys.phases.verification import (
@@ -72,8 +74,10 @@ PHASES = (
     verify_cluster,
     wait_for_cas,
     run_dns,
+    run_node_dns,
     leave_addons,
     run_metrics_server,
+    send_logs,
     apply_manifests,
     enforce_policies,
     show_cluster,

@@ -33,6 +33,7 @@ def component_unit(
     after: Sequence[str] = (),
     node: str = "",
     confined: bool = True,
+    watchdog: int = 0,
 ) -> Generator[StringCommand, None, None]:
     """
     Set the unit that runs a component, one flag a line. systemd restarts the component whenever
@@ -48,6 +49,8 @@ def component_unit(
     + node: the node's name, which flanneld must know
     + confined: whether systemd keeps kube-proxy from what it does not need; flanneld always is
       confined, and kubelet cannot be
+    + watchdog: seconds after which systemd restarts a kubelet that does not tell that it is well;
+      it tells from 1.32 on. 0 waits for ever
 
     **Example:**
 
@@ -98,5 +101,6 @@ def unit_file(
         after=list(after),
         node=node,
         confined=confined,
+        watchdog=watchdog,
     )
     return File(path, text)

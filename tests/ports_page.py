@@ -42,6 +42,7 @@ what closes it:
 
 _WHERE = {
     "loopback": "the host alone",
+    "node": "the host and its pods",
     "hosts": "hosts and pods",
     "pods": "hosts and pods, as a pod",
 }

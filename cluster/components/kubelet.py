@@ -37,7 +37,7 @@ FIELDS = (
     Field("tlsPrivateKeyFile", SERVING_KEY, "1.24-", NODE, "1.31-"),
     Field("tlsCipherSuites", [*CIPHERS], "1.24-"),
     Field("enableProfilingHandler", False, "1.24-"),
-    Field("clusterDNS", ["{cluster_dns}"], "1.24-"),
+    Field("clusterDNS", "{dns_servers}", "1.24-"),
     Field("clusterDomain", "{cluster_domain}", "1.24-"),
     Field("resolvConf", "{resolv_conf}", "1.24-"),
     Field("containerRuntimeEndpoint", "{container_runtime_endpoint}", "1.27-"),
@@ -47,6 +47,12 @@ FIELDS = (
     Field("failSwapOn", "{fail_swap_on}", "1.24-"),
     Field("memorySwap.swapBehavior", "{swap_behavior}", "1.30-"),
     Field("maxPods", "{max_pods}", "1.24-"),
+    # What the logs of a container take, and from when on images that nobody uses go: as percentages
+    # of the disk.
+    Field("containerLogMaxSize", "10Mi", "1.24-"),
+    Field("containerLogMaxFiles", 5, "1.24-"),
+    Field("imageGCHighThresholdPercent", 85, "1.24-"),
+    Field("imageGCLowThresholdPercent", 80, "1.24-"),
     # So that no pod takes all process numbers of its node.
     Field("podPidsLimit", 4096, "1.24-"),
     # Containers that name no profile of system calls get that of the runtime, and not none.

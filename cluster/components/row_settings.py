@@ -15,6 +15,7 @@ from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.releases import Release, minor_of
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 from pyinfra_kube.cluster.spec.host import CONTROL_PLANE_ROLE
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 
 # What a host's context tells besides the spec, when nobody says otherwise.
 HOST_FACTS: Mapping[str, object] = MappingProxyType(
@@ -144,6 +145,8 @@ def _kubelet_settings(
     wanted = spec.network == "routes" and spec.bridge_approach == "kubelet"
     labels, reserved = host_spec.node_labels, host_spec.reserved_labels
     return {
+        # Whoever gets no answer from the first asks the second.
+        "dns_servers": [*([NODE_DNS] if spec.node_local_dns else []), spec.cluster_dns],
         "kubelet_bridge": bool(wanted and node and release.kubelet_bridge),
         "node_labels": [f"{key}={labels[key]}" for key in sorted(labels.keys() - reserved)] or None,
         "node_name": host_spec.hostname_override,

@@ -133,8 +133,9 @@ FINDINGS: tuple[Finding, ...] = (
         checks.nameservers,
         "one that a pod reaches: in the pod of CoreDNS, {value} in {of} is CoreDNS itself",
         "echo nameserver ADDRESS > {of}; or write that to another file, and set "
-        'kubelet_configuration = {{"resolvConf": "/THE/FILE"}}',
-        releases="1.24-",
+        'kubelet_configuration = {{"resolvConf": "/THE/FILE"}}, or up to 1.23 kubelet_flags = '
+        '{{"resolv-conf": "/THE/FILE"}}',
+        releases="1.19-",
     ),
     Finding(
         "machine-id",

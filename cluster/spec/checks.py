@@ -259,21 +259,33 @@ def check_packet_filter(spec: BaseSpec) -> list[Problem]:
     ]
 
 
-def check_policies(spec: BaseSpec) -> list[Problem]:
-    """NetworkPolicies that nobody would enforce, or that nobody could try."""
-    needs = {
-        "network": (spec.network != "none", "routes or flannel, for nobody enforces them on none"),
-        "proxy_mode": (
-            spec.proxy_mode != "none",
-            "another one: kube-router asks the API's service",
-        ),
-        "dns": (spec.dns, "True, for the run tries them with packets to CoreDNS"),
-    }
-    problems = [
-        Problem(key, getattr(spec, key), None, f"{allowed}, as network_policies = True needs it")
-        for key, (fits, allowed) in needs.items()
-        if spec.network_policies and not fits
+_NEEDS: dict[str, dict[str, str]] = {
+    "network_policies": {
+        "network": "routes or flannel, for nobody enforces them on none",
+        "proxy_mode": "another one: kube-router asks the API's service",
+        "dns": "True, for the run tries them with packets to CoreDNS",
+    },
+    "node_local_dns": {
+        "network": "routes or flannel, for a network of your own may lead no pod to its node",
+        "proxy_mode": "another one: the cache asks the service of DNS",
+        "dns": "True, for the cache asks CoreDNS",
+    },
+}
+
+
+def check_needs(spec: BaseSpec) -> list[Problem]:
+    """Add-ons without what they need."""
+    return [
+        Problem(key, value, None, f"{allowed}, as {addon} = True needs it")
+        for addon, needs in _NEEDS.items()
+        for key, allowed in needs.items()
+        if getattr(spec, addon) and (value := getattr(spec, key)) in ("none", False)
     ]
+
+
+def check_policies(spec: BaseSpec) -> list[Problem]:
+    """NetworkPolicies that nobody would enforce."""
+    problems = []
     if spec.default_deny and not spec.network_policies:
         allowed = "nothing: without network_policies = True nobody enforces it"
         problems.append(Problem("default_deny", [*spec.default_deny], None, allowed))
@@ -281,6 +293,14 @@ def check_policies(spec: BaseSpec) -> list[Problem]:
         allowed = "other namespaces than kube-system, whose pods all others need"
         problems.append(Problem("default_deny", "kube-system", None, allowed, "leave it out"))
     return problems
+
+
+def check_logs(spec: BaseSpec) -> list[Problem]:
+    """A release whose logs nothing of ours sends."""
+    if spec.log_receiver and not covers("1.24-", minor_of(spec.kubernetes_version)):
+        allowed = "nothing: what sends logs was tried from 1.24 on"
+        return [Problem("log_receiver", spec.log_receiver, None, allowed, "leave it out")]
+    return []
 
 
 def check_manifests(spec: BaseSpec) -> list[Problem]:
@@ -364,7 +384,9 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
         check_packet_filter,
     ),
     (_SOURCES, check_sources),
-    (("network_policies", "network", "proxy_mode", "dns", "default_deny"), check_policies),
+    ((*_NEEDS, "network", "proxy_mode", "dns"), check_needs),
+    (("network_policies", "default_deny"), check_policies),
+    (("kubernetes_version", "log_receiver"), check_logs),
     (("kubernetes_version", "manifests", "manifests_sha256"), check_manifests),
     ((*_RANGES, "allow_public_ranges"), check_ranges),
     (_RANGES, check_overlaps),

@@ -38,6 +38,7 @@ from pyinfra_kube.cluster.spec.values import (
     ResetData,
     Settings,
     Strings,
+    Url,
     Version,
     Word,
 )
@@ -46,6 +47,8 @@ OVERHEAD = {"vxlan": 50, "udp": 28, "host-gw": 0}
 """What a backend of flannel adds to each packet, in bytes."""
 FLANNEL_PORTS = {"vxlan": 8472, "udp": 8285}
 """Where flannel wraps packets into others, the UDP port of those."""
+NODE_DNS = "169.254.20.10"
+"""Where each node's own DNS cache answers: an address that no network routes."""
 
 
 # Defaults that follow from other settings. Their docstrings are the default column of the document.
@@ -276,8 +279,8 @@ class PartSettings(Settings):
     control_plane_taint: bool = True
     """Whether a host of the control plane that is not in the group `nodes` keeps ordinary pods
     away, from 1.24 on."""
-    dns: bool = True
-    """Whether CoreDNS is set up as the cluster's DNS, from 1.24 on."""
+    dns: bool = Field(default_factory=_from_1_24)
+    """Whether CoreDNS is set up as the cluster's DNS, from 1.19 on, by `deploys/scratch.py`."""
     dns_metrics: bool = False
     """Whether CoreDNS tells its metrics, at port 9153, to whoever reaches its pods: it asks nobody
     for a credential."""
@@ -343,6 +346,9 @@ class PartSettings(Settings):
 class AddonSettings(Settings):
     """Add-ons"""
 
+    node_local_dns: bool = False
+    """Whether each node has a DNS cache of its own, at 169.254.20.10, which its pods ask before the
+    cluster's DNS, from 1.24 on, on routes and flannel."""
     metrics_server: bool = False
     """Whether metrics-server tells what nodes and pods use, for `kubectl top` and autoscalers, from
     1.25 on."""
@@ -351,6 +357,9 @@ class AddonSettings(Settings):
     default_deny: Namespaces = ()
     """Namespaces whose pods nobody reaches, and that reach nothing but the cluster's DNS, unless a
     NetworkPolicy allows it. Those that are not there are made."""
+    log_receiver: Url | None = None
+    """Where each node sends the logs of its containers and its journal, from 1.24 on: the URL of a
+    receiver of OTLP over HTTP, such as `https://logs.example.com:4318`; `/v1/logs` is added."""
     manifests: Strings = ()
     """Objects of your own, from 1.24 on: folders with `.yaml`, `.yml` and `.json` files, files, and
     URLs. An object that is in none of them any more is deleted, but not what was there before them,

@@ -4,7 +4,14 @@ Add-ons that are no longer wanted: their objects, and what they left on hosts.
 
 from __future__ import annotations
 
-from pyinfra_kube.deploys.phases import manifests, metrics_server, network_policies
+from pyinfra_kube.deploys.phases import (
+    manifests,
+    metrics_server,
+    network_policies,
+    node_local_dns,
+    node_logs,
+    pod_network,
+)
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.run.context import current_cluster
@@ -14,16 +21,18 @@ from pyinfra_kube.operations import objects, policy_rules
 
 @phase("Add-ons")
 def leave_addons() -> None:
-    """Delete the objects of add-ons that are turned off, and then kube-router's rules."""
+    """Delete the objects of add-ons that are turned off, and then what they left on hosts."""
 
     cluster = current_cluster()
     spec = cluster.spec
     wanted = {
+        node_local_dns.OWNER: spec.node_local_dns,
+        node_logs.OWNER: bool(spec.log_receiver),
         metrics_server.OWNER: spec.metrics_server,
         network_policies.OWNER: spec.network_policies,
         manifests.OWNER: bool(spec.manifests),
     }
-    if not cluster.release.fact("coredns"):
+    if True not in cluster.release.fact("node_local_dns"):
         return
     absent = [owner for owner, is_wanted in wanted.items() if not is_wanted]
     if cluster.is_first_control_plane and absent:
@@ -34,6 +43,10 @@ def leave_addons() -> None:
             kubeconfig=ADMIN,
             wait=spec.verify_timeout,
         )
+    if node_local_dns.OWNER in absent and cluster.is_a("node"):
+        pod_network.set_node_dns(cluster, present=False)
+    if node_logs.OWNER in absent and cluster.is_a("node"):
+        node_logs.forget_logs()
     if network_policies.OWNER in absent and cluster.is_a("node"):
         policy_rules.policy_rules_absent(name="Remove the rules of NetworkPolicies")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import flanneld
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
-from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS
+from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS, NODE_DNS
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.operations import firewall_report, firewalld, iptables
@@ -58,6 +58,11 @@ def packets(cluster: Cluster, pods: str) -> list[firewall_report.Packet]:
             firewall_report.Packet("forward", pods, way, own, all_pods),
             firewall_report.Packet("forward", way, pods, all_pods, own),
         ]
+        if cluster.spec.node_local_dns:
+            found += [
+                firewall_report.Packet("input", pods, "", own, NODE_DNS, protocol, 53)
+                for protocol in ("udp", "tcp")
+            ]
         if cluster.on_flannel and cluster.spec.flannel_backend in FLANNEL_PORTS:
             port = cluster.spec.flannel_port or FLANNEL_PORTS[cluster.spec.flannel_backend]
             found.append(_arriving(cluster, "udp", port))

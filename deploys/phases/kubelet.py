@@ -63,6 +63,7 @@ def set_kubelet(cluster: Cluster, packaged: str = "") -> None:
         flags=cluster.command_line("kubelet"),
         binary=packaged or BINARY,
         after=[cluster.runtime.unit],
+        watchdog=cluster.release.fact("kubelet_watchdog"),
     )
     logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
     paths = [*log_rotation.LOGS, *([logs] if logs else [])]

@@ -10,6 +10,8 @@ from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
 from pyinfra_kube.deploys.phases.network_policies import policies_manifest
+from pyinfra_kube.deploys.phases.node_local_dns import cache_manifest
+from pyinfra_kube.deploys.phases.node_logs import logs_manifest
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import objects
@@ -46,6 +48,8 @@ def of_addons(cluster: Cluster) -> list[Problem]:
     spec = cluster.spec
     known = {
         "dns": dns_manifest(cluster) if spec.dns else "",
+        "node_local_dns": cache_manifest(cluster) if spec.node_local_dns else "",
+        "log_receiver": logs_manifest(cluster) if spec.log_receiver else "",
         "metrics_server": metrics_manifest(cluster) if spec.metrics_server else "",
         "network_policies": policies_manifest(cluster) if spec.network_policies else "",
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import partial
 
 from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.deploys.phases.addons import cas_of_pods, load_image, set_objects
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
@@ -71,6 +72,7 @@ def policies_manifest(cluster: Cluster) -> str:
         service_cidr=spec.service_cidr,
         cas=cas_of_pods(cluster),
         metrics=spec.dns_metrics,
+        node_dns=NODE_DNS if spec.node_local_dns else "",
         default_deny=spec.default_deny,
         made=[name for name in spec.default_deny if name not in _own_namespaces(cluster)],
     )

@@ -11,11 +11,12 @@ from pyinfra_kube.cluster.errors import refuse
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.range_checks import check_mtu
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.deploys.phases.allocations import record_allocations
 from pyinfra_kube.deploys.phases.firewalls import see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster, told
-from pyinfra_kube.deploys.run.host_facts import BRIDGE, DOCKER_BRIDGE, HostFacts
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, DNS_BRIDGE, DOCKER_BRIDGE, HostFacts
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import bridge, cni, iptables, nftables, routes
 
@@ -42,6 +43,9 @@ def set_up_pod_network() -> None:
                 runtime=cluster.runtime.name,
             )
         _let_pods_out(cluster)
+        # Where nobody answers yet, pods learn so at once and ask the second server.
+        if cluster.spec.node_local_dns:
+            set_node_dns(cluster)
     set_routes(cluster)
     see_firewalls(cluster, BRIDGE, opened=cluster.spec.open_ports)
 
@@ -94,6 +98,26 @@ def leave_network(cluster: Cluster) -> None:
         name="Remove the bridge of the pods",
         bridge=BRIDGE,
         present=False,
+        runtime=cluster.runtime.name,
+    )
+    if True in cluster.release.fact("node_local_dns"):
+        set_node_dns(cluster, present=False)
+
+
+def set_node_dns(cluster: Cluster, present: bool = True) -> None:
+    """
+    Give the current host the address of its own DNS cache, on a bridge without ports.
+
+    + cluster: the cluster
+    + present: whether it must have it
+    """
+
+    verb = "Set" if present else "Remove"
+    bridge.bridge(
+        name=f"{verb} the address of the node's own DNS cache",
+        bridge=DNS_BRIDGE,
+        address=f"{NODE_DNS}/32",
+        present=present,
         runtime=cluster.runtime.name,
     )
 

@@ -443,6 +443,9 @@ def cluster_on(network: str, instead: str) -> Cluster:
     if cluster.spec.flannel_on_api:
         store, fix = cluster.spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
         raise InputError([Problem("flannel_store", store, None, "etcd, on this path", fix)])
+    if cluster.spec.dns and not today:
+        allowed, fix = "False: only deploys/scratch.py sets up a DNS", "leave it out"
+        raise InputError([Problem("dns", True, None, allowed, fix)])
     if cluster.spec.encryption and not today:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])

@@ -64,6 +64,7 @@ KUBECTL = "/usr/local/bin/kubectl"
 ADMIN = f"{CONFIG_DIR}/admin.kubeconfig"
 BRIDGE = "cbr0"
 DOCKER_BRIDGE = "docker0"
+DNS_BRIDGE = "kube-node-dns"
 
 # Links that carry pods and services, not hosts, by kind: flannel's devices, kube-proxy's with
 # ipvs, the bridge that flannel's CNI plugin makes, and what Calico, Cilium and kube-router make.
@@ -74,7 +75,7 @@ _OF_PODS = {
     "ipip": r"tunl0|tun-.+|cilium_(ipip4|tunl)",
     "wireguard": r"flannel-wg|wireguard\.cali|cilium_wg0",
     "dummy": r"kube-ipvs0|kube-dummy-if|nodelocaldns",
-    "bridge": r"cni0|kube-bridge",
+    "bridge": rf"cni0|kube-bridge|{DNS_BRIDGE}",
     "veth": r"cilium_(host|net)|lxc.+|cali.+",
 }
 

@@ -227,6 +227,18 @@ def registry_way(url: str) -> str:
     return f"curl --silent --show-error --insecure --max-time 5 -o /dev/null {address}"
 
 
+def logs_way(url: str) -> str:
+    """
+    Give shell that succeeds if a receiver takes logs: it is sent none.
+
+    + url: its own
+    """
+
+    address = shlex.quote(f"{url.rstrip('/')}/v1/logs")
+    options = "--silent --show-error --fail --insecure --max-time 5 -o /dev/null"
+    return f"curl {options} -H 'Content-Type: application/json' --data '{{}}' {address}"
+
+
 def way(address: str, port: int, from_pod: bool = False) -> str:
     """
     Give shell that succeeds if an address answers a connection, were it with a refusal.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.spec import HostSpec
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.wanted import runs_dns
@@ -50,6 +51,8 @@ def ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str, 
     found |= {
         f"to registry {url}": questions.registry_way(url) for url in dict.fromkeys(map(str, urls))
     }
+    if spec.log_receiver and cluster.is_a("node"):
+        found[f"to logs {spec.log_receiver}"] = questions.logs_way(spec.log_receiver)
     if not cluster.is_a("node") or spec.network == "none":
         return found
     for one in others:
@@ -61,6 +64,9 @@ def ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str, 
                 str(spec.cluster_dns), spec.cluster_domain, plan.service_ip, from_pod=True
             )
             found[f"to dns-service {spec.cluster_dns}"] = query
+    if spec.node_local_dns:
+        query = questions.dns_way(NODE_DNS, spec.cluster_domain, plan.service_ip, from_pod=True)
+        found[f"to dns-node {NODE_DNS}"] = query
     for node, addresses in pods.items():
         for address in (one for one, is_dns in addresses.items() if is_dns):
             where = next((h.name for h in spec.hosts if h.hostname_override == node), node)

@@ -24,6 +24,7 @@ from pyinfra_kube.cluster.components.row_settings import settings
 from pyinfra_kube.cluster.doors import Door, doors
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from tests.e2e.paths import Site, each, execute
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab
@@ -31,6 +32,9 @@ from tests.lab import Lab
 # Of the hosts themselves; each blank one has it.
 OWN_PROGRAMS = {"sshd"}
 OWN_PORTS = {22}
+
+# Where a door that only the node and its pods reach listens.
+_OF = {"node": NODE_DNS}
 
 HEALTH = {"/health", "/healthz", "/livez", "/readyz", "/version"}
 # What Kubernetes' own roles let every user ask whom the CA knows.
@@ -128,7 +132,7 @@ def _is(one: Listener, door: Door) -> bool:
         (not one.program or door.program[:15] == one.program)
         and door.protocol == one.protocol
         and door.port in ("", str(one.port))
-        and (door.where == "hosts" or one.on_loopback)
+        and (door.where == "hosts" or one.on_loopback or one.address == _OF.get(door.where))
     )
 
 

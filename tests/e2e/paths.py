@@ -278,8 +278,13 @@ def each(do: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
 def load_test_image(lab: Lab, names: Iterable[str]) -> None:
     """Have the image to test with on hosts."""
     assert lab.kubernetes
-    archive = (lab.kubernetes / "test.tar").read_bytes()
-    each(lambda name: ssh(lab, name, f"{containers.SHELL}load_image", archive), names)
+    load_image(lab, names, lab.kubernetes / "test.tar")
+
+
+def load_image(lab: Lab, names: Iterable[str], archive: Path) -> None:
+    """Have an archive's image on hosts."""
+    content = archive.read_bytes()
+    each(lambda name: ssh(lab, name, f"{containers.SHELL}load_image", content), names)
 
 
 def eventually(look: Callable[[], Any], patience: float = 60) -> Any:

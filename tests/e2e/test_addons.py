@@ -1,18 +1,25 @@
 """
-Add-ons on one cluster: metrics-server, NetworkPolicies with packets, objects of one's own; changed
-by hand, changed in the inventory, and turned off again.
+Add-ons on one cluster: DNS caches, metrics-server, NetworkPolicies with packets, objects of one's
+own; changed by hand, changed in the inventory, and turned off again.
 """
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.paths import Run, Site, eventually, execute, load_test_image, succeeded
+from pyinfra_kube.cluster.images import image_of
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
+from tests.e2e.doors import spec_of
+from tests.e2e.log_receiver import LogReceiver
+from tests.e2e.paths import Run, Site, eventually, execute, load_image, load_test_image, succeeded
 from tests.e2e.pods import PORT, SERVE, Kubectl
-from tests.lab import Lab
+from tests.lab import Lab, go_build
+from tests.lab.images import Image
 from tests.lab.lab import HOSTS
 from tests.lab.release_images import TEST_IMAGE
 
@@ -21,8 +28,16 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 CONTROL_PLANE, *NODES = HOSTS
 RELEASE = "1.37"
 
-ADDONS = {"metrics_server": True, "network_policies": True, "default_deny": ["shut", "shop"]}
-OFF: dict[str, Any] = {key: type(value)() for key, value in ADDONS.items()} | {"manifests": []}
+ADDONS = {
+    "node_local_dns": True,
+    "metrics_server": True,
+    "network_policies": True,
+    "default_deny": ["shut", "shop"],
+}
+OFF: dict[str, Any] = {key: type(value)() for key, value in ADDONS.items()} | {
+    "manifests": [],
+    "log_receiver": None,
+}
 
 SHOP = """\
 apiVersion: v1
@@ -122,7 +137,27 @@ def _pod(app: str, node: str, namespace: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def off(servers: object, site: Site) -> tuple[Run, Run]:
+def receiver(
+    servers: object, lab: Lab, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LogReceiver]:
+    """Who takes the cluster's logs; its collectors are set up now."""
+    name = image_of("otelcol", spec_of(lab, site)).name
+    archive = tmp_path_factory.mktemp("image") / "otelcol.tar"
+    program = go_build.built("otelcol") / "otelcol"
+    Image([name], {"/otelcol": program}, entrypoint=["/otelcol"]).write(archive)
+    load_image(lab, HOSTS, archive)
+    receiver = LogReceiver(str(lab.network.control))
+    receiver.start()
+    _set(site, {"log_receiver": receiver.url})
+    dry = succeeded(site.run("--dry", "--diff", "--json"))
+    assert succeeded(site.run("-y", "--json")).changed == dry.planned
+    assert succeeded(site.run("--dry", "--json")).planned == set()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture(scope="module")
+def off(receiver: object, site: Site) -> tuple[Run, Run]:
     """The plan and the run that turn all off."""
     _set(site, OFF)
     return succeeded(site.run("--dry", "--diff", "--json")), succeeded(site.run("-y", "--json"))
@@ -168,6 +203,76 @@ def test_kubelets_are_verified(built: Run, kubectl: Kubectl) -> None:
     )
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert not [one for one in container["args"] if "insecure" in one]
+
+
+# DNS caches of nodes
+
+NAME = "kubernetes.default.svc.cluster.local"
+
+
+def test_each_pod_asks_the_cache_of_its_node(servers: object, kubectl: Kubectl) -> None:
+    for node in NODES:
+        pod = f"exec stranger-{node} --"
+        said = kubectl(f"{pod} grep nameserver /etc/resolv.conf").splitlines()
+        assert said == [f"nameserver {NODE_DNS}", "nameserver 10.254.0.10"]
+        for server in ("", NODE_DNS):
+            assert "10.254.0.1" in kubectl(f"{pod} nslookup {NAME} {server}")
+
+
+def test_what_is_kept_outlives_coredns(servers: object, kubectl: Kubectl) -> None:
+    coredns = "deployment/coredns --namespace=kube-system"
+    pods = "pods --namespace=kube-system --selector=k8s-app=kube-dns"
+
+    def heard(server: str) -> list[bool]:
+        ask = f"timeout 3 nslookup {NAME} {server} 2>&1 || true"
+        return ["10.254.0.1\n" in kubectl(f"exec stranger-{one} -- {ask}") for one in NODES]
+
+    try:
+        kubectl(f"scale {coredns} --replicas=0")
+        assert all(heard(NODE_DNS))
+        eventually(lambda: not kubectl.get(pods), 25)
+        assert all(heard(NODE_DNS))
+        assert not any(heard("10.254.0.10"))
+    finally:
+        kubectl(f"scale {coredns} --replicas=2")
+        kubectl(f"rollout status {coredns}")
+
+
+# Logs
+
+
+def _say(lab: Lab, kubectl: Kubectl, word: str) -> None:
+    """A word of a pod on each node, and one of its host."""
+    for node in NODES:
+        kubectl(f"exec stranger-{node} -- sh -c 'echo {word}-of-pod >/proc/1/fd/1'")
+        execute(lab, node, f"logger {word}-of-host")
+
+
+def _all_of(receiver: LogReceiver, word: str) -> bool:
+    return all(
+        receiver.has(node, f"{word}-of-{kind}") for node in NODES for kind in ("pod", "host")
+    )
+
+
+def test_each_node_sends_its_logs(receiver: LogReceiver, lab: Lab, kubectl: Kubectl) -> None:
+    _say(lab, kubectl, "plain")
+    eventually(lambda: _all_of(receiver, "plain"), 30)
+
+
+def test_a_receiver_that_is_away_loses_nothing(
+    receiver: LogReceiver, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
+    collectors = "pods --namespace=kube-system --selector=k8s-app=node-logs"
+    receiver.stop()
+    try:
+        _say(lab, kubectl, "kept")
+        # What it keeps is known to the next one.
+        time.sleep(5)
+        kubectl(f"delete {collectors}")
+        _say(lab, kubectl, "between")
+    finally:
+        receiver.start()
+    eventually(lambda: _all_of(receiver, "kept") and _all_of(receiver, "between"), 90)
 
 
 # NetworkPolicies
@@ -234,6 +339,15 @@ def test_what_no_manifest_names_goes(servers: object, site: Site, kubectl: Kubec
 # Turned off
 
 
+def test_pods_have_dns_without_the_cache(off: object, lab: Lab, kubectl: Kubectl) -> None:
+    """Those that were made before ask the second server when the first is gone."""
+    for host in HOSTS:
+        assert execute(lab, host, "ip link show kube-node-dns 2>/dev/null || true") == []
+        assert execute(lab, host, "ss -Hltnu 'sport = 53'") == []
+    for node in NODES:
+        assert "10.254.0.1" in kubectl(f"exec stranger-{node} -- nslookup {NAME}")
+
+
 def test_what_is_turned_off_goes(
     off: tuple[Run, Run], lab: Lab, site: Site, kubectl: Kubectl
 ) -> None:
@@ -253,6 +367,7 @@ def test_what_is_turned_off_goes(
     )
     for host in HOSTS:
         assert execute(lab, host, TRACES) == []
+        execute(lab, host, "! test -e /var/lib/node-logs")
     assert succeeded(site.run("-y", "--json")).changed == set()
 
 

@@ -42,6 +42,11 @@ OURS = re.compile(
 
 
 @pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site") / "cluster", {"dns": True})
+
+
+@pytest.fixture(scope="module")
 def blank(lab: Lab, site: Site) -> tuple[dict[str, list[str]], object]:
     """What hosts and the control machine are before anything."""
     return state(lab), site.contents()
@@ -240,6 +245,11 @@ def test_hosts_reach_pods(web: dict[str, str], lab: Lab) -> None:
 
 def test_a_service_leads_to_each_of_its_pods(web: dict[str, str], kubectl: Kubectl) -> None:
     kubectl.see_a_service_lead_to_pods(web)
+
+
+def test_a_service_has_a_name(web: dict[str, str], kubectl: Kubectl) -> None:
+    for pod in web:
+        eventually(lambda pod=pod: kubectl.fetch(pod, "http://web.default/") in web)
 
 
 def test_pods_reach_the_api(web: dict[str, str], kubectl: Kubectl) -> None:

@@ -38,6 +38,8 @@ _PARTS = {
     **{"etcd": "", "containerd": "", "crictl": "", "coredns": "", "cni-plugins": "cni"},
     **{"metrics-server": "", "kube-router": ""},
 }
+# Later ones ask for an API that 1.20 does not have.
+_PARTS_BEFORE = {"coredns-1.7": ""}
 
 # CRI-O's programs, and what goes with them, in the places of a `runtime_source`.
 _CRIO = {"crio": "", "crictl": "", "cni-plugins": "cni"}
@@ -89,7 +91,7 @@ def sources(environment: Mapping[str, str]) -> dict[Path, str]:
         programs = debian_source.built()
     else:
         programs = go_build.built(f"kubernetes/{version.rpartition('.')[0]}")
-    parts = _PARTS if covers(_CRI, minor_of(version)) else {}
+    parts = _PARTS if covers(_CRI, minor_of(version)) else _PARTS_BEFORE
     return {programs: "", **{go_build.built(part): place for part, place in parts.items()}}
 
 

@@ -62,7 +62,8 @@ def build(lab: Lab, folder: Path) -> Built:
     contained = lab.kubernetes / "containerd_version"
     runtime = f"containerd {contained.read_text().strip()}" if contained.exists() else "docker"
     built = Built(version, runtime, etcd)
-    site, kubectl = Site(folder), Kubectl(lab, CONTROL_PLANE)
+    settings = {"dns": True} if lab.release.fact("coredns") else {}
+    site, kubectl = Site(folder, settings), Kubectl(lab, CONTROL_PLANE)
     for name, step in _steps(lab, site, kubectl, built):
         say(f"{version}: {name}")
         began = time.monotonic()

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from pyinfra_kube.cluster.allocation import make_plan
+from pyinfra_kube.cluster.components.rendering import configuration
+from pyinfra_kube.cluster.components.row_settings import settings
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.releases import Release, known_releases, minor_of, newest_patch
 from pyinfra_kube.cluster.spec import ClusterSpec
@@ -22,6 +24,8 @@ from pyinfra_kube.deploys.phases.addons import dns_checks, dns_manifest, dns_que
 from pyinfra_kube.deploys.phases.manifests import of_addons
 from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
 from pyinfra_kube.deploys.phases.network_policies import policies_manifest
+from pyinfra_kube.deploys.phases.node_local_dns import cache_manifest
+from pyinfra_kube.deploys.phases.node_logs import logs_manifest
 from pyinfra_kube.engine.phase import run_phases
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.packages import PackageStates
@@ -71,6 +75,8 @@ def test_every_release_takes_the_objects(line: str) -> None:
         render("addons/kubelet-api-admin.yaml.j2", user="kube-apiserver-kubelet-client"),
         metrics_manifest(_cluster(newest_patch(line) or "")),
         policies_manifest(_cluster(newest_patch(line) or "", **DENIED)),
+        cache_manifest(_cluster(newest_patch(line) or "")),
+        logs_manifest(_cluster(newest_patch(line) or "", log_receiver="https://a.example")),
     ]
     for text in texts:
         for one in yaml.safe_load_all(text):
@@ -89,6 +95,25 @@ def test_what_the_inventory_says_of_dns() -> None:
     selector = found["Deployment"]["spec"]["selector"]["matchLabels"]
     assert selector == found["Service"]["spec"]["selector"]
     assert selector == found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "image"),
+    [
+        ("1.20.2", False, ""),
+        ("1.20.2", True, "k8s.gcr.io/coredns:1.7.0"),
+        ("1.23.1", True, "k8s.gcr.io/coredns/coredns:v1.8.6"),
+        ("1.24.0", None, "k8s.gcr.io/coredns/coredns:v1.8.6"),
+    ],
+)
+def test_dns_is_set_up_by_default_from_1_24_on(
+    version: str, wanted: bool | None, image: str
+) -> None:
+    cluster = _cluster(version, **({} if wanted is None else {"dns": wanted}))
+    assert cluster.spec.dns is bool(image)
+    if image:
+        deployment = _objects(dns_manifest(cluster))["Deployment"]
+        assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
 @pytest.mark.parametrize(("nodes", "replicas"), [(0, 1), (1, 2), (3, 2)])
@@ -128,6 +153,58 @@ def test_what_is_denied() -> None:
     assert policies[1][1]["metadata"] == {"name": "default-deny", "namespace": "shop"}
 
 
+def test_the_cache_of_a_node_asks_the_cluster_and_the_host() -> None:
+    found = _objects(cache_manifest(_cluster(cluster_domain="k8s.example")))
+    cluster, others = found["ConfigMap"]["data"]["Corefile"].split("\n}\n", 1)
+    assert cluster.startswith("k8s.example:53 in-addr.arpa:53 ip6.arpa:53 {")
+    assert "forward . 10.0.0.10 {" in cluster
+    assert "forward . /etc/resolv.conf" in others
+    assert cluster.count("bind 169.254.20.10") == others.count("bind 169.254.20.10") == 1
+    pod = found["DaemonSet"]["spec"]["template"]["spec"]
+    assert (pod["hostNetwork"], pod["dnsPolicy"]) == (True, "Default")
+
+
+@pytest.mark.parametrize("mode", [None, "iptables", "nftables", "ipvs"])
+def test_pods_ask_the_cache_of_their_node_first(mode: str | None) -> None:
+    asked = [
+        _configuration(node_local_dns=wanted, proxy_mode=mode)["clusterDNS"]
+        for wanted in (False, True)
+    ]
+    assert asked == [["10.0.0.10"], ["169.254.20.10", "10.0.0.10"]]
+
+
+def _configuration(**data: Any) -> dict[str, Any]:
+    cluster = _cluster(**data)
+    context = settings(cluster.spec, cluster.plan, "n0")
+    return configuration("kubelet", cluster.release, context)
+
+
+def test_a_closed_namespace_reaches_the_cache_of_its_node() -> None:
+    texts = [policies_manifest(_cluster(node_local_dns=it, **DENIED)) for it in (False, True)]
+    assert ["169.254.20.10/32" in text for text in texts] == [False, True]
+
+
+def test_where_logs_are_sent() -> None:
+    found = [
+        _objects(logs_manifest(_cluster(log_receiver=url)))
+        for url in ("http://a.example:4318/otlp/", "https://b.example")
+    ]
+    read = [yaml.safe_load(one["ConfigMap"]["data"]["config.yaml"]) for one in found]
+    assert [one["exporters"]["otlp_http"]["endpoint"] for one in read] == [
+        "http://a.example:4318/otlp",
+        "https://b.example",
+    ]
+    # Nothing listens, and nothing that a receiver has not taken yet is thrown away.
+    assert read[0]["service"]["telemetry"] == {"metrics": {"level": "none"}}
+    assert read[0]["exporters"]["otlp_http"]["retry_on_failure"] == {"max_elapsed_time": 0}
+    # Its pods are made anew with another configuration.
+    marks = [one["DaemonSet"]["spec"]["template"]["metadata"]["annotations"] for one in found]
+    assert marks[0] != marks[1]
+    hosts = found[0]["DaemonSet"]["spec"]["template"]["spec"]["volumes"]
+    paths = {one["hostPath"]["path"] for one in hosts if "hostPath" in one}
+    assert not paths & {"/", "/etc", "/srv", "/var/lib", "/var/lib/kubelet"}
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -135,10 +212,21 @@ def test_what_is_denied() -> None:
         ({"network_policies": True, "proxy_mode": "none"}, "proxy_mode = 'none'; allowed: another"),
         ({"network_policies": True, "dns": False}, "dns = False; allowed: True, for the run tries"),
         ({"network_policies": True, "version": "1.20.2"}, "network_policies = True; allowed: Fals"),
+        ({"dns": True, "version": "1.18.20"}, "dns = True; allowed: False"),
+        ({"node_local_dns": True, "network": "none"}, "network = 'none'; allowed: routes or"),
+        ({"node_local_dns": True, "proxy_mode": "none"}, "the cache asks the service of DNS, as"),
+        ({"node_local_dns": True, "dns": False}, "dns = False; allowed: True, for the cache asks"),
+        ({"node_local_dns": True, "version": "1.20.2"}, "node_local_dns = True; allowed: False"),
         ({"metrics_server": True, "version": "1.24.17"}, "metrics_server = True; allowed: False"),
         ({"default_deny": ["shop"]}, "default_deny = ['shop']; allowed: nothing: without netw"),
         ({"network_policies": True, "default_deny": ["kube-system"]}, "other namespaces than kube"),
         ({"network_policies": True, "default_deny": ["Shop"]}, 'fix: write "shop"'),
+        (
+            {"log_receiver": "https://a.example", "version": "1.23.1"},
+            "allowed: nothing: what sends",
+        ),
+        ({"log_receiver": "a.example:4318"}, "allowed: a URL"),
+        ({"log_receiver": "https://me:secret@a.example"}, "allowed: a URL"),
         ({"manifests": ["shop"], "version": "1.20.2"}, "manifests = ['shop']; allowed: nothing"),
         ({"manifests": ["https://a.example/b"]}, "the digest of https://a.example/b; fix: see"),
         ({"manifests_sha256": {"https://a.example/b": "0" * 64}}, "allowed: a URL of manifests"),

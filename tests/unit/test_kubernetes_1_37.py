@@ -96,6 +96,11 @@ FIELDS: dict[str, dict[str, tuple[Any, Any]]] = {
         # What the CIS benchmark asks for.
         "tlsCipherSuites": (None, [*CIPHERS]),
         "podPidsLimit": (None, 4096),
+        # kubelet's own bounds, said.
+        "containerLogMaxFiles": (None, 5),
+        "containerLogMaxSize": (None, "10Mi"),
+        "imageGCHighThresholdPercent": (None, 85),
+        "imageGCLowThresholdPercent": (None, 80),
         "seccompDefault": (None, True),
         "registerWithTaints": (
             None,

@@ -22,6 +22,7 @@ PROGRAMS = {
     "conformance": "agnhost e2e.test ginkgo nonewprivs sample-apiserver",
     "containerd": "containerd containerd-shim-runc-v2 ctr",
     "coredns": "coredns",
+    "coredns-1.7": "coredns",
     "crictl": "crictl",
     "crio": "crio pinns",
     "etcd": "etcd etcdctl etcdutl",
@@ -29,6 +30,7 @@ PROGRAMS = {
     "kube-router": "kube-router",
     "kubernetes": f"{CONTROL_PLANE} kube-proxy kubectl kubelet",
     "metrics-server": "metrics-server",
+    "otelcol": "otelcol",
     "registry": "registry",
 }
 
@@ -241,7 +243,8 @@ def test_todays_releases_come_with_a_runtime_and_the_old_one_without(
     go: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(debian_source, "built", lambda: tmp_path)
-    assert kubernetes.sources({"KUBERNETES_VERSION": "1.20"}) == {tmp_path: ""}
+    *_, program, coredns = kubernetes.sources({"KUBERNETES_VERSION": "1.20"})
+    assert (program, coredns.name.startswith("go-coredns-1.7.")) == (tmp_path, True)
     monkeypatch.setattr(official, "fetched", lambda site, version: Path(site, version))
     for chosen, programs in {
         ("", "1.33"): "go-kubernetes-1.33",

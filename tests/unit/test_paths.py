@@ -247,6 +247,8 @@ ALONE = {
     "manifests": [],
     "metrics_server": [],
     "network_policies": [],
+    "node_local_dns": [],
+    "node_logs": [],
     "kube_proxy": [
         "package conntrack: absent → installed",
         "/srv/kubernetes/ca.crt: absent → file",

@@ -18,6 +18,7 @@ from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.checks.table import CHECKS
 from pyinfra_kube.cluster.fitness.states import Disk, HostState
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.cni import CniState
 from pyinfra_kube.facts.firewall import Chain, Firewall, Match, Step
@@ -335,6 +336,12 @@ FAULTS = {
     "no CoreDNS": Fault("dns.runs", CLUSTER, objects(pods=[])),
     "CoreDNS that is not ready": Fault("dns.runs", CLUSTER, objects(pods=[w.coredns("False")])),
     "a CoreDNS that is silent": Fault("dns.pods", "n", said("n", "to dns-pod m 10.10.0.7", "", 1)),
+    "a receiver of logs that is away": Fault(
+        "logs", "n", said("n", "to logs https://logs.example", "refused", 7), "warning"
+    ),
+    "a node's cache that is silent": Fault(
+        "dns.node", "n", said("n", f"to dns-node {NODE_DNS}", "", 1)
+    ),
     "DNS that is silent": Fault("dns.service", "n", said("n", f"to dns-service {w.DNS}", "", 1)),
     "a registry that is away": Fault(
         "registry", "n", said("n", "to registry https://r", "refused", 7), "warning"

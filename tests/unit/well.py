@@ -13,6 +13,7 @@ from pyinfra_kube.checks.readings import Host, Objects, Readings, Wanted
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.fitness.states import Disk, HostState
 from pyinfra_kube.cluster.runtimes.runtime import PodContainer
+from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.cni import CniState
@@ -128,6 +129,7 @@ def answers_of(name: str) -> dict[str, Answer]:
         "to api m": "",
         f"to service {SERVICE}": "",
         f"to dns-service {DNS}": "",
+        f"to dns-node {NODE_DNS}": "",
         "to dns-pod m 10.10.0.7": "",
         **{f"to host {one}": "" for one in others},
         **{f"way to {cidr(one)}": f"10.10.9.9 via {HOSTS[one]} dev eth0" for one in others},

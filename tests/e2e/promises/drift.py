@@ -342,6 +342,9 @@ def _untold(catalogue: Catalogue, host: str, path: str) -> frozenset[Pair]:
 def _bridge(scene: _Scene, record: Record) -> Iterator[Spoil]:
     name, address = record.arguments["bridge"], record.arguments["address"]
     spoil = _maker(record, name, "bridge")
+    if not record.arguments["present"]:
+        yield spoil("there again", f"ip link add {name} type bridge")
+        return
     yield spoil("address", f"ip address flush dev {name}; ip address add 10.99.0.1/24 dev {name}")
     yield spoil("address missing", f"ip address del {address} dev {name}")
     yield spoil("second address", f"ip address add 10.99.0.1/24 dev {name}")
@@ -603,6 +606,12 @@ def _sets(scene: _Scene, record: Record) -> Iterator[Spoil]:
         yield spoil("left over", f"echo {shlex.quote(json.dumps(items))} | {apply}")
 
 
+def _folders(_: _Scene, record: Record) -> Iterator[Spoil]:
+    for path in record.arguments["whole"]:
+        spoil = _maker(record, path, "folder")
+        yield spoil("left over", f"mkdir -p {path} && touch {path}/left")
+
+
 def _policy_rules(_: _Scene, record: Record) -> Iterator[Spoil]:
     marker = shlex.quote(record.arguments["marker"])
     chain = "iptables -w -N KUBE-ROUTER-FORWARD && iptables -w -A FORWARD -j KUBE-ROUTER-FORWARD"
@@ -704,6 +713,7 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "hosts.hosts": _hosts,
     "images.images": _images,
     "iptables.rules": _rules,
+    "leftovers.folders_emptied": _folders,
     "nodes.node_objects": _nodes,
     "objects.objects": _manifests,
     "objects.sets_absent": _sets,
