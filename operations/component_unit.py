@@ -70,7 +70,7 @@ def component_unit(
         )
     """
 
-    file = unit_file(component, flags, binary, after, node, confined)
+    file = unit_file(component, flags, binary, after, node, confined, watchdog)
     yield from run_or_noop(plan_files([file]), f"{component}'s unit is as wanted")
 
 
@@ -81,6 +81,7 @@ def unit_file(
     after: Sequence[str] = (),
     node: str = "",
     confined: bool = True,
+    watchdog: int = 0,
     user: str = "root",
 ) -> File:
     """
@@ -88,7 +89,7 @@ def unit_file(
 
     + component: such as ``kubelet`` or ``kube-apiserver``
     + user: who runs a component of the control plane
-    + flags, binary, after, node, confined: as of ``component_unit``
+    + flags, binary, after, node, confined, watchdog: as of ``component_unit``
     """
 
     path = f"{SYSTEM}/{component}.service"
