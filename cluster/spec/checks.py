@@ -71,7 +71,9 @@ def check_runtime(spec: BaseSpec) -> list[Problem]:
         Problem(key, getattr(spec, key), None, allowed, "leave it out")
         for runtimes, keys in _OF_RUNTIMES.items()
         for key in keys
-        if runtime not in runtimes and key in spec.model_fields_set
+        if runtime not in runtimes
+        and key in spec.model_fields_set
+        and getattr(spec, key) is not None
     ]
 
 

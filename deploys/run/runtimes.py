@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyinfra_kube.cluster.errors import refuse
 from pyinfra_kube.cluster.packages import ships
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.runtimes import CRIO, DOCKER, RUNTIMES
 from pyinfra_kube.cluster.spec import ClusterSpec
-from pyinfra_kube.cluster.spec.checks import check_mirrors
 from pyinfra_kube.deploys.run.host_facts import HostFacts
 
 
@@ -23,8 +21,6 @@ def with_runtime(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> Clus
 
     + spec: the cluster
     + host_facts: gathered facts of each connected host
-
-    Raises ``InputError``.
     """
 
     given = spec.container_runtime or spec.runtime_source or spec.containerd_version
@@ -36,6 +32,4 @@ def with_runtime(spec: ClusterSpec, host_facts: Mapping[str, HostFacts]) -> Clus
         default = min(running - {DOCKER.name})
     elif all(ships(CRIO.packages, seen.system, seen.release) for seen in host_facts.values()):
         default = CRIO.name
-    found = spec.model_copy(update={"container_runtime": default})
-    refuse(check_mirrors(found))
-    return found
+    return spec.model_copy(update={"container_runtime": default})

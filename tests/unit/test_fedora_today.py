@@ -133,11 +133,3 @@ def test_the_runtime_of_hosts(case: str) -> None:
         for name, one in running.items()
     }
     assert with_runtime(spec, facts).container_runtime == expected
-
-
-def test_mirrors_that_the_default_cannot_have_are_refused() -> None:
-    data = {**TODAY, "registry_mirrors": {"_default": ["https://example.com"]}}
-    spec = ClusterSpec.from_inventory({"control_plane": ["m"], "nodes": ["n"]}, {"m": data})
-    facts: Any = {"m": SimpleNamespace(kubelet_runtime="", system="fedora", release="44")}
-    with pytest.raises(InputError, match="CRI-O has no mirror of all others"):
-        with_runtime(spec, facts)
