@@ -19,6 +19,7 @@ from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
+from pyinfra_kube.cluster.runtimes import RUNTIMES
 from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.run import questions
@@ -45,6 +46,7 @@ from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import Units
+from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations.component_unit import SYSTEM, UNITS
 
 T = TypeVar("T")
@@ -153,7 +155,9 @@ _CONFIGURATIONS = [one.configuration for one in COMPONENTS.values() if one.confi
 def _ask_host(cluster: Cluster) -> dict[str, Any]:
     """What the current host tells, by the names of the fields of ``Host``."""
 
-    names = [f"{name}.service" for name in ("containerd", "docker", "flanneld", *COMPONENTS)]
+    names = [*(one.unit for one in RUNTIMES.values()), "flanneld.service"]
+    names += [f"{name}.service" for name in COMPONENTS]
+    directory = cluster.spec.manifest_dir
     files = {name: _files_of(cluster, name) for name in COMPONENTS}
     subjects = {
         "units": Subject(
@@ -166,6 +170,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
         "rules": Subject(Rules),
         "routes": Subject(Routes),
         "files": Subject(Files, {"paths": _CONFIGURATIONS}),
+        "pods": Subject(StaticPods, {"directory": directory, "runtime": cluster.runtime.name}),
         "marks": Subject(Files, {"paths": _MARKS, "digest": False}),
         "answers": Subject(Answers, {"commands": _questions(cluster)}),
     }
@@ -177,7 +182,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     seen = cluster.own_facts
     listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
     answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
-    from_trip = {"links": seen.links, "state": seen.fit.state, "pods": seen.fit.pods}
+    from_trip = {"links": seen.links, "state": seen.fit.state}
     wanted = wanted_of_host(cluster, on_fedora)
     return {**told, **from_trip, "answers": answers, "wanted": wanted}
 

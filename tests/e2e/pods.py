@@ -26,10 +26,10 @@ _SERVICE: dict[str, Any] = {
 }
 
 
-def _web(node: str) -> dict[str, Any]:
+def _web(node: str, image: str) -> dict[str, Any]:
     """One on a node, in words that every release from 1.2 on knows."""
     labels = {"app": "web", "on": node}
-    container = {"name": "web", "image": TEST_IMAGE, "command": ["sh", "-c", SERVE]}
+    container = {"name": "web", "image": image, "command": ["sh", "-c", SERVE]}
     pod = {
         "terminationGracePeriodSeconds": 0,
         "nodeSelector": {"kubernetes.io/hostname": node},
@@ -48,11 +48,18 @@ def _web(node: str) -> dict[str, Any]:
 
 
 class Kubectl:
-    """kubectl on a control-plane host, as root."""
+    """
+    kubectl on a control-plane host, as root.
 
-    def __init__(self, lab: Lab, host: str) -> None:
+    + lab: with the hosts
+    + host: the control-plane host
+    + registry: of the image to test with, where it must be named
+    """
+
+    def __init__(self, lab: Lab, host: str, registry: str = "") -> None:
         self.lab = lab
         self.host = host
+        self.image = f"{registry}{TEST_IMAGE}"
 
     def __call__(self, words: str, stdin: str = "") -> str:
         return ssh(self.lab, self.host, f"kubectl {words}", stdin.encode())
@@ -67,7 +74,7 @@ class Kubectl:
     def run_web(self, nodes: list[str]) -> dict[str, str]:
         """Have a web server on each of the nodes; return pod → its address."""
         load_test_image(self.lab, nodes)
-        items = [*map(_web, nodes), _SERVICE]
+        items = [*(_web(node, self.image) for node in nodes), _SERVICE]
         self("apply --filename=-", json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         return self.web(len(nodes))
 
