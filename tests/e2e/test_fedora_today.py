@@ -15,7 +15,8 @@ from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
 
-pytestmark = pytest.mark.lab
+# CRI-O alone is a build of minutes.
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CONTROL_PLANE, *NODES = HOSTS = ("fed-master", "fed-node-1", "fed-node-2")
 RELEASE = "1.37"
@@ -41,9 +42,7 @@ DRIFT = {
 }
 
 
-@pytest.fixture(
-    scope="module", params=["cri-o", pytest.param("containerd", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["cri-o", "containerd"])
 def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -124,7 +123,6 @@ def test_a_second_run_changes_and_restarts_nothing(web: object, lab: Lab, site: 
     assert (again.planned, again.conditional) == (set(), set())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("harm", DRIFT)
 def test_drift_is_mended(web: object, lab: Lab, site: Site, harm: str) -> None:
     host, names = DRIFT[harm]
@@ -137,12 +135,10 @@ def test_drift_is_mended(web: object, lab: Lab, site: Site, harm: str) -> None:
     assert deploy(site, "-y").changed == set()
 
 
-@pytest.mark.slow
 def test_a_cluster_is_well(web: object, site: Site) -> None:
     succeeded(site.run("-y", deploy="verify"))
 
 
-@pytest.mark.slow
 def test_a_reboot_changes_nothing(web: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
     for name in (NODES[0], CONTROL_PLANE):
         lab.reboot(name)
@@ -151,7 +147,6 @@ def test_a_reboot_changes_nothing(web: object, lab: Lab, site: Site, kubectl: Ku
     assert deploy(site, "-y").changed == set()
 
 
-@pytest.mark.slow
 def test_a_node_is_removed(web: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
     deploy(site, "-y", "--data", f'remove_nodes=["{NODES[1]}"]', name="remove_node")
     assert kubectl.ready_nodes() == {CONTROL_PLANE, NODES[0]}
