@@ -61,6 +61,7 @@ def compare(
     backend: Backend = "vxlan",
     vni: int = 1,
     bridge: str = "docker0",
+    lasting: bool = False,
 ) -> list[Finding]:
     """
     Match the leases to the hosts, and compare the network and MTU of lease, subnet.env, flannel's
@@ -72,6 +73,7 @@ def compare(
     + network: flannel's range
     + backend, vni: as configured
     + bridge: the link that the containers are on
+    + lasting: whether containers live on with the MTU that they had when the backend changes
 
     ```
     for finding in compare(leases, hosts, "18.16.0.0/16"):
@@ -82,7 +84,7 @@ def compare(
     findings = [
         finding
         for host in hosts
-        for finding in _of_host(host, leases, network, device_of(backend, vni), bridge)
+        for finding in _of_host(host, leases, network, device_of(backend, vni), bridge, lasting)
     ]
     known = {address for host in hosts for address in host.addresses}
     strange = [lease for lease in leases if lease.public_ip not in known]
@@ -108,7 +110,12 @@ def table(findings: Iterable[Finding]) -> str:
 
 
 def _of_host(
-    host: HostNetwork, leases: Sequence[Lease], network: str, device: str | None, bridge: str
+    host: HostNetwork,
+    leases: Sequence[Lease],
+    network: str,
+    device: str | None,
+    bridge: str,
+    lasting: bool,
 ) -> Iterator[Finding]:
     own = [lease for lease in leases if lease.public_ip in host.addresses]
     env = host.subnet
@@ -125,7 +132,7 @@ def _of_host(
         yield Finding(host.host, "lease and subnet.env", same, f"{lease.subnet}, {env.subnet}")
     if device:
         yield from _of_device(host, own, env, device)
-    yield from _of_bridge(host, env, bridge)
+    yield from _of_bridge(host, env, bridge, lasting)
 
 
 def _of_device(
@@ -148,7 +155,7 @@ def _of_device(
             yield Finding(host.host, f"MAC of {device} and lease", same, detail)
 
 
-def _of_bridge(host: HostNetwork, env: SubnetEnv, bridge: str) -> Iterator[Finding]:
+def _of_bridge(host: HostNetwork, env: SubnetEnv, bridge: str, lasting: bool) -> Iterator[Finding]:
     link = host.links.get(bridge)
     if link is None:
         yield Finding(host.host, bridge, False, "absent")
@@ -160,7 +167,8 @@ def _of_bridge(host: HostNetwork, env: SubnetEnv, bridge: str) -> Iterator[Findi
     members = [member.mtu for member in host.links.values() if member.master == bridge]
     sizes = {link.mtu, *members} if members else {env.mtu}
     detail = f"{', '.join(map(str, sorted(sizes)))}, {env.mtu}"
-    yield Finding(host.host, f"MTU of {bridge}", sizes == {env.mtu}, detail)
+    agrees = None if lasting and link.mtu == env.mtu else False
+    yield Finding(host.host, f"MTU of {bridge}", sizes == {env.mtu} or agrees, detail)
 
 
 def check_iface(host: str, iface: str | None, links: Mapping[str, Link]) -> list[Problem]:

@@ -107,5 +107,6 @@ def _findings(cluster: Cluster, networks: dict[str, Any]) -> tuple[str, bool]:
         spec.flannel_backend,
         spec.flannel_vni,
         DOCKER_BRIDGE if spec.flannel_leases else BRIDGE,
+        lasting=not spec.flannel_leases,
     )
     return table(findings), all(finding.agrees is not False for finding in findings)

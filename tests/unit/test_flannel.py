@@ -190,6 +190,15 @@ def test_all_agree() -> None:
     assert not wrong(compare(LEASES, old, "18.16.0.0/16"))
 
 
+def test_containers_that_live_on_may_have_another_mtu() -> None:
+    bridge = link("docker0", "18.16.29.1/24", mtu=1450)
+    members = {"docker0": bridge, "veth1": link("veth1", mtu=1400, master="docker0")}
+    first = replace(HOSTS[0], links={**HOSTS[0].links, **members})
+    hosts = [first, *HOSTS[1:]]
+    assert wrong(compare(LEASES, hosts, "18.16.0.0/16")) == [(first.host, "MTU of docker0")]
+    assert not wrong(compare(LEASES, hosts, "18.16.0.0/16", lasting=True))
+
+
 def test_every_disagreement_is_named() -> None:
     first = HOSTS[0]
     assert first.subnet is not None
