@@ -86,6 +86,7 @@ def test_units_have_one_flag_a_line(flags: list[str]) -> None:
         binary="/usr/local/bin/kubelet",
         flags=flags,
         after=[],
+        watchdog=0,
     )
     start = text.index("ExecStart=")
     words = text[start : text.index("\nRestart=")].split(" \\\n  ")
