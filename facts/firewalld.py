@@ -14,6 +14,9 @@ from pyinfra_kube.engine.printable import Printable
 
 TRUSTED = "trusted"
 
+# The exit status of firewall-cmd where firewalld does not run.
+_NOT_RUNNING = 252
+
 
 @dataclass(frozen=True)
 class FirewalldState(Printable):
@@ -46,19 +49,26 @@ class Firewalld(FactBase["FirewalldState | None"]):
     @override
     def command(self) -> str:
         return f"""\
-if command -v firewall-cmd >/dev/null 2>&1 && firewall-cmd --state >/dev/null 2>&1; then
-  default=$(firewall-cmd --get-default-zone)
-  echo "$default"
-  for kept in '' --permanent; do
-    firewall-cmd $kept --zone={TRUSTED} --list-sources
-    firewall-cmd $kept --zone="$default" --list-ports
-  done
+if command -v firewall-cmd >/dev/null 2>&1; then
+  said=$(firewall-cmd --state 2>&1) && state=0 || state=$?
+  case "$state $said" in
+  '0 running')
+    default=$(firewall-cmd --get-default-zone) && [ -n "$default" ] || exit 1
+    echo "$default"
+    for kept in '' --permanent; do
+      firewall-cmd $kept --zone={TRUSTED} --list-sources || exit 1
+      firewall-cmd $kept --zone="$default" --list-ports || exit 1
+    done
+    ;;
+  {_NOT_RUNNING}\ *) ;;
+  *) echo "firewall-cmd does not work: $said" >&2; exit 1 ;;
+  esac
 fi"""
 
     @override
     def process(self, output: Iterable[str]) -> FirewalldState | None:
         lines = list(output)
-        if len(lines) != 5:
+        if not lines:
             return None
         sources, ports, kept_sources, kept_ports = (tuple(line.split()) for line in lines[1:])
         return FirewalldState(lines[0].strip(), (sources, kept_sources), (ports, kept_ports))

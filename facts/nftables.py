@@ -26,7 +26,14 @@ class NftTable(FactBase["str | None"]):
     @override
     def command(self, table: str) -> str:
         words = " ".join(map(shlex.quote, table.split()))
-        return f"nft --stateless list table {words} 2>/dev/null || :"
+        return f"""\
+if command -v nft >/dev/null 2>&1; then
+  case $(nft --version) in nftables*) ;; *) echo 'nft does not work' >&2; exit 1 ;; esac
+  tables=$(nft list tables) || exit
+  if printf '%s\\n' "$tables" | grep -qxF {shlex.quote(f"table {table}")}; then
+    nft --stateless list table {words}
+  fi
+fi"""
 
     @override
     def process(self, output: Iterable[str]) -> str | None:

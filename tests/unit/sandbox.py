@@ -38,12 +38,14 @@ from pyinfra_kube.facts.etcd import EtcdHealth, EtcdKeys, EtcdMembers
 from pyinfra_kube.facts.etcd_roles import EtcdRoles
 from pyinfra_kube.facts.files import FileContents, Files, LinkSteps, Obstacles
 from pyinfra_kube.facts.firewall import OtherFirewalls
+from pyinfra_kube.facts.firewalld import Firewalld
 from pyinfra_kube.facts.fitness import Fitness
 from pyinfra_kube.facts.flannel import Flannel
 from pyinfra_kube.facts.hosts import Hosts, Reachable
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.leftovers import KubeRules, Leftovers
+from pyinfra_kube.facts.nftables import NftTable
 from pyinfra_kube.facts.nodes import Evictable, Nodes
 from pyinfra_kube.facts.objects import AppliedObjects, Objects
 from pyinfra_kube.facts.packages import Packages, Removals
@@ -95,6 +97,14 @@ case "$*" in
 echo '{"header": {"revision": 1}, "kvs": [{"key": "L2E=", "value": "L2E=", "mod_revision": 1}]}' ;;
 esac
 """,
+    "firewall-cmd": """\
+case "$*" in
+--state) echo running ;;
+--get-default-zone) echo public ;;
+*--list-sources) echo 10.10.0.0/16 ;;
+*) echo 6443/tcp ;;
+esac
+""",
     "flanneld": "echo 0.9.0 >&2\n",
     "getent": """\
 case "$*" in
@@ -120,7 +130,7 @@ printf '*filter\\n:KUBE-FIREWALL - [0:0]\\n:FORWARD DROP [0:0]\\n-A FORWARD -j A
 case "$*" in
 --version) echo 'nftables v1.0.6 (Lester Gooch #5)' ;;
 'list tables') printf 'table inet filter\\ntable ip kube-proxy\\n' ;;
-'list table ip kube-proxy') printf '%s {\\n' 'table ip kube-proxy' 'chain services'
+*'list table ip kube-proxy') printf '%s {\\n' 'table ip kube-proxy' 'chain services'
 printf '%s\\n' 'accept' '}' '}' ;;
 *) echo '{"nftables": [{"chain": {"family": "inet", "table": "filter", "name": "forward", \
 "hook": "forward", "prio": 0, "policy": "drop"}}]}' ;;
@@ -351,6 +361,8 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Images),
         Subject(Rules),
         Subject(OtherFirewalls),
+        Subject(Firewalld),
+        Subject(NftTable, {"table": "ip kube-proxy"}),
         Subject(Bindings),
         Subject(Evictable, {"node": "n1"}),
         Subject(Nodes),

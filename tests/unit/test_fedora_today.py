@@ -95,7 +95,11 @@ def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = {"turned": (), "last": (), state: ("2",)}
     spec = SimpleNamespace(
-        network="routes", flannel_on_api=False, encryption=True, encryption_key="2"
+        network="routes",
+        flannel_on_api=False,
+        encryption=True,
+        encryption_key="2",
+        dns=None,
     )
     cluster: Any = SimpleNamespace(
         runtime=CONTAINERD, spec=spec, encryption=SimpleNamespace(**plan)

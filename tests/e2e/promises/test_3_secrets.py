@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pyinfra_kube.engine.record import PLACE
 from tests.e2e.promises.sampler import Sampler, Seen
 from tests.e2e.promises.settled import Settled
 from tests.e2e.promises.trial import Trial
@@ -149,6 +150,9 @@ def _closed(settled: Settled, host: str, path: Path) -> int | None:
 
     if not host:
         return 0 if path.is_relative_to(settled.trial.store) else None
+    # What somebody had put behind a link, as it was: in a folder of root only.
+    if path.is_relative_to(f"{PLACE}/files"):
+        return 0
     real = path.with_name(path.name.removeprefix(".").removesuffix(".pyinfra-kube"))
     wanted = settled.catalogue.files[host].get(str(real))
     return int(wanted.file.mode, 8) & 0o077 if wanted and wanted.file.secret else None
@@ -200,6 +204,7 @@ def _left(settled: Settled, needles: Needles, patterns: Path) -> list[str]:
         words = ["find", place, *pruned.split(), *grep.split()]
         done = subprocess.run(words, capture_output=True, text=True, env={"LC_ALL": "C"})
         holding = [Path(line.removeprefix(root)) for line in done.stdout.splitlines()]
+        assert not host or trial.execute(host, f"stat -c %a {PLACE}").strip() == "700"
         assert {Path(file.path) for file in secret.get(host, ())} <= {*holding}, done.stderr[-2000:]
         wrong += [
             f"{host}: {path} holds a secret"
