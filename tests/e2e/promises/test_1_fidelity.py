@@ -113,6 +113,8 @@ def test_host_added(settled: Settled, full: bool, figures: list[str]) -> None:
 
 def _of_bridge(_: Settled, record: Record) -> list[str]:
     bridge, address, mtu = (record.arguments[key] for key in ("bridge", "address", "mtu"))
+    if not record.arguments["present"]:
+        return []
     said = ("absent → present", f"mtu default → {mtu}", f"address none → {address}", "down → up")
     return [re.escape(f"bridge {bridge}: {line}") for line in said]
 
