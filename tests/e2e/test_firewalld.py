@@ -22,7 +22,9 @@ INSTALL = """\
 apt-get -qq update; apt-get -qq install firewalld >/dev/null
 systemctl enable --now firewalld
 firewall-cmd --quiet --add-port=7777/tcp"""
-SAYS = "firewall-cmd --state; firewall-cmd --get-default-zone; firewall-cmd --list-ports"
+SAYS = (
+    "firewall-cmd --state; firewall-cmd --get-default-zone; firewall-cmd --zone=public --list-ports"
+)
 
 
 @pytest.fixture(scope="module")
