@@ -60,7 +60,7 @@ if command -v firewall-cmd >/dev/null 2>&1; then
       firewall-cmd $kept --zone="$default" --list-ports || exit 1
     done
     ;;
-  {_NOT_RUNNING}\ *) ;;
+  '{_NOT_RUNNING} '*) ;;
   *) echo "firewall-cmd does not work: $said" >&2; exit 1 ;;
   esac
 fi"""
