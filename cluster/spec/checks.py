@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pyinfra_kube.cluster import fields
@@ -296,10 +297,15 @@ def check_policies(spec: BaseSpec) -> list[Problem]:
 
 
 def check_logs(spec: BaseSpec) -> list[Problem]:
-    """A release whose logs nothing of ours sends."""
+    """A release whose logs nothing of ours sends, or a URL that takes no path at its end."""
     if spec.log_receiver and not covers("1.24-", minor_of(spec.kubernetes_version)):
         allowed = "nothing: what sends logs was tried from 1.24 on"
         return [Problem("log_receiver", spec.log_receiver, None, allowed, "leave it out")]
+    url, *rest = re.split("[?#]", spec.log_receiver or "")
+    if rest:
+        # What stands there may be a token.
+        allowed = "a URL without ? and #, for /v1/logs is added"
+        return [Problem("log_receiver", f"{url}?…", None, allowed, f'write "{url}"')]
     return []
 
 
