@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{_printable(self.host)}: " if self.host is not None else ""
-        value = " is not set" if self.value is None else f" = {_short(repr(self.value))}"
+        value = " is not set" if self.value is None else f" = {_short(_closed(repr(self.value)))}"
         fix = f"; fix: {self.fix}" if self.fix else ""
         return f"{place}{_printable(self.key)}{value}; allowed: {self.allowed}{fix}"
 
@@ -96,6 +97,11 @@ class Wrong(ValueError):
 
 def _printable(name: str) -> str:
     return name if name and name.isprintable() else repr(name)
+
+
+def _closed(text: str) -> str:
+    """A text without the passwords of its URLs."""
+    return re.sub(r"://[^/\s]*@", f"://{HIDDEN}@", text)
 
 
 def _short(text: str, limit: int = 120) -> str:

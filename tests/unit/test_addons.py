@@ -226,7 +226,7 @@ def test_where_logs_are_sent() -> None:
             "allowed: nothing: what sends",
         ),
         ({"log_receiver": "a.example:4318"}, "allowed: a URL"),
-        ({"log_receiver": "https://me:secret@a.example"}, "allowed: a URL"),
+        ({"log_receiver": "https://me:secret@a.example"}, "(not shown)@a.example'; allowed: a URL"),
         ({"log_receiver": "https://a.example?token=secret"}, "?…'; allowed: a URL without ? and #"),
         ({"manifests": ["shop"], "version": "1.20.2"}, "manifests = ['shop']; allowed: nothing"),
         ({"manifests": ["https://a.example/b"]}, "the digest of https://a.example/b; fix: see"),
