@@ -13,9 +13,9 @@ from tests.lab.release_images import TEST_IMAGE
 
 PORT = 8080
 
-# Each answers with its own name, and ends when it is told to: a host that shuts down waits for it.
+# Each logs and serves its own name, and ends when told to: a host that shuts down waits for it.
 SERVE = (
-    f"mkdir -p /www && hostname >/www/index.html; trap 'exit 0' TERM; "
+    f"mkdir -p /www && hostname | tee /www/index.html; trap 'exit 0' TERM; "
     f"httpd -f -p {PORT} -h /www & wait"
 )
 _SERVICE: dict[str, Any] = {
