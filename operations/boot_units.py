@@ -17,6 +17,12 @@ from pyinfra_kube.operations.files import File, plan_files
 
 FOLDER = "/etc/systemd/system"
 
+# What loads rules at boot may flush those of others: ours come after it.
+FIREWALLS = tuple(
+    f"{name}.service"
+    for name in ("firewalld", "iptables", "netfilter-persistent", "nftables", "ufw")
+)
+
 
 def plan_boot_unit(
     name: str,

@@ -17,10 +17,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
-from pyinfra_kube.operations.boot_units import plan_boot_unit
-
-# These restore or flush whole tables at boot, and must come before ours.
-_AFTER = ("iptables.service", "netfilter-persistent.service", "nftables.service")
+from pyinfra_kube.operations.boot_units import FIREWALLS, plan_boot_unit
 
 
 @operation()
@@ -280,6 +277,6 @@ def _unit(wishes: Sequence[Wish], owner: str, present: bool, runtime: str) -> Sc
         f"iptables rules of {owner}",
         _ensure(wishes),
         before=[runtime_named(runtime).unit, "kubelet.service"],
-        after=_AFTER,
+        after=FIREWALLS,
         present=present and bool(wishes),
     )

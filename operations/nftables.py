@@ -15,11 +15,9 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.nftables import NftTable
-from pyinfra_kube.operations.boot_units import plan_boot_unit
+from pyinfra_kube.operations.boot_units import FIREWALLS, plan_boot_unit
 
 _CHAIN = "type nat hook postrouting priority srcnat; policy accept;"
-# It flushes all tables at boot, and must come before ours.
-_AFTER = ("nftables.service",)
 
 
 @operation()
@@ -68,7 +66,7 @@ def masquerade(
             f"nftables' table {owner}",
             [command],
             before=[runtime_named(runtime).unit, "kubelet.service"],
-            after=_AFTER,
+            after=FIREWALLS,
             present=present,
         )
     ]

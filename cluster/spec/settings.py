@@ -392,8 +392,8 @@ class RunSettings(Settings):
     open_firewalld: bool = False
     """Whether a firewalld that runs stays, and lets the cluster's packets in: its zone `trusted`
     gets the pods' range and the hosts' addresses, and its default zone the apiserver's port.
-    Otherwise Fedora's paths stop it, and others leave it as it is. Not ready: once a node had
-    rebooted, its pods reached nothing outside of the cluster."""
+    Otherwise Fedora's paths stop it, and others leave it as it is. When it is reloaded it drops
+    all rules of iptables, also ours until the next run; those of nftables stay."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
     verify_json: str | None = None

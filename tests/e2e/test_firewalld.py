@@ -81,6 +81,14 @@ def test_a_reboot_changes_nothing(web: object, lab: Lab, site: Site, kubectl: Ku
     assert succeeded(site.run("-y", "--json")).changed == set()
 
 
+def test_what_a_reload_drops_comes_back(
+    web: object, lab: Lab, site: Site, kubectl: Kubectl
+) -> None:
+    execute(lab, NODES[0], "firewall-cmd --quiet --reload")
+    assert {host for host, _ in succeeded(site.run("-y", "--json")).changed} == {NODES[0]}
+    _see_pods(kubectl, kubectl.web(len(NODES)))
+
+
 def test_a_node_that_leaves_has_its_firewalld_as_before(web: object, lab: Lab, site: Site) -> None:
     with site.inventory.open("a") as inventory:
         inventory.write(f"_data['remove_nodes'] = [{NODES[1]!r}]\n")
