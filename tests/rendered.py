@@ -23,7 +23,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pyinfra.context import ctx_host
 
@@ -221,18 +220,16 @@ def _file(wanted: File | EnvironmentFile) -> File:
 
 
 @cache
-def _key() -> str:
+def _key() -> rsa.RSAPrivateKey:
     """One key for all: to make them is most of the time that rendering would take."""
 
-    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-    form, none = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, form, none).decode()
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
 
 @contextmanager
 def _quick_keys() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pki, "make_key", _key)
+        patch.setattr(pki, "_new_key", _key)
         yield
 
 

@@ -26,15 +26,14 @@ for profile, examples in {"quick": 20, "full": 200}.items():
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # Making keys is most of the time that many tests would take.
-_KEYS: list[str] = []
+_KEYS: list[rsa.RSAPrivateKey] = []
 _NEXT_KEY = itertools.cycle(range(12))
 
 
-def quick_key() -> str:
+def quick_key() -> rsa.RSAPrivateKey:
     number = next(_NEXT_KEY)
     if number >= len(_KEYS):
-        key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-        _KEYS.append(pki._key_text(key))
+        _KEYS.append(rsa.generate_private_key(public_exponent=65537, key_size=1024))
     return _KEYS[number]
 
 
@@ -44,9 +43,9 @@ def _quick_keys(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         if not getattr(request.module, "REAL_KEYS", False):
-            patch.setattr(pki, "make_key", quick_key)
+            patch.setattr(pki, "_new_key", quick_key)
         yield
 
 
 # cryptography keeps the first type of datetime that it meets, and pyinfra-testing freezes time.
-pki.make_ca("first", key=quick_key())
+pki.make_ca("first", key=pki._key_text(quick_key()))
