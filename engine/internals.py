@@ -8,18 +8,17 @@ sets of hosts. ``tests/unit/test_internals.py`` pins the rest against the pyinfr
 
 from __future__ import annotations
 
-import sys
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from types import ModuleType
+from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import gevent
 from gevent.lock import RLock as Lock
 from paramiko import SSHException
-from pyinfra.api import Config, Host, Inventory, State, StringCommand
+from pyinfra.api import Config, Host, Inventory, State, StringCommand, util
 from pyinfra.api import arguments as global_arguments
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.arguments_typed import PyinfraOperation
@@ -36,6 +35,10 @@ T = TypeVar("T")
 
 # Else each operation of each host works out the types of pyinfra's own arguments.
 global_arguments.all_global_arguments = cache(global_arguments.all_global_arguments)
+# Else each operation of each host reads the lines of source of its whole stack, which nobody uses.
+vars(util).update(
+    stack=partial(inspect.stack, 0), getframeinfo=partial(inspect.getframeinfo, context=0)
+)
 
 
 # How commands are run: as whom, in which shell
@@ -253,20 +256,6 @@ def _quiet(state: State) -> Iterator[None]:
         if count == 1:
             del _quiet_hosts[state]
             state.print_noop_info, state.check_for_changes = flags
-
-
-def name_module(file: str) -> None:
-    """
-    Make a module of an executed deploy file. For each operation pyinfra asks which modules the call
-    stack is in, and Python searches all that there are for a file that is none.
-
-    + file: path of the deploy file
-    """
-
-    name = f"deploy file {file}"
-    if name not in sys.modules:
-        sys.modules[name] = ModuleType(name)
-        sys.modules[name].__file__ = file
 
 
 # The run

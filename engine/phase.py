@@ -4,7 +4,6 @@ The phases of a deploy: how one is made, and how a list of them runs.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
@@ -15,7 +14,6 @@ from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.engine.failing import is_of_host, leave_out, left_out
-from pyinfra_kube.engine.internals import name_module
 from pyinfra_kube.engine.prefetch import prefetch
 from pyinfra_kube.engine.snapshot import discovering
 
@@ -75,7 +73,6 @@ def run_phases(phases: Sequence[Callable[[], object]]) -> None:
     def run() -> None:
         in_lines(phases)
 
-    name_module(sys._getframe(1).f_code.co_filename)
     prefetch(run)
     run()
 

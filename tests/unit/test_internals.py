@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -185,15 +184,13 @@ def test_the_operations_of_a_run_are_told() -> None:
     assert told == [("@local",), ends[0], ("@local",), ends[1]]
 
 
-def test_pyinfra_looks_for_the_module_of_a_deploy_file(tmp_path: Path) -> None:
-    assert pyinfra.api.util.stack is inspect.stack
-    file = tmp_path / "deploy.py"
-    file.write_text("")
-    code = compile("frame = __import__('inspect').currentframe()", str(file), "exec")
-    found: dict[str, Any] = {"__file__": str(file)}
-    exec(code, found)
-    internals.name_module(str(file))
-    assert inspect.getmodule(found["frame"]) is sys.modules[f"deploy file {file}"]
+def test_the_order_of_operations_needs_no_source(state: State) -> None:
+    quick = pyinfra.api.util.get_operation_order_from_stack(state)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyinfra.api.util, "stack", inspect.stack)
+        patch.setattr(pyinfra.api.util, "getframeinfo", inspect.getframeinfo)
+        slow = pyinfra.api.util.get_operation_order_from_stack(state)
+    assert [quick[:-1], quick[-1] + 4] == [slow[:-1], slow[-1]]
 
 
 # The run
