@@ -27,10 +27,9 @@ from tests.lab.lab import HOSTS, Lab, down
 from tests.lab.machine import say
 
 _PAGE = REPOSITORY / "docs/performance.md"
-_DISTANCES = (0, 50)
 # Light hosts of the lab; more names are doors to the same ones.
 _REAL = 20
-# Releases of the scratch path, with what runs their containers.
+# Releases of the scratch path, with what runs their containers. From afar today's only.
 _RELEASES = {"1.37": "containerd", "1.20": "docker"}
 _KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
 
@@ -39,7 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=1, help="of each kind; the middle one counts")
     parser.add_argument(
-        "--hosts", type=int, nargs="*", default=[1, 10, 60, 200, 500], help="light ones"
+        "--hosts", type=int, nargs="*", default=[3, 10, 60, 200, 500], help="light ones"
+    )
+    parser.add_argument(
+        "--distances",
+        type=int,
+        nargs="*",
+        default=[0, 50, 150],
+        help="round trip times that are added for the first release, in ms",
     )
     parser.add_argument("--skip-ansible", action="store_true", help="only our own growth")
     arguments = parser.parse_args()
@@ -48,13 +54,17 @@ def main() -> None:
     result = Result(ansible="" if arguments.skip_ansible else ansible.install())
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         if not arguments.skip_ansible:
+            distances = arguments.distances
             for release, runtime in _RELEASES.items():
                 beside = result.beside(f"Kubernetes {release} on {runtime}")
                 own = Path(folder) / release
                 own.mkdir()
-                compare = partial(_compare, folder=own, runs=arguments.runs, result=beside)
+                compare = partial(
+                    _compare, folder=own, distances=distances, runs=arguments.runs, result=beside
+                )
                 _with_lab(release, (), compare)
                 _write(result)
+                distances = distances[:1]
         real = min(_REAL, max(arguments.hosts, default=0))
         names = [f"light-{number}" for number in range(1, real + 1)]
         if names:
@@ -80,12 +90,12 @@ def _with_lab(release: str | None, names: Iterable[str], do: Callable[[Lab], Non
         down()
 
 
-def _compare(lab: Lab, folder: Path, runs: int, result: Beside) -> None:
+def _compare(lab: Lab, folder: Path, distances: list[int], runs: int, result: Beside) -> None:
     """Our scratch path and the playbook, on the same hosts by turns."""
 
     settings = {"credentials_dir": str(folder / "store")}
     playbook: ansible.Playbook | None = None
-    for distance in _DISTANCES:
+    for distance in distances:
         with doors(lab, distance, folder) as there:
             addresses = {name: record.ip for name, record in lab.hosts.items()}
             site = ours.site(folder / f"site-{distance}", there, settings, addresses=addresses)
@@ -178,9 +188,13 @@ def _light(folder: Path, there: Mapping[str, Door], files: int) -> Growth:
     if any(run.changed for run in [*noop, *dry]):
         raise RuntimeError(f"a run after the first one changes something: {noop[0].said}")
     counted = ours.count(site, ours.LIGHT), ours.count(site, ours.LIGHT, "--dry")
+    more = {**there, f"{folder.name}-new": next(iter(there.values()))}
+    wider = ours.site(folder / "wider", more, {"bench_files": files}, {"light": [*more]})
+    added = ours.run(wider, ours.LIGHT)
     return Growth(
         len(there),
         first.seconds,
+        added.seconds,
         median(run.seconds for run in noop),
         median(run.seconds for run in dry),
         *(max(one.trips.values()) for one in counted),

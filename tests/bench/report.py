@@ -35,18 +35,19 @@ which ours makes as it writes into them.
 ## More hosts
 
 A deploy of 20 files, kernel settings, names of all hosts, 5 rules, 5 routes and a unit. At most 20
-hosts are real ones, and more names are the same hosts. CPU and memory are of the control machine.
+hosts are real ones, and more names are the same hosts. Trips are round trips of the
+busiest host; CPU and memory are of the control machine in a no-op run.
 
-| hosts | first run | no-op run | dry run | round trips a host, no-op / dry | no-op: CPU | memory |
-|---|---|---|---|---|---|---|
+| hosts | first run | one more host | no-op run | dry run | trips, no-op / dry | CPU | memory |
+|---|---|---|---|---|---|---|---|
 {growth}
 
 ## More files, rules and routes
 
 The same on one host. A quarter as many rules, and as many routes.
 
-| files | first run | no-op run | dry run | round trips, no-op / dry | no-op: CPU | memory |
-|---|---|---|---|---|---|---|
+| files | first run | one more host | no-op run | dry run | trips, no-op / dry | CPU | memory |
+|---|---|---|---|---|---|---|---|
 {size}
 
 ## Where the time goes
@@ -89,12 +90,14 @@ class Pair:
 @dataclass
 class Growth:
     """
-    Runs of the light deploy: seconds; round trips of the busiest host; what a no-op run takes of
+    Runs of the light deploy: seconds, ``added`` with one more host, which all others write into
+    their /etc/hosts; round trips of the busiest host; what a no-op run takes of
     the control machine, in seconds of its processors and MiB.
     """
 
     hosts: int
     first: float
+    added: float
     noop: float
     dry: float
     noop_trips: int
@@ -167,7 +170,9 @@ def _row(pair: Pair) -> str:
 
 
 def _cells(growth: Growth) -> str:
-    seconds = " | ".join(f"{n:.1f} s" for n in (growth.first, growth.noop, growth.dry))
+    seconds = " | ".join(
+        f"{n:.1f} s" for n in (growth.first, growth.added, growth.noop, growth.dry)
+    )
     trips = f"{growth.noop_trips} / {growth.dry_trips}"
     return f"| {seconds} | {trips} | {growth.cpu:.1f} s | {growth.memory:.0f} MiB |"
 
