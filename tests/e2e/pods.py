@@ -91,6 +91,11 @@ class Kubectl:
 
         return dict(eventually(ready, patience))
 
+    def ending(self) -> list[str]:
+        """The pods that are told to end and still run."""
+        pods = [pod["metadata"] for pod in self.get("pods --all-namespaces")]
+        return [one["name"] for one in pods if "deletionTimestamp" in one]
+
     def fetch(self, pod: str, url: str) -> str:
         """What a pod gets from an address."""
         return self(f"exec {pod} -- timeout 5 wget -q -O - {url}").strip()

@@ -86,7 +86,9 @@ def _set(site: Site, **settings: object) -> None:
         inventory.writelines(f"_data[{key!r}] = {value!r}\n" for key, value in settings.items())
 
 
-def _nothing_is_left(lab: Lab, site: Site) -> None:
+def _nothing_is_left(lab: Lab, site: Site, kubectl: Kubectl) -> None:
+    # Pods of CoreDNS that others have replaced answer for some seconds more.
+    eventually(lambda: not kubectl.ending())
     before = {name: starts(lab, name) for name in HOSTS}
     run = succeeded(site.run("-y", "--json"))
     assert (run.changed, run.conditional) == (set(), set())
@@ -152,7 +154,7 @@ def test_every_certificate_is_renewed(
     # A file is looked at once a minute where nobody tells of it.
     eventually(lambda: _see_servers_with_their_certificates(lab, way, site), patience=90)
     _see_that_kubelets_answer(kubectl)
-    _nothing_is_left(lab, site)
+    _nothing_is_left(lab, site, kubectl)
 
 
 def test_a_step_cannot_be_left_out(built: Run, site: Site) -> None:
@@ -193,7 +195,7 @@ def _step(lab: Lab, way: Way, site: Site, kubectl: Kubectl, number: int, mark: s
     log = kubectl("logs --namespace=kube-system --selector=k8s-app=kube-dns --tail=200")
     assert "x509" not in log
     assert "Unauthorized" not in log
-    _nothing_is_left(lab, site)
+    _nothing_is_left(lab, site, kubectl)
     # With what an administrator has now.
     reader = Writer(lab, way.control_plane, site.folder)
     written = {*reader.names()}

@@ -194,11 +194,6 @@ def cordoned(kubectl: Kubectl) -> set[str]:
     return {one["metadata"]["name"] for one in nodes if one["spec"].get("unschedulable")}
 
 
-def _ending(kubectl: Kubectl) -> list[str]:
-    pods = [pod["metadata"] for pod in kubectl.get("pods --all-namespaces")]
-    return [one["name"] for one in pods if "deletionTimestamp" in one]
-
-
 # The upgrade
 
 
@@ -259,7 +254,7 @@ def test_the_run_after_it_changes_and_restarts_nothing(
     upgraded: Upgraded, kubectl: Kubectl, lab: Lab, site: Site
 ) -> None:
     # The next release has another CoreDNS, whose pods go on for a while when others take over.
-    eventually(lambda: not _ending(kubectl))
+    eventually(lambda: not kubectl.ending())
     before = {name: starts(lab, name) for name in HOSTS}
     assert succeeded(site.run("-y", "--json")).changed == set()
     assert {name: starts(lab, name) for name in HOSTS} == before
