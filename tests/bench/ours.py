@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.bench.timed import Door, Timed
 from tests.e2e.paths import REPOSITORY, Site
+from tests.lab.places import SSH_KEY
 
 LIGHT = Path(__file__).with_name("light.py")
 SCRATCH = REPOSITORY / "deploys/scratch.py"
@@ -46,6 +47,7 @@ def site(
         name: {
             "ssh_hostname": door.address,
             "ssh_port": door.port,
+            "ssh_key": str(SSH_KEY),
             **({"address": addresses[name]} if addresses else {}),
         }
         for name, door in doors.items()

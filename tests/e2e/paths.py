@@ -34,9 +34,9 @@ from runpy import run_path
 
 _lab = run_path({lab!r})
 _own = {own!r}
+_there = dict([*_lab["control_plane"][0], *_lab["nodes"][0]])
 _hosts = {{
-    name: {{**data, **_own.get(name, {{}})}}
-    for name, data in [*_lab["control_plane"][0], *_lab["nodes"][0]]
+    name: {{**_there.get(name, {{}}), **_own.get(name, {{}})}} for name in {{**_there, **_own}}
 }}
 _data = {{**_lab["control_plane"][1], **{settings!r}}}
 """
