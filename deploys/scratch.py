@@ -12,6 +12,7 @@ from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.deploys.phases.addon_removal import leave_addons
 from pyinfra_kube.deploys.phases.addons import (
     allow_components,
+    load_dns_image,
     run_dns,
     wait_for_cas,
 )
@@ -64,8 +65,10 @@ PHASES = (
     give_credentials,
     upgrade_cluster,
     run_kubelet,
-    run_kube_proxy,
     run_control_plane,
+    # While the control plane starts.
+    run_kube_proxy,
+    load_dns_image,
     allow_components,
     encrypt_secrets,
     register_nodes,

@@ -94,6 +94,19 @@ def _published(cluster: Cluster) -> verify.Check:
 
 
 @phase("DNS")
+def load_dns_image() -> None:
+    """Have the image of CoreDNS on the current host: before the waits, for it takes seconds too."""
+
+    cluster = current_cluster()
+    if _runs_dns(cluster):
+        load_image(cluster, "coredns", "CoreDNS")
+
+
+def _runs_dns(cluster: Cluster) -> bool:
+    return bool(cluster.spec.dns and cluster.release.fact("coredns"))
+
+
+@phase("DNS")
 def run_dns() -> None:
     """
     Run CoreDNS as the cluster's DNS, and wait until each node gets an answer from its service.
@@ -104,9 +117,8 @@ def run_dns() -> None:
     """
 
     cluster = current_cluster()
-    if not (cluster.spec.dns and cluster.release.fact("coredns")):
+    if not _runs_dns(cluster):
         return
-    load_image(cluster, "coredns", "CoreDNS")
     if cluster.is_first_control_plane:
         set_objects(cluster, "Set CoreDNS and its service", "coredns", dns_manifest(cluster))
     if "none" in (cluster.spec.network, cluster.spec.proxy_mode):
@@ -251,4 +263,4 @@ def cas_of_pods(cluster: Cluster) -> str:
 
 
 if "__name__" not in globals():
-    run_phases([allow_components, run_dns])
+    run_phases([load_dns_image, allow_components, run_dns])

@@ -58,10 +58,6 @@ def set_pods(cluster: Cluster, components: list[str], whose: str = "the control 
     + whose: what they are called together
     """
 
-    if "kube-apiserver" in components:
-        source, digest = cluster.artifacts.binary("kubectl")
-        kubectl = binaries.Binary(KUBECTL, source, digest)
-        binaries.binaries(name="Install kubectl", binaries=[kubectl])
     images.images(
         name=f"Load or pull {whose}'s images",
         files={k: v for component in components for k, v in cluster.image(component).items()},
@@ -82,6 +78,10 @@ def set_pods(cluster: Cluster, components: list[str], whose: str = "the control 
         # One host after the other: of several apiservers and members of etcd most run at any time.
         _serial=sum(bool(pods_of(host)) for host in cluster.spec.hosts) > 1,
     )
+    if "kube-apiserver" in components:
+        source, digest = cluster.artifacts.binary("kubectl")
+        kubectl = binaries.Binary(KUBECTL, source, digest)
+        binaries.binaries(name="Install kubectl", binaries=[kubectl])
 
 
 def _failed(cluster: Cluster) -> str:

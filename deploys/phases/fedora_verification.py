@@ -10,7 +10,7 @@ from pyinfra.api import OperationError
 
 from pyinfra_kube.cluster.components import components_on
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.deploys.phases.addons import allow_components, run_dns
+from pyinfra_kube.deploys.phases.addons import allow_components, load_dns_image, run_dns
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.phases.verification import (
     answers,
@@ -45,6 +45,7 @@ def run_fedora_dns() -> None:
     """Run the cluster's DNS, from 1.24 on."""
 
     if current_cluster().runtime is not DOCKER:
+        load_dns_image()
         run_dns()
 
 

@@ -272,7 +272,7 @@ def test_who_checks_what() -> None:
 
 
 def test_an_older_release_gets_no_add_ons() -> None:
-    phases = [addons.allow_components, addons.run_dns]
+    phases = [addons.load_dns_image, addons.allow_components, addons.run_dns]
     state, _ = prepared(lambda: run_phases(phases), ONE_NODE, {}, PackageStates("apt"))
     assert not state.failed_hosts
     assert not any(state.ops.values())
