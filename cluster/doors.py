@@ -199,6 +199,11 @@ DOORS: tuple[Door, ...] = (
         "streams of commands in containers, to kubelet; their URLs hold a secret",
     ),
     Door(
+        *("crio", "host", "", "loopback", "nothing"),
+        "streams of commands in containers, to kubelet; their URLs hold a secret",
+        "1.24-",
+    ),
+    Door(
         *("flanneld", "node", str(HEALTH_PORT), "loopback", "health", _PROBED, "1.24-"),
         when={"network": "flannel"},
     ),

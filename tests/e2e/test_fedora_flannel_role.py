@@ -6,9 +6,11 @@ limit it to its own keys.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.e2e import doors
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, go_build, held
@@ -107,6 +109,13 @@ def test_the_plan_is_the_run(built: tuple[Run, Run]) -> None:
 def test_pods_reach_each_other(built: object, kubectl: Kubectl) -> None:
     kubectl.run_web(NODES)
     assert eventually(lambda: _pods_reach_each_other(kubectl))
+
+
+def test_nothing_is_open_without_a_reason(
+    built: object, lab: Lab, site: Site, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    kubectl.run_web(NODES)
+    doors.see_all(lab, site, doors.process_of_pod(lab, NODES[0], "httpd"), tmp_path)
 
 
 def test_flannel_reads_and_writes_its_own_keys_only(built: object, lab: Lab) -> None:

@@ -8,9 +8,11 @@ One cluster for all: each fixture is a step of its life, made from the one befor
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.e2e import doors
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab, down, held
@@ -113,6 +115,12 @@ def test_pods_services_and_names(web: dict[str, str], kubectl: Kubectl, runtime:
     for pod in web:
         assert kubectl.fetch(pod, "http://web.default/") in web
         assert kubectl(f"exec {pod} -- hostname").strip() == pod
+
+
+def test_nothing_is_open_without_a_reason(
+    web: object, lab: Lab, site: Site, tmp_path: Path
+) -> None:
+    doors.see_all(lab, site, doors.process_of_pod(lab, NODES[0], "httpd"), tmp_path)
 
 
 def test_a_second_run_changes_and_restarts_nothing(web: object, lab: Lab, site: Site) -> None:
