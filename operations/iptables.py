@@ -19,6 +19,12 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
 from pyinfra_kube.operations.boot_units import FIREWALLS, plan_boot_unit
 
+# When systemd takes firewalld for started it is about to drop all rules.
+_FIREWALLD = (
+    "for n in $(seq 60); do systemctl --quiet is-active firewalld.service || break; "
+    "firewall-cmd --quiet --state && break; sleep 1; done"
+)
+
 
 @operation()
 def rules(
@@ -275,7 +281,7 @@ def _unit(wishes: Sequence[Wish], owner: str, present: bool, runtime: str) -> Sc
     return plan_boot_unit(
         owner,
         f"iptables rules of {owner}",
-        _ensure(wishes),
+        [_FIREWALLD, *_ensure(wishes)],
         before=[runtime_named(runtime).unit, "kubelet.service"],
         after=FIREWALLS,
         present=present and bool(wishes),
