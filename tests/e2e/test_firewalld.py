@@ -85,7 +85,7 @@ def test_what_a_reload_drops_comes_back(
     web: object, lab: Lab, site: Site, kubectl: Kubectl
 ) -> None:
     execute(lab, NODES[0], "firewall-cmd --quiet --reload")
-    assert {host for host, _ in succeeded(site.run("-y", "--json")).changed} == {NODES[0]}
+    assert {host for _, host in succeeded(site.run("-y", "--json")).changed} == {NODES[0]}
     _see_pods(kubectl, kubectl.web(len(NODES)))
 
 
