@@ -122,7 +122,7 @@ def outcomes(judged: Judged, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.fixture(scope="module")
 def flag_changed(web: object, lab: Lab, site: Site) -> list[tuple[Run, float]]:
-    """One flag of the apiserver more, thrice: the run, and for how many seconds nothing answered."""
+    """One flag of the apiserver more, thrice: the run, and for how long nothing answered, in s."""
     found = []
     for hours in (2, 3, 4):
         with site.inventory.open("a") as inventory:
