@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -68,9 +67,8 @@ SPECS = {
     "images like the published ones": "Kubelet when scheduling a read only busybox container",
 }
 
-# A manifest that changed: the apiserver ends, kubelet waits 10 s and up to half of that more by
-# chance (workerBackOffPeriodJitterFactor), and it starts.
-LONGEST_OUTAGE = 20.0
+# A manifest that changed: the apiserver ends, kubelet waits 10 s, and it starts.
+LONGEST_OUTAGE = 15.0
 
 
 # The steps
@@ -123,9 +121,9 @@ def outcomes(judged: Judged, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.fixture(scope="module")
 def flag_changed(web: object, lab: Lab, site: Site) -> list[tuple[Run, float]]:
-    """One flag of the apiserver more, thrice: the run, and for how long nothing answered, in s."""
+    """One flag of the apiserver more, twice: the run, and for how many seconds nothing answered."""
     found = []
-    for hours in (2, 3, 4):
+    for hours in (2, 3):
         with site.inventory.open("a") as inventory:
             inventory.write(f"_data['apiserver_flags'] = {{'event-ttl': '{hours}h0m0s'}}\n")
         with _watched(lab) as outages:
@@ -353,11 +351,10 @@ def test_a_changed_flag_costs_seconds_of_the_api(
     flag_changed: list[tuple[Run, float]], kubectl: Kubectl
 ) -> None:
     changed = ("Control plane | Run the control plane as static pods", CONTROL_PLANE)
-    assert [run.changed for run, _ in flag_changed] == [{changed}] * 3
+    assert [run.changed for run, _ in flag_changed] == [{changed}] * 2
     outages = [outage for _, outage in flag_changed]
     print(f"the API was away for {outages} s")
-    # A machine that is busy with something else makes one of them longer.
-    assert median(outages) <= LONGEST_OUTAGE
+    assert max(outages) <= LONGEST_OUTAGE
     assert kubectl.ready_nodes() == set(HOSTS)
 
 
