@@ -54,7 +54,8 @@ again() {
 }
 """
 
-# Its control group is the last that kubelet takes from a pod that has ended.
+# The last that kubelet's worker of a pod takes away is its control group. kubelet's housekeeping
+# may be first, takes the folder then too, and the worker may not know for more than a second.
 _LEAVE = """\
 left=
 leave() {
@@ -64,14 +65,16 @@ leave() {
   rm -f "$manifest"
 }
 gone() {
-  waited=0
+  waited=0 early=
   for uid in $left; do
     while [ "$waited" -lt "$1" ] &&
       find /sys/fs/cgroup -maxdepth 8 -type d -name "*pod$uid*" 2>/dev/null | grep -q .; do
       sleep 0.25
       waited=$((waited + 1))
     done
+    [ -d "/var/lib/kubelet/pods/$uid" ] || early=1
   done
+  [ -z "$early" ] || sleep 1.5
 }"""
 
 
