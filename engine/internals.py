@@ -109,6 +109,13 @@ def operation_arguments(kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
         host.current_op_global_arguments = None
 
 
+def current_operation() -> str:
+    """Return what names the operation that is planned or executed now; empty for none."""
+
+    host = _host()
+    return host.executing_op_hash or host.current_op_hash or ""
+
+
 def unplanned(changes: bool) -> OperationMeta:
     """
     Return what an operation gives back that takes no part in the run.
