@@ -175,12 +175,17 @@ def test_units_are_never_older_than_what_they_read(part: Part, unit: None, spoil
     assert part.once(services.services, units=UNITS) == []
 
 
-@pytest.mark.parametrize("pause", ["1s", "5ms"])
-def test_a_unit_that_does_not_stay_up_is_reported_with_its_journal(part: Part, pause: str) -> None:
+@pytest.mark.parametrize(
+    ("pause", "type_"), [("1s", "simple"), ("5ms", "simple"), ("1s", "notify"), ("1s", "exec")]
+)
+def test_a_unit_that_does_not_stay_up_is_reported_with_its_journal(
+    part: Part, pause: str, type_: str
+) -> None:
     unit = f"""
         [Unit]
         StartLimitIntervalSec=0
         [Service]
+        Type={type_}
         ExecStart=/bin/sh -c 'echo why it fails; exit 3'
         Restart=always
         RestartSec={pause}
