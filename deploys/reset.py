@@ -27,6 +27,7 @@ from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.record import MARK
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.docker import DAEMON_JSON, OPTION_FILES
+from pyinfra_kube.facts.images import STAGE
 from pyinfra_kube.facts.leftovers import Leftovers
 from pyinfra_kube.facts.record import Record, Recorded
 from pyinfra_kube.facts.services import Units
@@ -45,7 +46,6 @@ from pyinfra_kube.operations import (
     verify,
 )
 from pyinfra_kube.operations.boot_units import FOLDER
-from pyinfra_kube.operations.images import STAGE
 
 # What kubelet, kube-proxy, the apiserver and the collector of logs write to.
 FOLDERS = ("/var/lib/kube-proxy", "/var/log/kube-apiserver", node_logs.FOLDER)
