@@ -45,8 +45,7 @@ for file in /etc/machine-id /sys/class/dmi/id/product_uuid /sys/fs/selinux/enfor
 done
 [ ! -e /run/systemd/container ] || echo container
 # The machine's, in a network namespace that is not the first.
-case $(stat -c %A /proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null) in -r--*)
-echo conntrack-fixed ;; esac
+find /proc/sys/net/netfilter/nf_conntrack_max ! -perm -200 -printf 'conntrack-fixed\\n' 2>/dev/null
 [ ! -r {configuration} ] || sed -n 's/^failSwapOn: *false.*/swap-accepted/p' {configuration}
 for path in {paths}; do [ ! -e "$path" ] || echo "there $path"; done
 for program in {programs}; do
