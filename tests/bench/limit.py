@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra_kube.engine.record import PLACE
+from pyinfra_kube.facts.objects import FIELD_MANAGER
 from tests.bench.timed import Door
 from tests.e2e.paths import ssh
 from tests.lab import Lab
@@ -23,7 +24,6 @@ from tests.lab.lab import HOSTS
 CONTROL_PLANE = HOSTS[0]
 _SCRIPT = Path(__file__).with_name("limit.sh")
 _KINDS = "clusterroles,clusterrolebindings,serviceaccounts,configmaps,services,deployments"
-_MANAGER = "pyinfra-kube"
 
 
 def learn(lab: Lab, there: Mapping[str, Door], store: Path, folder: Path) -> Path:
@@ -49,6 +49,8 @@ def learn(lab: Lab, there: Mapping[str, Door], store: Path, folder: Path) -> Pat
         assert archive.wait() == 0
         units = sorted(path.name for path in (root / "etc/systemd/system").glob("*.service"))
         (own / "units").write_text(" ".join(units))
+        installed = ssh(lab, name, "dpkg-query --show --showformat='${Package}\\n' | sort")
+        (own / "packages").write_text(installed)
         shutil.copy(_SCRIPT, own)
         for image in ssh(lab, name, "ctr --namespace=k8s.io images list --quiet").split():
             assert lab.kubernetes
@@ -107,9 +109,9 @@ def _objects(lab: Lab) -> dict[str, Any]:
     ours = [
         item
         for item in found["items"]
-        if any(
-            one["manager"].startswith(_MANAGER) for one in item["metadata"].get("managedFields", ())
-        )
+        if any(it["manager"] == FIELD_MANAGER for it in item["metadata"].get("managedFields", ()))
+        # One that has a name alone has no managed fields.
+        or (item["kind"], item["metadata"]["name"]) == ("ServiceAccount", "coredns")
     ]
     for item in ours:
         item.pop("status", None)

@@ -6,6 +6,8 @@ cd /root/limit
 sysctl --quiet --load /etc/sysctl.d/99-kubernetes.conf
 systemctl daemon-reload
 systemctl start containerd.service
+dpkg-query --show --showformat='${Package}\n' | sort | comm -13 - packages |
+  DEBIAN_FRONTEND=noninteractive xargs --no-run-if-empty apt-get install --yes -qq >/dev/null &
 for archive in *.tar; do
   ctr --namespace=k8s.io images import "$archive" >/dev/null &
 done
