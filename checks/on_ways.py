@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
@@ -9,6 +10,9 @@ from netaddr import IPAddress, IPNetwork
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings
+
+# Percent of packets between two hosts that may be lost: one of twenty.
+_LOST = 5
 
 
 def proxies(host: Host, _: Readings) -> Iterator[Said]:
@@ -38,6 +42,33 @@ def _is_of(host: str, pattern: str) -> bool:
 def hosts_reached(host: Host, _: Readings) -> Iterator[Said]:
     """Hosts that do not get an answer from each other."""
     return _ways(host, "host")
+
+
+def packets_lost(host: Host, readings: Readings) -> Iterator[Said]:
+    """Hosts some of whose packets do not arrive."""
+    found, asked = _losses(host)
+    if len(found) == asked > 1:
+        seen = f"{max(found.values()):g} % of packets to every other host are lost"
+        yield Said(seen, "none", about=tuple(found), look=f"ping -c 50 {next(iter(found))}")
+        return
+    for target, share in found.items():
+        other = readings.hosts.get(target)
+        lost, of = _losses(other) if other else ({}, 0)
+        # It says so itself.
+        if not len(lost) == of > 1:
+            yield Said(f"{share:g} % of packets to {target} are lost", "none", target, (target,))
+
+
+def _losses(host: Host) -> tuple[dict[str, float], int]:
+    """The share of packets to each host that was lost, and to how many hosts some were sent."""
+    asked = [name for name in host.answers if name.startswith("to loss ")]
+    found = {}
+    for name in asked:
+        share = re.search(r"([\d.]+)% packet loss", host.answer(name).text)
+        # Who answers no ping at all may not want to.
+        if share and _LOST < float(share[1]) < 100:
+            found[name.split(" ")[2]] = float(share[1])
+    return found, len(asked)
 
 
 def api_reached(host: Host, readings: Readings) -> Iterator[Said]:

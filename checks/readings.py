@@ -56,6 +56,7 @@ class Wanted:
     + overhead: bytes that the overlay adds to a packet
     + packets: that must pass the host
     + masquerades: whether packets of pods that leave the cluster get the host's address here
+    + systemd_groups: whether the runtime leaves control groups to systemd
     + plugins: of CNI, that must be there
     + network_file: of CNI, which must come first
     + names: host → address, as the host must find them
@@ -83,6 +84,7 @@ class Wanted:
     overhead: int = 0
     packets: tuple[Packet, ...] = ()
     masquerades: bool = False
+    systemd_groups: bool = False
     plugins: tuple[str, ...] = ()
     network_file: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -153,6 +155,7 @@ class Objects:
     What the API told, as it tells it.
 
     + nodes, leases, pods, policies, deployments, services: objects; services are those of the API
+    + namespaces, bindings: objects; bindings are those of roles that the API server makes itself
     + own: objects that this package sets, each as it is to be and as it is
     + now: the time of the host that asked
     + deprecated: groups, versions and kinds in use that a later release has no more
@@ -164,6 +167,8 @@ class Objects:
     policies: Sequence[Mapping[str, Any]] | None = None
     deployments: Sequence[Mapping[str, Any]] | None = None
     services: Sequence[Mapping[str, Any]] | None = None
+    namespaces: Sequence[Mapping[str, Any]] | None = None
+    bindings: Sequence[Mapping[str, Any]] | None = None
     own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = ()
     now: float = 0.0
     deprecated: Sequence[str] | None = None
@@ -181,6 +186,8 @@ class Readings:
     + dns: the address of the cluster's DNS; empty where this package runs none
     + node_names: of all nodes of the inventory
     + now: the time on the control machine
+    + proxy_mode: of kube-proxy
+    + bound: a binding that the API server makes itself → the user that needs it
     """
 
     hosts: Mapping[str, Host]
@@ -193,6 +200,8 @@ class Readings:
     dns: str = ""
     node_names: tuple[str, ...] = ()
     now: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    proxy_mode: str = ""
+    bound: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def control_plane(self) -> tuple[str, ...]:

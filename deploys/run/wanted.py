@@ -10,6 +10,7 @@ from typing import Any
 from pyinfra_kube.checks.readings import Wanted
 from pyinfra_kube.cluster.components import COMPONENTS, components_on, flanneld
 from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.identities import user_of
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.kubeconfigs import server_of
 from pyinfra_kube.cluster.runtimes import DOCKER
@@ -47,6 +48,28 @@ def own_objects(cluster: Cluster) -> list[dict[str, Any]]:
     """
 
     return documents(Manifest("coredns", dns_manifest(cluster))) if runs_dns(cluster) else []
+
+
+# What the API server gives to the users of components, by its own bindings.
+_BINDINGS = {
+    "kube-controller-manager": "system:kube-controller-manager",
+    "kube-scheduler": "system:kube-scheduler",
+    "kube-proxy": "system:node-proxier",
+}
+
+
+def bound(cluster: Cluster) -> dict[str, str]:
+    """
+    Give the bindings of the API server that the cluster's components need, and the user of each.
+
+    + cluster: the cluster
+    """
+
+    spec = cluster.spec
+    modes = (spec.authorization_mode or cluster.release.authorization_mode).split(",")
+    users = {name: user_of(spec, name).user for name in _BINDINGS if "RBAC" in modes}
+    # Others are administrators, or have bindings of somebody's own.
+    return {_BINDINGS[name]: user for name, user in users.items() if user == f"system:{name}"}
 
 
 def names(cluster: Cluster, host: HostSpec) -> dict[str, str]:
@@ -143,6 +166,7 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
         overhead=OVERHEAD.get(backend, 0),
         packets=tuple(_packets(cluster, bridge) if has_network or not cluster.is_a("node") else ()),
         masquerades=masquerades and not dockers,
+        systemd_groups=bool(runs_containers and cluster.runtime.uses_systemd),
         plugins=tuple(PLUGINS) if by_cni else (),
         network_file=CONFLIST.rpartition("/")[2] if by_cni else "",
         names=names(cluster, host),

@@ -72,6 +72,16 @@ def stopped_kubelet() -> Readings:
     return w.well({"n": one}, objects=w.objects(nodes=nodes))
 
 
+def new_kubelet() -> Readings:
+    one = w.host("o", units=units(kubelet={"started": 1990.0}))
+    return w.well({"o": one}, objects=w.objects(nodes=[w.node("m"), w.node("n")]))
+
+
+def deleted_node() -> Readings:
+    one = w.host("n", said={"health of kube-proxy": Answer(22, "503")})
+    return w.well({"n": one}, objects=w.objects(nodes=[w.node("m"), w.node("o")]))
+
+
 def off() -> Readings:
     told = {"to host n": BAD, "to pods n 10.10.1.7": BAD}
     changed = {name: w.host(name, said=told) for name in ("m", "o")}
@@ -243,9 +253,7 @@ FAULTS = {
         "api.ready", "m", said("m", "ready", "[-]etcd failed", 1)
     ),
     "no way to the API": Fault("api.reaches", "n", said("n", "to api m", "timed out", 28)),
-    "a node that did not register": Fault(
-        "node.registered", CLUSTER, objects(nodes=[w.node("m"), w.node("n")])
-    ),
+    "a node that did not register": Fault("node.registered", CLUSTER, new_kubelet),
     "a node too many": Fault(
         "node.registered",
         CLUSTER,
@@ -300,7 +308,38 @@ FAULTS = {
         "n",
         on("n", links={**_links(), "br9": w.link("br9", w.cidr("n", "9"), kind="bridge")}),
     ),
-    "no route": Fault("net.route", "n", on("n", routes=[Route(w.cidr("m"), w.HOSTS["m"], "eth0")])),
+    "an address of a service": Fault(
+        "net.services",
+        "n",
+        on("n", links={**_links(), "kube-ipvs0": w.link("kube-ipvs0", f"{w.SERVICE}/32")}),
+    ),
+    "a wrong neighbour": Fault(
+        "host.neighbours", "n", said("n", "neighbours", f"{w.HOSTS['o']} 52:54:00:00:00:09")
+    ),
+    "one MAC address twice": Fault(
+        "host.neighbours",
+        "m",
+        on("n", links={**_links(), "eth0": replace(_links()["eth0"], mac="52:54:00:00:00:01")}),
+    ),
+    "a deleted node": Fault("node.deleted", CLUSTER, deleted_node),
+    "no hairpin": Fault("net.hairpin", "n", said("n", "ports of bridges", "veth1 cbr0 0")),
+    "lost packets": Fault("host.loss", "n", lambda: _losing({"n": "mo", "m": "n", "o": "n"})),
+    "packets lost between two": Fault("host.loss", "n", lambda: _losing({"n": "o", "o": "n"})),
+    "a runtime that keeps control groups": Fault(
+        "runtime.cgroups", "n", said("n", "control groups", "cgroupfs")
+    ),
+    "kube-proxy without rights": Fault("api.rights", CLUSTER, objects(bindings=[])),
+    "a binding without its user": Fault(
+        "api.rights", CLUSTER, objects(bindings=[w.binding("somebody")])
+    ),
+    "a namespace that stays": Fault(
+        "api.deleted", CLUSTER, objects(namespaces=[w.deleted("x")]), "warning"
+    ),
+    "a pod that stays": Fault(
+        "api.deleted", CLUSTER, objects(pods=[w.coredns(), w.deleted("x")]), "warning"
+    ),
+    "no route": Fault("net.route", "n", lambda: _without(w.cidr("o"))),
+    "no default route": Fault("net.default", "n", lambda: _without("0.0.0.0/0")),
     "masquerade twice": Fault(
         "net.masquerade",
         "n",
@@ -473,6 +512,44 @@ FAULTS = {
         "api.deprecated", CLUSTER, objects(deprecated=["a/v1:b,until=1.99"]), "warning"
     ),
 }
+
+
+def _without(destination: str) -> Readings:
+    routes = [one for one in w.host("n").routes or () if one.destination != destination]
+    return w.well({"n": w.host("n", routes=routes)})
+
+
+def _losing(ways: dict[str, str]) -> Readings:
+    """Hosts that lose some of what they send to others."""
+    lost = Answer(0, "20 packets transmitted, 14 received, 30% packet loss")
+    return w.well(
+        {one: w.host(one, said={f"to loss {to}": lost for to in far}) for one, far in ways.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("readings", "what"),
+    [
+        (objects(namespaces=[w.deleted("x", at="2026-11-27T00:59:40Z")]), "has just been deleted"),
+        (said("n", "to loss m", "20 transmitted, 0 received, 100% packet loss"), "may answer none"),
+        (said("n", "to loss m", "20 transmitted, 19 received, 5% packet loss"), "one is none"),
+        (said("n", "ports of bridges", "eth1 cbr0 0"), "no pod's port"),
+        (
+            on("n", routes=[*(w.host("n").routes or ())[1:], Route(w.SERVICES, "192.0.2.254")]),
+            "services have a route of their own",
+        ),
+        (lambda: w.well(bound={}, objects=w.objects(bindings=None)), "no RBAC"),
+        (
+            lambda: w.well(
+                {"n": w.host("n", links={**_links(), "x": w.link("x", f"{w.SERVICE}/32")})},
+                proxy_mode="ipvs",
+            ),
+            "ipvs has them there",
+        ),
+    ],
+)
+def test_what_is_no_fault(readings: Callable[[], Readings], what: str) -> None:
+    assert not judge(readings()).causes, what
 
 
 def _manifests(found: dict[str, str]) -> Host:
