@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -48,6 +48,8 @@ class Wanted:
     + configurations: path → SHA-256 of what its components are configured by
     + servers: path of a kubeconfig → URL of the API server in it
     + images: that the host needs
+    + image_ids: image → those that it may have, where its archive tells
+    + image_digests: image → those by which its registry may know it, where one is given
     + pod_cidr: of its pods; empty where nobody planned one
     + bridge: the name of the pod bridge; empty where there is to be none
     + bridge_address, bridge_mtu: of that; empty and 0 where nobody planned one
@@ -75,6 +77,8 @@ class Wanted:
     configurations: Mapping[str, str] = field(default_factory=dict)
     servers: Mapping[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
+    image_ids: Mapping[str, Collection[str]] = field(default_factory=dict)
+    image_digests: Mapping[str, Collection[str]] = field(default_factory=dict)
     pod_cidr: str = ""
     bridge: str = ""
     bridge_address: str = ""

@@ -302,6 +302,15 @@ CHECKS: tuple[Check, ...] = (
         explains=("pod.runs", *_CONTROL),
     ),
     Check(
+        "image.pinned",
+        "its components run from the images that were given",
+        "the runtime, the API",
+        on_pods.pinned_images,
+        "crictl images --digests || docker images --digests",
+        "remove the image, run the path's deploy, and have the pods made anew",
+        explains=("image.same",),
+    ),
+    Check(
         "image.same",
         "an image is the same on all hosts",
         "the runtime",

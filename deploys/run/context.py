@@ -55,7 +55,7 @@ from pyinfra_kube.cluster.upgrade import (
     upgrade_problems,
 )
 from pyinfra_kube.deploys.run.addresses_file import Allocations
-from pyinfra_kube.deploys.run.artifacts import Artifacts
+from pyinfra_kube.deploys.run.artifacts import Artifacts, unknown_images
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
@@ -471,7 +471,7 @@ def read_spec(state: State) -> ClusterSpec:
     if Release.of(spec.kubernetes_version).container_runtime not in RUNTIMES:
         allowed = "a release whose kubelet runs containers with docker: up to 1.23"
         raise InputError([Problem("kubernetes_version", spec.kubernetes_version, None, allowed)])
-    refuse(shared_ports(spec))
+    refuse([*shared_ports(spec), *unknown_images(spec)])
     return spec
 
 

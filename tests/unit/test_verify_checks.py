@@ -72,6 +72,13 @@ def stopped_kubelet() -> Readings:
     return w.well({"n": one}, objects=w.objects(nodes=nodes))
 
 
+def another_image() -> Readings:
+    one = w.host("n", images=ImageStates("containerd", {"pause": "sha256:2"}))
+    changed = {name: w.host(name) for name in w.HOSTS} | {"n": one}
+    unknown = {n: replace(h.wanted, image_ids={}) for n, h in changed.items()}
+    return w.well({n: replace(h, wanted=unknown[n]) for n, h in changed.items()})
+
+
 def new_kubelet() -> Readings:
     one = w.host("o", units=units(kubelet={"started": 1990.0}))
     return w.well({"o": one}, objects=w.objects(nodes=[w.node("m"), w.node("n")]))
@@ -185,10 +192,16 @@ FAULTS = {
     ),
     "no pause image": Fault("image.there", "n", on("n", images=ImageStates("containerd", {}))),
     "another image of the name": Fault(
-        "image.same",
+        "image.pinned",
         "n",
         on("n", images=ImageStates("containerd", {"pause": "sha256:2"})),
-        "warning",
+    ),
+    "another image than elsewhere": Fault("image.same", "n", another_image, "warning"),
+    "a pod that runs from another image": Fault(
+        "image.pinned", "m", objects(pods=[w.coredns(), w.runs("coredns:1", "sha256:9")])
+    ),
+    "a pod with another digest": Fault(
+        "image.pinned", "n", objects(pods=[w.coredns(), w.runs("etcd:1", "etcd@sha256:9", "n")])
     ),
     "a foreign drop-in": Fault(
         "unit.files",
@@ -537,6 +550,16 @@ def _losing(ways: dict[str, str]) -> Readings:
         (
             on("n", routes=[*(w.host("n").routes or ())[1:], Route(w.SERVICES, "192.0.2.254")]),
             "services have a route of their own",
+        ),
+        *(
+            (objects(pods=[w.coredns(), w.runs(*one)]), f"{one} is given")
+            for one in (
+                ("coredns:1", "sha256:2"),
+                ("coredns:1", "docker-pullable://coredns@sha256:9"),
+                ("etcd:1", "etcd@sha256:3"),
+                ("etcd:1", "sha256:9"),
+                ("other:1", "sha256:9"),
+            )
         ),
         (lambda: w.well(bound={}, objects=w.objects(bindings=None)), "no RBAC"),
         (

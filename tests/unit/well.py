@@ -85,6 +85,8 @@ def wanted(name: str) -> Wanted:
         configurations={CONFIG: "sha256"},
         servers={KUBELET: API},
         images=("pause",),
+        image_ids={"pause": {"1"}, "coredns:1": {"2"}},
+        image_digests={"etcd:1": {"3"}},
         pod_cidr=cidr(name),
         bridge="cbr0",
         bridge_address=cidr(name, "1"),
@@ -233,6 +235,15 @@ def pod(name: str, on: str = "m", ready: str = "True", **meta: Any) -> dict[str,
         "spec": {"nodeName": f"node-{on}"},
         "status": {"phase": "Running", "podIP": "10.10.0.7", "conditions": conditions(Ready=ready)},
     }
+
+
+def runs(image: str, image_id: str, on: str = "m") -> dict[str, Any]:
+    """A pod with a container that runs from an image."""
+    one = pod("x", on)
+    one["spec"]["containers"] = [{"name": "x", "image": image}]
+    status = {"name": "x", "imageID": image_id, "state": {"running": {}}}
+    one["status"]["containerStatuses"] = [status]
+    return one
 
 
 def coredns(ready: str = "True") -> dict[str, Any]:
