@@ -25,17 +25,20 @@ ul { padding-left: 1.2rem } li { overflow-wrap: anywhere } a { padding: .1rem 0 
 """
 
 
-def page(title: str, verdict: Verdict, files: Mapping[str, int]) -> str:
+def page(title: str, verdict: Verdict, files: Mapping[str, int], picture: str = "") -> str:
     """
-    Give the page: what failed first, then the hosts, then the files.
+    Give the page: what failed first, then the topology, the hosts and the files.
 
     + title: of the page
     + verdict: what verification found
     + files: path beside the page → its size in bytes
+    + picture: the topology, as SVG
     """
+    drawn = f'<h2>Topology</h2><div class="wide">{picture}</div>' if picture else ""
     parts = [
         f"<h1>{escape(title)}</h1><p>{escape(summary(verdict))}</p>",
         *_causes(verdict),
+        drawn,
         _hosts(verdict),
         *_unknown(verdict),
         "<h2>Files</h2>",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pyinfra_kube.checks.check import Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
+from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
@@ -595,6 +596,14 @@ def test_all_is_well() -> None:
     assert "all is well" in text(verdict)
 
 
+def test_a_page_shows_what_failed_and_then_the_topology() -> None:
+    verdict = judge(FAULTS["a full disk"].readings())
+    shown = page("of a <test>", verdict, {"n/routes.txt": 9}, "<svg></svg>")
+    places = ["of a &lt;test&gt;", "n: host.disk /", "<svg></svg>", "<td>m</td>", "n/routes.txt"]
+    assert sorted(places, key=shown.index) == places
+    assert "Topology" not in page("", verdict, {})
+
+
 def test_every_check_has_a_fault() -> None:
     shown = {fault.check for fault in FAULTS.values()}
     # Both need flannel.
@@ -638,9 +647,8 @@ def test_what_is_not_told_is_no_failure(data: st.DataObject) -> None:
         away = data.draw(st.booleans())
         hosts[name] = w.lost(name, takes_part=False) if away else one
     known = w.objects()
-    lacking = data.draw(
-        st.sets(st.sampled_from(["nodes", "leases", "pods", "policies", "deprecated", "services"]))
-    )
+    lists = ("nodes", "leases", "pods", "policies", "deprecated", "services", "namespaces")
+    lacking = data.draw(st.sets(st.sampled_from([*lists, "bindings", "deployments"])))
     told = replace(known, **dict.fromkeys(lacking, None))
     verdict = judge(w.well(hosts, objects=told))
     assert [one.finding for one in verdict.causes] == []
@@ -668,6 +676,7 @@ def test_a_consequence_is_no_cause(names: list[str]) -> None:
 _SET = (
     *("an ended certificate", "a bridge with another MTU", "no route"),
     *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
+    *("an address of a service", "no default route", "kube-proxy without rights"),
     *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
 )
 
