@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pyinfra_kube.checks.check import Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
-from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.on_cluster import objects_of
+from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.checks.table import CHECKS
