@@ -45,30 +45,36 @@ def hosts_reached(host: Host, _: Readings) -> Iterator[Said]:
 
 
 def packets_lost(host: Host, readings: Readings) -> Iterator[Said]:
-    """Hosts some of whose packets do not arrive."""
-    found, asked = _losses(host)
-    if len(found) == asked > 1:
-        seen = f"{max(found.values()):g} % of packets to every other host are lost"
-        yield Said(seen, "none", about=tuple(found), look=f"ping -c 50 {next(iter(found))}")
+    """Hosts some of whose packets do not arrive: the one that has to do with most of the losses."""
+    for question in host.answers:
+        if question.startswith("to loss "):
+            host.answer(question)
+    lost = _losses(readings)
+    own = {pair: share for pair, share in lost.items() if host.name in pair}
+    peers = [next(iter(pair - {host.name})) for pair in own]
+    many = {name for name in readings.hosts if sum(name in pair for pair in lost) > 1}
+    if host.name in many:
+        seen = f"{max(own.values()):g} % of packets from or to {', '.join(peers)} are lost"
+        yield Said(seen, "none", about=tuple(peers), look=f"ping -c 50 {peers[0]}")
         return
-    for target, share in found.items():
-        other = readings.hosts.get(target)
-        lost, of = _losses(other) if other else ({}, 0)
-        # It says so itself.
-        if not len(lost) == of > 1:
-            yield Said(f"{share:g} % of packets to {target} are lost", "none", target, (target,))
+    for peer, (pair, share) in zip(peers, own.items(), strict=True):
+        first = next(name for name in readings.hosts if name in pair)
+        # Else the other one says it.
+        if first == host.name and peer not in many:
+            yield Said(f"{share:g} % of packets are lost", "none", peer, (peer,))
 
 
-def _losses(host: Host) -> tuple[dict[str, float], int]:
-    """The share of packets to each host that was lost, and to how many hosts some were sent."""
-    asked = [name for name in host.answers if name.startswith("to loss ")]
-    found = {}
-    for name in asked:
-        share = re.search(r"([\d.]+)% packet loss", host.answer(name).text)
-        # Who answers no ping at all may not want to.
-        if share and _LOST < float(share[1]) < 100:
-            found[name.split(" ")[2]] = float(share[1])
-    return found, len(asked)
+def _losses(readings: Readings) -> dict[frozenset[str], float]:
+    """The greatest share of packets that was lost between two hosts, where it is too great."""
+    found: dict[frozenset[str], float] = {}
+    for host in readings.hosts.values():
+        for question in (name for name in host.answers if name.startswith("to loss ")):
+            share = re.search(r"([\d.]+)% packet loss", host.answers[question].text)
+            # Who answers no ping at all may not want to.
+            if share and _LOST < float(share[1]) < 100:
+                pair = frozenset({host.name, question.split(" ")[2]})
+                found[pair] = max(found.get(pair, 0), float(share[1]))
+    return found
 
 
 def api_reached(host: Host, readings: Readings) -> Iterator[Said]:

@@ -337,8 +337,10 @@ FAULTS = {
     ),
     "a deleted node": Fault("node.deleted", CLUSTER, deleted_node),
     "no hairpin": Fault("net.hairpin", "n", said("n", "ports of bridges", "veth1 cbr0 0")),
-    "lost packets": Fault("host.loss", "n", lambda: _losing({"n": "mo", "m": "n", "o": "n"})),
-    "packets lost between two": Fault("host.loss", "n", lambda: _losing({"n": "o", "o": "n"})),
+    "lost packets": Fault("host.loss", "n", lambda: _losing({"m": "n", "o": "n"})),
+    "lost packets of one": Fault("host.loss", "n", lambda: _losing({"n": "mo"})),
+    "packets lost between two": Fault("host.loss", "n", lambda: _losing({"o": "n"})),
+    "packets lost between all": Fault("host.loss", "m", lambda: _losing({"m": "no", "n": "o"})),
     "a runtime that keeps control groups": Fault(
         "runtime.cgroups", "n", said("n", "control groups", "cgroupfs")
     ),
