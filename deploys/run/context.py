@@ -426,6 +426,10 @@ def seen_cluster(state: State) -> Cluster:
     )
 
 
+_SCRATCH = "nothing: only deploys/scratch.py sets it up"
+_OF_SCRATCH = ("node_local_dns", "metrics_server", "network_policies", "log_receiver", "manifests")
+
+
 def cluster_on(network: str, instead: str) -> Cluster:
     """
     Return the cluster of this run, for a path of Fedora's that builds one kind of network.
@@ -449,6 +453,12 @@ def cluster_on(network: str, instead: str) -> Cluster:
     if cluster.spec.encryption and not today:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])
+    refuse(
+        # The URL of a manifest may hold a password.
+        Problem(key, value if value is True else None, None, _SCRATCH, "leave it out")
+        for key in _OF_SCRATCH
+        if (value := getattr(cluster.spec, key))
+    )
     if cluster.encryption.turned or cluster.encryption.last:
         allowed = "the key that Secrets have: only deploys/scratch.py goes from one to another"
         raise InputError([Problem("encryption_key", cluster.spec.encryption_key, None, allowed)])

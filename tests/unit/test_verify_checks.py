@@ -678,7 +678,7 @@ def test_a_consequence_is_no_cause(names: list[str]) -> None:
 _SET = (
     *("an ended certificate", "a bridge with another MTU", "no route"),
     *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
-    *("an address of a service", "no default route", "kube-proxy without rights"),
+    *("an address of a service", "kube-proxy without rights"),
     *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
 )
 

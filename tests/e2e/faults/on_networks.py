@@ -30,6 +30,11 @@ def _pod(lab: Lab, then: str) -> None:
     assert lab.exec(NODE, then).returncode == 0
 
 
+def _without_pod(lab: Lab, first: str) -> None:
+    assert lab.exec(NODE, first).returncode == 0
+    lab.exec(CONTROL_PLANE, "kubectl delete pod lonely --now")
+
+
 def _shape(lab: Lab, do: str) -> None:
     """A switch that does not carry all that goes to a host."""
     port = network.port(IPv4Address(lab.hosts[NODE].ip))
@@ -101,7 +106,7 @@ FAULTS: dict[str, Fault] = {
         "net.hairpin",
         NODE,
         lambda lab, _: _pod(lab, _PORTS.format(0)),
-        lambda lab, _: lab.exec(CONTROL_PLANE, "kubectl delete pod lonely --now"),
+        lambda lab, _: _without_pod(lab, _PORTS.format(1)),
     ),
     "no default route": Fault(
         "net.default",
