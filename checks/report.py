@@ -75,7 +75,7 @@ def document(verdict: Verdict) -> str:
 
 def _cause(cause: Cause) -> Iterator[str]:
     said, one = cause.finding.said, cause.finding
-    yield f"{said.state:<8} {_where(one)}: not so that {one.check.title}"
+    yield f"{said.state:<8} {_where(one)}: does not hold: {one.check.title}"
     for word, value in (
         ("seen", said.seen),
         ("expected", said.expected),

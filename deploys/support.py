@@ -39,6 +39,8 @@ from pyinfra_kube.operations import control_machine
 
 # Bytes of one file, and of the archive; a log's end tells more than its beginning.
 _FILE, _ARCHIVE = 400_000, 10_000_000
+# The picture of the topology for a phone.
+NARROW = "topology-narrow.svg"
 # Seconds that one question may take.
 _PATIENCE = 20
 
@@ -68,12 +70,12 @@ def _made(state: State, cluster: Cluster, verdict: Verdict, path: Path) -> bytes
     told = on_each_host(state, cluster, lambda: _ask(cluster))
     files = {"verify.txt": text(verdict) + "\n", "verify.json": document(verdict)}
     files |= _topology(cluster)
-    for host, answers in told.items():
-        files |= {f"{host}/{name}": content for name, content in answers.items()}
+    for host in (one.name for one in cluster.spec.hosts if one.name in told):
+        files |= {f"{host}/{name}": content for name, content in told[host].items()}
     safe = {name: redact(content) for name, content in files.items()}
     title = f"{cluster.spec.cluster_name}, {time.strftime('%Y-%m-%d %H:%M')}"
     sizes = {name: len(content) for name, content in safe.items()}
-    index = page(title, verdict, sizes, safe.get("topology.svg", ""))
+    index = page(title, verdict, sizes, *(safe.get(one, "") for one in ("topology.svg", NARROW)))
     return packed({"index.html": redact(index), **safe}, path.name.partition(".")[0])
 
 
@@ -86,7 +88,11 @@ def _topology(cluster: Cluster) -> dict[str, str]:
         return {"topology.txt": f"{error}\n"}
     lines = [line for way in ways for line in ["", *text_of_way(way)]]
     told = "\n".join([*text_of(topology), *lines])
-    return {"topology.txt": f"{told}\n", "topology.svg": picture(topology, ways)}
+    return {
+        "topology.txt": f"{told}\n",
+        "topology.svg": picture(topology, ways),
+        NARROW: picture(topology, columns=1),
+    }
 
 
 def _path(cluster: Cluster) -> Path:

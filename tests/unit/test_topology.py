@@ -447,12 +447,19 @@ def test_gaps() -> None:
     assert gaps(cluster(bare), bare) == ["no bridge has an address of 10.10.1.0/24"]
 
 
-@pytest.mark.parametrize("count", [1, 3, 30])
-def test_the_picture_has_every_host(count: int) -> None:
+@pytest.mark.parametrize(("count", "columns"), [(1, 0), (3, 0), (3, 1), (30, 0)])
+def test_the_picture_has_every_host(count: int, columns: int) -> None:
     hosts = [host(n, of=count) for n in range(1, count + 1)]
-    drawn = ElementTree.fromstring(picture(replace(cluster(), hosts=hosts)))
+    drawn = ElementTree.fromstring(picture(replace(cluster(), hosts=hosts), columns=columns))
     shown = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
     assert {one.name for one in hosts} <= shown
+
+
+def test_a_narrow_picture_has_all_that_a_wide_one_says_of_ranges() -> None:
+    drawn = ElementTree.fromstring(picture(cluster(), columns=1))
+    shown = " ".join(text.text or "" for text in drawn.iter("{http://www.w3.org/2000/svg}text"))
+    assert all(text in shown for _, _, text in cluster().ranges)
+    assert int(drawn.attrib["width"]) <= 358
 
 
 @given(st.text(), st.text(), st.text())

@@ -210,6 +210,15 @@ FAULTS: dict[str, Fault] = {
         "ctr -n k8s.io images export /run/pause.tar $name\nctr -n k8s.io images rm $name",
         "ctr -n k8s.io images import /run/pause.tar",
     ),
+    "another image under the name": Fault(
+        "image.pinned",
+        NODE,
+        "ctr -n k8s.io images ls -q >/run/images\nname=$(grep -m1 /coredns: /run/images)\n"
+        "ctr -n k8s.io images export /run/coredns.tar $name\n"
+        "ctr -n k8s.io images tag --force $(grep -m1 /pause: /run/images) $name",
+        "ctr -n k8s.io images rm $(grep -m1 /coredns: /run/images)\n"
+        "ctr -n k8s.io images import /run/coredns.tar",
+    ),
     "a plugin that is missing": Fault(
         "cni.plugins",
         NODE,
