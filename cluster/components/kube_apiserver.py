@@ -108,7 +108,7 @@ COMPONENT = Component(
         Flag("requestheader-group-headers", "X-Remote-Group", "1.7-"),
         Flag("requestheader-extra-headers-prefix", "X-Remote-Extra-", "1.7-"),
         # No kube-proxy leads a control plane that is no node to the address of a service.
-        Flag("enable-aggregator-routing", "true", "1.19-1.23", METRICS),
+        Flag("enable-aggregator-routing", "true", "1.21-1.23", METRICS),
         Flag("audit-policy-file", AUDIT_POLICY, "1.24-", AUDIT),
         Flag("audit-log-path", f"{AUDIT_DIR}/audit.log", "1.24-", AUDIT),
         # Days, files and megabytes: a month, or one gigabyte.

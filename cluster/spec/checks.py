@@ -285,19 +285,12 @@ def check_needs(spec: BaseSpec) -> list[Problem]:
 
 
 def check_metrics(spec: BaseSpec) -> list[Problem]:
-    """A metrics-server that the apiserver does not reach."""
-    if not spec.metrics_server or covers("1.24-", minor_of(spec.kubernetes_version)):
+    """A metrics-server that a control plane without kube-proxy does not reach."""
+    old = not covers("1.24-", minor_of(spec.kubernetes_version))
+    if not (spec.metrics_server and old and spec.network != "routes"):
         return []
-    allowed = "{}, as metrics_server = True needs it up to 1.23"
-    needs = {
-        "network": ("routes", "routes, by which a control plane that is no node reaches pods"),
-        "apiserver_approach": ("https", "https, for the front proxy shows a certificate"),
-    }
-    return [
-        Problem(key, value, None, allowed.format(text))
-        for key, (fits, text) in needs.items()
-        if (value := getattr(spec, key)) != fits
-    ]
+    allowed = "routes, by which a control plane that is no node reaches metrics-server"
+    return [Problem("network", spec.network, None, allowed)]
 
 
 def check_policies(spec: BaseSpec) -> list[Problem]:
@@ -408,7 +401,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (_SOURCES, check_sources),
     ((*_NEEDS, "network", "proxy_mode", "dns"), check_needs),
     (("network_policies", "default_deny"), check_policies),
-    (("kubernetes_version", "metrics_server", "network", "apiserver_approach"), check_metrics),
+    (("kubernetes_version", "metrics_server", "network"), check_metrics),
     (("kubernetes_version", "log_receiver"), check_logs),
     (("kubernetes_version", "manifests", "manifests_sha256"), check_manifests),
     ((*_RANGES, "allow_public_ranges"), check_ranges),

@@ -355,7 +355,7 @@ class AddonSettings(Settings):
     cluster's DNS, from 1.24 on, on routes and flannel."""
     metrics_server: bool = False
     """Whether metrics-server tells what nodes and pods use, for `kubectl top` and autoscalers, from
-    1.19 on, by `deploys/scratch.py`."""
+    1.21 on, by `deploys/scratch.py`."""
     network_policies: bool = False
     """Whether kube-router enforces NetworkPolicies, from 1.24 on, on routes and flannel."""
     default_deny: Namespaces = ()

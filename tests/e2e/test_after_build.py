@@ -28,7 +28,6 @@ class Path(NamedTuple):
     + hosts: the control plane first
     + family: of the hosts
     + settings: of the inventory
-    + addons: whether metrics-server is among them
     """
 
     deploy: str
@@ -36,15 +35,12 @@ class Path(NamedTuple):
     hosts: tuple[str, ...]
     family: str = "debian"
     settings: Mapping[str, Any] = MappingProxyType({})
-    addons: bool = False
 
 
 _THREE = ("kube-master", "kube-node-1", "kube-node-2")
 _FEDORA = ("fed-master", "fed-node-1", "fed-node-2")
 PATHS = {
-    "scratch 1.20": Path(
-        "scratch", "1.20", _THREE, settings={"dns": True, "metrics_server": True}, addons=True
-    ),
+    "scratch 1.20": Path("scratch", "1.20", _THREE, settings={"dns": True}),
     "fedora_single_node 1.20": Path("fedora_single_node", "1.20", _FEDORA[:2], "fedora"),
     "multinode 1.20": Path("multinode", "1.20", _FEDORA, "fedora", {"network": "flannel"}),
 }
@@ -100,15 +96,6 @@ def built(path: Path, before: object, site: Site) -> Run:
 def test_all_is_well(built: Run, site: Site) -> None:
     faults.until_well(site)
     assert "unknown" not in site.run("-y", deploy="verify").said
-
-
-def test_figures_of_nodes_and_pods(built: Run, path: Path, kubectl: Kubectl) -> None:
-    if not path.addons:
-        pytest.skip("metrics-server is not of this path")
-    for what in ("nodes", "pods --all-namespaces"):
-        lines = kubectl(f"top {what} --no-headers").splitlines()
-        assert lines
-        assert all(any(word.endswith("Mi") for word in line.split()) for line in lines)
 
 
 def test_the_topology(built: Run, path: Path, site: Site, kubectl: Kubectl) -> None:

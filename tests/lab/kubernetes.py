@@ -39,7 +39,7 @@ _PARTS = {
     **{"metrics-server": "", "kube-router": ""},
 }
 # Later ones ask for an API that 1.20 does not have.
-_PARTS_BEFORE = {"coredns-1.7": "", "metrics-server": ""}
+_PARTS_BEFORE = {"coredns-1.7": ""}
 
 # CRI-O's programs, and what goes with them, in the places of a `runtime_source`.
 _CRIO = {"crio": "", "crictl": "", "cni-plugins": "cni"}

@@ -217,14 +217,10 @@ def test_where_logs_are_sent() -> None:
         ({"node_local_dns": True, "proxy_mode": "none"}, "the cache asks the service of DNS, as"),
         ({"node_local_dns": True, "dns": False}, "dns = False; allowed: True, for the cache asks"),
         ({"node_local_dns": True, "version": "1.20.2"}, "node_local_dns = True; allowed: False"),
-        ({"metrics_server": True, "version": "1.18.20"}, "metrics_server = True; allowed: False"),
+        ({"metrics_server": True, "version": "1.20.15"}, "metrics_server = True; allowed: False"),
         (
-            {"metrics_server": True, "version": "1.20.2", "network": "flannel"},
+            {"metrics_server": True, "version": "1.21.14", "network": "flannel"},
             "network = 'flannel'; allowed: routes, by which",
-        ),
-        (
-            {"metrics_server": True, "version": "1.19.16", "apiserver_approach": "http"},
-            "apiserver_approach = 'http'; allowed: https, for the front proxy",
         ),
         ({"default_deny": ["shop"]}, "default_deny = ['shop']; allowed: nothing: without netw"),
         ({"network_policies": True, "default_deny": ["kube-system"]}, "other namespaces than kube"),
