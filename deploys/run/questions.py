@@ -232,16 +232,22 @@ def route_way(network: str, source: str, bridge: str) -> str:
     return f"ip -4 route get {IPNetwork(network)[2]} from {IPNetwork(source)[-2]} iif {bridge}"
 
 
-def loss_way(address: str) -> str:
+def loss_way(address: str, port: int) -> str:
     """
-    Give shell that says how many packets to an address are lost.
+    Give shell that says how many packets to an address are lost. Who answers only so many pings a
+    second is asked for connections, which wait a second for a packet that is lost.
 
     + address: of another host
+    + port: that it listens on
     """
 
+    connect = f"timeout 0.9 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null"
     return f"""\
-command -v ping >/dev/null || exit 127
-LC_ALL=C ping -n -q -c 20 -i 0.02 -W 1 {address} | grep 'packet loss'"""
+command -v ping >/dev/null && command -v bash >/dev/null || exit 127
+said=$(LC_ALL=C ping -n -q -c 20 -i 0.02 -W 1 {address} | grep -o '[0-9.]*% packet loss')
+case $said in 0%*|100%*) echo "$said"; exit ;; esac
+late=$(for n in $(seq 25); do ({connect}; [ $? != 124 ] || echo late) & done; wait)
+echo $(($(echo "$late" | grep -c late) * 4))% packet loss"""
 
 
 def registry_way(url: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Address
 
 from tests.e2e.faults.fault import CONTROL_PLANE, NODE, OTHER, Fault
 from tests.lab import Lab, network
@@ -35,10 +34,10 @@ def _without_pod(lab: Lab, first: str) -> None:
     lab.exec(CONTROL_PLANE, "kubectl delete pod lonely --now")
 
 
-def _shape(lab: Lab, do: str) -> None:
+def _lose(lab: Lab, do: str) -> None:
     """A switch that does not carry all that goes to a host."""
-    port = network.port(IPv4Address(lab.hosts[NODE].ip))
-    network.on_switch(f"tc qdisc {do.format(f'dev {port} root')}")
+    some = "-m statistic --mode random --probability 0.3"
+    network.on_switch(f"iptables {do} FORWARD -d {lab.hosts[NODE].ip} {some} -j DROP")
 
 
 FAULTS: dict[str, Fault] = {
@@ -77,8 +76,8 @@ FAULTS: dict[str, Fault] = {
     "packets that are lost": Fault(
         "host.loss",
         NODE,
-        lambda lab, _: _shape(lab, "add {} tbf rate 100kbit burst 2kb limit 3kb"),
-        lambda lab, _: _shape(lab, "del {}"),
+        lambda lab, _: _lose(lab, "-A"),
+        lambda lab, _: _lose(lab, "-D"),
         patience=40,
     ),
     "a wrong neighbour": Fault(
