@@ -15,6 +15,8 @@ from pyinfra_kube.cluster.releases import minor_of
 _LATE = 40
 # Seconds that may pass until something deleted is gone.
 _GOING = 60
+# The controller manager itself lists each group's resources, these too where a release has them.
+_OF_CONTROLLERS = ("extensions/v1beta1:ingresses", "policy/v1beta1:podsecuritypolicies")
 _CORDONED = "cordoned"
 _OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
@@ -192,6 +194,8 @@ def rights(_: Host, readings: Readings) -> Iterator[Said]:
 def deprecated(_: Host, readings: Readings) -> Iterator[Said]:
     """Uses of APIs that a later release has no more."""
     for one in told(readings.objects.deprecated, "the apiserver's metrics"):
+        if one.partition(",")[0] in _OF_CONTROLLERS:
+            continue
         yield Said("in use", "what later releases have, too", one, state="warning")
 
 

@@ -640,6 +640,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.kernel_ways,
         "ip rule; ip route show table all; sysctl net.ipv4.conf.all.rp_filter",
         "delete the rule or the route that leads them elsewhere",
+        _NODE,
         explains=_WAYS,
     ),
     Check(

@@ -530,6 +530,15 @@ FAULTS = {
 }
 
 
+def _standalone() -> Host:
+    """A control plane that is no node."""
+    one = w.host("m")
+    roles = frozenset({"control_plane", "etcd"})
+    ways = {name for name in one.answers if name.startswith("way to ")}
+    told = {name: answer for name, answer in one.answers.items() if name not in ways}
+    return w.replaced(one, answers=told, wanted=replace(one.wanted, roles=roles))
+
+
 def _without(destination: str) -> Readings:
     routes = [one for one in w.host("n").routes or () if one.destination != destination]
     return w.well({"n": w.host("n", routes=routes)})
@@ -564,6 +573,11 @@ def _losing(ways: dict[str, str]) -> Readings:
                 ("other:1", "sha256:9"),
             )
         ),
+        (
+            objects(deprecated=["extensions/v1beta1:ingresses,until=1.22"]),
+            "the controller manager does that",
+        ),
+        (lambda: w.well({"m": _standalone()}), "no pod sends packets there"),
         (lambda: w.well(bound={}, objects=w.objects(bindings=None)), "no RBAC"),
         (
             lambda: w.well(
@@ -575,7 +589,8 @@ def _losing(ways: dict[str, str]) -> Readings:
     ],
 )
 def test_what_is_no_fault(readings: Callable[[], Readings], what: str) -> None:
-    assert not judge(readings()).causes, what
+    verdict = judge(readings())
+    assert not (verdict.causes or verdict.unknown), what
 
 
 def _manifests(found: dict[str, str]) -> Host:
