@@ -590,7 +590,7 @@ def _losing(ways: dict[str, str]) -> Readings:
 )
 def test_what_is_no_fault(readings: Callable[[], Readings], what: str) -> None:
     verdict = judge(readings())
-    assert not (verdict.causes or verdict.unknown), what
+    assert (verdict.causes, verdict.unknown) == ((), ()), what
 
 
 def _manifests(found: dict[str, str]) -> Host:
