@@ -128,10 +128,9 @@ def test_hosts_are_as_before(
     dry = succeeded(site.run("--dry", "--json", *YES[2:], deploy="reset"))
     run = succeeded(site.run(*YES, deploy="reset"))
     assert (dry.planned, dry.conditional) == (run.changed, set())
-    assert {name: differs(before[name], dump(lab, name)) for name in path.hosts} == {
-        name: [] for name in path.hosts
-    }
     assert succeeded(site.run(*YES, deploy="reset")).changed == set()
+    changed = {name: differs(before[name], dump(lab, name)) for name in path.hosts}
+    assert {name: lines for name, lines in changed.items() if lines} == {}
 
 
 def test_a_cluster_is_built_again(built: Run, path: Path, site: Site) -> None:
