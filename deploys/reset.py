@@ -48,7 +48,10 @@ from pyinfra_kube.operations.boot_units import FOLDER
 # What kubelet, kube-proxy, the apiserver and the collector of logs write to.
 FOLDERS = ("/var/lib/kube-proxy", "/var/log/kube-apiserver", node_logs.FOLDER)
 # What kubelet and CNI make themselves.
-WHOLE = ("/var/log/pods", "/var/log/containers", f"/var/lib/cni/networks/{cni.NETWORK}")
+WHOLE = (
+    *("/var/log/pods", "/var/log/containers", "/var/lib/dockershim"),
+    f"/var/lib/cni/networks/{cni.NETWORK}",
+)
 HOLLOW = ("/var/lib/cni",)
 # Of cgroups, where they are systemd's.
 SLICE = "kubepods.slice"
