@@ -20,6 +20,9 @@ _CONTAINERD = "/etc/containerd/config.toml"
 _AGAIN = "systemctl restart kubelet"
 
 
+_NAMED = "ctr -n k8s.io images ls -q >/run/images\nname=$(grep -m1 io/coredns/ /run/images)\n"
+
+
 def _keep(path: str) -> str:
     return f"cp --archive {path} /run/kept-$(basename {path})\n"
 
@@ -213,11 +216,10 @@ FAULTS: dict[str, Fault] = {
     "another image under the name": Fault(
         "image.pinned",
         NODE,
-        "ctr -n k8s.io images ls -q >/run/images\nname=$(grep -m1 /coredns: /run/images)\n"
-        "ctr -n k8s.io images export /run/coredns.tar $name\n"
+        f"{_NAMED}ctr -n k8s.io images tag $name kept.example/coredns:1\n"
         "ctr -n k8s.io images tag --force $(grep -m1 /pause: /run/images) $name",
-        "ctr -n k8s.io images rm $(grep -m1 /coredns: /run/images)\n"
-        "ctr -n k8s.io images import /run/coredns.tar",
+        f"{_NAMED}ctr -n k8s.io images tag --force kept.example/coredns:1 $name\n"
+        "ctr -n k8s.io images rm kept.example/coredns:1",
     ),
     "a plugin that is missing": Fault(
         "cni.plugins",
