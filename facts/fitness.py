@@ -44,6 +44,8 @@ for file in /etc/machine-id /sys/class/dmi/id/product_uuid /sys/fs/selinux/enfor
 [ ! -r "$file" ] || echo "${{file##*/}} $(cat "$file" 2>/dev/null)"
 done
 [ ! -e /run/systemd/container ] || echo container
+# The machine's, in a network namespace that is not the first.
+find /proc/sys/net/netfilter/nf_conntrack_max ! -perm -200 -printf 'conntrack-fixed\\n' 2>/dev/null
 [ ! -r {configuration} ] || sed -n 's/^failSwapOn: *false.*/swap-accepted/p' {configuration}
 for path in {paths}; do [ ! -e "$path" ] || echo "there $path"; done
 for program in {programs}; do
@@ -142,6 +144,7 @@ class Fitness(FactBase[FitnessState]):
             behind=behind,
             apparmor=_one(said, "enabled") == "Y",
             selinux={"1": "enforcing", "0": "permissive"}.get(_one(said, "enforce"), ""),
+            conntrack_fixed="conntrack-fixed" in said,
             swap_accepted="swap-accepted" in said,
             there=tuple(said.get("there", [])),
             programs=tuple(said.get("program", [])),

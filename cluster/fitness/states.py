@@ -50,6 +50,7 @@ class HostState:
     + behind: how many seconds its clock is behind the control machine's, at least and at most
     + apparmor: whether the kernel enforces AppArmor's profiles
     + selinux: ``enforcing`` or ``permissive``
+    + conntrack_fixed: whether it cannot set how many connections its kernel tracks
     + swap_accepted: whether its kubelet is configured to run beside swap
     + there: which of the paths that were asked for exist
     + programs: which of the programs that were asked for are installed
@@ -71,6 +72,7 @@ class HostState:
     behind: tuple[float, float] | None = None
     apparmor: bool = False
     selinux: str = ""
+    conntrack_fixed: bool = False
     swap_accepted: bool = False
     there: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
