@@ -24,7 +24,7 @@ from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, ETCD_CONF
 from pyinfra_kube.deploys.run.wanted import (
     blank,
     bound,
@@ -195,9 +195,9 @@ def _files_of(cluster: Cluster, component: str) -> list[str]:
 
     one = COMPONENTS[component]
     binary = f"/usr/local/bin/{component}"
-    return [
-        p for p in (binary, one.kubeconfig, one.configuration, CONFIG, own_file(component)) if p
-    ]
+    # etcd reads none of Kubernetes' own.
+    of_fedora = [CONFIG, own_file(component)] if one.shared_variables else [ETCD_CONF]
+    return [p for p in (binary, one.kubeconfig, one.configuration, *of_fedora) if p]
 
 
 def _questions(cluster: Cluster) -> dict[str, str]:
