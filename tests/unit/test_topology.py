@@ -445,6 +445,10 @@ def test_gaps() -> None:
     assert gaps(cluster(), host(1)) == []
     bare = host(1, links={"eth0": link("eth0", "192.0.2.1/24")})
     assert gaps(cluster(bare), bare) == ["no bridge has an address of 10.10.1.0/24"]
+    alone = host(1, pod_cidr="", node="", routes=[])
+    assert gaps(cluster(alone), alone) == []
+    some = replace(alone, routes=[Route("10.10.2.0/24", "192.0.2.2", "eth0")])
+    assert gaps(cluster(some), some) == ["no route to 10.10.3.0/24 of n3"]
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 0), (3, 0), (3, 1), (30, 0)])
