@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from netaddr import IPNetwork
+
 from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG, NET_CONFIG
@@ -158,9 +160,15 @@ def take_away(cluster: Cluster) -> None:
     kube_proxy.remove_rules(cluster)
     leftovers.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
     stopped = [services.Unit(SLICE, running=False, enabled=None, masked=None)]
+    own_network = cluster.runtime is DOCKER and _is_on_pods(cluster, "docker0")
     if runtime in ours:
         stopped.append(services.Unit(runtime, running=False, enabled=False))
+    elif own_network:
+        # docker keeps the address of a bridge that it finds.
+        stopped.append(services.Unit(runtime, running=False, enabled=None))
     services.services(name="Stop what ran pods", units=stopped)
+    if own_network:
+        docker.docker0_absent(name="Remove docker's network of pods")
     iptables.rules(
         name="Remove the rules of the apiserver's port",
         rules=[],
@@ -177,6 +185,13 @@ def take_away(cluster: Cluster) -> None:
     services.services(name="Restore services", units=_units_before(was, ours))
     record.kernel_restored(name="Restore the kernel's settings")
     record.forgotten(name="Forget what was there before", stay=_staying(cluster))
+
+
+def _is_on_pods(cluster: Cluster, name: str) -> bool:
+    """Whether a link has an address of pods."""
+
+    link, pods = cluster.own_facts.links.get(name), IPNetwork(cluster.spec.cluster_cidr)
+    return any(IPNetwork(one).ip in pods for one in (link.addresses if link else ()))
 
 
 def _put_back(cluster: Cluster, was: Recorded) -> None:
