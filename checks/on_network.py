@@ -95,14 +95,10 @@ def service_addresses(host: Host, readings: Readings) -> Iterator[Said]:
 
 def hairpins(host: Host, _: Readings) -> Iterator[Said]:
     """Pods that get no packet of their own back from the bridge."""
-    ports = [line.split() for line in host.answer("ports of bridges").text.splitlines()]
-    off = [
-        port
-        for port, bridge, mode in ports
-        if (bridge, mode) == (host.wanted.bridge, "0") and port.startswith("veth")
-    ]
+    ports = _ports(host)
+    off = [port for port, mode in ports.items() if mode == "0" and port.startswith("veth")]
     if off:
-        seen = f"off for {len(off)} pods of {len(ports)} ports, such as {off[0]}"
+        seen = f"off for {len(off)} of {len(ports)} ports, such as {off[0]}"
         yield Said(seen, "on", host.wanted.bridge)
 
 
@@ -147,7 +143,8 @@ def overlay(host: Host, _: Readings) -> Iterator[Said]:
         most = below.mtu - wanted.overhead
         yield Said(f"MTU {device.mtu} over {below.name}", f"at most {most}", wanted.device)
     bridge = links.get(wanted.bridge)
-    if bridge and device.mtu < bridge.mtu:
+    # Docker gives its bridge no MTU; without ports it has one that means nothing.
+    if bridge and device.mtu < bridge.mtu and (wanted.bridge_mtu or _ports(host)):
         yield Said(f"MTU {device.mtu}", f"that of {bridge.name}, {bridge.mtu}", wanted.device)
 
 
@@ -265,6 +262,12 @@ def service_rules(host: Host, _: Readings) -> Iterator[Said]:
     asked = "kube-proxy" in host.wanted.units and "service rules" in host.answers
     if asked and not host.answer("service rules").text.strip():
         yield Said("there are none", "rules of kube-proxy")
+
+
+def _ports(host: Host) -> dict[str, str]:
+    """Whether the ports of the pod bridge turn packets back, by their names."""
+    ports = [line.split() for line in host.answer("ports of bridges").text.splitlines()]
+    return {port: mode for port, bridge, mode in ports if bridge == host.wanted.bridge}
 
 
 def _bridge(host: Host) -> Link | None:

@@ -354,6 +354,12 @@ FAULTS = {
     "a pod that stays": Fault(
         "api.deleted", CLUSTER, objects(pods=[w.coredns(), w.deleted("x")]), "warning"
     ),
+    "an overlay that is narrower than its bridge": Fault(
+        "net.overlay", "n", lambda: w.well({"n": _on_flannel("veth1 cbr0 1")})
+    ),
+    "an overlay that is narrower than docker's bridge": Fault(
+        "net.overlay", "n", lambda: w.well({"n": _on_flannel("veth1 cbr0 1", mtu=0)})
+    ),
     "no route": Fault("net.route", "n", lambda: _without(w.cidr("o"))),
     "no default route": Fault("net.default", "n", lambda: _without("0.0.0.0/0")),
     "masquerade twice": Fault(
@@ -530,6 +536,14 @@ FAULTS = {
 }
 
 
+def _on_flannel(ports: str = "", mtu: int = 1460) -> Host:
+    """A node whose bridge has another MTU than the overlay."""
+    one = w.host("n", said={"ports of bridges": Answer(0, ports)})
+    wanted = replace(one.wanted, device="flannel.1", overhead=50, bridge_mtu=mtu)
+    links = {**(one.links or {}), "flannel.1": w.link("flannel.1", "10.10.1.0/32", mtu=1450)}
+    return w.replaced(one, wanted=wanted, links=links)
+
+
 def _standalone() -> Host:
     """A control plane that is no node."""
     one = w.host("m")
@@ -577,6 +591,7 @@ def _losing(ways: dict[str, str]) -> Readings:
             objects(deprecated=["extensions/v1beta1:ingresses,until=1.22"]),
             "the controller manager does that",
         ),
+        (lambda: w.well({"n": _on_flannel(mtu=0)}), "a bridge without ports"),
         (lambda: w.well({"m": _standalone()}), "no pod sends packets there"),
         (lambda: w.well(bound={}, objects=w.objects(bindings=None)), "no RBAC"),
         (
@@ -623,8 +638,8 @@ def test_a_page_shows_what_failed_and_then_the_topology() -> None:
 
 def test_every_check_has_a_fault() -> None:
     shown = {fault.check for fault in FAULTS.values()}
-    # Both need flannel.
-    assert {check.id for check in CHECKS} - shown == {"net.overlay", "net.flannel"}
+    # It needs flannel.
+    assert {check.id for check in CHECKS} - shown == {"net.flannel"}
 
 
 def test_a_cause_comes_before_what_it_explains() -> None:
