@@ -146,7 +146,8 @@ def take_away(cluster: Cluster) -> None:
         name="Stop what is the cluster's",
         units=[services.Unit(n, running=False, enabled=False) for n in ours if n != runtime],
     )
-    if spec.flannel_leases:
+    # It starts a docker that a killed run stopped; another one stays as it is.
+    if spec.flannel_leases and (was.exists or cluster.own_facts.ca_fingerprint):
         docker_on_flannel.flannel_absent(
             name="Remove flannel's network", network=spec.flannel_network
         )
@@ -160,15 +161,15 @@ def take_away(cluster: Cluster) -> None:
     kube_proxy.remove_rules(cluster)
     leftovers.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
     stopped = [services.Unit(SLICE, running=False, enabled=None, masked=None)]
-    own_network = cluster.runtime is DOCKER and _is_on_pods(cluster, "docker0")
+    # docker keeps the address of a bridge that it finds.
+    on_pods = cluster.runtime is DOCKER and _is_on_pods(cluster, "docker0")
     if runtime in ours:
         stopped.append(services.Unit(runtime, running=False, enabled=False))
-    elif own_network:
-        # docker keeps the address of a bridge that it finds.
+    elif on_pods:
         stopped.append(services.Unit(runtime, running=False, enabled=None))
     services.services(name="Stop what ran pods", units=stopped)
-    if own_network:
-        docker.docker0_absent(name="Remove docker's network of pods")
+    if cluster.runtime is DOCKER and (runtime in ours or on_pods):
+        docker.docker0_absent(name="Remove docker's own network")
     iptables.rules(
         name="Remove the rules of the apiserver's port",
         rules=[],
