@@ -13,6 +13,10 @@ from pyinfra_kube.cluster.releases import minor_of
 
 # Seconds after which a node's lease is late: what the controller manager waits.
 _LATE = 40
+# Seconds that may pass until something deleted is gone.
+_GOING = 60
+# The controller manager itself lists each group's resources, these too where a release has them.
+_OF_CONTROLLERS = ("extensions/v1beta1:ingresses", "policy/v1beta1:podsecuritypolicies")
 _CORDONED = "cordoned"
 _OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
@@ -36,6 +40,24 @@ def registered(_: Host, readings: Readings) -> Iterator[Said]:
             yield Said("it did not register", "registered", host.name, (host.name,))
     for name in sorted(nodes.keys() - {*readings.node_names}):
         yield Said("a node that the inventory lacks", "planned ones", name, state="warning")
+
+
+def unregistered(_: Host, readings: Readings) -> Iterator[Said]:
+    """Nodes that were deleted while their kubelets ran, which register when they start."""
+    nodes = _nodes(readings)
+    for host in readings.hosts.values():
+        if not host.is_a("node") or host.wanted.node in nodes or not host.units:
+            continue
+        unit = host.units.units.get("kubelet.service")
+        asked = [one for name, one in host.answers.items() if _of_registering(name)]
+        ran = host.units.now - unit.started if unit and unit.started else 0
+        if ran > _LATE and len(asked) > 1 and all(one.good for one in asked):
+            seen = f"kubelet has run for {ran:.0f} s, and its node is not there"
+            yield Said(seen, "registered", host.name, (host.name,))
+
+
+def _of_registering(question: str) -> bool:
+    return question == "health of kubelet" or question.startswith("to api ")
 
 
 def ready(_: Host, readings: Readings) -> Iterator[Said]:
@@ -132,9 +154,48 @@ def services(_: Host, readings: Readings) -> Iterator[Said]:
             yield Said(str(available.get("message"))[:200], "available", one["metadata"]["name"])
 
 
+def deleted(_: Host, readings: Readings) -> Iterator[Said]:
+    """Namespaces and pods that were deleted, and stay."""
+    for one in readings.objects.namespaces or ():
+        if _overdue(one, readings):
+            why = [c["message"] for c in conditions(one).values() if c["status"] == "True"]
+            seen = str(why[-1])[:200] if why else "it stays"
+            yield Said(seen, "gone", f"namespace {one['metadata']['name']}", state="warning")
+    for one in readings.objects.pods or ():
+        if _overdue(one, readings):
+            host = readings.host_of((one.get("spec") or {}).get("nodeName", ""))
+            name = f"pod {one['metadata']['namespace']}/{one['metadata']['name']}"
+            held = one["metadata"].get("finalizers") or ()
+            seen = f"kept by {', '.join(held)}" if held else f"it stays on {host or 'no node'}"
+            yield Said(seen, "gone", name, (host,) if host else (), "warning")
+
+
+def _overdue(one: Mapping[str, Any], readings: Readings) -> bool:
+    due = str(one["metadata"].get("deletionTimestamp") or "")[:19]
+    if not due:
+        return False
+    return readings.objects.now > datetime.fromisoformat(f"{due}+00:00").timestamp() + _GOING
+
+
+def rights(_: Host, readings: Readings) -> Iterator[Said]:
+    """Components that may no longer do what they are there for."""
+    if not readings.bound:
+        return
+    found = {
+        one["metadata"]["name"]: one for one in told(readings.objects.bindings, "bindings of roles")
+    }
+    for name, user in readings.bound.items():
+        subjects = found.get(name, {}).get("subjects") or ()
+        if not any(one.get("name") == user for one in subjects):
+            seen = f"it does not have {user}" if name in found else "not there"
+            yield Said(seen, f"a binding that has {user}", name)
+
+
 def deprecated(_: Host, readings: Readings) -> Iterator[Said]:
     """Uses of APIs that a later release has no more."""
     for one in told(readings.objects.deprecated, "the apiserver's metrics"):
+        if one.partition(",")[0] in _OF_CONTROLLERS:
+            continue
         yield Said("in use", "what later releases have, too", one, state="warning")
 
 
@@ -187,6 +248,8 @@ def objects_of(answers: Mapping[str, Any], own: Sequence[Mapping[str, Any]] = ()
         policies=items("policies"),
         deployments=items("deployments"),
         services=items("services"),
+        namespaces=items("namespaces"),
+        bindings=items("bindings"),
         now=float(now or 0),
         deprecated=metrics.text.split() if metrics and metrics.good else None,
         own=[

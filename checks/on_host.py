@@ -143,6 +143,12 @@ def runtime_answers(host: Host, _: Readings) -> Iterator[Said]:
         yield Said(f"it is {pods.runtime}", "an answer")
 
 
+def control_groups(host: Host, _: Readings) -> Iterator[Said]:
+    """A runtime that keeps control groups otherwise than kubelet."""
+    if host.wanted.systemd_groups and host.answer("control groups").text.strip() == "cgroupfs":
+        yield Said("it keeps control groups itself", "systemd keeps them, as kubelet expects")
+
+
 def unit_enabled(host: Host, _: Readings) -> Iterator[Said]:
     """Units that do not come again at a reboot."""
     units = told(host.units, "its units").units

@@ -81,6 +81,27 @@ def twice(host: Host, readings: Readings) -> Iterator[Said]:
             yield Said(f"{name} has {others[0]}", f"{bridge} alone has one of pods", name)
 
 
+def service_addresses(host: Host, readings: Readings) -> Iterator[Said]:
+    """Links that have addresses of services, as a kube-proxy of another mode leaves them."""
+    # Whoever serves services himself may put them anywhere.
+    if not readings.service_cidr or readings.proxy_mode in ("ipvs", "none"):
+        return
+    services = IPNetwork(readings.service_cidr)
+    for name, link in told(host.links, "its links").items():
+        held = [one for one in link.addresses if IPNetwork(one).ip in services]
+        if held:
+            yield Said(f"it has {held[0]}", "no address of a service", name)
+
+
+def hairpins(host: Host, _: Readings) -> Iterator[Said]:
+    """Pods that get no packet of their own back from the bridge."""
+    ports = _ports(host)
+    off = [port for port, mode in ports.items() if mode == "0" and port.startswith("veth")]
+    if off:
+        seen = f"off for {len(off)} of {len(ports)} ports, such as {off[0]}"
+        yield Said(seen, "on", host.wanted.bridge)
+
+
 def one_address(host: Host, readings: Readings) -> Iterator[Said]:
     """Links that have the address of another host."""
     owners = {one.wanted.address: name for name, one in readings.hosts.items() if one is not host}
@@ -90,6 +111,22 @@ def one_address(host: Host, readings: Readings) -> Iterator[Said]:
             if owner and not address.startswith(f"{host.wanted.address}/"):
                 mend = f"ip address delete {{of}} dev {name}"
                 yield Said(f"{name} has it", f"{owner} alone has it", address, (owner,), mend=mend)
+
+
+def neighbours(host: Host, readings: Readings) -> Iterator[Said]:
+    """Hosts that are taken for others on their network."""
+    uplink = host.uplink
+    fixed = dict(line.split()[:2] for line in host.answer("neighbours").text.splitlines())
+    for name, other in readings.hosts.items():
+        if other is host or not other.links:
+            continue
+        entry = fixed.get(other.wanted.address)
+        if entry and entry not in {one.mac for one in other.links.values()}:
+            mend = f"ip neighbour delete {other.wanted.address} dev {uplink.name if uplink else ''}"
+            seen = f"{other.wanted.address} is set to be {entry}"
+            yield Said(seen, f"what {name} says", name, (name,), mend=mend)
+        if uplink and other.uplink and uplink.mac and uplink.mac == other.uplink.mac:
+            yield Said(f"{uplink.mac}, as {name} has", "its own", uplink.name, (name,))
 
 
 def overlay(host: Host, _: Readings) -> Iterator[Said]:
@@ -106,7 +143,8 @@ def overlay(host: Host, _: Readings) -> Iterator[Said]:
         most = below.mtu - wanted.overhead
         yield Said(f"MTU {device.mtu} over {below.name}", f"at most {most}", wanted.device)
     bridge = links.get(wanted.bridge)
-    if bridge and device.mtu < bridge.mtu:
+    # Docker gives its bridge no MTU; without ports it has one that means nothing.
+    if bridge and device.mtu < bridge.mtu and (wanted.bridge_mtu or _ports(host)):
         yield Said(f"MTU {device.mtu}", f"that of {bridge.name}, {bridge.mtu}", wanted.device)
 
 
@@ -130,6 +168,19 @@ def routes(host: Host, readings: Readings) -> Iterator[Said]:
                 one.destination,
                 mend=f"ip route delete {one.type} {{of}}",
             )
+
+
+def default_route(host: Host, readings: Readings) -> Iterator[Said]:
+    """A host without a way to what is not near, services among it."""
+    found, services = told(host.routes, "its routes"), readings.service_cidr
+    # kube-proxy sends packets elsewhere only once the kernel has found them a way.
+    near = [one for one in found if services and _covers(one.destination, services)]
+    if not near:
+        yield Said("there is none", "a default route, or one to services", services)
+
+
+def _covers(network: str, other: str) -> bool:
+    return IPNetwork(other) in IPNetwork(network)
 
 
 def kernel_ways(host: Host, _: Readings) -> Iterator[Said]:
@@ -211,6 +262,12 @@ def service_rules(host: Host, _: Readings) -> Iterator[Said]:
     asked = "kube-proxy" in host.wanted.units and "service rules" in host.answers
     if asked and not host.answer("service rules").text.strip():
         yield Said("there are none", "rules of kube-proxy")
+
+
+def _ports(host: Host) -> dict[str, str]:
+    """Whether the ports of the pod bridge turn packets back, by their names."""
+    ports = [line.split() for line in host.answer("ports of bridges").text.splitlines()]
+    return {port: mode for port, bridge, mode in ports if bridge == host.wanted.bridge}
 
 
 def _bridge(host: Host) -> Link | None:

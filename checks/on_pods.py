@@ -48,6 +48,43 @@ def static_pods(host: Host, _: Readings) -> Iterator[Said]:
             yield Said(f"no container runs; {last}", "running", component)
 
 
+def pinned_images(host: Host, readings: Readings) -> Iterator[Said]:
+    """Images that are not those of the archives or the digests that were given."""
+    held = host.images.ids if host.images else {}
+    found = {
+        name: f"the host has {_short(held[name])}"
+        for name, ids in host.wanted.image_ids.items()
+        if held.get(name) and _bare(held[name]) not in ids
+    }
+    for pod, name, running in _running_images(host, readings):
+        # Of a registry's image the runtime tells the digest, of an archive's its id.
+        of_registry = "@" in running
+        pinned = (host.wanted.image_digests if of_registry else host.wanted.image_ids).get(name)
+        if pinned and _bare(running) not in pinned:
+            found.setdefault(name, f"{pod} runs {_short(running)}")
+    for name, seen in found.items():
+        yield Said(seen, "the image that was given", name)
+
+
+def _running_images(host: Host, readings: Readings) -> Iterator[tuple[str, str, str]]:
+    """Pod, image and id of the image, of each container on a node."""
+    for pod in readings.objects.pods or ():
+        if (pod.get("spec") or {}).get("nodeName") != host.wanted.node:
+            continue
+        images = {one["name"]: one["image"] for one in pod["spec"].get("containers") or ()}
+        for one in (pod.get("status") or {}).get("containerStatuses") or ():
+            if one.get("imageID") and "running" in (one.get("state") or {}):
+                yield pod["metadata"]["name"], images.get(one["name"], ""), one["imageID"]
+
+
+def _bare(digest: str) -> str:
+    return digest.rpartition("sha256:")[2]
+
+
+def _short(digest: str) -> str:
+    return _bare(digest)[:12]
+
+
 def same_images(host: Host, readings: Readings) -> Iterator[Said]:
     """Images that have another digest than on other hosts."""
     own = told(host.images, "its images").ids

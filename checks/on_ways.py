@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
@@ -9,6 +10,9 @@ from netaddr import IPAddress, IPNetwork
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings
+
+# Percent of packets between two hosts that may be lost: one of twenty.
+_LOST = 5
 
 
 def proxies(host: Host, _: Readings) -> Iterator[Said]:
@@ -38,6 +42,39 @@ def _is_of(host: str, pattern: str) -> bool:
 def hosts_reached(host: Host, _: Readings) -> Iterator[Said]:
     """Hosts that do not get an answer from each other."""
     return _ways(host, "host")
+
+
+def packets_lost(host: Host, readings: Readings) -> Iterator[Said]:
+    """Hosts some of whose packets do not arrive: the one that has to do with most of the losses."""
+    for question in host.answers:
+        if question.startswith("to loss "):
+            host.answer(question)
+    lost = _losses(readings)
+    own = {pair: share for pair, share in lost.items() if host.name in pair}
+    peers = [next(iter(pair - {host.name})) for pair in own]
+    many = {name for name in readings.hosts if sum(name in pair for pair in lost) > 1}
+    if host.name in many:
+        seen = f"{max(own.values()):g} % of packets from or to {', '.join(peers)} are lost"
+        yield Said(seen, "none", about=tuple(peers), look=f"ping -c 50 {peers[0]}")
+        return
+    for peer, (pair, share) in zip(peers, own.items(), strict=True):
+        first = next(name for name in readings.hosts if name in pair)
+        # Else the other one says it.
+        if first == host.name and peer not in many:
+            yield Said(f"{share:g} % of packets are lost", "none", peer, (peer,))
+
+
+def _losses(readings: Readings) -> dict[frozenset[str], float]:
+    """The greatest share of packets that was lost between two hosts, where it is too great."""
+    found: dict[frozenset[str], float] = {}
+    for host in readings.hosts.values():
+        for question in (name for name in host.answers if name.startswith("to loss ")):
+            share = re.search(r"([\d.]+)% packet loss", host.answers[question].text)
+            # Who answers no ping at all may not want to.
+            if share and _LOST < float(share[1]) < 100:
+                pair = frozenset({host.name, question.split(" ")[2]})
+                found[pair] = max(found.get(pair, 0), float(share[1]))
+    return found
 
 
 def api_reached(host: Host, readings: Readings) -> Iterator[Said]:

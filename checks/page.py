@@ -16,26 +16,37 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; p
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 article { border-left: .3rem solid #c62828; padding: .1rem .8rem; margin: .8rem 0;
   background: #8881; overflow-wrap: anywhere }
+article h2 { margin-top: .6rem }
 article.warning { border-color: #e08a00 }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; margin: .5rem 0 }
 dt { opacity: .7 } dd { margin: 0; min-width: 0 }
 code { font-size: .9em } table { border-collapse: collapse } th, td { padding: .2rem .7rem;
   text-align: left; border-bottom: 1px solid #8885 } .wide { overflow-x: auto }
+.small { display: none } svg { background: none !important }
+@media (max-width: 40rem) { .small { display: block } .large { display: none }
+  .small svg { max-width: 100%; height: auto } th, td { padding: .2rem .3rem }
+  table { font-size: .85rem } }
 ul { padding-left: 1.2rem } li { overflow-wrap: anywhere } a { padding: .1rem 0 }
 """
 
 
-def page(title: str, verdict: Verdict, files: Mapping[str, int]) -> str:
+def page(
+    title: str, verdict: Verdict, files: Mapping[str, int], picture: str = "", narrow: str = ""
+) -> str:
     """
-    Give the page: what failed first, then the hosts, then the files.
+    Give the page: what failed first, then the topology, the hosts and the files.
 
     + title: of the page
     + verdict: what verification found
     + files: path beside the page → its size in bytes
+    + picture, narrow: the topology, as SVG, and as a phone shows it
     """
+    pictures = f'<div class="wide large">{picture}</div><div class="small">{narrow}</div>'
+    drawn = f"<h2>Topology</h2>{pictures}" if picture else ""
     parts = [
         f"<h1>{escape(title)}</h1><p>{escape(summary(verdict))}</p>",
         *_causes(verdict),
+        drawn,
         _hosts(verdict),
         *_unknown(verdict),
         "<h2>Files</h2>",
@@ -66,7 +77,7 @@ def _causes(verdict: Verdict) -> Iterable[str]:
         also = f"<p>So also:</p><ul>{''.join(below)}</ul>" if below else ""
         yield (
             f'<article class="{said.state}"><h2>{escape(_where(one))}</h2>'
-            f"<p>{said.state}: not so that {escape(one.check.title)}</p>"
+            f"<p>{said.state}, for this does not hold: {escape(one.check.title)}</p>"
             f"<dl>{''.join(lines)}</dl>{also}</article>"
         )
 

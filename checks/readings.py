@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -48,6 +48,8 @@ class Wanted:
     + configurations: path → SHA-256 of what its components are configured by
     + servers: path of a kubeconfig → URL of the API server in it
     + images: that the host needs
+    + image_ids: image → those that it may have, where its archive tells
+    + image_digests: image → those by which its registry may know it, where one is given
     + pod_cidr: of its pods; empty where nobody planned one
     + bridge: the name of the pod bridge; empty where there is to be none
     + bridge_address, bridge_mtu: of that; empty and 0 where nobody planned one
@@ -56,6 +58,7 @@ class Wanted:
     + overhead: bytes that the overlay adds to a packet
     + packets: that must pass the host
     + masquerades: whether packets of pods that leave the cluster get the host's address here
+    + systemd_groups: whether the runtime leaves control groups to systemd
     + plugins: of CNI, that must be there
     + network_file: of CNI, which must come first
     + names: host → address, as the host must find them
@@ -74,6 +77,8 @@ class Wanted:
     configurations: Mapping[str, str] = field(default_factory=dict)
     servers: Mapping[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
+    image_ids: Mapping[str, Collection[str]] = field(default_factory=dict)
+    image_digests: Mapping[str, Collection[str]] = field(default_factory=dict)
     pod_cidr: str = ""
     bridge: str = ""
     bridge_address: str = ""
@@ -83,6 +88,7 @@ class Wanted:
     overhead: int = 0
     packets: tuple[Packet, ...] = ()
     masquerades: bool = False
+    systemd_groups: bool = False
     plugins: tuple[str, ...] = ()
     network_file: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -153,6 +159,7 @@ class Objects:
     What the API told, as it tells it.
 
     + nodes, leases, pods, policies, deployments, services: objects; services are those of the API
+    + namespaces, bindings: objects; bindings are those of roles that the API server makes itself
     + own: objects that this package sets, each as it is to be and as it is
     + now: the time of the host that asked
     + deprecated: groups, versions and kinds in use that a later release has no more
@@ -164,6 +171,8 @@ class Objects:
     policies: Sequence[Mapping[str, Any]] | None = None
     deployments: Sequence[Mapping[str, Any]] | None = None
     services: Sequence[Mapping[str, Any]] | None = None
+    namespaces: Sequence[Mapping[str, Any]] | None = None
+    bindings: Sequence[Mapping[str, Any]] | None = None
     own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = ()
     now: float = 0.0
     deprecated: Sequence[str] | None = None
@@ -181,6 +190,8 @@ class Readings:
     + dns: the address of the cluster's DNS; empty where this package runs none
     + node_names: of all nodes of the inventory
     + now: the time on the control machine
+    + proxy_mode: of kube-proxy
+    + bound: a binding that the API server makes itself → the user that needs it
     """
 
     hosts: Mapping[str, Host]
@@ -193,6 +204,8 @@ class Readings:
     dns: str = ""
     node_names: tuple[str, ...] = ()
     now: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    proxy_mode: str = ""
+    bound: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def control_plane(self) -> tuple[str, ...]:

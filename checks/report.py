@@ -46,8 +46,12 @@ def summary(verdict: Verdict) -> str:
     below = sum(len(cause.consequences) for cause in verdict.causes)
     if not verdict.causes:
         return f"all is well, as far as is known: {sum(verdict.well.values())} checks"
-    parts = [f"{failed} failed", f"{warned} warnings"]
-    return f"{', '.join(parts)}, with {below} consequences"
+    counted = [f"{failed} failed", _counted(warned, "warning")]
+    return f"{', '.join(counted)}, with {_counted(below, 'consequence')}"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def document(verdict: Verdict) -> str:
@@ -75,7 +79,7 @@ def document(verdict: Verdict) -> str:
 
 def _cause(cause: Cause) -> Iterator[str]:
     said, one = cause.finding.said, cause.finding
-    yield f"{said.state:<8} {_where(one)}: not so that {one.check.title}"
+    yield f"{said.state:<8} {_where(one)}: does not hold: {one.check.title}"
     for word, value in (
         ("seen", said.seen),
         ("expected", said.expected),

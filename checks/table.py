@@ -18,11 +18,15 @@ from pyinfra_kube.checks.check import Check
 
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
-_DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready", "api.services")
+_DNS = (
+    *("dns.runs", "dns.pods", "dns.service", "dns.node"),
+    *("pods.ready", "api.services", "api.deleted"),
+)
 _WAYS = ("net.way", "net.pods", "net.service", *_DNS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
-_CONTROL = ("health", "etcd.health", "etcd.revision", *_API)
+_HEALTH = ("health", "etcd.health", "etcd.revision", *_API)
+_CONTROL = ("node.deleted", *_HEALTH)
 _RUNS = ("unit.runs", "pod.runs", *_CONTROL)
 _NODE = ("node",)
 _ONCE = ("cluster",)
@@ -103,6 +107,22 @@ CHECKS: tuple[Check, ...] = (
         explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
     ),
     Check(
+        "host.neighbours",
+        "hosts are known by their own MAC addresses",
+        "ip neighbour, ip link",
+        on_network.neighbours,
+        "ip neighbour show; ip link",
+        "give {of} a MAC address of its own: ip link set {of} address …",
+        explains=(
+            "host.neighbours",
+            "host.loss",
+            "host.reaches",
+            "etcd.health",
+            "etcd.revision",
+            *_API,
+        ),
+    ),
+    Check(
         "net.firewall",
         "no rule stops the cluster's packets",
         "iptables-save, nft",
@@ -110,6 +130,18 @@ CHECKS: tuple[Check, ...] = (
         "iptables-save; nft list ruleset",
         "delete the rule, or let the cluster's packets pass before it",
         explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+    ),
+    Check(
+        "host.loss",
+        "no packets between the hosts are lost",
+        "ping",
+        on_ways.packets_lost,
+        "ping -c 50 {of}; ip -s link",
+        "see cables, the switch, duplex and drivers; what shapes packets: tc -s qdisc",
+        explains=(
+            *("host.loss", "host.reaches", "etcd.health", "etcd.revision"),
+            *("registry", "logs", *_API),
+        ),
     ),
     Check(
         "host.reaches",
@@ -222,6 +254,15 @@ CHECKS: tuple[Check, ...] = (
         explains=_RUNS,
     ),
     Check(
+        "runtime.cgroups",
+        "the container runtime leaves control groups to systemd",
+        "the runtime",
+        on_host.control_groups,
+        "crictl info | grep -i cgroup; grep -rn SystemdCgroup /etc/containerd",
+        "run the path's deploy, which configures the runtime again; restart its unit",
+        explains=_RUNS,
+    ),
+    Check(
         "cni.plugins",
         "CNI's programs are there",
         "the folder of plugins",
@@ -259,6 +300,15 @@ CHECKS: tuple[Check, ...] = (
         "crictl images || docker images",
         "run the path's deploy, which loads or pulls them",
         explains=("pod.runs", *_CONTROL),
+    ),
+    Check(
+        "image.pinned",
+        "its components run from the images that were given",
+        "the runtime, the API",
+        on_pods.pinned_images,
+        "crictl images --digests || docker images --digests",
+        "remove the image, run the path's deploy, and have the pods made anew",
+        explains=("image.same",),
     ),
     Check(
         "image.same",
@@ -340,6 +390,16 @@ CHECKS: tuple[Check, ...] = (
         "run the path's deploy; with --dry --diff it shows what differs",
         explains=_CONTROL,
     ),
+    Check(
+        "node.deleted",
+        "nodes stay in the API while their kubelets run",
+        "the API, systemctl",
+        on_cluster.unregistered,
+        "kubectl get nodes; on {of}: journalctl -n 50 -u kubelet",
+        "on {of}: systemctl restart kubelet, which registers when it starts; run the path's deploy",
+        _ONCE,
+        explains=("health", "node.registered", *_WAYS),
+    ),
     # etcd
     Check(
         "etcd.alarm",
@@ -349,7 +409,7 @@ CHECKS: tuple[Check, ...] = (
         "etcdctl alarm list; etcdctl endpoint status",
         "etcdctl compact, then defrag, then alarm disarm; raise --quota-backend-bytes",
         ("etcd",),
-        explains=_CONTROL,
+        explains=_HEALTH,
     ),
     Check(
         "etcd.health",
@@ -408,6 +468,16 @@ CHECKS: tuple[Check, ...] = (
         "see what failed there",
         ("control_plane",),
         explains=("api.reaches", *_NODES),
+    ),
+    Check(
+        "api.rights",
+        "components may do what they are there for",
+        "the API",
+        on_cluster.rights,
+        "kubectl get clusterrolebinding {of} --output=yaml",
+        "restart an apiserver: it makes its own bindings again when it starts",
+        _ONCE,
+        explains=("net.proxy", *_NODES),
     ),
     Check(
         "api.reaches",
@@ -508,6 +578,15 @@ CHECKS: tuple[Check, ...] = (
         explains=_WAYS,
     ),
     Check(
+        "net.default",
+        "it has a default route",
+        "ip route",
+        on_network.default_route,
+        "ip route; ip route get {of}",
+        "bring its network up again; ip route add default via its router",
+        explains=("net.service", "registry", "logs", *_DNS),
+    ),
+    Check(
         "net.twice",
         "no other link has addresses of pods",
         "ip address",
@@ -561,6 +640,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.kernel_ways,
         "ip rule; ip route show table all; sysctl net.ipv4.conf.all.rp_filter",
         "delete the rule or the route that leads them elsewhere",
+        _NODE,
         explains=_WAYS,
     ),
     Check(
@@ -571,6 +651,25 @@ CHECKS: tuple[Check, ...] = (
         "iptables-save -t nat | grep -E 'MASQUERADE|SNAT'",
         "delete the rule that is one too many, or run the path's deploy where none is",
         _NODE,
+    ),
+    Check(
+        "net.services",
+        "no link has addresses of services",
+        "ip address",
+        on_network.service_addresses,
+        "ip -4 address show {of}",
+        "ip link delete {of}, if nobody needs it: a kube-proxy of the mode ipvs leaves kube-ipvs0",
+        explains=("net.service", *_DNS),
+    ),
+    Check(
+        "net.hairpin",
+        "pods reach themselves through services",
+        "/sys/class/net",
+        on_network.hairpins,
+        "bridge -d link show | grep -A 1 {of}",
+        "for port in /sys/class/net/{of}/brif/veth*; do echo 1 >$port/hairpin_mode; done",
+        _NODE,
+        explains=_DNS,
     ),
     Check(
         "net.proxy",
@@ -609,7 +708,8 @@ CHECKS: tuple[Check, ...] = (
         "the API",
         on_pods.made,
         "kubectl get events --all-namespaces --field-selector=reason=FailedCreate",
-        "raise the quota, delete the webhook, or make the account that it names",
+        "raise the quota, delete the webhook, make the account that it names, or take away the "
+        "namespace's label pod-security.kubernetes.io/enforce",
         _ONCE,
         explains=_DNS,
     ),
@@ -708,6 +808,16 @@ CHECKS: tuple[Check, ...] = (
         on_cluster.services,
         "kubectl get apiservice {of} --output=yaml",
         "start what serves it, or delete it: without it no namespace can be deleted",
+        _ONCE,
+        explains=("api.deleted",),
+    ),
+    Check(
+        "api.deleted",
+        "what is deleted goes",
+        "the API",
+        on_cluster.deleted,
+        "kubectl get {of} --output=yaml",
+        "end what its finalizers wait for, or take them away if nobody will",
         _ONCE,
     ),
     Check(

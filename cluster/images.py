@@ -55,7 +55,7 @@ def image(
         archive = "hyperkube"
         command = ["/hyperkube", part.removeprefix(release.fact("hyperkube_strips"))]
     etcd = f"etcd:{etcd_version or release.etcd_version}"
-    others = {"etcd": etcd, **{name: release.fact(fact) for name, fact in _OTHERS.items()}}
+    others = {"etcd": etcd, **{name: release.fact(fact) for name, fact in OTHERS.items()}}
     tag = others.get(archive, f"{archive}:v{release.version}")
     # Some are not in Kubernetes' own registry.
     host, slash, _ = str(tag).partition("/")
@@ -63,11 +63,11 @@ def image(
     return Image(tag if elsewhere else f"{release.fact('registry')}/{tag}", archive, command)
 
 
-# What has versions of its own: part → what the release calls it.
-_OTHERS = {
+OTHERS = {
     "pause": "pause",
     "coredns": "coredns",
     "metrics-server": "metrics_server_image",
     "kube-router": "kube_router_image",
     "otelcol": "otelcol_image",
 }
+"""What has versions of its own: part → what the release calls it."""

@@ -36,7 +36,7 @@ CHOICES = {
     "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
     "flannel_store": "leave it unset: from 1.24 on flannel can have its network in the API",
     "hyperkube": "leave it unset: each component has an image of its own",
-    "metrics_server": "leave it unset: metrics-server 0.6 and later want 1.25 or later",
+    "metrics_server": "leave it unset: up to 1.20 no apiserver applies an APIService",
     "network_policies": "leave it unset: what enforces them was tried from 1.24 on",
     "node_local_dns": "leave it unset: a cache of each node was tried from 1.24 on",
     "network": "a kubelet up to 1.23 that runs docker needs a network of ours",

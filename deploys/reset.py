@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from netaddr import IPNetwork
+
 from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG, NET_CONFIG
@@ -51,8 +53,8 @@ from pyinfra_kube.operations.boot_units import FOLDER
 FOLDERS = ("/var/lib/kube-proxy", "/var/log/kube-apiserver", node_logs.FOLDER)
 # What kubelet and CNI make themselves, and what runs that were killed had sent.
 WHOLE = (
-    *("/var/log/pods", "/var/log/containers", f"/var/lib/cni/networks/{cni.NETWORK}"),
-    *(f"{sending.FOLDER}-0", STAGE),
+    *("/var/log/pods", "/var/log/containers", "/var/lib/dockershim"),
+    *(f"/var/lib/cni/networks/{cni.NETWORK}", f"{sending.FOLDER}-0", STAGE),
 )
 HOLLOW = ("/var/lib/cni",)
 # Of cgroups, where they are systemd's.
@@ -144,7 +146,8 @@ def take_away(cluster: Cluster) -> None:
         name="Stop what is the cluster's",
         units=[services.Unit(n, running=False, enabled=False) for n in ours if n != runtime],
     )
-    if spec.flannel_leases:
+    # It starts a docker that a killed run stopped; another one stays as it is.
+    if spec.flannel_leases and (was.exists or cluster.own_facts.ca_fingerprint):
         docker_on_flannel.flannel_absent(
             name="Remove flannel's network", network=spec.flannel_network
         )
@@ -158,9 +161,15 @@ def take_away(cluster: Cluster) -> None:
     kube_proxy.remove_rules(cluster)
     leftovers.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
     stopped = [services.Unit(SLICE, running=False, enabled=None, masked=None)]
+    # docker keeps the address of a bridge that it finds.
+    on_pods = cluster.runtime is DOCKER and _is_on_pods(cluster, "docker0")
     if runtime in ours:
         stopped.append(services.Unit(runtime, running=False, enabled=False))
+    elif on_pods:
+        stopped.append(services.Unit(runtime, running=False, enabled=None))
     services.services(name="Stop what ran pods", units=stopped)
+    if cluster.runtime is DOCKER and (runtime in ours or on_pods):
+        docker.docker0_absent(name="Remove docker's own network")
     iptables.rules(
         name="Remove the rules of the apiserver's port",
         rules=[],
@@ -177,6 +186,13 @@ def take_away(cluster: Cluster) -> None:
     services.services(name="Restore services", units=_units_before(was, ours))
     record.kernel_restored(name="Restore the kernel's settings")
     record.forgotten(name="Forget what was there before", stay=_staying(cluster))
+
+
+def _is_on_pods(cluster: Cluster, name: str) -> bool:
+    """Whether a link has an address of pods."""
+
+    link, pods = cluster.own_facts.links.get(name), IPNetwork(cluster.spec.cluster_cidr)
+    return any(IPNetwork(one).ip in pods for one in (link.addresses if link else ()))
 
 
 def _put_back(cluster: Cluster, was: Recorded) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from pyinfra.api import State
-from pyinfra.api.exceptions import FactError
+from pyinfra.api.exceptions import DeployError, FactError
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.checks.judge import Verdict
@@ -26,8 +26,12 @@ from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.redaction import redact
 from pyinfra_kube.deploys.run.context import Cluster
+from pyinfra_kube.deploys.run.packet_way import text_of_way
 from pyinfra_kube.deploys.run.readings import judge_cluster, on_each_host
 from pyinfra_kube.deploys.run.support import questions
+from pyinfra_kube.deploys.run.topology import text_of
+from pyinfra_kube.deploys.run.topology_facts import look
+from pyinfra_kube.deploys.run.topology_picture import picture
 from pyinfra_kube.engine.phase import phase
 from pyinfra_kube.engine.snapshot import ask_now
 from pyinfra_kube.facts.answers import Answers
@@ -35,6 +39,8 @@ from pyinfra_kube.operations import control_machine
 
 # Bytes of one file, and of the archive; a log's end tells more than its beginning.
 _FILE, _ARCHIVE = 400_000, 10_000_000
+# The picture of the topology for a phone.
+NARROW = "topology-narrow.svg"
 # Seconds that one question may take.
 _PATIENCE = 20
 
@@ -63,12 +69,30 @@ def _made(state: State, cluster: Cluster, verdict: Verdict, path: Path) -> bytes
 
     told = on_each_host(state, cluster, lambda: _ask(cluster))
     files = {"verify.txt": text(verdict) + "\n", "verify.json": document(verdict)}
-    for host, answers in told.items():
-        files |= {f"{host}/{name}": content for name, content in answers.items()}
+    files |= _topology(cluster)
+    for host in (one.name for one in cluster.spec.hosts if one.name in told):
+        files |= {f"{host}/{name}": content for name, content in told[host].items()}
     safe = {name: redact(content) for name, content in files.items()}
     title = f"{cluster.spec.cluster_name}, {time.strftime('%Y-%m-%d %H:%M')}"
-    index = page(title, verdict, {name: len(content) for name, content in safe.items()})
+    sizes = {name: len(content) for name, content in safe.items()}
+    index = page(title, verdict, sizes, *(safe.get(one, "") for one in ("topology.svg", NARROW)))
     return packed({"index.html": redact(index), **safe}, path.name.partition(".")[0])
+
+
+def _topology(cluster: Cluster) -> dict[str, str]:
+    """Who has which address, as text and as a picture."""
+
+    try:
+        topology, ways = look(cluster)
+    except (DeployError, FactError, InputError) as error:
+        return {"topology.txt": f"{error}\n"}
+    lines = [line for way in ways for line in ["", *text_of_way(way)]]
+    told = "\n".join([*text_of(topology), *lines])
+    return {
+        "topology.txt": f"{told}\n",
+        "topology.svg": picture(topology, ways),
+        NARROW: picture(topology, columns=1),
+    }
 
 
 def _path(cluster: Cluster) -> Path:

@@ -12,6 +12,16 @@ PLACE = "/var/lib/pyinfra-kube/record"
 # Whoever has it, has a cluster of ours.
 MARK = "/srv/kubernetes/ca.crt"
 
+# Kernel settings that kubelet and kube-proxy change by themselves, by path, and to what.
+SET_BY_COMPONENTS = {
+    "vm/overcommit_memory": "1",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/keys/root_maxbytes": "25000000",
+    "net/ipv4/conf/all/route_localnet": "1",
+}
+
 RECORDER = f"""\
 record={PLACE}
 recorded=
@@ -38,7 +48,13 @@ begin_record() {{
   if [ -e "$record" ]; then return; fi
   (umask 077; mkdir -p "$record.new/files")
   : > "$record.new/before"
-  if [ -e {MARK} ]; then : > "$record.new/late"; fi
+  if [ -e {MARK} ]; then : > "$record.new/late"; else
+    for key in {" ".join(SET_BY_COMPONENTS)}; do
+      if [ -r "/proc/sys/$key" ]; then
+        printf 'sysctl\t%s\t%s\n' "$(echo "$key" | tr / .)" "$(cat "/proc/sys/$key")"
+      fi
+    done > "$record.new/before"
+  fi
   mv -T "$record.new" "$record"
 }}
 keep() {{

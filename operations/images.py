@@ -44,7 +44,11 @@ name() {{
 
 
 @operation()
-def images(files: Mapping[str, str | None], runtime: str = "docker") -> Generator[Any, None, None]:
+def images(
+    files: Mapping[str, str | None],
+    runtime: str = "docker",
+    digests: Mapping[str, str] | None = None,
+) -> Generator[Any, None, None]:
     """
     Load or pull images, so that the container runtime has them under these names.
 
@@ -55,6 +59,7 @@ def images(files: Mapping[str, str | None], runtime: str = "docker") -> Generato
     + files: by name with tag, the path on this machine of an archive (from ``docker save``, or a
       release's ``.tar``), or ``None`` to pull the image
     + runtime: name of the container runtime
+    + digests: name → SHA-256 by which an image is pulled, as its registry tells it
 
     **Example:**
 
@@ -97,10 +102,19 @@ def images(files: Mapping[str, str | None], runtime: str = "docker") -> Generato
         changes.show("images that an earlier run left half-way: removed")
         yield Script(f"rm -rf {STAGE}", "remove half-uploaded images")
     if pulling:
-        lines = [use.pull_image.format(name=shlex.quote(name)) for name in pulling]
+        lines = [line for name in pulling for line in _pull(use, name, (digests or {}).get(name))]
         yield Script("\n".join(lines), f"pull {', '.join(pulling)}")
     if not (loading or pulling or state.staged):
         ctx_host.get().noop(f"{len(files)} images are there")
+
+
+def _pull(runtime: Runtime, name: str, digest: str | None) -> list[str]:
+    if not digest:
+        return [runtime.pull_image.format(name=shlex.quote(name))]
+    origin = shlex.quote(runtime.full_name(f"{name.rpartition(':')[0]}@sha256:{digest}"))
+    known = shlex.quote(runtime.full_name(name))
+    tag = runtime.tag_image.format(name=known, image=origin)
+    return [runtime.pull_image.format(name=origin), tag]
 
 
 @dataclass(frozen=True)

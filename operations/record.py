@@ -13,7 +13,7 @@ from pyinfra.api import StringCommand
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
-from pyinfra_kube.engine.record import MARK, PLACE
+from pyinfra_kube.engine.record import MARK, PLACE, SET_BY_COMPONENTS
 from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.files import FileContents, Files, FileState
@@ -252,7 +252,9 @@ def kernel_restored() -> Generator[StringCommand, None, None]:
     values = read(Sysctls, keys=list(before)) if before else {}
     lines = []
     for key, value in before.items():
-        if values.get(key) not in (None, value):
+        # What kubelet and kube-proxy set, others may have set otherwise since.
+        theirs = SET_BY_COMPONENTS.get(key.replace(".", "/"), values.get(key))
+        if values.get(key) not in (None, value) and values[key] == theirs:
             changes.show(f"sysctl {key}: {values[key]} → {value}")
             lines.append(f"echo {shlex.quote(value)} > {shlex.quote(sysctl_path(key))}")
     modules = [

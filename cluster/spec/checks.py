@@ -284,6 +284,15 @@ def check_needs(spec: BaseSpec) -> list[Problem]:
     ]
 
 
+def check_metrics(spec: BaseSpec) -> list[Problem]:
+    """A metrics-server that a control plane without kube-proxy does not reach."""
+    old = not covers("1.24-", minor_of(spec.kubernetes_version))
+    if not (spec.metrics_server and old and spec.network != "routes"):
+        return []
+    allowed = "routes, by which a control plane that is no node reaches metrics-server"
+    return [Problem("network", spec.network, None, allowed)]
+
+
 def check_policies(spec: BaseSpec) -> list[Problem]:
     """NetworkPolicies that nobody would enforce."""
     problems = []
@@ -392,6 +401,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (_SOURCES, check_sources),
     ((*_NEEDS, "network", "proxy_mode", "dns"), check_needs),
     (("network_policies", "default_deny"), check_policies),
+    (("kubernetes_version", "metrics_server", "network"), check_metrics),
     (("kubernetes_version", "log_receiver"), check_logs),
     (("kubernetes_version", "manifests", "manifests_sha256"), check_manifests),
     ((*_RANGES, "allow_public_ranges"), check_ranges),

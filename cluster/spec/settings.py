@@ -224,6 +224,10 @@ class SoftwareSettings(Settings):
     image_source: str | None = None
     """A folder of image archives, such as `etcd.tar`. By default that of `kubernetes_source`, if it
     is a folder. An image that is not there is pulled."""
+    image_sha256: dict[str, Digest] = {}
+    """The digest of an image that is pulled, by its name, as its registry tells it. Whatever else
+    the registry has under the name is not pulled, and `deploys/verify.py` names what runs from
+    another."""
     container_runtime: Literal["docker", "containerd", "cri-o"] | None = None
     """What runs containers: docker up to 1.23, from 1.24 on containerd or `"cri-o"`. By default
     docker or containerd, and CRI-O where all hosts are of Fedora 41 or later. A host keeps the one
@@ -351,7 +355,7 @@ class AddonSettings(Settings):
     cluster's DNS, from 1.24 on, on routes and flannel."""
     metrics_server: bool = False
     """Whether metrics-server tells what nodes and pods use, for `kubectl top` and autoscalers, from
-    1.25 on."""
+    1.21 on, by `deploys/scratch.py`."""
     network_policies: bool = False
     """Whether kube-router enforces NetworkPolicies, from 1.24 on, on routes and flannel."""
     default_deny: Namespaces = ()

@@ -248,6 +248,7 @@ def load_image(cluster: Cluster, part: str, title: str) -> None:
             name=f"Load or pull the image of {title}",
             files=cluster.image(part),
             runtime=cluster.runtime.name,
+            digests=cluster.spec.image_sha256,
         )
 
 

@@ -62,6 +62,7 @@ def set_pods(cluster: Cluster, components: list[str], whose: str = "the control 
         name=f"Load or pull {whose}'s images",
         files={k: v for component in components for k, v in cluster.image(component).items()},
         runtime=cluster.runtime.name,
+        digests=cluster.spec.image_sha256,
     )
     read_files = [file for component in components for file in component_files(cluster, component)]
     if "etcd" in components:

@@ -101,6 +101,7 @@ def run_fedora_node() -> None:
         name="Load or pull the pause image",
         files=cluster.image("pause"),
         runtime=cluster.runtime.name,
+        digests=cluster.spec.image_sha256,
     )
     settings = component_files(cluster, NODE_COMPONENTS)
     kubeconfigs = {name: kubeconfig_file(cluster, name) for name in NODE_COMPONENTS}

@@ -51,6 +51,7 @@ def set_kubelet(cluster: Cluster, packaged: str = "") -> None:
         name="Load or pull the pause image",
         files=cluster.image("pause"),
         runtime=cluster.runtime.name,
+        digests=cluster.spec.image_sha256,
     )
     read_files = kubelet_files(cluster)
     files.files(

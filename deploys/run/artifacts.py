@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
+from pyinfra_kube.cluster.images import OTHERS, image_of
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.runtimes import CONTAINERD, Runtime, runtime_named
 from pyinfra_kube.cluster.spec import ClusterSpec
@@ -188,6 +190,23 @@ def crictl_archive(release: Release, digests: Mapping[str, str]) -> tuple[str, s
     name = f"crictl-{version}-linux-amd64.tar.gz"
     url = f"{CRICTL_SITE}/{version}/{name}"
     return url, digests.get(name) or _published("runtime", name, url)
+
+
+def unknown_images(spec: ClusterSpec) -> list[Problem]:
+    """
+    Give the digests of images that no host of the cluster has.
+
+    + spec: the cluster
+    """
+
+    release = Release.of(spec.kubernetes_version)
+    others = [part for part, fact in OTHERS.items() if release.fact(fact)]
+    known = sorted({image_of(part, spec).name for part in (*CONTROL_PLANE_COMPONENTS, *others)})
+    return [
+        Problem(f"image_sha256.{name}", digest, None, f"one of {', '.join(known)}")
+        for name, digest in spec.image_sha256.items()
+        if name not in known
+    ]
 
 
 def _find(folder: str, name: str, places: Sequence[str] = _PLACES) -> Path | None:

@@ -55,7 +55,7 @@ from pyinfra_kube.cluster.upgrade import (
     upgrade_problems,
 )
 from pyinfra_kube.deploys.run.addresses_file import Allocations
-from pyinfra_kube.deploys.run.artifacts import Artifacts
+from pyinfra_kube.deploys.run.artifacts import Artifacts, unknown_images
 from pyinfra_kube.deploys.run.encryption import etcd_access, plan_of_run
 from pyinfra_kube.deploys.run.etcd import client_files, etcd_facts, move_of_run
 from pyinfra_kube.deploys.run.host_facts import DAMAGED, HostFacts, gather
@@ -426,6 +426,10 @@ def seen_cluster(state: State) -> Cluster:
     )
 
 
+_SCRATCH = "nothing: only deploys/scratch.py sets it up"
+_OF_SCRATCH = ("node_local_dns", "metrics_server", "network_policies", "log_receiver", "manifests")
+
+
 def cluster_on(network: str, instead: str) -> Cluster:
     """
     Return the cluster of this run, for a path of Fedora's that builds one kind of network.
@@ -449,6 +453,12 @@ def cluster_on(network: str, instead: str) -> Cluster:
     if cluster.spec.encryption and not today:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])
+    refuse(
+        # The URL of a manifest may hold a password.
+        Problem(key, value if value is True else None, None, _SCRATCH, "leave it out")
+        for key in _OF_SCRATCH
+        if (value := getattr(cluster.spec, key))
+    )
     if cluster.encryption.turned or cluster.encryption.last:
         allowed = "the key that Secrets have: only deploys/scratch.py goes from one to another"
         raise InputError([Problem("encryption_key", cluster.spec.encryption_key, None, allowed)])
@@ -471,7 +481,7 @@ def read_spec(state: State) -> ClusterSpec:
     if Release.of(spec.kubernetes_version).container_runtime not in RUNTIMES:
         allowed = "a release whose kubelet runs containers with docker: up to 1.23"
         raise InputError([Problem("kubernetes_version", spec.kubernetes_version, None, allowed)])
-    refuse(shared_ports(spec))
+    refuse([*shared_ports(spec), *unknown_images(spec)])
     return spec
 
 

@@ -26,6 +26,11 @@ kubectl=/usr/local/bin/kubectl; [ -x $kubectl ] || kubectl=kubectl
 get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --raw="$1"; }}
 """
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+# Those that it makes itself.
+_BINDINGS = (
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    "?labelSelector=kubernetes.io%2Fbootstrapping%3Drbac-defaults"
+)
 _POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 # Only what some release will no longer have; of others there is no end.
 _DEPRECATED = """\
@@ -46,6 +51,8 @@ OF_API = {
     "policies": f"get {_POLICIES}",
     "deployments": "get '/apis/apps/v1/deployments?limit=500'",
     "services": "get /apis/apiregistration.k8s.io/v1/apiservices",
+    "namespaces": "get /api/v1/namespaces",
+    "bindings": f"get '{_BINDINGS}'",
     "deprecated": _DEPRECATED,
 }
 """Questions to the API, on a host of the control plane."""
@@ -95,6 +102,12 @@ openssl pkey -pubout -in {CONFIG_DIR}/service-account.key || exit 127
 echo accepted
 cat {CONFIG_DIR}/service-account.pub"""
 
+_PORTS = """\
+cd /sys/class/net && for port in */brport; do
+[ ! -e "$port" ] || echo "${port%/*} $(basename "$(readlink "$port/bridge")") \
+$(cat "$port/hairpin_mode")"
+done"""
+
 _NAME = """\
 echo {0} $(timeout 5 getent ahostsv4 {0} | awk 'NR == 1 {{ print $1 }}') &"""
 
@@ -127,6 +140,8 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
         'echo "net.ipv4.conf.$link.forwarding $(cat "$link/forwarding")"; done',
         "connections": "cat /proc/sys/net/netfilter/nf_conntrack_count "
         "/proc/sys/net/netfilter/nf_conntrack_max 2>/dev/null; true",
+        "neighbours": "ip -4 neighbour show nud permanent | "
+        "awk '{ for (i = 2; i < NF; i++) if ($i == \"lladdr\") print $1, $(i + 1) }'",
         "memory": "sed 's/: */ /' /proc/meminfo",
         "names": "\n".join([*(_NAME.format(shlex.quote(n)) for n in names), "wait"]),
         "nameservers": f"echo {resolv_conf}\nawk '$1 == \"nameserver\" {{ print $2 }}' "
@@ -135,6 +150,7 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
         "kubeconfigs": _ASKED_AS,
         "proxies": _PROXIES,
         "open secrets": _OPEN,
+        "ports of bridges": _PORTS,
         "pods' addresses": "ls /var/lib/cni/networks/pods 2>/dev/null; true",
         "service rules": "iptables-save -t nat 2>/dev/null | grep -m1 -E '^-A KUBE-SERVICES '; "
         "nft list chain ip kube-proxy services 2>/dev/null | head -n 1; "
@@ -214,6 +230,24 @@ def route_way(network: str, source: str, bridge: str) -> str:
     """
 
     return f"ip -4 route get {IPNetwork(network)[2]} from {IPNetwork(source)[-2]} iif {bridge}"
+
+
+def loss_way(address: str, port: int) -> str:
+    """
+    Give shell that says how many packets to an address are lost. Who answers only so many pings a
+    second is asked for connections, which wait a second for a packet that is lost.
+
+    + address: of another host
+    + port: that it listens on
+    """
+
+    connect = f"timeout 0.9 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null"
+    return f"""\
+command -v ping >/dev/null && command -v bash >/dev/null || exit 127
+said=$(LC_ALL=C ping -n -q -c 20 -i 0.02 -W 1 {address} | grep -o '[0-9.]*% packet loss')
+case $said in 0%*|100%*) echo "$said"; exit ;; esac
+late=$(for n in $(seq 25); do ({connect}; [ $? != 124 ] || echo late) & done; wait)
+echo $(($(echo "$late" | grep -c late) * 4))% packet loss"""
 
 
 def registry_way(url: str) -> str:

@@ -24,9 +24,10 @@ from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, ETCD_CONF
 from pyinfra_kube.deploys.run.wanted import (
     blank,
+    bound,
     names,
     own_objects,
     planned_routes,
@@ -105,6 +106,8 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
         str(spec_.cluster_dns) if runs_dns(cluster) else "",
         tuple(host.hostname_override for host in spec_.nodes),
         datetime.now(timezone.utc),
+        spec_.proxy_mode or "",
+        bound(cluster),
     )
 
 
@@ -192,9 +195,9 @@ def _files_of(cluster: Cluster, component: str) -> list[str]:
 
     one = COMPONENTS[component]
     binary = f"/usr/local/bin/{component}"
-    return [
-        p for p in (binary, one.kubeconfig, one.configuration, CONFIG, own_file(component)) if p
-    ]
+    # etcd reads none of Kubernetes' own.
+    of_fedora = [CONFIG, own_file(component)] if one.shared_variables else [ETCD_CONF]
+    return [p for p in (binary, one.kubeconfig, one.configuration, *of_fedora) if p]
 
 
 def _questions(cluster: Cluster) -> dict[str, str]:
@@ -210,6 +213,8 @@ def _questions(cluster: Cluster) -> dict[str, str]:
         found[f"health of {component}"] = f"{check.command} --show-error"
         if check.command.startswith("timeout"):
             found[f"health of {component}"] = check.command
+    if asked := cluster.runtime.uses_systemd:
+        found["control groups"] = f"if {asked}; then echo systemd; else echo cgroupfs; fi"
     if spec.flannel_on_api and cluster.is_a("node"):
         url = f"http://127.0.0.1:{flanneld.HEALTH_PORT}/healthz"
         found["health of flanneld"] = f"curl --silent --show-error --fail --max-time 5 {url}"

@@ -181,11 +181,12 @@ def gaps(topology: Topology, host: HostView) -> list[str]:
 
     if host.silent:
         return [host.silent]
-    missing = [
-        f"no route to {other.pod_cidr} of {other.name}"
-        for other in topology.hosts
-        if other.pod_cidr and other is not host and not host.route_to(other.pod_cidr)
-    ]
+    others = [one for one in topology.hosts if one.pod_cidr and one is not host]
+    lacking = [one for one in others if not host.route_to(one.pod_cidr)]
+    # A control plane that is no node need not reach pods, as on Fedora.
+    if not host.pod_cidr and lacking == others:
+        lacking = []
+    missing = [f"no route to {one.pod_cidr} of {one.name}" for one in lacking]
     if host.pod_cidr and host.sysctls.get(FORWARDING) != "1":
         missing.append(f"{FORWARDING} is {host.sysctls.get(FORWARDING)}: nothing is forwarded")
     if host.pod_cidr and not host.bridge and any(_of_host(topology, host)):

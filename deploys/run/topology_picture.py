@@ -17,6 +17,7 @@ BOX, GAP, MARGIN, LINE = 270, 16, 28, 18
 # What each column of boxes is worth: the most hosts for so many columns.
 _COLUMNS = {3: 3, 8: 4, 1000: 5}
 # The width of a letter, of a font that is as wide as any that is likely.
+_LETTER = 6.9
 _LETTERS = {"title": 9.5, "bad": 8}
 
 _STYLE = """\
@@ -46,23 +47,21 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-seri
 """
 
 
-def picture(topology: Topology, ways: Sequence[Way] = ()) -> str:
+def picture(topology: Topology, ways: Sequence[Way] = (), columns: int = 0) -> str:
     """
     Return the picture.
 
     + topology: the cluster
     + ways: of packets, which are drawn below the hosts
+    + columns: of hosts, as for a narrow page; by default as many as their number is worth
     """
 
-    columns = next(n for most, n in _COLUMNS.items() if len(topology.hosts) <= most)
+    columns = columns or next(n for most, n in _COLUMNS.items() if len(topology.hosts) <= most)
     width = 2 * MARGIN + columns * (BOX + GAP) - GAP
     parts = [_text(MARGIN, 30, f"Cluster {topology.name}", "title", width)]
-    for row, (name, network, text) in enumerate(topology.ranges):
-        at = 54 + row * LINE
-        parts += [_text(MARGIN, at, name, "quiet"), _text(MARGIN + 70, at, network, "", 170)]
-        parts.append(_text(MARGIN + 250, at, text, "quiet", width - 250 - MARGIN))
-    top, height = 128, max(map(len, (_lines(topology, host) for host in topology.hosts)))
-    height = 40 + height * (LINE + 4)
+    ranges, top = _ranges(topology, width)
+    parts += ranges
+    height = 40 + max(len(_lines(topology, host)) for host in topology.hosts) * (LINE + 4)
     rows = ceil(len(topology.hosts) / columns)
     for number in range(rows):
         at = top + number * (height + 44)
@@ -77,16 +76,33 @@ def picture(topology: Topology, ways: Sequence[Way] = ()) -> str:
         parts.append(_text(MARGIN, y + 20, way.title, "title", width - MARGIN))
         found, y = _way(way, y + 34, width)
         parts += found
+    y += 10 if ways else -20
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y + 10}" '
-            f'width="{width}" height="{y + 10}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" '
+            f'width="{width}" height="{y}" role="img">',
             f"<title>{_safe(f'Topology of {topology.name}')}</title>",
             f"<style>\n{_STYLE}</style>",
             *parts,
             "</svg>\n",
         ]
     )
+
+
+def _ranges(topology: Topology, width: float) -> tuple[list[str], float]:
+    """What each range is for, beside it or below, and where that ends."""
+
+    parts, at, beside = [], 54, MARGIN + 250
+    for name, network, text in topology.ranges:
+        parts += [_text(MARGIN, at, name, "quiet"), _text(MARGIN + 70, at, network, "", 170)]
+        if width > 2 * beside:
+            parts.append(_text(beside, at, text, "quiet", width - beside))
+        else:
+            for line in wrap(text, int((width - 2 * MARGIN) / _LETTER)):
+                at += LINE
+                parts.append(_text(MARGIN, at, line, "quiet"))
+        at += LINE
+    return parts, at + 20
 
 
 def _lines(topology: Topology, host: HostView) -> list[tuple[str, str]]:
@@ -103,7 +119,8 @@ def _lines(topology: Topology, host: HostView) -> list[tuple[str, str]]:
     pods = [pod for pod in topology.pods.values() if host.node and pod.node == host.node]
     own = sum(not pod.on_host for pod in pods)
     if host.node and not host.silent:
-        lines.append((f"{own} pods on the bridge, {len(pods) - own} on the host", "quiet"))
+        word = "pod" if own == 1 else "pods"
+        lines.append((f"{own} {word} on the bridge, {len(pods) - own} on the host", "quiet"))
     others = [one.pod_cidr for one in topology.hosts if one.pod_cidr and one is not host]
     if routed := [cidr for cidr in others if host.route_to(cidr)]:
         lines.append((f"routes to the pods of {len(routed)} of {len(others)} nodes", "quiet"))
@@ -158,7 +175,7 @@ def _hop(number: int, hop: Hop, width: float) -> list[tuple[int, str, str]]:
 def _text(x: float, y: float, text: str, kind: str = "", width: float = 0) -> str:
     """A text, of which no more is shown than its width allows, and all where one points at it."""
 
-    most = int(width / _LETTERS.get(kind, 6.9)) if width else len(text)
+    most = int(width / _LETTERS.get(kind, _LETTER)) if width else len(text)
     shown = text if len(text) <= most else f"{text[: max(most - 1, 1)]}…"
     whole = "" if shown == text else f"<title>{_safe(text)}</title>"
     return f'<text x="{x:g}" y="{y:g}" class="{kind}">{whole}{_safe(shown)}</text>'

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pyinfra_kube.checks.readings import Wanted
 from pyinfra_kube.cluster.components import COMPONENTS, components_on, flanneld
 from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.identities import user_of
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.kubeconfigs import server_of
 from pyinfra_kube.cluster.runtimes import DOCKER
@@ -24,7 +25,15 @@ from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.facts.firewall import Packet
 from pyinfra_kube.facts.processes import parse_flags
 from pyinfra_kube.operations.cni import CONFLIST, PLUGINS
+from pyinfra_kube.operations.images import archive
 from pyinfra_kube.operations.manifests import Manifest, documents
+
+# The setting that asks for an add-on → the part whose image it is.
+_ADDONS = {
+    "metrics_server": "metrics-server",
+    "network_policies": "kube-router",
+    "log_receiver": "otelcol",
+}
 
 
 def runs_dns(cluster: Cluster) -> bool:
@@ -47,6 +56,28 @@ def own_objects(cluster: Cluster) -> list[dict[str, Any]]:
     """
 
     return documents(Manifest("coredns", dns_manifest(cluster))) if runs_dns(cluster) else []
+
+
+# What the API server gives to the users of components, by its own bindings.
+_BINDINGS = {
+    "kube-controller-manager": "system:kube-controller-manager",
+    "kube-scheduler": "system:kube-scheduler",
+    "kube-proxy": "system:node-proxier",
+}
+
+
+def bound(cluster: Cluster) -> dict[str, str]:
+    """
+    Give the bindings of the API server that the cluster's components need, and the user of each.
+
+    + cluster: the cluster
+    """
+
+    spec = cluster.spec
+    modes = (spec.authorization_mode or cluster.release.authorization_mode).split(",")
+    users = {name: user_of(spec, name).user for name in _BINDINGS if "RBAC" in modes}
+    # Others are administrators, or have bindings of somebody's own.
+    return {_BINDINGS[name]: user for name, user in users.items() if user == f"system:{name}"}
 
 
 def names(cluster: Cluster, host: HostSpec) -> dict[str, str]:
@@ -110,6 +141,9 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     others = [*pods, "pause"] if runs_containers else []
     if runs_dns(cluster) and (cluster.is_a("node") or cluster.is_a("control_plane")):
         others.append("coredns")
+    if runs_containers:
+        others += [part for setting, part in _ADDONS.items() if getattr(spec, setting)]
+    images = {part: image_of(part, spec).name for part in others}
     return Wanted(
         name=host.name,
         node=host.hostname_override,
@@ -133,7 +167,9 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
         servers={
             COMPONENTS[p].kubeconfig: server_of(spec, p) for p in parts if COMPONENTS[p].kubeconfig
         },
-        images=tuple(cluster.runtime.full_name(image_of(part, spec).name) for part in others),
+        images=tuple(map(cluster.runtime.full_name, images.values())),
+        image_ids=_image_ids(cluster, images),
+        image_digests={name: {digest} for name, digest in spec.image_sha256.items()},
         pod_cidr=planned.pod_cidr if planned else "",
         bridge=bridge if has_network else "",
         bridge_address=planned.bridge_address if planned else "",
@@ -143,6 +179,7 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
         overhead=OVERHEAD.get(backend, 0),
         packets=tuple(_packets(cluster, bridge) if has_network or not cluster.is_a("node") else ()),
         masquerades=masquerades and not dockers,
+        systemd_groups=bool(runs_containers and cluster.runtime.uses_systemd),
         plugins=tuple(PLUGINS) if by_cni else (),
         network_file=CONFLIST.rpartition("/")[2] if by_cni else "",
         names=names(cluster, host),
@@ -173,6 +210,17 @@ def planned_routes(cluster: Cluster, dockers: bool) -> list[tuple[str, str]]:
     except InputError:
         # The address of a host that did not answer is not known.
         return []
+
+
+def _image_ids(cluster: Cluster, images: Mapping[str, str]) -> dict[str, set[str]]:
+    """The ids that images of archives may have, by each name that they are called."""
+
+    found: dict[str, set[str]] = {}
+    for part, name in images.items():
+        path = cluster.image(part)[name]
+        if path and (ids := archive(path).ids):
+            found |= {name: ids, cluster.runtime.full_name(name): ids}
+    return found
 
 
 def _digest(text: str) -> str:

@@ -37,6 +37,7 @@ def ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str, 
     for one in others:
         if address := plan.addresses[one.name]:
             found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec))
+            found[f"to loss {one.name}"] = questions.loss_way(address, kubelet_port(spec))
             if "node" in one.roles and (access := _access_to_kubelets(cluster)):
                 url = f"https://{address}:{kubelet_port(spec)}/healthz"
                 found[f"to kubelet {one.name}"] = f"{curl(**access)} --fail {url}"

@@ -257,6 +257,8 @@ def test_an_archive_of_support_has_no_secret(web: object, site: Site, lab: Lab) 
     assert archive.secrets_in(files, site) == []
     assert {f"{host}/{name}" for host in HOSTS for name in archive.SOME} <= files.keys()
     assert "Starting kubelet." in files[f"{CONTROL_PLANE}/events.json"]
+    assert all(f">{host}</text>" in files["index.html"] for host in HOSTS)
+    assert "MISSING" not in files["topology.txt"]
 
 
 def test_nothing_is_open_without_a_reason(

@@ -24,6 +24,8 @@ SOME = (
         "kube-proxy's rules are gone",
     ),
     *("a wrong name", "a loopback nameserver", "pods that a quota refuses", "DNS gone"),
+    *("packets that are lost", "a wrong neighbour", "no default route", "a node that was deleted"),
+    *("addresses of services on a link", "kube-proxy without its rights"),
 )
 
 

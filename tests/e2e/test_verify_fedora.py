@@ -44,6 +44,7 @@ SOME = (
     *("a stopped kubelet", "a kubelet that hangs", "a disabled unit", "no forwarding"),
     *("a wrong name", "a loopback nameserver", "kubelet's port is closed", "a cut cable"),
     *("the address of another host", "a rule of iptables that drops pods' packets"),
+    *("packets that are lost", "a wrong neighbour", "no default route"),
 )
 FAULTS |= {name: faults.FAULTS[name] for name in SOME}
 

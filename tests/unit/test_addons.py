@@ -217,7 +217,11 @@ def test_where_logs_are_sent() -> None:
         ({"node_local_dns": True, "proxy_mode": "none"}, "the cache asks the service of DNS, as"),
         ({"node_local_dns": True, "dns": False}, "dns = False; allowed: True, for the cache asks"),
         ({"node_local_dns": True, "version": "1.20.2"}, "node_local_dns = True; allowed: False"),
-        ({"metrics_server": True, "version": "1.24.17"}, "metrics_server = True; allowed: False"),
+        ({"metrics_server": True, "version": "1.20.15"}, "metrics_server = True; allowed: False"),
+        (
+            {"metrics_server": True, "version": "1.21.14", "network": "flannel"},
+            "network = 'flannel'; allowed: routes, by which",
+        ),
         ({"default_deny": ["shop"]}, "default_deny = ['shop']; allowed: nothing: without netw"),
         ({"network_policies": True, "default_deny": ["kube-system"]}, "other namespaces than kube"),
         ({"network_policies": True, "default_deny": ["Shop"]}, 'fix: write "shop"'),

@@ -100,6 +100,7 @@ def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> 
         encryption=True,
         encryption_key="2",
         dns=None,
+        **dict.fromkeys(context._OF_SCRATCH),
     )
     cluster: Any = SimpleNamespace(
         runtime=CONTAINERD, spec=spec, encryption=SimpleNamespace(**plan)

@@ -141,6 +141,11 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
     ),
     (scratch, {"audit": True}, "audit = True; allowed: False (Kubernetes 1.20)"),
     (multinode, FLANNEL | {"encryption": True}, "only deploys/scratch.py encrypts Secrets"),
+    (
+        fedora_single_node,
+        {"kubernetes_version": "1.37.2", "metrics_server": True},
+        "metrics_server = True; allowed: nothing: only deploys/scratch.py sets it up",
+    ),
     (scratch, {"encryption_key": "Key_1"}, "encryption_key = 'Key_1'; allowed: at most 16"),
     (scratch, FLANNEL, "fix: use deploys/multinode.py"),
     (fedora_single_node, FLANNEL, "fix: use deploys/multinode.py"),

@@ -141,6 +141,16 @@ def problem_of(artifacts: Artifacts, name: str) -> Problem:
     return problem
 
 
+def test_a_digest_of_an_image_that_is_none_of_the_clusters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pinned = {"registry.k8s.io/pause:3.10.2": "0" * 64, "pause": "0" * 64}
+    assert run(tmp_path, {**DATA, "kubernetes_version": "1.37.2", "image_sha256": pinned}) == 1
+    (said,) = capsys.readouterr().err.splitlines()[1:]
+    assert said.startswith("  image_sha256.pause = ")
+    assert "registry.k8s.io/pause:3.10.2" in said
+
+
 def test_binaries_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "server/bin").mkdir(parents=True)
     (tmp_path / "server/bin/kubelet").write_text("kubelet")

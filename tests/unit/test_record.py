@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pyinfra_kube.engine.record import MARK, PLACE
+from pyinfra_kube.engine.record import MARK, PLACE, SET_BY_COMPONENTS
 from pyinfra_kube.facts.leftovers import Leftovers, files_in
 from pyinfra_kube.facts.record import Record, Recorded
 from pyinfra_kube.operations.files import WRITER
@@ -62,6 +64,19 @@ def test_what_we_replace_is_kept_once(shell: Shell, tmp_path: Path) -> None:
     assert kept.read_text() == "of the user\n"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / PLACE[1:]).stat().st_mode & 0o777 == 0o700
+
+
+def test_what_kubelet_and_kube_proxy_will_change_is_known(shell: Shell, tmp_path: Path) -> None:
+    found = shell(put(tmp_path / "new", "ours")).of("sysctl")
+    there = {one for one in SET_BY_COMPONENTS if os.access(f"/proc/sys/{one}", os.R_OK)}
+    assert found == {
+        one.replace("/", "."): Path(f"/proc/sys/{one}").read_text().strip() for one in there
+    }
+    assert "net.ipv4.conf.all.route_localnet" in found
+    (tmp_path / MARK[1:]).parent.mkdir(parents=True)
+    (tmp_path / MARK[1:]).touch()
+    shutil.rmtree(tmp_path / PLACE[1:])
+    assert shell(put(tmp_path / "newer", "ours")).of("sysctl") == {}
 
 
 def test_a_cluster_that_was_there_first_is_no_original(shell: Shell, tmp_path: Path) -> None:

@@ -445,14 +445,25 @@ def test_gaps() -> None:
     assert gaps(cluster(), host(1)) == []
     bare = host(1, links={"eth0": link("eth0", "192.0.2.1/24")})
     assert gaps(cluster(bare), bare) == ["no bridge has an address of 10.10.1.0/24"]
+    alone = host(1, pod_cidr="", node="", routes=[])
+    assert gaps(cluster(alone), alone) == []
+    some = replace(alone, routes=[Route("10.10.2.0/24", "192.0.2.2", "eth0")])
+    assert gaps(cluster(some), some) == ["no route to 10.10.3.0/24 of n3"]
 
 
-@pytest.mark.parametrize("count", [1, 3, 30])
-def test_the_picture_has_every_host(count: int) -> None:
+@pytest.mark.parametrize(("count", "columns"), [(1, 0), (3, 0), (3, 1), (30, 0)])
+def test_the_picture_has_every_host(count: int, columns: int) -> None:
     hosts = [host(n, of=count) for n in range(1, count + 1)]
-    drawn = ElementTree.fromstring(picture(replace(cluster(), hosts=hosts)))
+    drawn = ElementTree.fromstring(picture(replace(cluster(), hosts=hosts), columns=columns))
     shown = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
     assert {one.name for one in hosts} <= shown
+
+
+def test_a_narrow_picture_has_all_that_a_wide_one_says_of_ranges() -> None:
+    drawn = ElementTree.fromstring(picture(cluster(), columns=1))
+    shown = " ".join(text.text or "" for text in drawn.iter("{http://www.w3.org/2000/svg}text"))
+    assert all(text in shown for _, _, text in cluster().ranges)
+    assert int(drawn.attrib["width"]) <= 358
 
 
 @given(st.text(), st.text(), st.text())

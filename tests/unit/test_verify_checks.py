@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyinfra_kube.checks.check import Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
 from pyinfra_kube.checks.on_cluster import objects_of
+from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.checks.table import CHECKS
@@ -70,6 +71,23 @@ def stopped_kubelet() -> Readings:
     one = w.host("n", units=units(kubelet=down), said={"health of kubelet": Answer(7, "refused")})
     nodes = [w.node("m"), w.node("n", conditions=w.conditions(Ready="Unknown")), w.node("o")]
     return w.well({"n": one}, objects=w.objects(nodes=nodes))
+
+
+def another_image() -> Readings:
+    one = w.host("n", images=ImageStates("containerd", {"pause": "sha256:2"}))
+    changed = {name: w.host(name) for name in w.HOSTS} | {"n": one}
+    unknown = {n: replace(h.wanted, image_ids={}) for n, h in changed.items()}
+    return w.well({n: replace(h, wanted=unknown[n]) for n, h in changed.items()})
+
+
+def new_kubelet() -> Readings:
+    one = w.host("o", units=units(kubelet={"started": 1990.0}))
+    return w.well({"o": one}, objects=w.objects(nodes=[w.node("m"), w.node("n")]))
+
+
+def deleted_node() -> Readings:
+    one = w.host("n", said={"health of kube-proxy": Answer(22, "503")})
+    return w.well({"n": one}, objects=w.objects(nodes=[w.node("m"), w.node("o")]))
 
 
 def off() -> Readings:
@@ -175,10 +193,16 @@ FAULTS = {
     ),
     "no pause image": Fault("image.there", "n", on("n", images=ImageStates("containerd", {}))),
     "another image of the name": Fault(
-        "image.same",
+        "image.pinned",
         "n",
         on("n", images=ImageStates("containerd", {"pause": "sha256:2"})),
-        "warning",
+    ),
+    "another image than elsewhere": Fault("image.same", "n", another_image, "warning"),
+    "a pod that runs from another image": Fault(
+        "image.pinned", "m", objects(pods=[w.coredns(), w.runs("coredns:1", "sha256:9")])
+    ),
+    "a pod with another digest": Fault(
+        "image.pinned", "n", objects(pods=[w.coredns(), w.runs("etcd:1", "etcd@sha256:9", "n")])
     ),
     "a foreign drop-in": Fault(
         "unit.files",
@@ -243,9 +267,7 @@ FAULTS = {
         "api.ready", "m", said("m", "ready", "[-]etcd failed", 1)
     ),
     "no way to the API": Fault("api.reaches", "n", said("n", "to api m", "timed out", 28)),
-    "a node that did not register": Fault(
-        "node.registered", CLUSTER, objects(nodes=[w.node("m"), w.node("n")])
-    ),
+    "a node that did not register": Fault("node.registered", CLUSTER, new_kubelet),
     "a node too many": Fault(
         "node.registered",
         CLUSTER,
@@ -300,7 +322,46 @@ FAULTS = {
         "n",
         on("n", links={**_links(), "br9": w.link("br9", w.cidr("n", "9"), kind="bridge")}),
     ),
-    "no route": Fault("net.route", "n", on("n", routes=[Route(w.cidr("m"), w.HOSTS["m"], "eth0")])),
+    "an address of a service": Fault(
+        "net.services",
+        "n",
+        on("n", links={**_links(), "kube-ipvs0": w.link("kube-ipvs0", f"{w.SERVICE}/32")}),
+    ),
+    "a wrong neighbour": Fault(
+        "host.neighbours", "n", said("n", "neighbours", f"{w.HOSTS['o']} 52:54:00:00:00:09")
+    ),
+    "one MAC address twice": Fault(
+        "host.neighbours",
+        "m",
+        on("n", links={**_links(), "eth0": replace(_links()["eth0"], mac="52:54:00:00:00:01")}),
+    ),
+    "a deleted node": Fault("node.deleted", CLUSTER, deleted_node),
+    "no hairpin": Fault("net.hairpin", "n", said("n", "ports of bridges", "veth1 cbr0 0")),
+    "lost packets": Fault("host.loss", "n", lambda: _losing({"m": "n", "o": "n"})),
+    "lost packets of one": Fault("host.loss", "n", lambda: _losing({"n": "mo"})),
+    "packets lost between two": Fault("host.loss", "n", lambda: _losing({"o": "n"})),
+    "packets lost between all": Fault("host.loss", "m", lambda: _losing({"m": "no", "n": "o"})),
+    "a runtime that keeps control groups": Fault(
+        "runtime.cgroups", "n", said("n", "control groups", "cgroupfs")
+    ),
+    "kube-proxy without rights": Fault("api.rights", CLUSTER, objects(bindings=[])),
+    "a binding without its user": Fault(
+        "api.rights", CLUSTER, objects(bindings=[w.binding("somebody")])
+    ),
+    "a namespace that stays": Fault(
+        "api.deleted", CLUSTER, objects(namespaces=[w.deleted("x")]), "warning"
+    ),
+    "a pod that stays": Fault(
+        "api.deleted", CLUSTER, objects(pods=[w.coredns(), w.deleted("x")]), "warning"
+    ),
+    "an overlay that is narrower than its bridge": Fault(
+        "net.overlay", "n", lambda: w.well({"n": _on_flannel("veth1 cbr0 1")})
+    ),
+    "an overlay that is narrower than docker's bridge": Fault(
+        "net.overlay", "n", lambda: w.well({"n": _on_flannel("veth1 cbr0 1", mtu=0)})
+    ),
+    "no route": Fault("net.route", "n", lambda: _without(w.cidr("o"))),
+    "no default route": Fault("net.default", "n", lambda: _without("0.0.0.0/0")),
     "masquerade twice": Fault(
         "net.masquerade",
         "n",
@@ -475,6 +536,78 @@ FAULTS = {
 }
 
 
+def _on_flannel(ports: str = "", mtu: int = 1460) -> Host:
+    """A node whose bridge has another MTU than the overlay."""
+    one = w.host("n", said={"ports of bridges": Answer(0, ports)})
+    wanted = replace(one.wanted, device="flannel.1", overhead=50, bridge_mtu=mtu)
+    links = {**(one.links or {}), "flannel.1": w.link("flannel.1", "10.10.1.0/32", mtu=1450)}
+    return w.replaced(one, wanted=wanted, links=links)
+
+
+def _standalone() -> Host:
+    """A control plane that is no node."""
+    one = w.host("m")
+    roles = frozenset({"control_plane", "etcd"})
+    ways = {name for name in one.answers if name.startswith("way to ")}
+    told = {name: answer for name, answer in one.answers.items() if name not in ways}
+    return w.replaced(one, answers=told, wanted=replace(one.wanted, roles=roles))
+
+
+def _without(destination: str) -> Readings:
+    routes = [one for one in w.host("n").routes or () if one.destination != destination]
+    return w.well({"n": w.host("n", routes=routes)})
+
+
+def _losing(ways: dict[str, str]) -> Readings:
+    """Hosts that lose some of what they send to others."""
+    lost = Answer(0, "20 packets transmitted, 14 received, 30% packet loss")
+    return w.well(
+        {one: w.host(one, said={f"to loss {to}": lost for to in far}) for one, far in ways.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("readings", "what"),
+    [
+        (objects(namespaces=[w.deleted("x", at="2026-11-27T00:59:40Z")]), "has just been deleted"),
+        (said("n", "to loss m", "20 transmitted, 0 received, 100% packet loss"), "may answer none"),
+        (said("n", "to loss m", "20 transmitted, 19 received, 5% packet loss"), "one is none"),
+        (said("n", "ports of bridges", "eth1 cbr0 0"), "no pod's port"),
+        (
+            on("n", routes=[*(w.host("n").routes or ())[1:], Route(w.SERVICES, "192.0.2.254")]),
+            "services have a route of their own",
+        ),
+        *(
+            (objects(pods=[w.coredns(), w.runs(*one)]), f"{one} is given")
+            for one in (
+                ("coredns:1", "sha256:2"),
+                ("coredns:1", "docker-pullable://coredns@sha256:9"),
+                ("etcd:1", "etcd@sha256:3"),
+                ("etcd:1", "sha256:9"),
+                ("other:1", "sha256:9"),
+            )
+        ),
+        (
+            objects(deprecated=["extensions/v1beta1:ingresses,until=1.22"]),
+            "the controller manager does that",
+        ),
+        (lambda: w.well({"n": _on_flannel(mtu=0)}), "a bridge without ports"),
+        (lambda: w.well({"m": _standalone()}), "no pod sends packets there"),
+        (lambda: w.well(bound={}, objects=w.objects(bindings=None)), "no RBAC"),
+        (
+            lambda: w.well(
+                {"n": w.host("n", links={**_links(), "x": w.link("x", f"{w.SERVICE}/32")})},
+                proxy_mode="ipvs",
+            ),
+            "ipvs has them there",
+        ),
+    ],
+)
+def test_what_is_no_fault(readings: Callable[[], Readings], what: str) -> None:
+    verdict = judge(readings())
+    assert (verdict.causes, verdict.unknown) == ((), ()), what
+
+
 def _manifests(found: dict[str, str]) -> Host:
     known = w.host("m").pods
     assert known
@@ -495,10 +628,18 @@ def test_all_is_well() -> None:
     assert "all is well" in text(verdict)
 
 
+def test_a_page_shows_what_failed_and_then_the_topology() -> None:
+    verdict = judge(FAULTS["a full disk"].readings())
+    shown = page("of a <test>", verdict, {"n/routes.txt": 9}, "<svg></svg>")
+    places = ["of a &lt;test&gt;", "n: host.disk /", "<svg></svg>", "<td>m</td>", "n/routes.txt"]
+    assert sorted(places, key=shown.index) == places
+    assert "Topology" not in page("", verdict, {})
+
+
 def test_every_check_has_a_fault() -> None:
     shown = {fault.check for fault in FAULTS.values()}
-    # Both need flannel.
-    assert {check.id for check in CHECKS} - shown == {"net.overlay", "net.flannel"}
+    # It needs flannel.
+    assert {check.id for check in CHECKS} - shown == {"net.flannel"}
 
 
 def test_a_cause_comes_before_what_it_explains() -> None:
@@ -538,9 +679,8 @@ def test_what_is_not_told_is_no_failure(data: st.DataObject) -> None:
         away = data.draw(st.booleans())
         hosts[name] = w.lost(name, takes_part=False) if away else one
     known = w.objects()
-    lacking = data.draw(
-        st.sets(st.sampled_from(["nodes", "leases", "pods", "policies", "deprecated", "services"]))
-    )
+    lists = ("nodes", "leases", "pods", "policies", "deprecated", "services", "namespaces")
+    lacking = data.draw(st.sets(st.sampled_from([*lists, "bindings", "deployments"])))
     told = replace(known, **dict.fromkeys(lacking, None))
     verdict = judge(w.well(hosts, objects=told))
     assert [one.finding for one in verdict.causes] == []
@@ -568,6 +708,7 @@ def test_a_consequence_is_no_cause(names: list[str]) -> None:
 _SET = (
     *("an ended certificate", "a bridge with another MTU", "no route"),
     *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
+    *("an address of a service", "kube-proxy without rights"),
     *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
 )
 

@@ -60,7 +60,8 @@ def cidr(name: str, end: str = "0") -> str:
 
 
 def link(name: str, *addresses: str, kind: str = "", mtu: int = 1500, up: bool = True) -> Link:
-    return Link(name, kind, mtu, "", addresses, up, None)
+    mac = f"52:54:00:00:00:0{addresses[0].split('/')[0][-1]}" if addresses else ""
+    return Link(name, kind, mtu, mac, addresses, up, None)
 
 
 def unit(**changed: Any) -> UnitState:
@@ -84,6 +85,8 @@ def wanted(name: str) -> Wanted:
         configurations={CONFIG: "sha256"},
         servers={KUBELET: API},
         images=("pause",),
+        image_ids={"pause": {"1"}, "coredns:1": {"2"}},
+        image_digests={"etcd:1": {"3"}},
         pod_cidr=cidr(name),
         bridge="cbr0",
         bridge_address=cidr(name, "1"),
@@ -91,6 +94,7 @@ def wanted(name: str) -> Wanted:
         routes=tuple((cidr(one), HOSTS[one]) for one in others),
         packets=(Packet("forward", "cbr0", "eth0", cidr(name), CLUSTER),),
         masquerades=True,
+        systemd_groups=True,
         plugins=("bridge",),
         network_file="10-pods.conflist",
         names={one: HOSTS[one] for one in others},
@@ -119,10 +123,13 @@ def answers_of(name: str) -> dict[str, Answer]:
         "open secrets": "",
         "pods' addresses": "10.10.0.2 last_reserved_ip.0 lock",
         "connections": "9\n100",
+        "neighbours": "",
         "memory": "MemAvailable 2000000 kB",
         "names": "\n".join(f"{one} {HOSTS[one]}" for one in others),
         "nameservers": "/etc/resolv.conf\n192.0.2.53",
         "certificates": certificates(),
+        "ports of bridges": "veth1 cbr0 1\neth1 cbr0 0\nveth2 docker0 0",
+        "control groups": "systemd",
         "service rules": "-A KUBE-SERVICES -j X",
         "health of kubelet": "ok",
         "health of kube-proxy": "ok",
@@ -132,6 +139,10 @@ def answers_of(name: str) -> dict[str, Answer]:
         f"to dns-node {NODE_DNS}": "",
         "to dns-pod m 10.10.0.7": "",
         **{f"to host {one}": "" for one in others},
+        **{
+            f"to loss {one}": "20 packets transmitted, 20 received, 0% packet loss"
+            for one in others
+        },
         **{f"way to {cidr(one)}": f"10.10.9.9 via {HOSTS[one]} dev eth0" for one in others},
         **{f"to pods {one} {cidr(one, '7')[:-3]}": "" for one in others},
     }
@@ -173,7 +184,10 @@ def host(name: str, **changed: Any) -> Host:
                 link("cbr0", cidr(name, "1"), kind="bridge", mtu=1460),
             )
         },
-        "routes": [Route(cidr(one), HOSTS[one], "eth0") for one in HOSTS if one != name],
+        "routes": [
+            Route("0.0.0.0/0", "192.0.2.254", "eth0"),
+            *(Route(cidr(one), HOSTS[one], "eth0") for one in HOSTS if one != name),
+        ],
         "rules": rules(MASQUERADE),
         "firewall": Firewall(),
         "units": UnitStates(
@@ -223,6 +237,15 @@ def pod(name: str, on: str = "m", ready: str = "True", **meta: Any) -> dict[str,
     }
 
 
+def runs(image: str, image_id: str, on: str = "m") -> dict[str, Any]:
+    """A pod with a container that runs from an image."""
+    one = pod("x", on)
+    one["spec"]["containers"] = [{"name": "x", "image": image}]
+    status = {"name": "x", "imageID": image_id, "state": {"running": {}}}
+    one["status"]["containerStatuses"] = [status]
+    return one
+
+
 def coredns(ready: str = "True") -> dict[str, Any]:
     return pod("coredns-1", ready=ready, labels={"k8s-app": "kube-dns"})
 
@@ -230,6 +253,19 @@ def coredns(ready: str = "True") -> dict[str, Any]:
 def lease(name: str, hour: int = 0) -> dict[str, Any]:
     renewed = f"2026-11-27T{hour:02}:00:00.000000Z"
     return {"metadata": {"name": f"node-{name}"}, "spec": {"renewTime": renewed}}
+
+
+def deleted(name: str, at: str = "2026-11-27T00:30:00Z", **status: Any) -> dict[str, Any]:
+    """What was deleted, half an hour before the time of the host that tells it."""
+    meta = {"name": name, "namespace": "kube-system", "deletionTimestamp": at}
+    return {"metadata": meta, "spec": {"nodeName": "node-n"}, "status": status}
+
+
+PROXIER = "system:node-proxier"
+
+
+def binding(user: str = "system:kube-proxy") -> dict[str, Any]:
+    return {"metadata": {"name": PROXIER}, "subjects": [{"kind": "User", "name": user}]}
 
 
 SERVICE_OF_DNS = {
@@ -261,6 +297,8 @@ def objects(**changed: Any) -> Objects:
         "policies": [],
         "deployments": [deployment()],
         "services": [service()],
+        "namespaces": [{"metadata": {"name": "default"}}],
+        "bindings": [binding()],
         "own": [(SERVICE_OF_DNS, {**SERVICE_OF_DNS, "status": {}})],
         "now": NOW.timestamp() + 3605,
         "deprecated": [],
@@ -278,6 +316,7 @@ def well(changed: Mapping[str, Host] | None = None, **more: Any) -> Readings:
     hosts = {name: host(name) for name in HOSTS} | dict(changed or {})
     names = tuple(f"node-{name}" for name in HOSTS)
     values: dict[str, Any] = {"objects": objects(), "now": NOW, "dns": DNS, "version": "1.37.0"}
+    values |= {"proxy_mode": "nftables", "bound": {PROXIER: "system:kube-proxy"}}
     values |= {"cluster_cidr": CLUSTER, "service_cidr": SERVICES, "node_names": names}
     return Readings(hosts, **{**values, **more})
 

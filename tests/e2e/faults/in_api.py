@@ -67,6 +67,7 @@ _NO_SERVICE = {
         "service": _NOBODY,
     },
 }
+_ENFORCE = "pod-security.kubernetes.io/enforce"
 _COREDNS = "deployment/coredns"
 _NEW_PODS = "kubectl -n kube-system delete pods --selector=k8s-app=kube-dns --wait=false"
 
@@ -121,6 +122,54 @@ FAULTS: dict[str, Fault] = {
         f"kubectl create -f /run/binding.yaml\n{_NEW_PODS}",
         CONTROL_PLANE,
         patience=40,
+    ),
+    "kube-proxy without its rights": Fault(
+        "api.rights",
+        CLUSTER,
+        "kubectl get clusterrolebinding system:node-proxier --output=yaml |"
+        "sed '/resourceVersion/d; /uid/d' >/run/binding.yaml\n"
+        "kubectl delete clusterrolebinding system:node-proxier",
+        "kubectl create -f /run/binding.yaml",
+        CONTROL_PLANE,
+    ),
+    "pods that the namespace's label refuses": Fault(
+        "pods.made",
+        CLUSTER,
+        f"kubectl label namespace kube-system {_ENFORCE}=restricted\n{_NEW_PODS}",
+        f"kubectl label namespace kube-system {_ENFORCE}-\n"
+        f"kubectl -n kube-system rollout restart {_COREDNS}",
+        CONTROL_PLANE,
+        patience=40,
+    ),
+    "DNS at another address": Fault(
+        "dns.objects",
+        CLUSTER,
+        "kubectl -n kube-system get service kube-dns --output=yaml |"
+        "sed '/resourceVersion/d; /uid/d' >/run/dns.yaml\n"
+        "kubectl -n kube-system delete service kube-dns\n"
+        "sed 's/10\\.254\\.0\\.10$/10.254.0.53/' /run/dns.yaml | kubectl create -f -",
+        "kubectl -n kube-system delete service kube-dns\nkubectl create -f /run/dns.yaml",
+        CONTROL_PLANE,
+    ),
+    "a namespace that stays": Fault(
+        "api.deleted",
+        CLUSTER,
+        "kubectl create namespace stays\nkubectl -n stays create configmap held\n"
+        "kubectl -n stays patch configmap held --type=merge --patch "
+        '\'{"metadata": {"finalizers": ["example.com/never"]}}\'\n'
+        "kubectl delete namespace stays --wait=false",
+        "kubectl -n stays patch configmap held --type=merge --patch "
+        '\'{"metadata": {"finalizers": null}}\'',
+        CONTROL_PLANE,
+        patience=100,
+    ),
+    "a node that was deleted": Fault(
+        "node.deleted",
+        CLUSTER,
+        f"kubectl get node {NODE} --output=json >/run/node.json\nkubectl delete node {NODE}",
+        "kubectl create -f /run/node.json",
+        CONTROL_PLANE,
+        patience=60,
     ),
     "CoreDNS with a wrong Corefile": Fault(
         "dns.objects",

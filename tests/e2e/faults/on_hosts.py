@@ -16,7 +16,11 @@ _KUBELET_KEY = "/var/lib/kubelet/pki/kubelet.key"
 _DROP_IN = "/etc/systemd/system/kubelet.service.d/99-foreign.conf"
 _KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 _CONFIGURATION = "/var/lib/kubelet/config.yaml"
+_CONTAINERD = "/etc/containerd/config.toml"
 _AGAIN = "systemctl restart kubelet"
+
+
+_NAMED = "ctr -n k8s.io images ls -q >/run/images\nname=$(grep -m1 io/coredns/ /run/images)\n"
 
 
 def _keep(path: str) -> str:
@@ -83,6 +87,11 @@ def _frozen(program: str) -> tuple[str, str]:
     return f"kill -STOP $(pidof {program})", f"kill -CONT $(pidof {program})"
 
 
+def _read_only(path: str) -> tuple[str, str]:
+    put_in = f"mount --rbind {path} {path}\nmount -o remount,bind,ro {path}"
+    return put_in, f"mount -o remount,bind,rw {path}\numount -l {path}"
+
+
 def _changed(path: str, change: str) -> tuple[str, str]:
     """A changed file of kubelet's, which is then restarted."""
     return f"{_keep(path)}sed -i '{change}' {path}\n{_AGAIN}", f"{_back(path)}{_AGAIN}"
@@ -99,6 +108,14 @@ FAULTS: dict[str, Fault] = {
     "a stopped containerd": Fault(
         "runtime.runs", NODE, "systemctl stop containerd", "systemctl start containerd kubelet"
     ),
+    "a containerd that keeps control groups": Fault(
+        "runtime.cgroups",
+        NODE,
+        f"{_keep(_CONTAINERD)}sed -i 's/\\(SystemdCgroup =\\) true/\\1 false/' {_CONTAINERD}\n"
+        "systemctl restart containerd",
+        f"{_back(_CONTAINERD)}systemctl restart containerd",
+    ),
+    "a containerd that cannot write": Fault("host.disk", NODE, *_read_only("/var/lib/containerd")),
     "a disabled unit": Fault(
         "runtime.enabled", NODE, "systemctl disable kubelet", "systemctl enable kubelet"
     ),
@@ -144,13 +161,7 @@ FAULTS: dict[str, Fault] = {
         "chmod 644 /var/lib/kubelet/pki/kubelet.key",
         "chmod 600 /var/lib/kubelet/pki/kubelet.key",
     ),
-    "a kubelet that cannot write": Fault(
-        "host.disk",
-        NODE,
-        "mount --rbind /var/lib/kubelet /var/lib/kubelet\n"
-        "mount -o remount,bind,ro /var/lib/kubelet",
-        "mount -o remount,bind,rw /var/lib/kubelet\numount -l /var/lib/kubelet",
-    ),
+    "a kubelet that cannot write": Fault("host.disk", NODE, *_read_only("/var/lib/kubelet")),
     # Static pods
     "a copy of a manifest": Fault(
         "pod.manifest",
@@ -201,6 +212,14 @@ FAULTS: dict[str, Fault] = {
         "name=$(ctr -n k8s.io images ls -q | grep -m1 '/pause:')\n"
         "ctr -n k8s.io images export /run/pause.tar $name\nctr -n k8s.io images rm $name",
         "ctr -n k8s.io images import /run/pause.tar",
+    ),
+    "another image under the name": Fault(
+        "image.pinned",
+        NODE,
+        f"{_NAMED}ctr -n k8s.io images tag $name kept.example/coredns:1\n"
+        "ctr -n k8s.io images tag --force $(grep -m1 /pause: /run/images) $name",
+        f"{_NAMED}ctr -n k8s.io images tag --force kept.example/coredns:1 $name\n"
+        "ctr -n k8s.io images rm kept.example/coredns:1",
     ),
     "a plugin that is missing": Fault(
         "cni.plugins",

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.e2e.faults.fault import CONTROL_PLANE, NODE, OTHER, Fault
+from tests.lab import Lab, network
 
 _UPLINK = "link=$(ip -4 route show default | awk '{ print $5 }')\n"
 _ROUTE = "ip -4 route show | grep -m1 -E '^10\\.10\\.[0-9]+\\.0/24 via '"
 _TABLE = "nft add table inet fault\nnft add chain inet fault f"
 _MASQUERADE = "iptables-save -t nat | sed -n 's/^-A \\(POSTROUTING .*kube-masquerade.*\\)/\\1/p'"
+_PORTS = "for port in /sys/class/net/cbr0/brif/veth*; do echo {} >$port/hairpin_mode; done"
 _BRIDGE = "old=$(ip -4 -o address show dev cbr0 | awk '{ print $4 }')\necho $old >/run/old\n"
 
 
 def _firewall(rule: str) -> tuple[str, str]:
     return f"iptables -I {rule}", f"iptables -D {rule}"
+
+
+def _pod(lab: Lab, then: str) -> None:
+    """A pod on the node, and what is done to its bridge then."""
+    image = lab.exec(NODE, "ctr -n k8s.io images ls -q | grep -m1 /pause:").stdout.strip()
+    spec = json.dumps({"spec": {"nodeName": NODE}})
+    run = f"kubectl run lonely --image={image} --overrides='{spec}'"
+    made = lab.exec(CONTROL_PLANE, f"{run} && kubectl wait --for=condition=Ready pod/lonely")
+    assert made.returncode == 0, made.stderr
+    assert lab.exec(NODE, then).returncode == 0
+
+
+def _without_pod(lab: Lab, first: str) -> None:
+    assert lab.exec(NODE, first).returncode == 0
+    lab.exec(CONTROL_PLANE, "kubectl delete pod lonely --now")
+
+
+def _lose(lab: Lab, do: str) -> None:
+    """A switch that does not carry all that goes to a host."""
+    some = "-m statistic --mode random --probability 0.3"
+    network.on_switch(f"iptables {do} FORWARD -d {lab.hosts[NODE].ip} {some} -j DROP")
 
 
 FAULTS: dict[str, Fault] = {
@@ -47,6 +72,46 @@ FAULTS: dict[str, Fault] = {
         NODE,
         "ip route add unreachable default table 99\nip rule add iif cbr0 lookup 99",
         "ip rule delete iif cbr0 lookup 99\nip route flush table 99",
+    ),
+    "packets that are lost": Fault(
+        "host.loss",
+        NODE,
+        lambda lab, _: _lose(lab, "-A"),
+        lambda lab, _: _lose(lab, "-D"),
+        patience=40,
+    ),
+    "a wrong neighbour": Fault(
+        "host.neighbours",
+        NODE,
+        lambda lab, _: lab.exec(
+            NODE,
+            f"{_UPLINK}ip neighbour replace {lab.hosts[OTHER].ip} lladdr 02:00:00:00:00:99 "
+            "nud permanent dev $link",
+        ),
+        lambda lab, _: lab.exec(
+            NODE, f"{_UPLINK}ip neighbour delete {lab.hosts[OTHER].ip} dev $link"
+        ),
+        patience=60,
+    ),
+    "addresses of services on a link": Fault(
+        "net.services",
+        NODE,
+        "ip link add kube-ipvs0 type dummy || ip link add kube-ipvs0 type bridge\n"
+        "ip address add 10.254.0.1/32 dev kube-ipvs0\n"
+        "ip address add 10.254.0.10/32 dev kube-ipvs0",
+        "ip link delete kube-ipvs0",
+    ),
+    "pods that do not reach themselves": Fault(
+        "net.hairpin",
+        NODE,
+        lambda lab, _: _pod(lab, _PORTS.format(0)),
+        lambda lab, _: _without_pod(lab, _PORTS.format(1)),
+    ),
+    "no default route": Fault(
+        "net.default",
+        NODE,
+        "ip -4 route show default >/run/default\nip route delete default",
+        "ip route add $(cat /run/default)",
     ),
     "kubelet's port is closed": Fault(
         "net.firewall",
