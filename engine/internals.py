@@ -342,6 +342,9 @@ def file_transfer(host: Host) -> Iterator[SFTPClient]:
         transport = cast(Any, host.connector).client.get_transport()
     except AttributeError:
         raise OSError(f"{host.name} is not connected to by SSH") from None
+    # While several use it, paramiko may lose a connection whose keys it changes, by default after
+    # 512 MiB. AES may go on for 64 GiB (RFC 4344, 3.2).
+    transport.packetizer.REKEY_BYTES = 1 << 35
     sftp = SFTPClient.from_transport(transport)
     if not sftp:
         raise OSError(f"{host.name} has no SFTP")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -172,6 +173,19 @@ def test_arguments_of_an_operation_that_is_only_called(state: State) -> None:
         assert own == {"path": "/x"}
         assert internals.current_arguments()["_sudo"] is True
     assert internals.current_arguments()["_sudo"] is False
+
+
+def test_a_connection_changes_its_keys_when_it_is_told() -> None:
+    ends = socket.socketpair()
+    packetizer: Any = paramiko.packet.Packetizer(ends[0])
+    packetizer.REKEY_BYTES = 64
+    message = paramiko.Message()
+    message.add_bytes(b"x" * 40)
+    for wanted in (False, True):
+        packetizer.send_message(message)
+        assert packetizer.need_rekey() is wanted
+    for end in ends:
+        end.close()
 
 
 def test_operations_that_ran_a_command_are_counted() -> None:
