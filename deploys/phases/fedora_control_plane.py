@@ -14,15 +14,17 @@ from pyinfra_kube.deploys.phases.credentials import (
     give_fedora_credentials,
     keep_credentials,
 )
-from pyinfra_kube.deploys.phases.fedora_environment import ETCD, component_files, etcd_file
+from pyinfra_kube.deploys.phases.fedora_environment import (
+    ETCD,
+    component_files,
+    etcd_file,
+    limit_files,
+)
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.fedora_units import run_in_order, set_control_plane, set_etcd
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.engine.templates import render
 from pyinfra_kube.operations import environment, files, services
-
-DROP_IN = "/etc/systemd/system/kube-apiserver.service.d/kubernetes.conf"
 
 
 @phase("etcd")
@@ -54,8 +56,8 @@ def run_fedora_control_plane() -> None:
     named = {one: named_files(cluster.command_line(one), held) for one in CONTROL_PLANE_COMPONENTS}
     units = {one: cluster.unit(one, [CONFIG, own_file(one), *named[one]]) for one in named}
     environment.environment_files(name="Configure the control plane", files=settings)
-    in_time = files.File(DROP_IN, render(f"{DROP_IN[1:]}.j2"))
-    files.files(name="Limit how long the apiserver takes to stop", files=[in_time])
+    limits = limit_files(CONTROL_PLANE_COMPONENTS)
+    files.files(name="Set when the control plane starts again", files=limits)
     run_in_order(cluster, units)
 
 

@@ -1,5 +1,6 @@
 """
-The environment files of Fedora's units, from the same tables of flags as the other paths.
+What Fedora's units read: environment files, from the same tables of flags as the other paths, and
+drop-ins.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPO
 from pyinfra_kube.cluster.fedora_variables import CONFIG, environment, etcd_environment, own_file
 from pyinfra_kube.deploys.run import host_facts
 from pyinfra_kube.deploys.run.context import Cluster
+from pyinfra_kube.engine.templates import render
+from pyinfra_kube.operations import files
 from pyinfra_kube.operations.environment import EnvironmentFile
 
 ETCD = host_facts.ETCD_CONF
@@ -30,6 +33,24 @@ def component_files(cluster: Cluster, components: Iterable[str]) -> list[Environ
     files = environment(lines)
     paths = [CONFIG, *(own_file(component) for component in components)]
     return [EnvironmentFile(path, files[path]) for path in paths]
+
+
+def limit_files(components: Iterable[str]) -> list[files.File]:
+    """
+    Return the drop-ins of components' units, which say how long they take to start and to stop.
+
+    + components: those that run here
+    """
+
+    return [
+        files.File(
+            f"/etc/systemd/system/{component}.service.d/kubernetes.conf",
+            render(
+                "etc/systemd/system/component.service.d/kubernetes.conf.j2", component=component
+            ),
+        )
+        for component in components
+    ]
 
 
 def etcd_file(cluster: Cluster) -> EnvironmentFile:

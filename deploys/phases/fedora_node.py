@@ -25,7 +25,7 @@ from pyinfra_kube.deploys.phases.credentials import (
     serving_files,
 )
 from pyinfra_kube.deploys.phases.fedora_control_plane import run_fedora_etcd
-from pyinfra_kube.deploys.phases.fedora_environment import component_files
+from pyinfra_kube.deploys.phases.fedora_environment import component_files, limit_files
 from pyinfra_kube.deploys.phases.fedora_flannel import run_flannel, set_flannel_network
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.fedora_units import set_node
@@ -117,6 +117,8 @@ def run_fedora_node() -> None:
         files=[*folders, *kubeconfigs.values(), *serving],
     )
     environment.environment_files(name="Configure the node", files=settings)
+    limits = limit_files(NODE_COMPONENTS)
+    files.files(name="Set when kubelet and kube-proxy start again", files=limits)
     needs = {name: [CONFIG, own_file(name), file.path] for name, file in kubeconfigs.items()}
     needs["kubelet"] += [file.path for file in [ca_file(cluster), *serving]]
     units = [cluster.unit(component, config) for component, config in needs.items()]
