@@ -36,6 +36,12 @@ OTHERWISE = ("rpm_files", _RPMS)
 NETWORK_TOOLS = {"iptables": "network-tools", "nftables": "network-tools-nft"}
 """The part that brings the tools of the pods' network, by ``packet_filter``."""
 
+LOCKED = (
+    *("control-plane", "node", "client", "etcd", "flannel"),
+    *("docker", "containerd", "cri-o", "crictl"),
+)
+"""The parts whose packages keep their version when the system is upgraded."""
+
 # The release lines that packages with ``{minor}`` in their names are of.
 LINES = "1.29-"
 

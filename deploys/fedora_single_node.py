@@ -28,6 +28,7 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     run_fedora_dns,
     verify_fedora_cluster,
 )
+from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -57,6 +58,7 @@ PHASES = (
     run_fedora_control_plane,
     set_up_fedora_network,
     run_fedora_runtime,
+    lock_fedora_packages,
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,

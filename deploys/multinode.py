@@ -32,6 +32,7 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     verify_fedora_cluster,
     verify_flannel,
 )
+from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -55,6 +56,7 @@ PHASES = (
     run_fedora_control_plane,
     set_up_fedora_network,
     run_fedora_runtime,
+    lock_fedora_packages,
     configure_fedora_docker,
     run_flannel,
     run_fedora_docker,

@@ -38,6 +38,7 @@ from pyinfra_kube.operations import (
     hosts,
     iptables,
     leftovers,
+    packages,
     pods,
     record,
     services,
@@ -169,6 +170,7 @@ def take_away(cluster: Cluster) -> None:
     else:
         pod_network.leave_network(cluster)
     _put_back(cluster, was)
+    packages.locked(name="Unlock the versions of packages", packages=[])
     services.services(name="Restore services", units=_units_before(was, ours))
     record.kernel_restored(name="Restore the kernel's settings")
     record.forgotten(name="Forget what was there before", stay=_staying(cluster))

@@ -31,6 +31,7 @@ from pyinfra_kube.deploys.phases.metrics_server import run_metrics_server
 from pyinfra_kube.deploys.phases.network_policies import enforce_policies
 from pyinfra_kube.deploys.phases.node_local_dns import run_node_dns
 from pyinfra_kube.deploys.phases.node_logs import send_logs
+from pyinfra_kube.deploys.phases.package_locks import lock_packages
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
 from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_cluster
 from pyinfra_kube.deploys.phases.verification import (
@@ -64,6 +65,7 @@ PHASES = (
     keep_credentials,
     give_credentials,
     upgrade_cluster,
+    lock_packages,
     run_kubelet,
     run_control_plane,
     # While the control plane starts.

@@ -19,16 +19,20 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.cluster.packages import parse_rpm
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.packages import (
     REMOVALS,
+    Locks,
+    LockStates,
     Manager,
     Packages,
     PackageStates,
     Removals,
     dnf_options,
 )
+from pyinfra_kube.facts.record import Record
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 
@@ -51,6 +55,16 @@ refuse_removals() {{
     esac
   done
 }}
+"""
+
+# Locks versions with dnf; in dnf 4 a plugin does it.
+_VERSIONLOCK = """\
+dnf --quiet versionlock list >/dev/null 2>&1 ||
+  dnf --assumeyes --quiet install 'dnf-command(versionlock)' || {
+  echo 'dnf locks no versions: install python3-dnf-plugin-versionlock, or set' \\
+    'lock_packages = False' >&2
+  exit 1
+}
 """
 
 # The beginning of the path where an uploaded RPM file waits until it is installed.
@@ -121,6 +135,7 @@ def packages(
             f"{names_held}, or install it by hand"
         )
     _check_removals(lacking, wanted, repositories, removable)
+    lifted = _lifted([file.name for file in wanted])
 
     for package in lacking:
         changes.show(f"package {package}: absent → installed")
@@ -133,7 +148,47 @@ def packages(
     if states.manager == "apt":
         yield _apt(lacking, removable)
     else:
-        yield _dnf(states.manager, lacking, repositories, wanted, removable)
+        yield _dnf(states.manager, lacking, repositories, wanted, removable, lifted)
+
+
+@operation()
+def locked(packages: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
+    """
+    Keep installed packages at their version when the system is upgraded: by dnf's versionlock or
+    apt's hold. A lock of an earlier call whose package is not named any more is lifted; locks of
+    others stay.
+
+    + packages: names of packages; those that are not installed are left out
+
+    With dnf 4 its versionlock plugin is installed where it is missing.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import packages
+
+        packages.locked(name="Keep etcd at its version", packages=["etcd"])
+    """
+
+    _checked(packages, ())
+    ours = read(Record).of("lock")
+    names = list(dict.fromkeys([*packages, *ours]))
+    found = read(Packages, names=names).versions if names else {}
+    states = read(Locks, names=names) if names else LockStates()
+    # What has another name is only what an installed package provides.
+    real = [n for n in dict.fromkeys(packages) if n in states.installed or n not in found]
+    new = [name for name in real if name not in states.locked]
+    gone = [n for n in ours if n not in packages and n in (*states.locked, *states.stale)]
+    if states.manager == "none" or not (new or gone):
+        ctx_host.get().noop(f"{len(states.locked)} packages are locked")
+        return
+    for name in new:
+        was = "locked to another version" if name in states.stale else "not locked"
+        changes.show(f"package {name}: {was} → locked")
+    for name in gone:
+        changes.show(f"package {name}: locked → not locked")
+    yield _lock(states, new, gone)
 
 
 @dataclass(frozen=True)
@@ -201,6 +256,21 @@ def _check_removals(
         changes.show(f"package {name}: installed → removed")
 
 
+def _lifted(names: Sequence[str]) -> list[str]:
+    """Those of packages whose version changes that are locked: by us, for others' locks stay."""
+
+    if not names:
+        return []
+    states, ours = read(Locks, names=names), read(Record).of("lock")
+    found = [name for name in names if name in (*states.locked, *states.stale)]
+    if others := [name for name in found if name not in ours]:
+        raise OperationError(
+            f"{', '.join(others)}: locked to a version by somebody else; run dnf versionlock "
+            f"delete {' '.join(others)}, or install it by hand"
+        )
+    return found
+
+
 def _refusal(
     manager: str, options: Sequence[str], names: Sequence[str], removable: Sequence[str]
 ) -> str:
@@ -232,11 +302,51 @@ def _dnf(
     repositories: Sequence[str],
     files: Sequence[_RpmFile],
     removable: Sequence[str],
+    lifted: Sequence[str],
 ) -> Script:
     options, all_names = dnf_options(repositories), [*names, *(file.path for file in files)]
     what = shlex.join(all_names)
     uploads = [file.path for file in files if not file.url]
     words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
-    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{words} {what}"]
+    lift = f"{_delete(lifted)}\n" if lifted else ""
+    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{lift}{words} {what}"]
     lines += [f"rm -f -- {shlex.join(uploads)}"] if uploads else []
     return Script("\n".join(lines), summary=f"install {what}")
+
+
+def _lock(states: LockStates, new: Sequence[str], gone: Sequence[str]) -> Script:
+    """Lock packages, those that are installed, and lift locks."""
+
+    free = [name for name in new if name not in states.stale]
+    stale = [name for name in new if name in states.stale]
+    apt = states.manager == "apt"
+    lock, lift = ("apt-mark -qq hold", "apt-mark -qq unhold") if apt else (_ADD, _DELETE)
+    query = "dpkg-query -W -f='${db:Status-Status}'" if apt else "rpm -q --qf installed"
+    lines = [_IN_TURN.rstrip("\n"), RECORDER.rstrip("\n")]
+    if new:
+        lines += [
+            "names=",
+            f"for name in {shlex.join(new)}; do",
+            f'  if [ "$({query} -- "$name" 2>/dev/null)" = installed ]; then',
+            '    names="$names $name"',
+            "  fi",
+            "done",
+        ]
+        # Noted first: a killed run leaves no lock of which we do not know.
+        lines += [f"note lock {name} free" for name in free]
+    lines += [] if apt else [_VERSIONLOCK.rstrip("\n")]
+    lifted = [*stale, *gone]
+    lines += [f"{lift} {shlex.join(lifted)}"] if lifted else []
+    lines += [f'[ -z "$names" ] || {lock} $names'] if new else []
+    # sed -i writes the file anew.
+    lines += [f"sed -i '/^lock\t{name}\t/d' \"$record/before\"" for name in gone]
+    parts = [f"lock {' '.join(new)}"] if new else []
+    parts += [f"unlock {' '.join(gone)}"] if gone else []
+    return Script("\n".join(lines), summary="; ".join(parts))
+
+
+_ADD, _DELETE = "dnf --quiet versionlock add", "dnf --quiet versionlock delete"
+
+
+def _delete(names: Sequence[str]) -> str:
+    return f"{_DELETE} {shlex.join(names)}"

@@ -257,6 +257,10 @@ class SoftwareSettings(Settings):
     """Whether Fedora's testing updates are used."""
     install_packages: bool = True
     """Whether missing packages of the distribution are installed."""
+    lock_packages: bool = True
+    """Whether packages that the cluster runs from, such as Fedora's of Kubernetes and the container
+    runtime's, keep their version when somebody upgrades the system: by dnf's versionlock or apt's
+    hold."""
     removable_packages: Strings = ()
     """Packages that an installation may remove, where it takes their place."""
 

@@ -204,6 +204,22 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
         binaries.binaries(name=name, binaries=wanted)
 
 
+def packaged_parts(cluster: Cluster) -> list[str]:
+    """
+    Return what of the current host's container runtime packages bring, without what it calls.
+
+    + cluster: the cluster
+    """
+
+    if cluster.runtime is DOCKER:
+        return [] if cluster.own_facts.foreign_docker else [DOCKER.packages]
+    if cluster.artifacts.runtime:
+        return []
+    here = cluster.own_facts
+    crictl = ["crictl"] if ships("crictl", here.system, here.release) else []
+    return [*(_missing_parts(None) if cluster.runtime is CONTAINERD else ["cri-o"]), *crictl]
+
+
 def _missing_parts(source: RuntimeArtifacts | None) -> list[str]:
     """What packages must bring: not a containerd that the host's owner installed without one."""
 

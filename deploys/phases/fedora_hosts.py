@@ -37,10 +37,9 @@ def prepare_fedora_host() -> None:
     cluster = current_cluster()
     check_hosts(cluster, as_units=True)
     if cluster.spec.install_packages:
-        from_files = cluster.spec.package_source == "rpm"
         installed = packages.packages(
             name="Install the host's packages",
-            packages=[] if from_files else distribution_packages(parts(cluster)),
+            packages=distribution_packages(packaged_parts(cluster)),
             enablerepo=TESTING if cluster.spec.enable_updates_testing else None,
             rpm_files=cluster.spec.rpm_files,
             removable=cluster.spec.removable_packages,
@@ -74,9 +73,11 @@ def prepare_fedora_host() -> None:
         files.files(name="Make /run/kubernetes, at every boot too", files=[at_boot, folder])
 
 
-def parts(cluster: Cluster) -> list[str]:
-    """The parts that the current host needs packages for."""
+def packaged_parts(cluster: Cluster) -> list[str]:
+    """The parts that the current host has from packages of the distribution."""
 
+    if cluster.spec.package_source == "rpm":
+        return []
     node = cluster.is_a("node")
     wanted = {
         # flannel's keys are asked for with etcdctl where it has a role.

@@ -105,6 +105,19 @@ def test_what_packages_brought_stays_as_it_is(built: Run, lab: Lab, runtime: str
         assert {line.split()[-1] for line in changed} <= {"/var/lib/etcd", "/var/lib/kubelet"}
 
 
+def test_an_upgrade_of_the_system_moves_nothing_of_it(built: Run, lab: Lab) -> None:
+    dnf = "dnf --assumeyes --enablerepo=updates-testing"
+    for host, there in {
+        CONTROL_PLANE: {"etcd", "cri-tools1.37"},
+        NODES[0]: {"cri-tools1.37"},
+    }.items():
+        would = execute(lab, host, f"{dnf} --assumeno --disableplugin=versionlock upgrade || true")
+        assert {line.split()[0] for line in would if "updates-testing" in line} == there
+        before = execute(lab, host, "rpm --query --all | sort")
+        execute(lab, host, f"{dnf} upgrade")
+        assert execute(lab, host, "rpm --query --all | sort") == before
+
+
 def test_pods_services_and_names(web: dict[str, str], kubectl: Kubectl, runtime: str) -> None:
     assert kubectl.ready_nodes() == set(HOSTS)
     told = {n["status"]["nodeInfo"]["containerRuntimeVersion"] for n in kubectl.get("nodes")}

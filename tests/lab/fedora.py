@@ -32,8 +32,9 @@ _TOOLS = {
     "rpmbuild": "rpm",
 }
 
-# Beside what a blank server has: the package manager, and what programs in the RPMs link to.
-_MORE = ["dnf", "rpm", "libdevmapper1.02.1", "libseccomp2"]
+# Beside what a blank server has: the package manager, its plugins, and what programs in the RPMs
+# link to.
+_MORE = ["dnf", "dnf-plugins-core", "rpm", "libdevmapper1.02.1", "libseccomp2"]
 _MORE_TODAY = [*_MORE, "libglib2.0-0", "libgpgme11"]
 
 # Of the distribution, inside the RPMs.
@@ -187,7 +188,9 @@ def _make_repository_of_today(folder: Path, release: Path, crio: Path) -> None:
     }
     for spec in sorted(_TODAY.glob("*.spec")):
         _build(folder, spec, "fedora", words)
-    (folder / "updates-testing").mkdir()
+    # Newer ones, which an upgrade of a system would take.
+    for name in ("etcd", "cri-tools"):
+        _build(folder, _TODAY / f"{name}.spec", "updates-testing", {**words, "lab_build": "2"})
     for name in ("fedora", "updates-testing"):
         run("createrepo_c", "--quiet", "--no-database", folder / name)
     shutil.rmtree(debian)
