@@ -33,15 +33,16 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     verify_flannel,
 )
 from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
+from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_fedora_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
 
 @phase("Inventory")
 def check_inventory() -> None:
-    """Refuse a cluster with another network."""
+    """Refuse a cluster with another network, and a forbidden upgrade."""
 
-    cluster_on("flannel", instead="deploys/fedora_single_node.py")
+    check_upgrade(cluster_on("flannel", instead="deploys/fedora_single_node.py"))
 
 
 PHASES = (
@@ -53,6 +54,7 @@ PHASES = (
     register_fedora_etcd,
     run_fedora_etcd,
     set_flannel_network,
+    upgrade_fedora_cluster,
     run_fedora_control_plane,
     set_up_fedora_network,
     run_fedora_runtime,

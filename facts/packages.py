@@ -153,6 +153,7 @@ class Removals(FactBase[RemovalStates]):
 
     + names: names of packages, or URLs of RPM files, to install
     + enablerepo: repositories that dnf enables for it
+    + erasing: whether dnf may remove what conflicts with it
 
     .. code:: python
 
@@ -162,12 +163,15 @@ class Removals(FactBase[RemovalStates]):
     default = RemovalStates
 
     @override
-    def command(self, names: Sequence[str], enablerepo: Sequence[str] = ()) -> str:
+    def command(
+        self, names: Sequence[str], enablerepo: Sequence[str] = (), erasing: bool = False
+    ) -> str:
+        options = dnf_options(enablerepo, cached=True, erasing=erasing)
         return f"""\
 {REMOVALS}
 for manager in dnf yum apt-get; do
 command -v $manager >/dev/null 2>&1 || continue
-if names=$(removals $manager {shlex.join(dnf_options(enablerepo, cached=True))} -- \
+if names=$(removals $manager {shlex.join(options)} -- \
 {shlex.join(names)}); then echo known; printf '%s\\n' "$names" | sed -n 's/./removed &/p'; fi
 break
 done
@@ -180,15 +184,22 @@ true"""
         return RemovalStates("known" in lines, removed)
 
 
-def dnf_options(enablerepo: Sequence[str], cached: bool = False) -> list[str]:
+def dnf_options(
+    enablerepo: Sequence[str], cached: bool = False, erasing: bool = False
+) -> list[str]:
     """
     Return dnf's options.
 
     + enablerepo: repositories to enable
     + cached: whether it uses only the lists that it has already
+    + erasing: whether it may remove what conflicts
     """
 
-    return [f"--enablerepo={name}" for name in enablerepo] + (["--cacheonly"] if cached else [])
+    given = {"--cacheonly": cached, "--allowerasing": erasing}
+    return [
+        *(f"--enablerepo={name}" for name in enablerepo),
+        *(option for option, used in given.items() if used),
+    ]
 
 
 # MANAGER [OPTION…] -- PACKAGE…: prints what would be removed; fails where that is not known.

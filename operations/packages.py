@@ -19,6 +19,7 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.cluster.packages import parse_rpm
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
@@ -77,6 +78,7 @@ def packages(
     enablerepo: Sequence[str] | str | None = None,
     rpm_files: Sequence[str] = (),
     removable: Sequence[str] = (),
+    programs: Sequence[str] = (),
 ) -> Generator[PyinfraCommand, None, None]:
     """
     Install missing packages, all in one command. Installed packages keep their version; only a
@@ -90,6 +92,7 @@ def packages(
     + rpm_files: URLs (``file:`` for a file on the host) or paths on the control machine of RPM
       files, with rpmbuild's names: ``NAME-VERSION-RELEASE.ARCH.rpm``; by default none
     + removable: packages that an installation may remove; by default none
+    + programs: files that another version brings, whose units are restarted by a later operation
 
     The plan names what an installation would remove, and refuses it unless it is in ``removable``.
     On a host whose package manager has no lists yet, this is known only after the run has fetched
@@ -136,6 +139,7 @@ def packages(
         )
     _check_removals(lacking, wanted, repositories, removable)
     lifted = _lifted([file.name for file in wanted])
+    note_pending(programs)
 
     for package in lacking:
         changes.show(f"package {package}: absent → installed")
@@ -245,7 +249,8 @@ def _check_removals(
     removable: Sequence[str],
 ) -> None:
     names = [*lacking, *(file.source for file in files if file.url)]
-    found = read(Removals, names=names, enablerepo=repositories).names if names else ()
+    asked = {"names": names, "enablerepo": repositories, "erasing": bool(removable)}
+    found = read(Removals, **asked).names if names else ()
     refused = [name for name in found if name not in removable]
     if refused:
         raise OperationError(
@@ -304,7 +309,8 @@ def _dnf(
     removable: Sequence[str],
     lifted: Sequence[str],
 ) -> Script:
-    options, all_names = dnf_options(repositories), [*names, *(file.path for file in files)]
+    options = dnf_options(repositories, erasing=bool(removable))
+    all_names = [*names, *(file.path for file in files)]
     what = shlex.join(all_names)
     uploads = [file.path for file in files if not file.url]
     words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])

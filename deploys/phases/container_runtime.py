@@ -31,6 +31,7 @@ from pyinfra_kube.facts.packages import Packages
 from pyinfra_kube.operations import binaries, cni, containerd, crio, docker, packages, services
 
 _LOCAL_BIN = "/usr/local/bin"
+PACKAGED_CRIO = "/usr/bin/crio"
 CRICTL = f"{_LOCAL_BIN}/crictl"
 # Before that of a package, in the order in which programs are looked for.
 RUNC = "/usr/local/sbin/runc"
@@ -128,7 +129,7 @@ def _run_crio(cluster: Cluster) -> None:
         parts = [name for name in CRIO.helpers if name not in source.helpers]
     # CRI-O loads no archives itself.
     _install(cluster, "CRI-O", [*parts, *(["skopeo"] if archives else [])])
-    config = [*crio.CONFIG_FILES, *([program] if program else [])]
+    config = [*crio.CONFIG_FILES, program or PACKAGED_CRIO]
     services.services(name="Run CRI-O", units=[services.Unit(cluster.runtime.unit, config=config)])
 
 
