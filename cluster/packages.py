@@ -76,7 +76,7 @@ def packages_for(
 
     + parts: of ``control-plane``, ``node``, ``client``, ``etcd``, ``flannel``, ``docker``,
       ``containerd``, ``runc``, ``cri-o``, ``conmon``, ``skopeo``, ``cni``, ``network-tools``,
-      ``bridge-tools``
+      ``bridge-tools``, ``selinux``
     + system: the distribution's ``ID`` as its os-release has it, such as ``fedora``
     + release: its ``VERSION_ID``, such as ``42``
     + kubernetes_version: the Kubernetes release, such as ``1.31.4``

@@ -29,6 +29,7 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     verify_fedora_cluster,
 )
 from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
+from pyinfra_kube.deploys.phases.selinux import label_files
 from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_fedora_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
@@ -69,6 +70,7 @@ PHASES = (
     run_fedora_docker,
     run_fedora_node,
     allow_fedora_components,
+    label_files,
     verify_fedora_cluster,
     run_fedora_dns,
     secure_etcd,

@@ -44,6 +44,7 @@ install_from() {
   touch "$1"
   wrote "$2" "$3"
   mv -fT "$1" "$2"
+  label "$2"
 }
 """
 )

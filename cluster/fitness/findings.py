@@ -50,7 +50,7 @@ FINDINGS: tuple[Finding, ...] = (
         checks.swap,
         "none: kubelet does not start beside swap",
         f"swapoff -a; {_FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
-        "node_swap = True",
+        'node_swap = "remove", which does so, or node_swap = True',
         "always",
         "1.8-",
     ),

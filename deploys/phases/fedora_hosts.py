@@ -12,7 +12,11 @@ from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
-from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
+from pyinfra_kube.deploys.phases.host_preparation import (
+    connect_host,
+    distribution_packages,
+    set_swap,
+)
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
@@ -54,6 +58,7 @@ def prepare_fedora_host() -> None:
         )
         if installed.will_change and not waits:
             _check_packages(cluster, _brings_etcd(cluster))
+    set_swap(cluster)
     stopped = services.services(
         name="Stop other firewalls",
         units=[

@@ -4,6 +4,8 @@ Prepare hosts: packages, kernel settings, names, the apiserver's port.
 
 from __future__ import annotations
 
+import re
+
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
@@ -11,9 +13,12 @@ from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
+from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.hosts import SSH
-from pyinfra_kube.operations import hosts, packages, sysctl
+from pyinfra_kube.facts.swap import Swaps
+from pyinfra_kube.operations import files, hosts, packages, services, sysctl
 
 MODULES = ["br_netfilter"]
 # What a kubelet that sets up cbr0 itself calls.
@@ -40,9 +45,63 @@ def prepare_host() -> None:
             packages=tools(),
             removable=cluster.spec.removable_packages,
         )
+    set_swap(cluster)
     open_firewalld(cluster)
     connect_host()
     open_ports(cluster)
+
+
+def set_swap(cluster: Cluster) -> None:
+    """
+    Turn the current host's swap off, also at boot, where the inventory asks for it; say that it
+    stays where that is asked for.
+
+    + cluster: the cluster
+    """
+
+    if not cluster.spec.node_swap:
+        return
+    state = read(Swaps)
+    if cluster.spec.node_swap is True:
+        if state.devices:
+            changes.say(f"swap stays, kubelet runs beside it: {', '.join(state.devices)}")
+        return
+    found = [files.File("/etc/fstab", without_swap(state.fstab), keep=True)] if state.fstab else []
+    # What is of the same name in /etc counts.
+    found += [
+        files.File(f"/etc/systemd/{name}", kind="link", target="/dev/null") for name in state.zram
+    ]
+    if found:
+        files.files(name="Turn swap off at boot", files=found)
+    if state.units:
+        # A unit of neither would come again.
+        elsewhere = {n for n, at in state.units if at != "/etc/fstab" and not _ZRAM.match(n)}
+        services.services(
+            name="Turn swap off",
+            units=[
+                services.Unit(name, running=False, enabled=None, masked=name in elsewhere)
+                for name, _ in state.units
+            ],
+        )
+
+
+_ZRAM = re.compile(r"dev-zram\d+\.swap")
+_SWAP_LINE = re.compile(r"^(?![ \t]*#)(?=[ \t]*\S+[ \t]+\S+[ \t]+swap[ \t])", re.M)
+
+
+def without_swap(fstab: str) -> str:
+    """
+    Return the text of /etc/fstab with its lines of swap made comments.
+
+    + fstab: as it stands
+
+    ```
+    >>> without_swap("/dev/sda2 none swap sw 0 0")
+    '# /dev/sda2 none swap sw 0 0'
+    ```
+    """
+
+    return _SWAP_LINE.sub("# ", fstab)
 
 
 def connect_host() -> None:

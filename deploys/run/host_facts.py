@@ -289,7 +289,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     docker = any(path in there for path in _DOCKER_PROGRAMS)
     v2 = _CGROUP_V2 in there
     # One line is the title.
-    swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
+    swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1 and spec.node_swap != "remove"
     bridges = {BRIDGE, _docker_bridge()}
     docker_settings = _docker_settings(spec, read(Docker)) if on_docker else {}
     image_root = str(docker_settings.get("docker_root", CONTAINERD.image_root))
