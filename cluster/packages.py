@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.releases import covers, minor_of
@@ -24,10 +24,15 @@ Value = TypeVar("Value")
 # What can be set where a distribution does not ship a part: (setting, what to do).
 _RPMS = 'give RPM files or URLs, with package_source = "rpm"'
 _FLANNELD = "give the URL of a flanneld, or a folder with it, or a flannel RPM in rpm_files"
+_RUNTIME = "give a folder or URL with containerd's programs, runc, crictl and CNI plugins"
 CHOICES = {
     "control-plane": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "node": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "client": ("kubernetes_source", "give a release's folder or URL"),
+    "containerd": ("runtime_source", _RUNTIME),
+    "runc": ("runtime_source", _RUNTIME),
+    "cni": ("runtime_source", _RUNTIME),
+    "network-tools": ("packet_filter", 'set it to "nftables": iptables is no part of this system'),
     "cri-o": ("runtime_source", "give a folder or URL with crio, pinns, crictl and CNI plugins"),
     "flannel": ("flannel_source", _FLANNELD),
 }
@@ -41,6 +46,9 @@ LOCKED = (
     *("docker", "containerd", "cri-o", "crictl"),
 )
 """The parts whose packages keep their version when the system is upgraded."""
+
+NO_LOCAL_SBIN = {"fedora": {"42-": True}}
+"""Systems whose units do not look for programs in /usr/local/sbin."""
 
 # The release lines that packages with ``{minor}`` in their names are of.
 LINES = "1.29-"
@@ -146,8 +154,9 @@ def packages_of(part: str) -> list[str]:
 @cache
 def _data() -> dict[str, dict[str, Spans]]:
     path = files("pyinfra_kube.cluster.data") / "packages.json"
-    data: dict[str, dict[str, Spans]] = json.loads(path.read_text(encoding="utf-8"))
-    return data
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    # A name stands for the packages of that distribution.
+    return {name: data[one] if isinstance(one, str) else one for name, one in data.items()}
 
 
 def find(spans: Mapping[str, Value], release: str) -> Value | None:

@@ -272,24 +272,35 @@ class Locks(FactBase[LockStates]):
     def command(self, names: Sequence[str]) -> str:
         self.names = list(names)
         words = shlex.join(names)
-        rpm_format = shlex.quote("package\\t%{NAME}\\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\\n")
+        rpm_format = shlex.quote("package %{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\\n")
         dpkg_format = shlex.quote(
             "${db:Status-Status}\\t${Package}\\t${Version}\\t${db:Status-Want}\\n"
         )
         return f"""\
 export LC_ALL=C
 tell() {{ if [ -e "$1" ]; then sed 's/^/line\\t/' "$1"; fi; }}
+query() {{
+shown=$(rpm -q --qf {rpm_format} -- "$1" 2>&1) && case $shown in 'package '*)
+set -- $shown
+printf 'package\\t%s\\t%s\\n' "$2" "$3"
+return 0 ;; esac
+case $shown in *' is not installed'*) return 0 ;; esac
+echo "rpm does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
+exit 1
+}}
 if command -v dnf >/dev/null 2>&1; then
 case $(readlink -f "$(command -v dnf)") in
 *dnf5*) printf 'manager\\tdnf5\\n'; tell {DNF5_LOCKS} ;;
 *) printf 'manager\\tdnf\\n'; tell {DNF_LOCKS} ;;
 esac
-for name in {words}; do
-shown=$(rpm -q --qf {rpm_format} -- "$name" 2>/dev/null) && printf '%s\\n' "$shown"
-done
+for name in {words}; do query "$name"; done
 elif command -v apt-get >/dev/null 2>&1; then
 printf 'manager\\tapt\\n'
-dpkg-query -W -f={dpkg_format} -- {words} 2>/dev/null
+# dpkg itself, which is always installed, tells that it answers.
+shown=$(dpkg-query -W -f={dpkg_format} -- dpkg {words} 2>&1)
+case $shown in *'installed	dpkg	'*) printf '%s\\n' "$shown" ;; *)
+echo "dpkg-query does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
+exit 1 ;; esac
 fi
 true"""
 
@@ -299,6 +310,7 @@ true"""
         manager = next((row[1] for row in rows if row[0] == "manager"), "none")
         if manager == "apt":
             there = {row[1]: row[2] for row in rows if row[0] == "installed"}
+            there.pop("dpkg", None)
             held = tuple(row[1] for row in rows if row[1] in there and row[-1] == "hold")
             return LockStates("apt", there, held)
         installed = {row[1]: row[2] for row in rows if row[0] == "package"}

@@ -50,6 +50,7 @@ class Labels(FactBase[LabelStates]):
 
     + paths: absolute paths; one that is not there is passed over
     + whole: folders that are looked at with all that is in them
+    + root: of the host's files, but for those
 
     .. code:: python
 
@@ -67,17 +68,28 @@ class Labels(FactBase[LabelStates]):
     default = LabelStates
 
     @override
-    def command(self, paths: Sequence[str] = (), whole: Sequence[str] = ()) -> str:
-        # restorecon itself names what it would change.
-        looks = [f"restorecon -n -v -i {shlex.join(paths)}"] if paths else []
-        looks += [f"restorecon -n -v -i -R {shlex.join(whole)}"] if whole else []
+    def command(self, paths: Sequence[str] = (), whole: Sequence[str] = (), root: str = "") -> str:
+        # matchpathcon has a line for each path, so that silence is no answer.
         return f"""\
-if [ -r /sys/fs/selinux/enforce ]; then
-echo "mode $(cat /sys/fs/selinux/enforce)"
-cat /etc/selinux/*/contexts/files/file_contexts.local 2>/dev/null | sed -n 's/^[^#]/rule &/p'
-if command -v restorecon >/dev/null 2>&1; then
-{{ {"; ".join([*looks, ":"])}; }} 2>/dev/null
+if [ -r {root}/sys/fs/selinux/enforce ]; then
+echo "mode $(cat {root}/sys/fs/selinux/enforce)"
+for file in {root}/etc/selinux/*/contexts/files/file_contexts.local; do
+[ ! -r "$file" ] || sed -n 's/^[^#]/rule &/p' "$file"
+done
+paths=$(for path in {shlex.join(paths)}; do
+if [ -e "$path" ]; then printf '%s\\n' "$path"; fi
+done
+for folder in {shlex.join(whole)}; do
+if [ -d "$folder" ]; then find "$folder"; fi
+done) || exit 1
+[ -n "$paths" ] || exit 0
+said=$(printf '%s\\n' "$paths" | xargs -d '\\n' matchpathcon -V 2>&1) || :
+told=$(printf '%s\\n' "$said" | grep -c -e '^/.* verified\\.$' -e '^/.* has context .*, should be ')
+if [ "$told" != "$(printf '%s\\n' "$paths" | grep -c .)" ]; then
+echo "matchpathcon does not tell SELinux's labels: $(printf '%s\\n' "$said" | head -n 1)" >&2
+exit 1
 fi
+printf '%s\\n' "$said"
 fi
 true"""
 
@@ -90,7 +102,7 @@ true"""
                 mode = {"1": "enforcing", "0": "permissive"}.get(rest.strip(), "")
             elif word == "rule" and (found := _RULE.match(rest)):
                 rules[found["pattern"]] = found["type"]
-            elif found := _WRONG.fullmatch(line) or _WRONG_BEFORE.fullmatch(line):
+            elif found := _WRONG.fullmatch(line):
                 wrong[found["path"]] = Label(found["now"], found["wanted"])
         if not mode:
             raise FactProcessError("the host does not tell whether SELinux enforces its policy")
@@ -99,6 +111,4 @@ true"""
 
 # "PATTERN [-KIND] USER:ROLE:TYPE[:LEVEL]"
 _RULE = re.compile(r"(?P<pattern>\S+)\s+(--\s+|-\w\s+)?\w+:\w+:(?P<type>\w+)")
-_WRONG = re.compile(r"Would relabel (?P<path>/.*) from (?P<now>\S+) to (?P<wanted>\S+)")
-# Up to version 2.5.
-_WRONG_BEFORE = re.compile(r"restorecon reset (?P<path>/.*) context (?P<now>\S+)->(?P<wanted>\S+)")
+_WRONG = re.compile(r"(?P<path>/.*) has context (?P<now>\S+), should be (?P<wanted>\S+)")

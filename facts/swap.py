@@ -36,6 +36,8 @@ class Swaps(FactBase[SwapStates]):
     """
     Returns what the host swaps to, and what turns that on at boot.
 
+    + root: of the host's files
+
     .. code:: python
 
         SwapStates(
@@ -48,24 +50,30 @@ class Swaps(FactBase[SwapStates]):
     default = SwapStates
 
     @override
-    def command(self) -> str:
-        return r"""
-[ ! -r /proc/swaps ] || awk 'NR > 1 { print "device\t" $1 }' /proc/swaps
-for unit in $(systemctl list-units --type=swap --state=active --plain --no-legend 2>/dev/null |
-awk '{ print $1 }'); do
-printf 'unit\t%s\t%s\n' "$unit" "$(systemctl show --property=SourcePath "$unit" | cut -d = -f 2-)"
+    def command(self, root: str = "") -> str:
+        return f"""\
+devices=$(awk 'NR > 1 {{ print "device\\t" $1 }}' {root}/proc/swaps) || exit 1
+if [ -n "$devices" ]; then
+printf '%s\\n' "$devices"
+units=$(systemctl list-units --type=swap --state=active --plain --no-legend 2>/dev/null |
+awk '$1 ~ /\\.swap$/ {{ print $1 }}')
+[ -n "$units" ] || {{ echo "systemctl does not tell its units of swap" >&2; exit 1; }}
+for unit in $units; do
+from=$(systemctl show --property=SourcePath "$unit") || exit 1
+printf 'unit\\t%s\\t%s\\n' "$unit" "${{from#SourcePath=}}"
 done
-[ ! -r /etc/fstab ] || printf 'fstab\t%s\n' "$(base64 -w 0 /etc/fstab)"
+fi
+[ ! -r {root}/etc/fstab ] || printf 'fstab\\t%s\\n' "$(base64 -w 0 {root}/etc/fstab)"
 # Of one name the first one counts.
 counted=
-for folder in /etc /run /usr/local/lib /usr/lib; do
-for file in "$folder"/systemd/zram-generator.conf "$folder"/systemd/zram-generator.conf.d/*.conf
-do
+for folder in etc run usr/local/lib usr/lib; do
+folder={root}/$folder/systemd
+for file in "$folder"/zram-generator.conf "$folder"/zram-generator.conf.d/*.conf; do
 [ -e "$file" ] || [ -L "$file" ] || continue
-name=${file#"$folder"/systemd/}
+name=${{file#"$folder"/}}
 case " $counted " in *" $name "*) continue ;; esac
 counted="$counted $name"
-[ ! -s "$file" ] || printf 'zram\t%s\n' "$name"
+[ ! -s "$file" ] || printf 'zram\\t%s\\n' "$name"
 done
 done
 true"""

@@ -235,6 +235,23 @@ FINDINGS: tuple[Finding, ...] = (
         "never",
     ),
     Finding(
+        "docker of snap",
+        checks.SNAP_DOCKER,
+        "nodes on docker",
+        checks.snap_docker,
+        "none: a snap is confined, and kubelet's docker is that of a package",
+        "snap remove --purge docker",
+        releases="1.2-1.23",
+    ),
+    Finding(
+        "ufw",
+        "/etc/ufw, /etc/default/ufw",
+        "where ufw is on and drops packets that no rule names",
+        checks.ufw,
+        "off, or open to the other hosts and to pods: {of}",
+        "{fix}",
+    ),
+    Finding(
         "CNI network",
         "/etc/cni/net.d",
         'nodes on containerd, unless `network = "none"`',

@@ -50,6 +50,8 @@ class HostState:
     + behind: how many seconds its clock is behind the control machine's, at least and at most
     + apparmor: whether the kernel enforces AppArmor's profiles
     + selinux: ``enforcing`` or ``permissive``
+    + ufw: what ufw does with packets that no rule names, such as ``drop``; empty where it is off
+    + ufw_rules: its rules, as it writes them: ``allow any any 0.0.0.0/0 any 192.0.2.11 in``
     + swap_accepted: whether its kubelet is configured to run beside swap
     + there: which of the paths that were asked for exist
     + programs: which of the programs that were asked for are installed
@@ -71,6 +73,8 @@ class HostState:
     behind: tuple[float, float] | None = None
     apparmor: bool = False
     selinux: str = ""
+    ufw: str = ""
+    ufw_rules: tuple[str, ...] = ()
     swap_accepted: bool = False
     there: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
@@ -114,6 +118,7 @@ class Case:
     + strangers: programs that use the cluster's ports
     + networks: files of CNI networks that come before ours
     + chains: of iptables
+    + peers: networks and addresses whose packets must come in
     """
 
     host: HostSpec
@@ -131,6 +136,7 @@ class Case:
     strangers: Sequence[Stranger] = ()
     networks: Sequence[str] = ()
     chains: Sequence[str] = ()
+    peers: Sequence[str] = ()
 
     @property
     def is_node(self) -> bool:

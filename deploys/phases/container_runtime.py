@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.images import image_of
-from pyinfra_kube.cluster.packages import packages_of, ships
+from pyinfra_kube.cluster.packages import NO_LOCAL_SBIN, find, packages_of, ships
 from pyinfra_kube.cluster.runtimes import CONTAINERD, CRIO, DOCKER
 from pyinfra_kube.deploys.phases import pod_network
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
@@ -194,7 +194,9 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
     if source:
         programs = [*cluster.runtime.programs, "crictl", *source.helpers]
         paths = {name: f"{_LOCAL_BIN}/{name}" for name in programs}
-        paths |= {name: RUNC for name in paths if name == "runc"}
+        here = cluster.own_facts
+        if not find(NO_LOCAL_SBIN.get(here.system, {}), here.release):
+            paths |= {name: RUNC for name in paths if name == "runc"}
         paths |= {name: f"{CNI_BIN_DIR}/{name}" for name in CNI_PLUGINS}
         wanted = [binaries.Binary(path, *source.program(name)) for name, path in paths.items()]
     elif not packaged and read(Containerd).crictl in ("", CRICTL):

@@ -16,10 +16,14 @@ from pyinfra_kube.deploys.run.fitness import check_hosts
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.hosts import SSH
+from pyinfra_kube.facts.services import Units
 from pyinfra_kube.facts.swap import Swaps
 from pyinfra_kube.operations import files, hosts, packages, services, sysctl
 
+NETWORKD = "systemd-networkd.service"
+NETWORKD_CONFIG = "/etc/systemd/networkd.conf.d/50-pyinfra-kube.conf"
 MODULES = ["br_netfilter"]
 # What a kubelet that sets up cbr0 itself calls.
 KUBELET_BRIDGE = {"configure-cbr0": ["bridge-tools"], "kubenet": ["cni"], "": []}
@@ -108,6 +112,7 @@ def connect_host() -> None:
     """Have the current host forward packets, know the other hosts' names, and reach them."""
 
     cluster = current_cluster()
+    _keep_routes(cluster)
     sysctl.sysctls(
         name="Forward packets, and pass bridged ones to iptables", settings=SYSCTLS, modules=MODULES
     )
@@ -124,6 +129,17 @@ def connect_host() -> None:
             addresses=reached,
             ports={name: [*_needed(cluster, name), _ssh_port(name)] for name in reached},
         )
+
+
+def _keep_routes(cluster: Cluster) -> None:
+    """Have systemd-networkd, also netplan's, leave routes alone that it did not set."""
+
+    units = read(Units, units=[NETWORKD], config=[NETWORKD_CONFIG]).units
+    if cluster.is_a("node") and NETWORKD in units and units[NETWORKD].active == "active":
+        text = render(f"{NETWORKD_CONFIG[1:]}.j2")
+        files.files(name="Keep routes of pods", files=[files.File(NETWORKD_CONFIG, text)])
+        unit = services.Unit(NETWORKD, enabled=None, config=[NETWORKD_CONFIG])
+        services.services(name="Have systemd-networkd keep them", units=[unit])
 
 
 def _must_answer(cluster: Cluster, name: str) -> bool:

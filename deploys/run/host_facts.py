@@ -37,6 +37,7 @@ from pyinfra_kube.cluster.fitness.checks import (
     PROGRAM_DIR,
     PROGRAMS,
     SELINUX_POLICY,
+    SNAP_DOCKER,
     WRITTEN,
 )
 from pyinfra_kube.cluster.networks import parse_network
@@ -402,7 +403,7 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
         Subject(
             Fitness,
             {
-                "paths": [*signs, *left, CRIO, SELINUX_POLICY],
+                "paths": [*signs, *left, CRIO, SELINUX_POLICY, SNAP_DOCKER],
                 "programs": [*PROGRAMS, APPARMOR_PARSER],
                 "folders": list(dict.fromkeys([*WRITTEN, PROGRAM_DIR, *data, *plugins])),
             },

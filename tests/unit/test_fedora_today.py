@@ -233,3 +233,18 @@ def test_selinux_has_its_rules_and_labels(
     rules = "SELinux's rule for /srv/kubernetes(/.*)?: absent → container_share_t"
     assert (rules in shown["m"]) == (path is scratch)
     assert rules not in shown["n"]
+
+
+@pytest.mark.parametrize("active", ["active", "inactive"])
+def test_routes_stay_where_networkd_runs(
+    active: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    unit = UnitState(load="loaded", active=active, sub="running", enabled="enabled")
+    units = UnitStates(manager="systemd", units={"systemd-networkd.service": unit})
+    data = {**DATA, "credentials_dir": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more={"services.Units": units})
+    kept = "/etc/systemd/networkd.conf.d/50-pyinfra-kube.conf: absent → file" in shown["n"]
+    assert kept == (active == "active")
+    restarted = "systemd-networkd.service: restarted: its configuration changes" in shown["n"]
+    assert restarted == (active == "active")
