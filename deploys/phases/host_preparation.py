@@ -9,6 +9,7 @@ import re
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
+from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
@@ -70,6 +71,10 @@ def set_swap(cluster: Cluster) -> None:
         if state.devices:
             changes.say(f"swap stays, kubelet runs beside it: {', '.join(state.devices)}")
         return
+    if state.devices and not state.units:
+        host = cluster.host_spec.name
+        allowed = "True: the host is a container, and its machine's swap is not its own"
+        raise InputError([Problem("node_swap", "remove", host, allowed)])
     found = [files.File("/etc/fstab", without_swap(state.fstab), keep=True)] if state.fstab else []
     # What is of the same name in /etc counts.
     found += [

@@ -248,3 +248,13 @@ def test_routes_stay_where_networkd_runs(
     assert kept == (active == "active")
     restarted = "systemd-networkd.service: restarted: its configuration changes" in shown["n"]
     assert restarted == (active == "active")
+
+
+def test_a_container_does_not_turn_its_machines_swap_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    more = {"swap.Swaps": SwapStates(devices=("/dev/sda2",))}
+    data = {**DATA, "credentials_dir": str(tmp_path), "node_swap": "remove"}
+    with pytest.raises(DeployError, match="m: node_swap = 'remove'; allowed: True"):
+        prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)
