@@ -41,6 +41,9 @@ OTHERWISE = ("rpm_files", _RPMS)
 NETWORK_TOOLS = {"iptables": "network-tools", "nftables": "network-tools-nft"}
 """The part that brings the tools of the pods' network, by ``packet_filter``."""
 
+BY_MINOR = ("control-plane", "node", "client", "cri-o", "crictl")
+"""The parts whose packages are named by Kubernetes' minor release, and conflict with each other."""
+
 LOCKED = (
     *("control-plane", "node", "client", "etcd", "flannel"),
     *("docker", "containerd", "cri-o", "crictl"),

@@ -11,7 +11,13 @@ from typing import Any
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.images import image_of
-from pyinfra_kube.cluster.packages import NO_LOCAL_SBIN, find, packages_of, ships
+from pyinfra_kube.cluster.packages import (
+    BY_MINOR,
+    NO_LOCAL_SBIN,
+    find,
+    packages_of,
+    ships,
+)
 from pyinfra_kube.cluster.runtimes import CONTAINERD, CRIO, DOCKER
 from pyinfra_kube.deploys.phases import pod_network
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
@@ -184,6 +190,9 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
     source, here = cluster.artifacts.runtime, cluster.own_facts
     packaged = not source and ships("crictl", here.system, here.release)
     parts = [*parts, *(["crictl"] if packaged else [])]
+    if here.packaged and cluster.in_turn("node"):
+        # These move together with the others of their minor release.
+        parts = [part for part in parts if part not in BY_MINOR]
     if cluster.spec.install_packages and parts:
         packages.packages(
             name=f"Install {' and '.join(parts) if source else whole}",

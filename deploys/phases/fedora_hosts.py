@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
-from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for
+from pyinfra_kube.cluster.packages import BY_MINOR, NETWORK_TOOLS, packages_for
 from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime
@@ -31,8 +31,6 @@ RUNTIME = "/run/kubernetes"
 # Of this name, so that it replaces the package's own.
 TMPFILES = "/etc/tmpfiles.d/kubernetes.conf"
 TESTING = "updates-testing"
-# The parts whose packages are named by Kubernetes' minor release, and conflict with each other.
-BY_MINOR = ("control-plane", "node", "client", "cri-o", "crictl")
 # The program whose package has the release of a role.
 PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
 

@@ -36,7 +36,7 @@ _TOOLS = {
 # Beside what a blank server has: the package manager, its plugins, and what programs in the RPMs
 # link to.
 _MORE = ["dnf", "dnf-plugins-core", "rpm", "libdevmapper1.02.1", "libseccomp2"]
-_MORE_TODAY = [*_MORE, "libglib2.0-0", "libgpgme11"]
+_MORE_TODAY = [*_MORE, "libglib2.0-0", "libgpgme11", "systemd-resolved"]
 
 # Of the distribution, inside the RPMs.
 _PROGRAMS = ["containerd", "docker.io", "etcd-client", "etcd-server", "runc", "tini"]
@@ -259,6 +259,8 @@ def _make_root(folder: Path, packages: Path, files: dict[str, str], more: list[s
     roots._inside(root, packages, f"{install} && dpkg --purge --force-all apt")
     for folder_of_apt in ("etc/apt", "var/lib/apt", "var/cache/apt"):
         shutil.rmtree(root / folder_of_apt, ignore_errors=True)
+    # A host gets a file of its own there.
+    (root / "etc/resolv.conf").unlink(missing_ok=True)
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
