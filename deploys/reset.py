@@ -23,10 +23,12 @@ from pyinfra_kube.deploys.remove_node import UNITS, node_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.elsewhere import delete, left_objects
 from pyinfra_kube.deploys.run.host_facts import KUBECTL
+from pyinfra_kube.engine import sending
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.record import MARK
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.docker import DAEMON_JSON, OPTION_FILES
+from pyinfra_kube.facts.images import STAGE
 from pyinfra_kube.facts.leftovers import Leftovers
 from pyinfra_kube.facts.record import Record, Recorded
 from pyinfra_kube.facts.services import Units
@@ -50,8 +52,11 @@ from pyinfra_kube.operations.boot_units import FOLDER
 
 # What kubelet, kube-proxy, the apiserver and the collector of logs write to.
 FOLDERS = ("/var/lib/kube-proxy", "/var/log/kube-apiserver", node_logs.FOLDER)
-# What kubelet and CNI make themselves.
-WHOLE = ("/var/log/pods", "/var/log/containers", f"/var/lib/cni/networks/{cni.NETWORK}")
+# What kubelet and CNI make themselves, and what runs that were killed had sent.
+WHOLE = (
+    *("/var/log/pods", "/var/log/containers", f"/var/lib/cni/networks/{cni.NETWORK}"),
+    *(f"{sending.FOLDER}-0", STAGE),
+)
 HOLLOW = ("/var/lib/cni",)
 # Of cgroups, where they are systemd's.
 SLICE = "kubepods.slice"

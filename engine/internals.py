@@ -16,8 +16,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import gevent
+from gevent.event import AsyncResult as Arrival
 from gevent.lock import RLock as Lock
-from paramiko import SSHException
+from paramiko import SFTPClient, SSHException
 from pyinfra.api import Config, Host, Inventory, State, StringCommand, util
 from pyinfra.api import arguments as global_arguments
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
@@ -28,7 +29,10 @@ from pyinfra.context import ctx_config, ctx_host, ctx_state
 from pyinfra.operations.util.files import generate_color_diff
 from typing_extensions import override
 
-__all__ = ["Lock", "PyinfraOperation", "SSHException"]
+__all__ = ["Arrival", "Lock", "PyinfraOperation", "SFTPClient", "SSHException"]
+
+TRANSFER_ERRORS = (OSError, EOFError, SSHException)
+"""What a connection for files raises where it ends or is refused."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,6 +111,13 @@ def operation_arguments(kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield own
     finally:
         host.current_op_global_arguments = None
+
+
+def current_operation() -> str:
+    """Return what names the operation that is planned or executed now; empty for none."""
+
+    host = _host()
+    return host.executing_op_hash or host.current_op_hash or ""
 
 
 def unplanned(changes: bool) -> OperationMeta:
@@ -315,6 +326,39 @@ def on_each(hosts: Iterable[Host], ask: Callable[[], T]) -> dict[str, T]:
     greenlets = {host.name: gevent.spawn(call, host) for host in hosts}
     gevent.joinall(list(greenlets.values()), raise_error=True)
     return {name: greenlet.get() for name, greenlet in greenlets.items()}
+
+
+@contextmanager
+def file_transfer(host: Host) -> Iterator[SFTPClient]:
+    """
+    Open a channel for files in the connection to a host.
+
+    + host: the host
+
+    Raises one of ``TRANSFER_ERRORS``; ``OSError`` too where the connection is not of SSH.
+    """
+
+    try:
+        transport = cast(Any, host.connector).client.get_transport()
+    except AttributeError:
+        raise OSError(f"{host.name} is not connected to by SSH") from None
+    sftp = SFTPClient.from_transport(transport)
+    if not sftp:
+        raise OSError(f"{host.name} has no SFTP")
+    try:
+        yield sftp
+    finally:
+        sftp.close()
+
+
+def beside(call: Callable[[], object]) -> None:
+    """
+    Call a function while the run goes on. It ends with the run, done or not.
+
+    + call: the function
+    """
+
+    gevent.spawn(call)
 
 
 def run_elsewhere(host: Host, commands: Callable[[], Iterable[StringCommand]]) -> bool:

@@ -32,6 +32,7 @@ class Memory:
     + values: answers by identity and subject
     + everywhere: how many operations had changed any host when each was read
     + asked: who asked which subject
+    + planned: what each operation asked when it was planned, by its name
     + later: keys of subjects that only the execution needs
     + discovering: whether the host only seems blank, in a discovery pass
     + since: when the oldest answer was read
@@ -41,6 +42,7 @@ class Memory:
     values: dict[str, Any] = field(default_factory=dict)
     everywhere: dict[str, int] = field(default_factory=dict)
     asked: dict[str, tuple[str, Subject]] = field(default_factory=dict)
+    planned: dict[str, dict[str, tuple[str, Subject]]] = field(default_factory=dict)
     later: set[str] = field(default_factory=set)
     discovering: bool = False
     since: float = field(default_factory=time.monotonic)
@@ -68,6 +70,21 @@ class Memory:
             for key, (asker, subject) in self.asked.items()
             if asker == identity and (later or key not in self.later)
         ]
+
+    def of_operation(self, identity: str, subject: Subject) -> list[Subject]:
+        """
+        Return a subject, with what its operation asked beside it when it was planned.
+
+        + identity: who asks
+        + subject: what the current operation asks
+        """
+
+        name = internals.current_operation()
+        known = self.planned.setdefault(name, {}) if name else {}
+        if not self.executing:
+            known[identity + subject.key] = (identity, subject)
+        others = [one for asker, one in known.values() if asker == identity]
+        return list({one.key: one for one in [subject, *others]}.values())
 
     def forget_later(self) -> None:
         """Forget what only the execution needs: a discovery pass that knows more finds it again."""

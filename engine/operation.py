@@ -18,7 +18,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.engine import internals
+from pyinfra_kube.engine import internals, sending
 from pyinfra_kube.engine.failing import failure, is_of_host, leave_out, left_out
 from pyinfra_kube.engine.internals import PyinfraOperation
 from pyinfra_kube.engine.snapshot import discovering
@@ -52,6 +52,8 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOp
     def decorate(function: Callable[P, Generator[Any, None, None]]) -> PyinfraOperation[P]:
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
+            if ctx_state.get().is_executing:
+                sending.begin()
             try:
                 yield from function(*args, **kwargs)
             except PyinfraError as error:

@@ -51,7 +51,9 @@ def read(fact: type[FactBase[T]], **arguments: Any) -> T:
         _fetch(memory, who, memory.subjects(who, later=key in memory.later))
     if memory.executing and key in memory.values and _may_differ(memory, key, subject):
         del memory.values[key]
-    _fetch(memory, who, [subject])
+    together = memory.of_operation(who, subject)
+    if key not in memory.values:
+        _fetch(memory, who, together)
     return cast(T, _answer(memory.values[key]))
 
 

@@ -48,6 +48,8 @@ sed -n 's/^DEFAULT_INPUT_POLICY="*\\([A-Z]*\\).*/ufw \\1/p' /etc/default/ufw 2>/
 sed -n 's/^### tuple ### /ufw-rule /p' /etc/ufw/user.rules 2>/dev/null
 fi
 [ ! -e /run/systemd/container ] || echo container
+# The machine's, in a network namespace that is not the first.
+find /proc/sys/net/netfilter/nf_conntrack_max ! -perm -200 -printf 'conntrack-fixed\\n' 2>/dev/null
 [ ! -r {configuration} ] || sed -n 's/^failSwapOn: *false.*/swap-accepted/p' {configuration}
 for path in {paths}; do [ ! -e "$path" ] || echo "there $path"; done
 for program in {programs}; do
@@ -148,6 +150,7 @@ class Fitness(FactBase[FitnessState]):
             selinux={"1": "enforcing", "0": "permissive"}.get(_one(said, "enforce"), ""),
             ufw=_one(said, "ufw").lower(),
             ufw_rules=tuple(said.get("ufw-rule", [])),
+            conntrack_fixed="conntrack-fixed" in said,
             swap_accepted="swap-accepted" in said,
             there=tuple(said.get("there", [])),
             programs=tuple(said.get("program", [])),

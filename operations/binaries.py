@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import FileUploadCommand, OperationValueError
+from pyinfra.api import OperationValueError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
@@ -20,6 +20,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.sending import Upload, send_ahead
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.binaries import Versions
 from pyinfra_kube.facts.files import Files, FileState
@@ -134,6 +135,7 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
     others = [plan for plan in differing if not plan.right]
     note_pending(plan.binary.path for plan in others)
     uploads = [plan for plan in others if not plan.binary.remote]
+    send_ahead({plan.digest: plan.binary.source for plan in uploads})
     folders = sorted({plan.place.rpartition("/")[0] for plan in others})
     clear = [["mkdir", "-p", *folders], ["rm", "-f", *(plan.beside for plan in others)]]
     kept = [["keep", plan.place] for plan in others]
@@ -142,7 +144,7 @@ def binaries(binaries: Sequence[Binary]) -> Generator[Any, None, None]:
         yield Script("\n".join(lines), f"make room in {', '.join(folders)}")
         lines = []
     for plan in uploads:
-        yield FileUploadCommand(plan.binary.source, plan.beside)
+        yield Upload(plan.binary.source, plan.beside, plan.digest)
     lines.insert(0, (_FUNCTIONS + (_FROM_ARCHIVE if members else "")).rstrip("\n"))
     for binary in (plan.binary for plan in differing if plan.right):
         # Its age stays, so that what runs it is not restarted.

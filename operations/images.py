@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import FileUploadCommand, OperationValueError
+from pyinfra.api import OperationValueError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
@@ -21,6 +21,7 @@ from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.digest import sha256_of
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
+from pyinfra_kube.engine.sending import Upload, send_ahead
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.images import STAGE, Images
 
@@ -90,6 +91,7 @@ def images(files: Mapping[str, str | None], runtime: str = "docker") -> Generato
     loading = [name for name in archives if name in missing or name in differing]
     pulling = [name for name in missing if not files[name]]
     if loading:
+        send_ahead({sha256_of(archives[name].path): archives[name].path for name in loading})
         yield from _load(use, {name: archives[name] for name in loading})
     elif state.staged:
         changes.show("images that an earlier run left half-way: removed")
@@ -193,7 +195,7 @@ def _load(runtime: Runtime, archives: Mapping[str, Archive]) -> Generator[Any, N
     for path in dict.fromkeys(found.path for found in archives.values()):
         digest = sha256_of(path)
         staged = f"{STAGE}/{digest[:16]}.tar"
-        yield FileUploadCommand(path, staged)
+        yield Upload(path, staged, digest)
         lines.append(shlex.join(["load", staged, digest]))
     lines += [
         shlex.join(["name", runtime.full_name(name), runtime.full_name(found.origin(name))])

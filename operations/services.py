@@ -23,7 +23,8 @@ from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitSt
 __all__ = ["Unit", "services"]
 
 # A unit that systemd restarts again and again is "active" at most moments, but with a new process
-# each time. State and process are read at once, because it may end in between.
+# each time. State and process are read at once, because it may end in between. Types that tell
+# systemd when they are up need no time to show it.
 _FUNCTIONS = f"""\
 life() {{ systemctl show --property=ActiveState --property=MainPID -- "$1"; }}
 last_words() {{
@@ -38,6 +39,14 @@ give_up() {{
 start() {{
   systemctl reset-failed -- "$2" 2>/dev/null || true
   systemctl "$1" -- "$2" || give_up "$2" "does not start"
+}}
+settle() {{
+  for unit; do
+    case "$(systemctl show --property=Type -- "$unit")" in
+      Type=notify | Type=oneshot) ;;
+      *) sleep 2; return ;;
+    esac
+  done
 }}
 stays() {{
   life=$(life "$1")
@@ -255,7 +264,7 @@ def _script(plans: Sequence[_Plan]) -> Script:
     lines += [f"start {plan.steps[-1]} {shlex.quote(plan.unit.name)}" for plan in started]
     names = [shlex.quote(plan.unit.name) for plan in started]
     lines += [f"life{index}=$(life {name})" for index, name in enumerate(names)]
-    lines += ["sleep 2"] if started else []
+    lines += [f"settle {' '.join(names)}"] if started else []
     lines += [f'stays {name} "$life{index}"' for index, name in enumerate(names)]
     summary = ", ".join(f"{' and '.join(plan.steps)} {plan.unit.name}" for plan in plans)
     return Script("\n".join(lines), summary)

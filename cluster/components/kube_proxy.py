@@ -19,6 +19,7 @@ COMPONENT = Component(
         Flag("cluster-cidr", "{cluster_cidr}", "1.2-1.23"),
         Flag("proxy-mode", "{proxy_mode}", "1.2-1.23"),
         Flag("hostname-override", "{node_name}", "1.2-1.23"),
+        Flag("conntrack-max-per-core", "{conntrack_per_core}", "1.3-1.23"),
         Flag("logtostderr", "true", "1.2-1.25"),
         Flag("v", "{log_level}"),
         Field("apiVersion", "kubeproxy.config.k8s.io/v1alpha1", "1.24-"),
@@ -27,6 +28,7 @@ COMPONENT = Component(
         Field("hostnameOverride", "{node_name}", "1.24-"),
         Field("mode", "{proxy_mode}", "1.24-"),
         Field("clusterCIDR", "{cluster_cidr}", "1.24-"),
+        Field("conntrack.maxPerCore", "{conntrack_per_core}", "1.24-"),
         # It answers whoever asks; by default on every address of the host.
         Field("healthzBindAddress", "127.0.0.1:{healthz_port}", "1.24-"),
     ),

@@ -22,6 +22,8 @@ HOST_FACTS: Mapping[str, object] = MappingProxyType(
     {
         "cgroup_driver": "cgroupfs",
         "cni_bin_dir": "/opt/cni/bin",
+        # 0 lets kube-proxy leave the limit of tracked connections to the machine of a container.
+        "conntrack_per_core": None,
         "container_runtime_endpoint": "unix:///run/containerd/containerd.sock",
         "docker_root": "/var/lib/docker",
         # Where Secrets are encrypted, the file that says with which keys.

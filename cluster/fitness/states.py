@@ -52,6 +52,7 @@ class HostState:
     + selinux: ``enforcing`` or ``permissive``
     + ufw: what ufw does with packets that no rule names, such as ``drop``; empty where it is off
     + ufw_rules: its rules, as it writes them: ``allow any any 0.0.0.0/0 any 192.0.2.11 in``
+    + conntrack_fixed: whether it cannot set how many connections its kernel tracks
     + swap_accepted: whether its kubelet is configured to run beside swap
     + there: which of the paths that were asked for exist
     + programs: which of the programs that were asked for are installed
@@ -75,6 +76,7 @@ class HostState:
     selinux: str = ""
     ufw: str = ""
     ufw_rules: tuple[str, ...] = ()
+    conntrack_fixed: bool = False
     swap_accepted: bool = False
     there: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()

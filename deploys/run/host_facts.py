@@ -345,6 +345,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             "fail_swap_on": False if swaps else None,
             "swap_behavior": "LimitedSwap" if swaps and spec.node_swap and v2 else None,
             "fail_cgroup_v1": None if v2 else False,
+            # kube-proxy ends where it may not set the limit that it wants.
+            "conntrack_per_core": 0 if fit.state.conntrack_fixed else None,
             "resolv_conf": _RESOLVED if _RESOLVED in there else None,
             "proxy_mode": _proxy_mode(
                 spec, packages, kernel.get(_KERNEL, b"").decode(), there, fit.modules

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from pyinfra.api import FactBase
 
+from pyinfra_kube.engine.digest import sha256_of
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.nodes import Nodes
@@ -175,12 +176,17 @@ def test_units_are_never_older_than_what_they_read(part: Part, unit: None, spoil
     assert part.once(services.services, units=UNITS) == []
 
 
-@pytest.mark.parametrize("pause", ["1s", "5ms"])
-def test_a_unit_that_does_not_stay_up_is_reported_with_its_journal(part: Part, pause: str) -> None:
+@pytest.mark.parametrize(
+    ("pause", "type_"), [("1s", "simple"), ("5ms", "simple"), ("1s", "notify"), ("1s", "exec")]
+)
+def test_a_unit_that_does_not_stay_up_is_reported_with_its_journal(
+    part: Part, pause: str, type_: str
+) -> None:
     unit = f"""
         [Unit]
         StartLimitIntervalSec=0
         [Service]
+        Type={type_}
         ExecStart=/bin/sh -c 'echo why it fails; exit 3'
         Restart=always
         RestartSec={pause}
@@ -521,6 +527,56 @@ def test_programs_are_replaced_when_they_are_others(part: Part) -> None:
     assert part.settle(BINARIES) == {"Install programs"}
     assert part.sh("stat -c %a /usr/local/bin/kubelet") == "755"
     assert part.sh("stat -c %i /usr/local/bin/kubelet") == before, "only its mode was wrong"
+
+
+WAITING = """
+    from pyinfra.operations import server
+    from pyinfra_kube.operations import binaries, files
+    files.files(name="Begin", files=[files.File("/etc/part-begin", "1\\n")])
+    server.shell(
+        name="Wait for the program that a later operation installs",
+        commands=[
+            "for n in $(seq 100); do ls /var/tmp/pyinfra-kube-files-0 | grep -qxE '[0-9a-f]{64}' "
+            "&& break; sleep 0.2; done; ls /var/tmp/pyinfra-kube-files-0 > /etc/part-waits"
+        ],
+    )
+    binaries.binaries(
+        name="Install a program", binaries=[binaries.Binary("/opt/part", "RELEASE/kubelet")]
+    )
+"""
+
+
+_ARRIVED = "/var/tmp/pyinfra-kube-files-0"
+
+
+def test_programs_arrive_while_other_operations_run(part: Part) -> None:
+    part.sh(f"rm -rf /opt/part {_ARRIVED}")
+    assert "Install a program" in part.run(WAITING)
+    assert part.sh("cat /etc/part-waits") == sha256_of(str(part.release / "kubelet"))
+    _see_the_program(part)
+    part.sh(f"test ! -e {_ARRIVED}")
+
+
+def test_what_a_killed_run_sent_is_damaged(part: Part) -> None:
+    digest = sha256_of(str(part.release / "kubelet"))
+    part.sh(f"rm -rf /opt/part {_ARRIVED}; install -d -m 700 {_ARRIVED}")
+    part.sh(f"cd {_ARRIVED}; echo x | tee a {digest} {digest}.part")
+    part.run(WAITING)
+    _see_the_program(part)
+    part.sh(f"test ! -e {_ARRIVED}")
+
+
+def _see_the_program(part: Part) -> None:
+    digest = sha256_of(str(part.release / "kubelet"))
+    assert part.sh("sha256sum < /opt/part").split()[0] == digest
+    assert part.sh("stat -c '%a %U' /opt/part") == "755 root"
+
+
+def test_a_folder_of_somebody_else_takes_no_program(part: Part) -> None:
+    part.sh(f"rm -rf /opt/part {_ARRIVED}; install -d -o nobody {_ARRIVED}")
+    part.run(WAITING.replace("seq 100", "seq 1"))
+    _see_the_program(part)
+    assert part.sh(f"stat -c %U {_ARRIVED}; rmdir {_ARRIVED}") == "nobody"
 
 
 ETCD = """

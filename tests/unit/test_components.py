@@ -532,6 +532,20 @@ def test_what_is_set_and_what_is_not() -> None:
     assert named("kubelet", spec, "n1", resolved)["resolv-conf"] == resolved["resolv_conf"]
 
 
+def test_a_limit_of_connections_that_only_the_machine_sets() -> None:
+    fixed = {"conntrack_per_core": 0}
+    old = spec_of("1.20.2")
+    assert named("kube-proxy", old, "n1", fixed)["conntrack-max-per-core"] == "0"
+    assert "conntrack-max-per-core" not in named("kube-proxy", old, "n1")
+    spec = spec_of("1.30.14")
+    context = context_of(spec, make_plan(spec), "n1", fixed)
+    assert configuration("kube-proxy", Release.of("1.30.14"), context)["conntrack"] == {
+        "maxPerCore": 0
+    }
+    context = context_of(spec, make_plan(spec), "n1", {})
+    assert "conntrack" not in configuration("kube-proxy", Release.of("1.30.14"), context)
+
+
 @pytest.mark.parametrize(
     ("release", "behavior"), [("1.29.15", None), ("1.30.14", {"swapBehavior": "LimitedSwap"})]
 )

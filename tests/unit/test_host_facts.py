@@ -35,6 +35,7 @@ def test_a_blank_host() -> None:
     assert (found.addresses, found.pod_cidr, found.ca_fingerprint) == ([], "", "")
     assert found.settings == {
         "cni_bin_dir": "/opt/cni/bin",
+        "conntrack_per_core": None,
         "docker_root": "/var/lib/docker",
         "fail_cgroup_v1": False,
         "fail_swap_on": None,
@@ -70,6 +71,14 @@ def test_kubelet_follows_a_docker_that_somebody_configured() -> None:
 def test_swap(more: bytes, flag: bool | None) -> None:
     found = seen({"files.FileContents": {"/proc/swaps": TITLE + more}})
     assert found.settings["fail_swap_on"] is flag
+
+
+@pytest.mark.parametrize(("lines", "limit"), [([], None), (["conntrack-fixed"], 0)])
+def test_a_limit_of_connections_that_only_the_machine_sets(
+    lines: list[str], limit: int | None
+) -> None:
+    found = seen({"fitness.Fitness": [*lines, "end"]})
+    assert found.settings["conntrack_per_core"] == limit
 
 
 V2 = FileState("file", "444", "root", "root", 0, 0.0)

@@ -74,6 +74,27 @@ def test_arguments_come_from_the_operation_else_from_the_host(state: State) -> N
     assert (given["_sudo"], given["_chdir"]) == (True, "/two")
 
 
+def test_an_operation_has_one_name_when_it_is_planned_and_executed() -> None:
+    seen: list[str] = []
+
+    @operation()
+    def look() -> Iterator[StringCommand]:
+        seen.append(internals.current_operation())
+        yield StringCommand("true")
+
+    state = State(Inventory((["@local"], {})), Config())
+    connect_all(state)
+    metas = [add_op(state, look)[state.inventory.get_host("@local")] for _ in range(2)]
+    assert all(meta.will_change for meta in metas)
+    planned = list(dict.fromkeys(seen))
+    run_ops(state)
+    disconnect_all(state)
+    with ctx_state.use(state), ctx_host.use(state.inventory.get_host("@local")):
+        assert internals.current_operation() == ""
+    assert len(planned) == 2
+    assert seen[-2:] == planned
+
+
 def test_every_argument_that_we_name_is_one_of_a_connector(state: State) -> None:
     own = internals.own_arguments()
     named = {*asking._IDENTITY_KEYS, "_timeout", "_use_sudo_login", "_sudo_password", "_stdin"}

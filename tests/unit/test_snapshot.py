@@ -121,6 +121,28 @@ def test_a_change_right_after_the_preparation_is_seen(two: Callable[[str], Two])
     assert hosts.ask() == ["bridge.Links", "etcd.EtcdKeys"]
 
 
+def test_an_operation_asks_at_once_what_it_asked_when_it_was_planned(
+    two: Callable[[str], Two],
+) -> None:
+    hosts = two("ok")
+    hosts.state.is_executing = False
+    hosts.one.current_op_hash = "first"
+    hosts.ask()
+    hosts.one.current_op_hash = "second"
+    read(Files, paths=["/file"])
+    hosts.one.current_op_hash = None
+    hosts.state.is_executing = True
+    hosts.changes(hosts.one)
+    hosts.one.executing_op_hash = "first"
+    before = hosts.trips
+    assert hosts.ask() == ["bridge.Links", "etcd.EtcdKeys"]
+    assert hosts.trips - before == 1
+    hosts.one.executing_op_hash = "second"
+    assert hosts.ask() == []
+    read(Files, paths=["/file"])
+    assert hosts.trips - before == 2
+
+
 def test_what_only_the_execution_needs_is_read_by_it_at_once(two: Callable[[str], Two]) -> None:
     hosts = two("ok")
     hosts.state.is_executing = False

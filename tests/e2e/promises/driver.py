@@ -45,7 +45,7 @@ class Orders:
 
     + report: where the :class:`Report` goes
     + at: the number of the command at which something happens, counted from 1; 0 for never
-    + kind: which commands count: ``any`` or ``upload``
+    + kind: what counts: commands of ``any`` kind, or each ``upload`` as it begins
     + what: ``kill`` this process and its children, ``hold`` the run until ``go`` is there
     + delay: how long after the command's begin; less than 0 means once it has ended
     + reached, go: files by which a held run and its tester talk
@@ -178,14 +178,29 @@ def _count(report: Report, orders: Orders) -> None:
     """Number the commands of the run, and strike at the one that was ordered."""
 
     counted = 0
+    sending: Any = importlib.import_module("pyinfra_kube.engine.sending")
+    if orders.kind == "upload":
+        send = sending._send
+
+        def dying(*args: Any) -> None:
+            nonlocal counted
+            counted += 1
+            if counted == orders.at:
+                gevent.spawn_later(orders.delay, _die)
+            send(*args)
+
+        sending._send = dying
 
     def wrap(cls: Any) -> None:
         execute = cls.execute
 
         def counting(self: Any, state: Any, host: Any, connector_arguments: Any) -> Any:
             nonlocal counted
+            # What a command hands to its own class is no other command.
+            if type(self).execute is not counting:
+                return execute(self, state, host, connector_arguments)
             report.commands.append((host.name, str(getattr(self, "summary", self))))
-            if orders.kind == "any" or isinstance(self, pyinfra_command.FileUploadCommand):
+            if orders.kind == "any":
                 counted += 1
                 if counted == orders.at:
                     return _strike(orders, host.name, execute, self, state, connector_arguments)
@@ -197,6 +212,7 @@ def _count(report: Report, orders: Orders) -> None:
         pyinfra_command.StringCommand,
         pyinfra_command.FileUploadCommand,
         pyinfra_command.FunctionCommand,
+        sending.Upload,
     ):
         wrap(cls)
 
