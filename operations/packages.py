@@ -162,7 +162,7 @@ def locked(packages: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
     apt's hold. A lock of an earlier call whose package is not named any more is lifted; locks of
     others stay.
 
-    + packages: names of packages; those that are not installed are left out
+    + packages: names of packages that are installed, or that an earlier operation installs
 
     With dnf 4 its versionlock plugin is installed where it is missing.
 

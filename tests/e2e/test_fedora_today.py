@@ -32,7 +32,7 @@ RUNTIMES = {"cri-o": "cri-o1.37", "containerd": "containerd"}
 RESOLVED, CONF = "/run/systemd/resolve", "/etc/systemd/resolved.conf.d"
 STUB = (
     f"mkdir -p {CONF} && "
-    f"sed -n 's/^nameserver /[Resolve]\\nDNS=/p' /etc/resolv.conf > {CONF}/lab.conf && "
+    f"sed -n 's/^nameserver /[Resolve]\\nLLMNR=no\\nDNS=/p' /etc/resolv.conf > {CONF}/lab.conf && "
     f"ln -sfn {RESOLVED}/stub-resolv.conf /etc/resolv.conf && systemctl restart systemd-resolved"
 )
 
