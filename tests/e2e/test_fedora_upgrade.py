@@ -126,7 +126,9 @@ def test_hosts_after_the_one_in_turn_are_untouched(upgraded: Upgraded) -> None:
 
 
 def test_the_next_run_goes_on(upgraded: Upgraded) -> None:
-    assert upgraded.rest.planned ^ upgraded.run.changed == set()
+    # The kubectl of the run that was killed goes on by itself, and may have drained it by then.
+    begun = {(f"Upgrade | Drain {NODES[0]}", CONTROL_PLANE)}
+    assert (upgraded.rest.planned ^ upgraded.run.changed) - begun == set()
     assert upgraded.rest.conditional == set()
     assert ("Upgrade | Run the apiserver", CONTROL_PLANE) not in upgraded.run.changed
     back = {(f"Upgrade | Let {name} have pods again", CONTROL_PLANE) for name in NODES}
