@@ -76,9 +76,12 @@ class Upload(FileUploadCommand):
             place, dest, folder = map(QuoteString, (at, str(self.dest), at.rpartition("/")[0]))
             # A copy gets the label that SELinux has for its folder.
             take = StringCommand("cp", place, dest, "&&", "rm", "-f", place)
-            last = StringCommand("{", "rmdir", folder, "2>/dev/null", "||", ":;", "}")
+            if sending.done:
+                take = StringCommand(
+                    take, "&&", "{", "rmdir", folder, "2>/dev/null", "||", ":;", "}"
+                )
             works, _ = host.run_shell_command(
-                StringCommand(take, "&&", last),
+                take,
                 print_output=state.print_output,
                 print_input=state.print_input,
                 **connector_arguments,
@@ -101,6 +104,12 @@ class Sending:
         self.files: dict[str, str] = {}
         self.arrivals: dict[str, internals.Arrival[str]] = {}
         self.begun = False
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be sent."""
+
+        return all(arrival.ready() for arrival in self.arrivals.values())
 
     def arrived(self, digest: str) -> str:
         """

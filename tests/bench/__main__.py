@@ -19,7 +19,7 @@ from statistics import median
 # A lab of the bench's own. Read when the lab is imported.
 os.environ["PYINFRA_KUBE_LAB"] = os.environ.get("PYINFRA_KUBE_BENCH_LAB", "bench")
 
-from tests.bench import ansible, ours, report
+from tests.bench import ansible, limit, ours, report
 from tests.bench.report import Beside, Growth, Pair, Result
 from tests.bench.timed import Door, doors
 from tests.e2e.paths import REPOSITORY, Site
@@ -93,7 +93,8 @@ def _with_lab(release: str | None, names: Iterable[str], do: Callable[[Lab], Non
 def _compare(lab: Lab, folder: Path, distances: list[int], runs: int, result: Beside) -> None:
     """Our scratch path and the playbook, on the same hosts by turns."""
 
-    settings = {"credentials_dir": str(folder / "store")}
+    store, made_of = folder / "store", folder / "limit"
+    settings = {"credentials_dir": str(store)}
     playbook: ansible.Playbook | None = None
     for distance in distances:
         with doors(lab, distance, folder) as there:
@@ -102,10 +103,11 @@ def _compare(lab: Lab, folder: Path, distances: list[int], runs: int, result: Be
             say(f"{distance} ms: first run of ours")
             first = ours.run(site, ours.SCRATCH)
             playbook = playbook or _playbook(folder, site)
+            lowest = _lowest(lab, there, store, made_of)
             lab.reset()
             ansible.prepare(lab, lab.hosts)
             say(f"{distance} ms: first run of the playbook")
-            result.add(Pair("first run", distance, [first], [playbook.run(there)]))
+            result.add(Pair("first run", distance, [first], [playbook.run(there)], lowest))
             left = ours.run(site, ours.SCRATCH, "--dry").said
             result.differences = sorted({*result.differences, *left.splitlines()})
             ours.run(site, ours.SCRATCH)
@@ -113,6 +115,18 @@ def _compare(lab: Lab, folder: Path, distances: list[int], runs: int, result: Be
             if not distance:
                 _count_trips(site, playbook, there, result)
         lab.reset()
+
+
+def _lowest(lab: Lab, there: Mapping[str, Door], store: Path, made_of: Path) -> float:
+    """The lower limit of a first run on today's path; 0 on others."""
+
+    if lab.release.container_runtime != "containerd":
+        return 0
+    if not made_of.exists():
+        limit.learn(lab, there, store, made_of)
+    lab.reset()
+    say("the lower limit of a first run")
+    return limit.run(made_of, there, lab.hosts[limit.CONTROL_PLANE].ip)
 
 
 def _playbook(folder: Path, site: Site) -> ansible.Playbook:
