@@ -79,6 +79,7 @@ def packages(
     rpm_files: Sequence[str] = (),
     removable: Sequence[str] = (),
     programs: Sequence[str] = (),
+    kept: Sequence[str] = (),
 ) -> Generator[PyinfraCommand, None, None]:
     """
     Install missing packages, all in one command. Installed packages keep their version; only a
@@ -93,6 +94,8 @@ def packages(
       files, with rpmbuild's names: ``NAME-VERSION-RELEASE.ARCH.rpm``; by default none
     + removable: packages that an installation may remove; by default none
     + programs: files that another version brings, whose units are restarted by a later operation
+
+    + kept: paths whose mode stays, though a package may bring another one
 
     The plan names what an installation would remove, and refuses it unless it is in ``removable``.
     On a host whose package manager has no lists yet, this is known only after the run has fetched
@@ -152,7 +155,7 @@ def packages(
     if states.manager == "apt":
         yield _apt(lacking, removable)
     else:
-        yield _dnf(states.manager, lacking, repositories, wanted, removable, lifted)
+        yield _dnf(states.manager, lacking, repositories, wanted, removable, lifted, kept)
 
 
 @operation()
@@ -308,6 +311,7 @@ def _dnf(
     files: Sequence[_RpmFile],
     removable: Sequence[str],
     lifted: Sequence[str],
+    kept: Sequence[str],
 ) -> Script:
     options = dnf_options(repositories, erasing=bool(removable))
     all_names = [*names, *(file.path for file in files)]
@@ -316,6 +320,9 @@ def _dnf(
     words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
     lift = f"{_delete(lifted)}\n" if lifted else ""
     lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{lift}{words} {what}"]
+    if kept:
+        lines.insert(0, f"modes=$(stat -c 'chmod %a %n' -- {shlex.join(kept)} 2>/dev/null) || :")
+        lines.append('eval "$modes"')
     lines += [f"rm -f -- {shlex.join(uploads)}"] if uploads else []
     return Script("\n".join(lines), summary=f"install {what}")
 

@@ -104,6 +104,7 @@ def move_packages(cluster: Cluster) -> None:
         rpm_files=spec.rpm_files,
         removable=[*spec.removable_packages, *gone],
         programs=programs,
+        kept=[spec.kubelet_root, spec.manifest_dir],
     )
     _check_packages(cluster)
 
