@@ -17,6 +17,15 @@ _SPACE, _INODES, _MEMORY = 10, 5, 100
 _HELD = 95
 _ASK = "ask those who set it up: its cluster is not the inventory's"
 _WRITABLE = "see why: dmesg, mount | grep {of}; mount -o remount,rw {of}"
+# Of SELinux's refusals.
+_MOST = 5
+_DENIED = re.compile(r"avc: +denied +\{([^}]*)\}")
+_VALUE = re.compile(r"\b(\w+)=(\"[^\"]*\"|\S+)")
+_OURS = re.compile(
+    r"kube.*|etcd.*|containerd.*|crio.*|conmon|runc.*|crun|coredns|flanneld|bridge|host-local|"
+    r"loopback|portmap|iptables.*|nft"
+)
+_CONFINED = frozenset(["container_t", "kubelet_t", "container_runtime_t", "container_init_t"])
 _LINK = re.compile(r"net\.ipv4\.conf\.(.*)\.forwarding")
 
 
@@ -92,6 +101,24 @@ def swap(host: Host, _: Readings) -> Iterator[Said]:
     accepted = (host.wanted.flags.get("kubelet") or {}).get("fail-swap-on") == "false"
     if state.swaps and not (state.swap_accepted or accepted):
         yield Said(", ".join(state.swaps), "no swap: kubelet does not start beside it")
+
+
+def refusals(host: Host, _: Readings) -> Iterator[Said]:
+    """What SELinux refused to components and containers of the cluster."""
+    found: dict[str, tuple[str, bool]] = {}
+    for line in host.answer("refusals").text.splitlines():
+        what = _DENIED.search(line)
+        values = {key: value.strip('"') for key, value in _VALUE.findall(line)}
+        source = values.get("scontext", "").split(":")
+        if not what or not (_OURS.fullmatch(values.get("comm", "")) or _CONFINED & {*source}):
+            continue
+        of = values.get("path") or values.get("name") or values.get("dest", "")
+        target = ":".join(values.get("tcontext", "").split(":")[2:3])
+        seen = f"{values.get('comm')} ({''.join(source[2:3])}) may not {what[1].strip()} "
+        seen += f"{values.get('tclass', '')} {of} ({target})"
+        found[seen] = of, values.get("permissive") == "1"
+    for seen, (of, permissive) in list(found.items())[:_MOST]:
+        yield Said(seen, "no refusal", of, state="warning" if permissive else "failed")
 
 
 def forwarding(host: Host, _: Readings) -> Iterator[Said]:

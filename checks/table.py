@@ -98,6 +98,15 @@ CHECKS: tuple[Check, ...] = (
         explains=_RUNS,
     ),
     Check(
+        "host.selinux",
+        "SELinux refuses nothing to the cluster",
+        "the audit log, the last ten minutes",
+        on_host.refusals,
+        "ausearch -m avc -ts recent; ls -dZ {of}; restorecon -n -v {of}",
+        "restorecon -R -v {of}; or give it a type that containers may use: semanage fcontext",
+        explains=("runtime.runs", "runtime.answers", *_RUNS),
+    ),
+    Check(
         "host.address",
         "no other host has its address",
         "ip address",

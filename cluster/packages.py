@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.releases import covers, minor_of
@@ -24,10 +24,15 @@ Value = TypeVar("Value")
 # What can be set where a distribution does not ship a part: (setting, what to do).
 _RPMS = 'give RPM files or URLs, with package_source = "rpm"'
 _FLANNELD = "give the URL of a flanneld, or a folder with it, or a flannel RPM in rpm_files"
+_RUNTIME = "give a folder or URL with containerd's programs, runc, crictl and CNI plugins"
 CHOICES = {
     "control-plane": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "node": ("rpm_files", f"{_RPMS}, or use the scratch path"),
     "client": ("kubernetes_source", "give a release's folder or URL"),
+    "containerd": ("runtime_source", _RUNTIME),
+    "runc": ("runtime_source", _RUNTIME),
+    "cni": ("runtime_source", _RUNTIME),
+    "network-tools": ("packet_filter", 'set it to "nftables": iptables is no part of this system'),
     "cri-o": ("runtime_source", "give a folder or URL with crio, pinns, crictl and CNI plugins"),
     "flannel": ("flannel_source", _FLANNELD),
 }
@@ -35,6 +40,18 @@ OTHERWISE = ("rpm_files", _RPMS)
 
 NETWORK_TOOLS = {"iptables": "network-tools", "nftables": "network-tools-nft"}
 """The part that brings the tools of the pods' network, by ``packet_filter``."""
+
+BY_MINOR = ("control-plane", "node", "client", "cri-o", "crictl")
+"""The parts whose packages are named by Kubernetes' minor release, and conflict with each other."""
+
+LOCKED = (
+    *("control-plane", "node", "client", "etcd", "flannel"),
+    *("docker", "containerd", "cri-o", "crictl"),
+)
+"""The parts whose packages keep their version when the system is upgraded."""
+
+NO_LOCAL_SBIN = {"fedora": {"42-": True}}
+"""Systems whose units do not look for programs in /usr/local/sbin."""
 
 # The release lines that packages with ``{minor}`` in their names are of.
 LINES = "1.29-"
@@ -70,7 +87,7 @@ def packages_for(
 
     + parts: of ``control-plane``, ``node``, ``client``, ``etcd``, ``flannel``, ``docker``,
       ``containerd``, ``runc``, ``cri-o``, ``conmon``, ``skopeo``, ``cni``, ``network-tools``,
-      ``bridge-tools``
+      ``bridge-tools``, ``selinux``
     + system: the distribution's ``ID`` as its os-release has it, such as ``fedora``
     + release: its ``VERSION_ID``, such as ``42``
     + kubernetes_version: the Kubernetes release, such as ``1.31.4``
@@ -140,8 +157,9 @@ def packages_of(part: str) -> list[str]:
 @cache
 def _data() -> dict[str, dict[str, Spans]]:
     path = files("pyinfra_kube.cluster.data") / "packages.json"
-    data: dict[str, dict[str, Spans]] = json.loads(path.read_text(encoding="utf-8"))
-    return data
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    # A name stands for the packages of that distribution.
+    return {name: data[one] if isinstance(one, str) else one for name, one in data.items()}
 
 
 def find(spans: Mapping[str, Value], release: str) -> Value | None:

@@ -28,6 +28,9 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     run_fedora_dns,
     verify_fedora_cluster,
 )
+from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
+from pyinfra_kube.deploys.phases.selinux import label_files
+from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_fedora_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
@@ -36,7 +39,10 @@ SEVERAL = "deploys/multinode.py"
 
 @phase("Inventory")
 def check_inventory() -> None:
-    """Refuse a cluster with another network, and up to 1.23 one with several nodes."""
+    """
+    Refuse a cluster with another network, up to 1.23 one with several nodes, and a forbidden
+    upgrade.
+    """
 
     cluster = cluster_on("routes", instead=SEVERAL)
     nodes = [node.name for node in cluster.spec.nodes]
@@ -44,6 +50,7 @@ def check_inventory() -> None:
         allowed = "one node: nothing would route packets to the pods of another"
         fix = f'use {SEVERAL}, with network = "flannel"'
         raise InputError([Problem("nodes", nodes, None, allowed, fix)])
+    check_upgrade(cluster)
 
 
 PHASES = (
@@ -54,13 +61,16 @@ PHASES = (
     give_fedora_credentials,
     register_fedora_etcd,
     run_fedora_etcd,
+    upgrade_fedora_cluster,
     run_fedora_control_plane,
     set_up_fedora_network,
     run_fedora_runtime,
+    lock_fedora_packages,
     configure_fedora_docker,
     run_fedora_docker,
     run_fedora_node,
     allow_fedora_components,
+    label_files,
     verify_fedora_cluster,
     run_fedora_dns,
     secure_etcd,

@@ -32,15 +32,18 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     verify_fedora_cluster,
     verify_flannel,
 )
+from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
+from pyinfra_kube.deploys.phases.selinux import label_files
+from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_fedora_cluster
 from pyinfra_kube.deploys.run.context import cluster_on
 from pyinfra_kube.engine.phase import phase, run_phases
 
 
 @phase("Inventory")
 def check_inventory() -> None:
-    """Refuse a cluster with another network."""
+    """Refuse a cluster with another network, and a forbidden upgrade."""
 
-    cluster_on("flannel", instead="deploys/fedora_single_node.py")
+    check_upgrade(cluster_on("flannel", instead="deploys/fedora_single_node.py"))
 
 
 PHASES = (
@@ -52,15 +55,18 @@ PHASES = (
     register_fedora_etcd,
     run_fedora_etcd,
     set_flannel_network,
+    upgrade_fedora_cluster,
     run_fedora_control_plane,
     set_up_fedora_network,
     run_fedora_runtime,
+    lock_fedora_packages,
     configure_fedora_docker,
     run_flannel,
     run_fedora_docker,
     run_fedora_node,
     allow_fedora_components,
     verify_flannel,
+    label_files,
     verify_fedora_cluster,
     run_fedora_dns,
     secure_etcd,

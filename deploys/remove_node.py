@@ -34,6 +34,7 @@ from pyinfra_kube.operations import (
     etcd,
     files,
     nodes,
+    packages,
     pods,
     policy_rules,
     services,
@@ -118,6 +119,8 @@ def leave(cluster: Cluster) -> None:
         files=[files.File(path, kind="absent") for path in node_files(cluster)],
     )
     open_firewalld(cluster, present=False)
+    if not cluster.is_a("etcd"):
+        packages.locked(name="Unlock the versions of packages", packages=[])
     if spec.flannel_leases:
         leave_forwarding(cluster)
         return

@@ -20,6 +20,7 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, node_logs, pod_network
 from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld
+from pyinfra_kube.deploys.phases.selinux import rules as selinux_rules
 from pyinfra_kube.deploys.remove_node import UNITS, node_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.elsewhere import delete, left_objects
@@ -42,8 +43,10 @@ from pyinfra_kube.operations import (
     hosts,
     iptables,
     leftovers,
+    packages,
     pods,
     record,
+    selinux,
     services,
     verify,
 )
@@ -183,6 +186,13 @@ def take_away(cluster: Cluster) -> None:
     else:
         pod_network.leave_network(cluster)
     _put_back(cluster, was)
+    if cluster.own_facts.fit.state.selinux:
+        selinux.rules(
+            name="Forget the rules of the cluster's files",
+            rules=selinux_rules(cluster),
+            present=False,
+        )
+    packages.locked(name="Unlock the versions of packages", packages=[])
     services.services(name="Restore services", units=_units_before(was, ours))
     record.kernel_restored(name="Restore the kernel's settings")
     record.forgotten(name="Forget what was there before", stay=_staying(cluster))

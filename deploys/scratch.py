@@ -31,7 +31,9 @@ from pyinfra_kube.deploys.phases.metrics_server import run_metrics_server
 from pyinfra_kube.deploys.phases.network_policies import enforce_policies
 from pyinfra_kube.deploys.phases.node_local_dns import run_node_dns
 from pyinfra_kube.deploys.phases.node_logs import send_logs
+from pyinfra_kube.deploys.phases.package_locks import lock_packages
 from pyinfra_kube.deploys.phases.pod_network import check_mtus, set_up_pod_network
+from pyinfra_kube.deploys.phases.selinux import label_files, let_pods_read
 from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_cluster
 from pyinfra_kube.deploys.phases.verification import (
     register_nodes,
@@ -57,6 +59,7 @@ def check_inventory() -> None:
 PHASES = (
     check_inventory,
     prepare_host,
+    let_pods_read,
     record_allocations,
     leave_flannel,
     set_up_pod_network,
@@ -64,6 +67,7 @@ PHASES = (
     keep_credentials,
     give_credentials,
     upgrade_cluster,
+    lock_packages,
     run_kubelet,
     run_control_plane,
     # While the control plane starts.
@@ -74,6 +78,7 @@ PHASES = (
     register_nodes,
     secure_etcd,
     run_flannel,
+    label_files,
     verify_cluster,
     wait_for_cas,
     run_dns,

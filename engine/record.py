@@ -1,5 +1,6 @@
 """
-The record on a host of what was there before us: the shell functions that keep it.
+The record on a host of what was there before us: the shell functions that keep it. What is written
+is labelled, too.
 
 `before` has a line for each thing that we changed, written before its first change and never again:
 its kind, its name and how it was. `files` has what we replaced, by its own path. `wrote` has the
@@ -43,6 +44,11 @@ note() {{
   printf '%s\\t%s\\t%s\\n' "$1" "$2" "$3" >> "$record/before"
   recorded="$recorded
 $1	$2	$3"
+}}
+# Where SELinux is on, the place of a file decides its label, not where it comes from.
+label() {{
+  if [ ! -e /sys/fs/selinux/enforce ] || ! command -v restorecon >/dev/null; then return; fi
+  restorecon "$1" || :
 }}
 begin_record() {{
   if [ -e "$record" ]; then return; fi

@@ -19,12 +19,12 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from pyinfra_kube.engine.subject import Failure, Subject, understood
-from pyinfra_kube.engine.tools import OWN_DOCKER, named, trials
+from pyinfra_kube.engine.tools import OWN_DOCKER, OWN_PATH, named, trials
 
 MARK = "##pyinfra-kube"
 
 # A user's own client may be configured to print other tables.
-_OWN_DOCKER = f"{OWN_DOCKER}export DOCKER_CONFIG=/nonexistent\n"
+_OWN_TOOLS = f"{OWN_PATH}{OWN_DOCKER}export DOCKER_CONFIG=/nonexistent\n"
 
 # Seconds that one fact may take on a host.
 _PATIENCE = 60
@@ -106,7 +106,7 @@ class RoundTrip:
         # Encoded, because facts may print any bytes; marked, because a login may print text first.
         return f"""\
 echo; echo '{self.mark}'
-{_OWN_DOCKER}{shared}\
+{_OWN_TOOLS}{shared}\
 works=$({_within(min(_PATIENCE, _TRIAL_PATIENCE))} sh 2>/dev/null <<'{self.mark} end'
 echo ' timeout '
 {trials({*tools, "base64"})}

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable
 from pyinfra.api import QuoteString, StringCommand
 from pyinfra.context import ctx_host
 
-from pyinfra_kube.engine.tools import OWN_DOCKER
+from pyinfra_kube.engine.tools import OWN_DOCKER, OWN_PATH
 
 
 class Script(StringCommand):
@@ -38,7 +38,7 @@ class Script(StringCommand):
             "-s",
             "--",
             QuoteString(summary),
-            _stdin=f"{{\nset -eu\n{OWN_DOCKER}{self.text}exit 0\n}} </dev/null\n",
+            _stdin=f"{{\nset -eu\n{OWN_PATH}{OWN_DOCKER}{self.text}exit 0\n}} </dev/null\n",
         )
 
 

@@ -28,6 +28,9 @@ unset DOCKER_API_VERSION DOCKER_CERT_PATH DOCKER_CONTEXT DOCKER_TLS_VERIFY
 export DOCKER_HOST=unix:///var/run/docker.sock
 """
 
+# Where sudo, by its secure_path, or a system does not look: what we install is there.
+OWN_PATH = 'export PATH="$PATH:/usr/local/sbin:/usr/local/bin"\n'
+
 # What each tool is tried with, and the shell pattern of what it must print. Options are those that
 # facts use.
 _TRIALS = {

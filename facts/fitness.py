@@ -43,6 +43,10 @@ for file in /etc/machine-id /sys/class/dmi/id/product_uuid /sys/fs/selinux/enfor
 /sys/module/apparmor/parameters/enabled; do
 [ ! -r "$file" ] || echo "${{file##*/}} $(cat "$file" 2>/dev/null)"
 done
+if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null; then
+sed -n 's/^DEFAULT_INPUT_POLICY="*\\([A-Z]*\\).*/ufw \\1/p' /etc/default/ufw 2>/dev/null
+sed -n 's/^### tuple ### /ufw-rule /p' /etc/ufw/user.rules 2>/dev/null
+fi
 [ ! -e /run/systemd/container ] || echo container
 # The machine's, in a network namespace that is not the first.
 find /proc/sys/net/netfilter/nf_conntrack_max ! -perm -200 -printf 'conntrack-fixed\\n' 2>/dev/null
@@ -144,6 +148,8 @@ class Fitness(FactBase[FitnessState]):
             behind=behind,
             apparmor=_one(said, "enabled") == "Y",
             selinux={"1": "enforcing", "0": "permissive"}.get(_one(said, "enforce"), ""),
+            ufw=_one(said, "ufw").lower(),
+            ufw_rules=tuple(said.get("ufw-rule", [])),
             conntrack_fixed="conntrack-fixed" in said,
             swap_accepted="swap-accepted" in said,
             there=tuple(said.get("there", [])),

@@ -7,10 +7,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal, cast, get_args
 
+import tomlkit
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
+from tomlkit.exceptions import TOMLKitError
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
@@ -150,6 +153,7 @@ class Removals(FactBase[RemovalStates]):
 
     + names: names of packages, or URLs of RPM files, to install
     + enablerepo: repositories that dnf enables for it
+    + erasing: whether dnf may remove what conflicts with it
 
     .. code:: python
 
@@ -159,12 +163,15 @@ class Removals(FactBase[RemovalStates]):
     default = RemovalStates
 
     @override
-    def command(self, names: Sequence[str], enablerepo: Sequence[str] = ()) -> str:
+    def command(
+        self, names: Sequence[str], enablerepo: Sequence[str] = (), erasing: bool = False
+    ) -> str:
+        options = dnf_options(enablerepo, cached=True, erasing=erasing)
         return f"""\
 {REMOVALS}
 for manager in dnf yum apt-get; do
 command -v $manager >/dev/null 2>&1 || continue
-if names=$(removals $manager {shlex.join(dnf_options(enablerepo, cached=True))} -- \
+if names=$(removals $manager {shlex.join(options)} -- \
 {shlex.join(names)}); then echo known; printf '%s\\n' "$names" | sed -n 's/./removed &/p'; fi
 break
 done
@@ -177,15 +184,22 @@ true"""
         return RemovalStates("known" in lines, removed)
 
 
-def dnf_options(enablerepo: Sequence[str], cached: bool = False) -> list[str]:
+def dnf_options(
+    enablerepo: Sequence[str], cached: bool = False, erasing: bool = False
+) -> list[str]:
     """
     Return dnf's options.
 
     + enablerepo: repositories to enable
     + cached: whether it uses only the lists that it has already
+    + erasing: whether it may remove what conflicts
     """
 
-    return [f"--enablerepo={name}" for name in enablerepo] + (["--cacheonly"] if cached else [])
+    given = {"--cacheonly": cached, "--allowerasing": erasing}
+    return [
+        *(f"--enablerepo={name}" for name in enablerepo),
+        *(option for option, used in given.items() if used),
+    ]
 
 
 # MANAGER [OPTION…] -- PACKAGE…: prints what would be removed; fails where that is not known.
@@ -217,3 +231,135 @@ REMOVALS = r"""removals() {
     $1 == "replacing" { sub(/\.[^.]*$/, "", $2); print $2 }'
 }
 """
+
+
+@dataclass(frozen=True)
+class LockStates(Printable):
+    """
+    What :class:`Locks` returns.
+
+    + manager: whose locks they are: ``apt``, ``dnf`` (4), ``dnf5``, or ``none`` where nothing
+      locks versions
+    + installed: version, with the epoch, by package
+    + locked: packages that an upgrade of the system leaves at their version
+    + stale: packages that are locked to another version than the one that is installed, if any
+    """
+
+    manager: Literal["apt", "dnf", "dnf5", "none"] = "none"
+    installed: dict[str, str] = field(default_factory=dict)
+    locked: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+class Locks(FactBase[LockStates]):
+    """
+    Returns which of the packages are locked, by dnf's versionlock or apt's hold.
+
+    + names: names of packages
+
+    .. code:: python
+
+        LockStates(
+            manager="dnf5",
+            installed={"kubernetes1.37": "0:1.37.2-1.fc44", "etcd": "0:3.7.3-1.fc44"},
+            locked=("kubernetes1.37",),
+        )
+    """
+
+    default = LockStates
+
+    @override
+    def command(self, names: Sequence[str]) -> str:
+        self.names = list(names)
+        words = shlex.join(names)
+        rpm_format = shlex.quote("package %{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\\n")
+        dpkg_format = shlex.quote(
+            "${db:Status-Status}\\t${Package}\\t${Version}\\t${db:Status-Want}\\n"
+        )
+        return f"""\
+export LC_ALL=C
+tell() {{ if [ -e "$1" ]; then sed 's/^/line\\t/' "$1"; fi; }}
+query() {{
+shown=$(rpm -q --qf {rpm_format} -- "$1" 2>&1) && case $shown in 'package '*)
+set -- $shown
+printf 'package\\t%s\\t%s\\n' "$2" "$3"
+return 0 ;; esac
+case $shown in *' is not installed'*) return 0 ;; esac
+echo "rpm does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
+exit 1
+}}
+if command -v dnf >/dev/null 2>&1; then
+case $(readlink -f "$(command -v dnf)") in
+*dnf5*) printf 'manager\\tdnf5\\n'; tell {DNF5_LOCKS} ;;
+*) printf 'manager\\tdnf\\n'; tell {DNF_LOCKS} ;;
+esac
+for name in {words}; do query "$name"; done
+elif command -v apt-get >/dev/null 2>&1; then
+printf 'manager\\tapt\\n'
+# dpkg itself, which is always installed, tells that it answers.
+shown=$(dpkg-query -W -f={dpkg_format} -- dpkg {words} 2>&1)
+case $shown in *'installed	dpkg	'*) printf '%s\\n' "$shown" ;; *)
+echo "dpkg-query does not tell what is installed: $(printf '%s\\n' "$shown" | head -n 1)" >&2
+exit 1 ;; esac
+fi
+true"""
+
+    @override
+    def process(self, output: Iterable[str]) -> LockStates:
+        rows = [line.split("\t") for line in output]
+        manager = next((row[1] for row in rows if row[0] == "manager"), "none")
+        if manager == "apt":
+            rows = [row for row in rows if row[0] == "installed" and row[1] != "dpkg"]
+            there = {row[1]: row[2] for row in rows}
+            held = tuple(row[1] for row in rows if row[-1] == "hold")
+            return LockStates("apt", there, held)
+        installed = {row[1]: row[2] for row in rows if row[0] == "package"}
+        lines = ["\t".join(row[1:]) for row in rows if row[0] == "line"]
+        read = _dnf5_locks if manager == "dnf5" else _dnf_locks
+        states = {name: read(lines, name, installed.get(name, "")) for name in self.names}
+        return LockStates(
+            cast(Literal["dnf", "dnf5", "none"], manager),
+            installed,
+            *(tuple(n for n, state in states.items() if state == one) for one in _LOCKED),
+        )
+
+
+DNF_LOCKS, DNF5_LOCKS = "/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"
+_Lock = Literal["locked", "stale", "free"]
+_LOCKED: tuple[_Lock, _Lock] = ("locked", "stale")
+
+
+def _dnf_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
+    """Of dnf 4, whose lines are ``NAME-EPOCH:VERSION-RELEASE.*``; a ``!`` bars one version only."""
+
+    own = [line.strip() for line in lines if _named(line.strip()) == name]
+    if any(line.startswith(f"{name}-{evr}.") for line in own):
+        return "locked"
+    return "stale" if own else "free"
+
+
+def _named(line: str) -> str:
+    parts = line.rsplit("-", 2)
+    return parts[0] if len(parts) == 3 else ""
+
+
+def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
+    """
+    Of dnf5. What others wrote in words of their own, such as ``evr < 2``, is a lock.
+    """
+
+    try:
+        packages = tomlkit.parse("\n".join(lines)).unwrap().get("packages", [])
+        own = [one for one in packages if fnmatchcase(name, one["name"])]
+        exact = [
+            condition["value"]
+            for one in own
+            for condition in one.get("conditions", [])
+            if condition["key"] == "evr" and condition["comparator"] == "="
+        ]
+    except (TOMLKitError, AttributeError, KeyError, TypeError) as error:
+        raise FactProcessError(f"{DNF5_LOCKS} cannot be read: {error}") from error
+    bars = all(c.get("comparator") == "!=" for one in own for c in one.get("conditions", []))
+    if evr in exact or (own and not exact and not bars):
+        return "locked"
+    return "stale" if exact else "free"

@@ -33,7 +33,7 @@ class Recorded(Printable):
         """
         Give name → how it was.
 
-        + kind: ``file``, ``unit``, ``sysctl`` or ``module``
+        + kind: ``file``, ``unit``, ``sysctl``, ``module`` or ``lock``
         """
         return dict(self.was.get(kind, {}))
 

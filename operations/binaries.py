@@ -45,6 +45,7 @@ install_from() {
   touch "$1"
   wrote "$2" "$3"
   mv -fT "$1" "$2"
+  label "$2"
 }
 """
 )

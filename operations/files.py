@@ -40,6 +40,7 @@ begin() {{
 finish() {{
   if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1"; fi
   mv -fT "$temporary" "$1"
+  label "$1"
 }}
 arrive() {{
   real=$1
@@ -63,7 +64,7 @@ point() {{ begin "$1"; ln -s "$2" "$temporary"; finish "$1"; }}
 directory() {{
   keep "$1"
   if [ -e "$1" ] || [ -L "$1" ]; then [ -d "$1" ] || rm -f "$1"; fi
-  mkdir -p "$1"
+  if [ ! -d "$1" ]; then mkdir -p "$1"; label "$1"; fi
   chown "$3:$4" "$1"
   chmod "$2" "$1"
 }}

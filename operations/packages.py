@@ -19,16 +19,21 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.cluster.packages import parse_rpm
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.pending import note_pending
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.packages import (
     REMOVALS,
+    Locks,
+    LockStates,
     Manager,
     Packages,
     PackageStates,
     Removals,
     dnf_options,
 )
+from pyinfra_kube.facts.record import Record
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 
@@ -53,6 +58,16 @@ refuse_removals() {{
 }}
 """
 
+# Locks versions with dnf; in dnf 4 a plugin does it.
+_VERSIONLOCK = """\
+dnf --quiet versionlock list >/dev/null 2>&1 ||
+  dnf --assumeyes --quiet install 'dnf-command(versionlock)' || {
+  echo 'dnf locks no versions: install python3-dnf-plugin-versionlock, or set' \\
+    'lock_packages = False' >&2
+  exit 1
+}
+"""
+
 # The beginning of the path where an uploaded RPM file waits until it is installed.
 _WAITING = "/var/cache/pyinfra-kube-"
 
@@ -63,6 +78,8 @@ def packages(
     enablerepo: Sequence[str] | str | None = None,
     rpm_files: Sequence[str] = (),
     removable: Sequence[str] = (),
+    programs: Sequence[str] = (),
+    kept: Sequence[str] = (),
 ) -> Generator[PyinfraCommand, None, None]:
     """
     Install missing packages, all in one command. Installed packages keep their version; only a
@@ -76,6 +93,9 @@ def packages(
     + rpm_files: URLs (``file:`` for a file on the host) or paths on the control machine of RPM
       files, with rpmbuild's names: ``NAME-VERSION-RELEASE.ARCH.rpm``; by default none
     + removable: packages that an installation may remove; by default none
+    + programs: files that another version brings, whose units are restarted by a later operation
+
+    + kept: paths whose mode stays, though a package may bring another one
 
     The plan names what an installation would remove, and refuses it unless it is in ``removable``.
     On a host whose package manager has no lists yet, this is known only after the run has fetched
@@ -121,6 +141,8 @@ def packages(
             f"{names_held}, or install it by hand"
         )
     _check_removals(lacking, wanted, repositories, removable)
+    lifted = _lifted([file.name for file in wanted])
+    note_pending(programs)
 
     for package in lacking:
         changes.show(f"package {package}: absent → installed")
@@ -133,7 +155,47 @@ def packages(
     if states.manager == "apt":
         yield _apt(lacking, removable)
     else:
-        yield _dnf(states.manager, lacking, repositories, wanted, removable)
+        yield _dnf(states.manager, lacking, repositories, wanted, removable, lifted, kept)
+
+
+@operation()
+def locked(packages: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
+    """
+    Keep installed packages at their version when the system is upgraded: by dnf's versionlock or
+    apt's hold. A lock of an earlier call whose package is not named any more is lifted; locks of
+    others stay.
+
+    + packages: names of packages that are installed, or that an earlier operation installs
+
+    With dnf 4 its versionlock plugin is installed where it is missing.
+
+    **Example:**
+
+    .. code:: python
+
+        from pyinfra_kube.operations import packages
+
+        packages.locked(name="Keep etcd at its version", packages=["etcd"])
+    """
+
+    _checked(packages, ())
+    ours = read(Record).of("lock")
+    names = list(dict.fromkeys([*packages, *ours]))
+    found = read(Packages, names=names).versions if names else {}
+    states = read(Locks, names=names) if names else LockStates()
+    # What has another name is only what an installed package provides.
+    real = [n for n in dict.fromkeys(packages) if n in states.installed or n not in found]
+    new = [name for name in real if name not in states.locked]
+    gone = [n for n in ours if n not in packages and n in (*states.locked, *states.stale)]
+    if states.manager == "none" or not (new or gone):
+        ctx_host.get().noop(f"{len(states.locked)} packages are locked")
+        return
+    for name in new:
+        was = "locked to another version" if name in states.stale else "not locked"
+        changes.show(f"package {name}: {was} → locked")
+    for name in gone:
+        changes.show(f"package {name}: locked → not locked")
+    yield _lock(states, new, gone)
 
 
 @dataclass(frozen=True)
@@ -190,7 +252,8 @@ def _check_removals(
     removable: Sequence[str],
 ) -> None:
     names = [*lacking, *(file.source for file in files if file.url)]
-    found = read(Removals, names=names, enablerepo=repositories).names if names else ()
+    asked = {"names": names, "enablerepo": repositories, "erasing": bool(removable)}
+    found = read(Removals, **asked).names if names else ()
     refused = [name for name in found if name not in removable]
     if refused:
         raise OperationError(
@@ -199,6 +262,21 @@ def _check_removals(
         )
     for name in found:
         changes.show(f"package {name}: installed → removed")
+
+
+def _lifted(names: Sequence[str]) -> list[str]:
+    """Those of packages whose version changes that are locked: by us, for others' locks stay."""
+
+    if not names:
+        return []
+    states, ours = read(Locks, names=names), read(Record).of("lock")
+    found = [name for name in names if name in (*states.locked, *states.stale)]
+    if others := [name for name in found if name not in ours]:
+        raise OperationError(
+            f"{', '.join(others)}: locked to a version by somebody else; run dnf versionlock "
+            f"delete {' '.join(others)}, or install it by hand"
+        )
+    return found
 
 
 def _refusal(
@@ -232,11 +310,56 @@ def _dnf(
     repositories: Sequence[str],
     files: Sequence[_RpmFile],
     removable: Sequence[str],
+    lifted: Sequence[str],
+    kept: Sequence[str],
 ) -> Script:
-    options, all_names = dnf_options(repositories), [*names, *(file.path for file in files)]
+    options = dnf_options(repositories, erasing=bool(removable))
+    all_names = [*names, *(file.path for file in files)]
     what = shlex.join(all_names)
     uploads = [file.path for file in files if not file.url]
     words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
-    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{words} {what}"]
+    lift = f"{_delete(lifted)}\n" if lifted else ""
+    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{lift}{words} {what}"]
+    if kept:
+        lines.insert(0, f"modes=$(stat -c 'chmod %a %n' -- {shlex.join(kept)} 2>/dev/null) || :")
+        lines.append('eval "$modes"')
     lines += [f"rm -f -- {shlex.join(uploads)}"] if uploads else []
     return Script("\n".join(lines), summary=f"install {what}")
+
+
+def _lock(states: LockStates, new: Sequence[str], gone: Sequence[str]) -> Script:
+    """Lock packages, those that are installed, and lift locks."""
+
+    free = [name for name in new if name not in states.stale]
+    stale = [name for name in new if name in states.stale]
+    apt = states.manager == "apt"
+    lock, lift = ("apt-mark -qq hold", "apt-mark -qq unhold") if apt else (_ADD, _DELETE)
+    query = "dpkg-query -W -f='${db:Status-Status}'" if apt else "rpm -q --qf installed"
+    lines = [_IN_TURN.rstrip("\n"), RECORDER.rstrip("\n")]
+    if new:
+        lines += [
+            "names=",
+            f"for name in {shlex.join(new)}; do",
+            f'  if [ "$({query} -- "$name" 2>/dev/null)" = installed ]; then',
+            '    names="$names $name"',
+            "  fi",
+            "done",
+        ]
+        # Noted first: a killed run leaves no lock of which we do not know.
+        lines += [f"note lock {name} free" for name in free]
+    lines += [] if apt else [_VERSIONLOCK.rstrip("\n")]
+    lifted = [*stale, *gone]
+    lines += [f"{lift} {shlex.join(lifted)}"] if lifted else []
+    lines += [f'[ -z "$names" ] || {lock} $names'] if new else []
+    # sed -i writes the file anew.
+    lines += [f"sed -i '/^lock\t{name}\t/d' \"$record/before\"" for name in gone]
+    parts = [f"lock {' '.join(new)}"] if new else []
+    parts += [f"unlock {' '.join(gone)}"] if gone else []
+    return Script("\n".join(lines), summary="; ".join(parts))
+
+
+_ADD, _DELETE = "dnf --quiet versionlock add", "dnf --quiet versionlock delete"
+
+
+def _delete(names: Sequence[str]) -> str:
+    return f"{_DELETE} {shlex.join(names)}"

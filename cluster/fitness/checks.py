@@ -5,8 +5,11 @@ nothing wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from netaddr import IPNetwork
 
 from pyinfra_kube.cluster.fitness.states import Case
 from pyinfra_kube.cluster.releases import covers
@@ -44,6 +47,10 @@ OTHER_INSTALLERS: dict[str, tuple[tuple[str, ...], str]] = {
         ("/var/snap/microk8s", "/var/lib/snapd/snaps/microk8s"),
         "snap remove --purge microk8s; where snap is gone, rm -rf /var/snap/microk8s",
     ),
+    "Canonical Kubernetes": (
+        ("/var/snap/k8s", "/var/lib/snapd/snaps/k8s"),
+        "snap remove --purge k8s; where snap is gone, rm -rf /var/snap/k8s",
+    ),
     "k0s": (
         ("/var/lib/k0s", "/etc/k0s"),
         "k0s stop; k0s reset; where k0s is gone, rm -rf /var/lib/k0s /etc/k0s",
@@ -51,6 +58,7 @@ OTHER_INSTALLERS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Other installers: the paths by which their clusters are known, and how each is removed."""
 
+SNAP_DOCKER = "/var/snap/docker"
 CRIO = "/run/crio/crio.sock"
 SELINUX_POLICY = "/usr/share/selinux/packages/container.pp.bz2"
 APPARMOR_PARSER = "apparmor_parser"
@@ -302,6 +310,25 @@ def apparmor(case: Case) -> Iterator[Wrong]:
 def selinux(case: Case) -> Iterator[Wrong]:
     if case.state.selinux == "enforcing" and SELINUX_POLICY not in case.state.there:
         yield Wrong("enforcing")
+
+
+def snap_docker(case: Case) -> Iterator[Wrong]:
+    if SNAP_DOCKER in case.state.there and case.runtime == "docker":
+        yield Wrong(SNAP_DOCKER)
+
+
+def ufw(case: Case) -> Iterator[Wrong]:
+    if case.state.ufw not in ("drop", "reject"):
+        return
+    found = filter(None, map(_UFW_RULE.fullmatch, case.state.ufw_rules))
+    sources = [IPNetwork(rule["source"]) for rule in found]
+    closed = [one for one in case.peers if not any(IPNetwork(one) in net for net in sources)]
+    if closed:
+        yield Wrong("on", ", ".join(closed), "; ".join(f"ufw allow from {one}" for one in closed))
+
+
+# What lets in all packets of a source.
+_UFW_RULE = re.compile(r"allow any any 0\.0\.0\.0/0 any (?P<source>[\d./]+) in\S*.*")
 
 
 def kernel(case: Case) -> Iterator[Wrong]:

@@ -50,7 +50,7 @@ FINDINGS: tuple[Finding, ...] = (
         checks.swap,
         "none: kubelet does not start beside swap",
         f"swapoff -a; {_FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
-        "node_swap = True",
+        'node_swap = "remove", which does so, or node_swap = True',
         "always",
         "1.8-",
     ),
@@ -233,6 +233,23 @@ FINDINGS: tuple[Finding, ...] = (
         "none that a kubelet of somebody else may use beside ours",
         "systemctl disable --now crio",
         "never",
+    ),
+    Finding(
+        "docker of snap",
+        checks.SNAP_DOCKER,
+        "nodes on docker",
+        checks.snap_docker,
+        "none: a snap is confined, and kubelet's docker is that of a package",
+        "snap remove --purge docker",
+        releases="1.2-1.23",
+    ),
+    Finding(
+        "ufw",
+        "/etc/ufw, /etc/default/ufw",
+        "where ufw is on and drops packets that no rule names",
+        checks.ufw,
+        "off, or open to the other hosts and to pods: {of}",
+        "{fix}",
     ),
     Finding(
         "CNI network",

@@ -50,6 +50,8 @@ class HostState:
     + behind: how many seconds its clock is behind the control machine's, at least and at most
     + apparmor: whether the kernel enforces AppArmor's profiles
     + selinux: ``enforcing`` or ``permissive``
+    + ufw: what ufw does with packets that no rule names, such as ``drop``; empty where it is off
+    + ufw_rules: its rules, as it writes them: ``allow any any 0.0.0.0/0 any 192.0.2.11 in``
     + conntrack_fixed: whether it cannot set how many connections its kernel tracks
     + swap_accepted: whether its kubelet is configured to run beside swap
     + there: which of the paths that were asked for exist
@@ -72,6 +74,8 @@ class HostState:
     behind: tuple[float, float] | None = None
     apparmor: bool = False
     selinux: str = ""
+    ufw: str = ""
+    ufw_rules: tuple[str, ...] = ()
     conntrack_fixed: bool = False
     swap_accepted: bool = False
     there: tuple[str, ...] = ()
@@ -116,6 +120,7 @@ class Case:
     + strangers: programs that use the cluster's ports
     + networks: files of CNI networks that come before ours
     + chains: of iptables
+    + peers: networks and addresses whose packets must come in
     """
 
     host: HostSpec
@@ -133,6 +138,7 @@ class Case:
     strangers: Sequence[Stranger] = ()
     networks: Sequence[str] = ()
     chains: Sequence[str] = ()
+    peers: Sequence[str] = ()
 
     @property
     def is_node(self) -> bool:

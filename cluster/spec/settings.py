@@ -261,6 +261,10 @@ class SoftwareSettings(Settings):
     """Whether Fedora's testing updates are used."""
     install_packages: bool = True
     """Whether missing packages of the distribution are installed."""
+    lock_packages: bool = True
+    """Whether packages that the cluster runs from, such as Fedora's of Kubernetes and the container
+    runtime's, keep their version when somebody upgrades the system: by dnf's versionlock or apt's
+    hold."""
     removable_packages: Strings = ()
     """Packages that an installation may remove, where it takes their place."""
 
@@ -293,9 +297,11 @@ class PartSettings(Settings):
     it they are refused."""
     docker_root: Path | None = None
     """docker's folder, up to 1.23. By default the one that each host's docker has."""
-    node_swap: bool = False
-    """Whether hosts may have swap. kubelet then runs beside it, and from 1.30 on, with cgroup v2,
-    pods may use it too (LimitedSwap). Without it a host with swap is refused, from 1.8 on."""
+    node_swap: bool | Literal["remove"] = False
+    """Whether hosts may have swap, such as Fedora's zram. kubelet then runs beside it, and from
+    1.30 on, with cgroup v2, pods may use it too (LimitedSwap). `"remove"` turns it off, also at
+    boot: in /etc/fstab and in zram-generator's configuration. Without either a host with swap is
+    refused, from 1.8 on."""
     kubelet_root: Path = "/var/lib/kubelet"
     """kubelet's folder."""
     manifest_dir: Path = "/etc/kubernetes/manifests"

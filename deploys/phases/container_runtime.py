@@ -11,7 +11,13 @@ from typing import Any
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.containerd_versions import of_distribution
 from pyinfra_kube.cluster.images import image_of
-from pyinfra_kube.cluster.packages import packages_of, ships
+from pyinfra_kube.cluster.packages import (
+    BY_MINOR,
+    NO_LOCAL_SBIN,
+    find,
+    packages_of,
+    ships,
+)
 from pyinfra_kube.cluster.runtimes import CONTAINERD, CRIO, DOCKER
 from pyinfra_kube.deploys.phases import pod_network
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
@@ -31,6 +37,7 @@ from pyinfra_kube.facts.packages import Packages
 from pyinfra_kube.operations import binaries, cni, containerd, crio, docker, packages, services
 
 _LOCAL_BIN = "/usr/local/bin"
+PACKAGED_CRIO = "/usr/bin/crio"
 CRICTL = f"{_LOCAL_BIN}/crictl"
 # Before that of a package, in the order in which programs are looked for.
 RUNC = "/usr/local/sbin/runc"
@@ -128,7 +135,7 @@ def _run_crio(cluster: Cluster) -> None:
         parts = [name for name in CRIO.helpers if name not in source.helpers]
     # CRI-O loads no archives itself.
     _install(cluster, "CRI-O", [*parts, *(["skopeo"] if archives else [])])
-    config = [*crio.CONFIG_FILES, *([program] if program else [])]
+    config = [*crio.CONFIG_FILES, program or PACKAGED_CRIO]
     services.services(name="Run CRI-O", units=[services.Unit(cluster.runtime.unit, config=config)])
 
 
@@ -183,6 +190,9 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
     source, here = cluster.artifacts.runtime, cluster.own_facts
     packaged = not source and ships("crictl", here.system, here.release)
     parts = [*parts, *(["crictl"] if packaged else [])]
+    if here.packaged and cluster.in_turn("node"):
+        # These move together with the others of their minor release.
+        parts = [part for part in parts if part not in BY_MINOR]
     if cluster.spec.install_packages and parts:
         packages.packages(
             name=f"Install {' and '.join(parts) if source else whole}",
@@ -193,7 +203,9 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
     if source:
         programs = [*cluster.runtime.programs, "crictl", *source.helpers]
         paths = {name: f"{_LOCAL_BIN}/{name}" for name in programs}
-        paths |= {name: RUNC for name in paths if name == "runc"}
+        here = cluster.own_facts
+        if not find(NO_LOCAL_SBIN.get(here.system, {}), here.release):
+            paths |= {name: RUNC for name in paths if name == "runc"}
         paths |= {name: f"{CNI_BIN_DIR}/{name}" for name in CNI_PLUGINS}
         wanted = [binaries.Binary(path, *source.program(name)) for name, path in paths.items()]
     elif not packaged and read(Containerd).crictl in ("", CRICTL):
@@ -202,6 +214,22 @@ def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
     if wanted:
         name = f"Install {whole} and CNI plugins" if source else "Install crictl"
         binaries.binaries(name=name, binaries=wanted)
+
+
+def packaged_parts(cluster: Cluster) -> list[str]:
+    """
+    Return what of the current host's container runtime packages bring, without what it calls.
+
+    + cluster: the cluster
+    """
+
+    if cluster.runtime is DOCKER:
+        return [] if cluster.own_facts.foreign_docker else [DOCKER.packages]
+    if cluster.artifacts.runtime:
+        return []
+    here = cluster.own_facts
+    crictl = ["crictl"] if ships("crictl", here.system, here.release) else []
+    return [*(_missing_parts(None) if cluster.runtime is CONTAINERD else ["cri-o"]), *crictl]
 
 
 def _missing_parts(source: RuntimeArtifacts | None) -> list[str]:

@@ -49,7 +49,8 @@ def run_fedora_control_plane() -> None:
     if not cluster.is_a("control_plane"):
         return
     if cluster.runtime is not DOCKER:
-        set_control_plane(cluster)
+        if not cluster.in_turn("node"):
+            set_control_plane(cluster)
         return
     settings = component_files(cluster, CONTROL_PLANE_COMPONENTS)
     held = [file.path for file in credential_files(cluster, FEDORA_GROUP) if file.kind == "file"]

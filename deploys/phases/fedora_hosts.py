@@ -4,11 +4,19 @@ Prepare Fedora's hosts: packages, kernel settings, names, and no firewall beside
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.packages import NETWORK_TOOLS
+from collections.abc import Iterable
+
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, NODE_COMPONENTS
+from pyinfra_kube.cluster.packages import BY_MINOR, NETWORK_TOOLS, packages_for
 from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.deploys.phases import container_runtime
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
-from pyinfra_kube.deploys.phases.host_preparation import connect_host, distribution_packages
+from pyinfra_kube.deploys.phases.host_preparation import (
+    connect_host,
+    distribution_packages,
+    set_swap,
+)
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
@@ -31,29 +39,24 @@ PROGRAMS = {"control_plane": "kube-apiserver", "node": "kubelet"}
 def prepare_fedora_host() -> None:
     """
     Refuse hosts that cannot carry the cluster; install the host's packages, and stop firewalls that
-    conflict with docker.
+    conflict with docker. A host with another release keeps that until its turn of the upgrade.
     """
 
     cluster = current_cluster()
     check_hosts(cluster, as_units=True)
+    waits = cluster.in_turn("node")
     if cluster.spec.install_packages:
-        from_files = cluster.spec.package_source == "rpm"
+        parts = [part for part in packaged_parts(cluster) if not (waits and part in BY_MINOR)]
         installed = packages.packages(
             name="Install the host's packages",
-            packages=[] if from_files else distribution_packages(parts(cluster)),
+            packages=distribution_packages(parts),
             enablerepo=TESTING if cluster.spec.enable_updates_testing else None,
-            rpm_files=cluster.spec.rpm_files,
+            rpm_files=() if waits else cluster.spec.rpm_files,
             removable=cluster.spec.removable_packages,
         )
-        if installed.will_change:
-            verify.verified(
-                name="Check that the packages bring the release",
-                checks=[
-                    *(_brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)),
-                    *_brings_etcd(cluster),
-                ],
-                timeout=1,
-            )
+        if installed.will_change and not waits:
+            _check_packages(cluster, _brings_etcd(cluster))
+    set_swap(cluster)
     stopped = services.services(
         name="Stop other firewalls",
         units=[
@@ -74,9 +77,50 @@ def prepare_fedora_host() -> None:
         files.files(name="Make /run/kubernetes, at every boot too", files=[at_boot, folder])
 
 
-def parts(cluster: Cluster) -> list[str]:
-    """The parts that the current host needs packages for."""
+def move_packages(cluster: Cluster) -> None:
+    """
+    Have the packages of the wanted release on the current host, in place of those of another one.
 
+    + cluster: the cluster
+    """
+
+    runtime = [one for one in container_runtime.packaged_parts(cluster) if one in BY_MINOR]
+    parts = [*(part for part in packaged_parts(cluster) if part in BY_MINOR), *runtime]
+    here, spec = cluster.own_facts, cluster.spec
+    others = {minor_of(one) for one in here.versions.values()} - {cluster.release.minor}
+    gone = [
+        name
+        for major, minor in sorted(others)
+        for name in packages_for(parts, here.system, here.release, f"{major}.{minor}")
+    ]
+    components = [*CONTROL_PLANE_COMPONENTS] if cluster.is_a("control_plane") else []
+    programs = [f"/usr/bin/{one}" for one in (*components, *NODE_COMPONENTS)]
+    programs += [container_runtime.PACKAGED_CRIO] if "cri-o" in runtime else []
+    major, minor = cluster.release.minor
+    packages.packages(
+        name=f"Move to the packages of {major}.{minor}",
+        packages=distribution_packages(parts),
+        enablerepo=TESTING if spec.enable_updates_testing else None,
+        rpm_files=spec.rpm_files,
+        removable=[*spec.removable_packages, *gone],
+        programs=programs,
+        kept=[spec.kubelet_root, spec.manifest_dir],
+    )
+    _check_packages(cluster)
+
+
+def _check_packages(cluster: Cluster, more: Iterable[verify.Check] = ()) -> None:
+    checks = [_brings(cluster, PROGRAMS[role]) for role in PROGRAMS if cluster.is_a(role)]
+    verify.verified(
+        name="Check that the packages bring the release", checks=[*checks, *more], timeout=1
+    )
+
+
+def packaged_parts(cluster: Cluster) -> list[str]:
+    """The parts that the current host has from packages of the distribution."""
+
+    if cluster.spec.package_source == "rpm":
+        return []
     node = cluster.is_a("node")
     wanted = {
         # flannel's keys are asked for with etcdctl where it has a role.

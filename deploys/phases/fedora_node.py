@@ -50,7 +50,7 @@ def run_fedora_runtime() -> None:
     """Configure and run containerd or CRI-O on nodes, from 1.24 on."""
 
     cluster = current_cluster()
-    if cluster.is_a("node") and cluster.runtime is not DOCKER:
+    if cluster.is_a("node") and cluster.runtime is not DOCKER and not cluster.in_turn("node"):
         set_container_runtime(cluster)
 
 
@@ -95,7 +95,8 @@ def run_fedora_node() -> None:
     if not cluster.is_a("node"):
         return
     if cluster.runtime is not DOCKER:
-        set_node(cluster)
+        if not cluster.in_turn("node"):
+            set_node(cluster)
         return
     images.images(
         name="Load or pull the pause image",

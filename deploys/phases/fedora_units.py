@@ -5,7 +5,7 @@ packages have in /etc stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.components.rendering import named_files, reread_files
@@ -33,19 +33,22 @@ def set_etcd(cluster: Cluster) -> None:
     services.services(name="Run etcd", units=[_running(cluster, "etcd")])
 
 
-def set_control_plane(cluster: Cluster) -> None:
+def set_control_plane(
+    cluster: Cluster, components: Sequence[str] = CONTROL_PLANE_COMPONENTS
+) -> None:
     """
     Run the apiserver, the controller manager and the scheduler on the current host.
 
     + cluster: the cluster
+    + components: which of them
     """
 
-    needs = [f for one in CONTROL_PLANE_COMPONENTS for f in component_files(cluster, one)]
-    units = [_unit(cluster, one) for one in CONTROL_PLANE_COMPONENTS]
+    needs = [f for one in components for f in component_files(cluster, one)]
+    units = [_unit(cluster, one) for one in components]
     # Where kubectl is on other paths.
     link = files.File(KUBECTL, kind="link", target=f"{_BIN}/kubectl", if_absent=True)
     files.files(name="Set the units of the control plane", files=[*needs, *units, link])
-    run_in_order(cluster, {one: _running(cluster, one) for one in CONTROL_PLANE_COMPONENTS})
+    run_in_order(cluster, {one: _running(cluster, one) for one in components})
 
 
 def run_in_order(cluster: Cluster, units: Mapping[str, services.Unit]) -> None:
@@ -56,12 +59,13 @@ def run_in_order(cluster: Cluster, units: Mapping[str, services.Unit]) -> None:
     + units: by component
     """
 
-    services.services(name="Run the apiserver", units=[units["kube-apiserver"]])
-    # The others exit again and again until it answers.
-    apiserver = answers(cluster, "kube-apiserver", "unit")
-    wait_until(cluster, "Wait for the apiserver to answer", [apiserver])
-    others = [unit for one, unit in units.items() if one != "kube-apiserver"]
-    services.services(name="Run the controller manager and the scheduler", units=others)
+    if "kube-apiserver" in units:
+        services.services(name="Run the apiserver", units=[units["kube-apiserver"]])
+        # The others exit again and again until it answers.
+        apiserver = answers(cluster, "kube-apiserver", "unit")
+        wait_until(cluster, "Wait for the apiserver to answer", [apiserver])
+    if others := [unit for one, unit in units.items() if one != "kube-apiserver"]:
+        services.services(name="Run the controller manager and the scheduler", units=others)
 
 
 def set_node(cluster: Cluster) -> None:

@@ -4,17 +4,27 @@ Prepare hosts: packages, kernel settings, names, the apiserver's port.
 
 from __future__ import annotations
 
+import re
+
 from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
+from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, open_ports
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.fitness import check_hosts
+from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.engine.snapshot import read
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.hosts import SSH
-from pyinfra_kube.operations import hosts, packages, sysctl
+from pyinfra_kube.facts.services import Units
+from pyinfra_kube.facts.swap import Swaps
+from pyinfra_kube.operations import files, hosts, packages, services, sysctl
 
+NETWORKD = "systemd-networkd.service"
+NETWORKD_CONFIG = "/etc/systemd/networkd.conf.d/50-pyinfra-kube.conf"
 MODULES = ["br_netfilter"]
 # What a kubelet that sets up cbr0 itself calls.
 KUBELET_BRIDGE = {"configure-cbr0": ["bridge-tools"], "kubenet": ["cni"], "": []}
@@ -40,15 +50,74 @@ def prepare_host() -> None:
             packages=tools(),
             removable=cluster.spec.removable_packages,
         )
+    set_swap(cluster)
     open_firewalld(cluster)
     connect_host()
     open_ports(cluster)
+
+
+def set_swap(cluster: Cluster) -> None:
+    """
+    Turn the current host's swap off, also at boot, where the inventory asks for it; say that it
+    stays where that is asked for.
+
+    + cluster: the cluster
+    """
+
+    if not cluster.spec.node_swap:
+        return
+    state = read(Swaps)
+    if cluster.spec.node_swap is True:
+        if state.devices:
+            changes.say(f"swap stays, kubelet runs beside it: {', '.join(state.devices)}")
+        return
+    if state.devices and not state.units:
+        host = cluster.host_spec.name
+        allowed = "True: the host is a container, and its machine's swap is not its own"
+        raise InputError([Problem("node_swap", "remove", host, allowed)])
+    found = [files.File("/etc/fstab", without_swap(state.fstab), keep=True)] if state.fstab else []
+    # What is of the same name in /etc counts.
+    found += [
+        files.File(f"/etc/systemd/{name}", kind="link", target="/dev/null") for name in state.zram
+    ]
+    if found:
+        files.files(name="Turn swap off at boot", files=found)
+    if state.units:
+        # A unit of neither would come again.
+        elsewhere = {n for n, at in state.units if at != "/etc/fstab" and not _ZRAM.match(n)}
+        services.services(
+            name="Turn swap off",
+            units=[
+                services.Unit(name, running=False, enabled=None, masked=name in elsewhere)
+                for name, _ in state.units
+            ],
+        )
+
+
+_ZRAM = re.compile(r"dev-zram\d+\.swap")
+_SWAP_LINE = re.compile(r"^(?![ \t]*#)(?=[ \t]*\S+[ \t]+\S+[ \t]+swap[ \t])", re.M)
+
+
+def without_swap(fstab: str) -> str:
+    """
+    Return the text of /etc/fstab with its lines of swap made comments.
+
+    + fstab: as it stands
+
+    ```
+    >>> without_swap("/dev/sda2 none swap sw 0 0")
+    '# /dev/sda2 none swap sw 0 0'
+    ```
+    """
+
+    return _SWAP_LINE.sub("# ", fstab)
 
 
 def connect_host() -> None:
     """Have the current host forward packets, know the other hosts' names, and reach them."""
 
     cluster = current_cluster()
+    _keep_routes(cluster)
     sysctl.sysctls(
         name="Forward packets, and pass bridged ones to iptables", settings=SYSCTLS, modules=MODULES
     )
@@ -65,6 +134,17 @@ def connect_host() -> None:
             addresses=reached,
             ports={name: [*_needed(cluster, name), _ssh_port(name)] for name in reached},
         )
+
+
+def _keep_routes(cluster: Cluster) -> None:
+    """Have systemd-networkd, also netplan's, leave routes alone that it did not set."""
+
+    units = read(Units, units=[NETWORKD], config=[NETWORKD_CONFIG]).units
+    if cluster.is_a("node") and NETWORKD in units and units[NETWORKD].active == "active":
+        text = render(f"{NETWORKD_CONFIG[1:]}.j2")
+        files.files(name="Keep routes of pods", files=[files.File(NETWORKD_CONFIG, text)])
+        unit = services.Unit(NETWORKD, enabled=None, config=[NETWORKD_CONFIG])
+        services.services(name="Have systemd-networkd keep them", units=[unit])
 
 
 def _must_answer(cluster: Cluster, name: str) -> bool:

@@ -13,10 +13,10 @@ from functools import partial
 from pyinfra.api import OperationError
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
-from pyinfra_kube.cluster.errors import Problem, refuse
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, components_on
+from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.releases import value_at
-from pyinfra_kube.deploys.phases import verification
+from pyinfra_kube.deploys.phases import fedora_hosts, fedora_units, verification
 from pyinfra_kube.deploys.phases.container_runtime import set_container_runtime
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL, set_pods
 from pyinfra_kube.deploys.phases.credentials import ADMIN
@@ -44,6 +44,10 @@ def check_upgrade(cluster: Cluster) -> None:
 
     cluster.notes("upgrade")["checked"] = True
     refuse(cluster.upgrade_problems)
+    packaged = any(one.packaged for one in cluster.host_facts.values())
+    if cluster.upgrade and packaged and not cluster.spec.install_packages:
+        allowed = f"True, for packages bring the release ({cluster.upgrade})"
+        raise InputError([Problem("install_packages", False, None, allowed)])
     if cluster.upgrade and cluster.is_first_control_plane:
         changes.say(str(cluster.upgrade))
         _refuse_stuck_pods(cluster)
@@ -66,6 +70,62 @@ def upgrade_cluster() -> None:
     in_lines(partial(_upgrade_node, cluster, name) for name in upgrade.nodes)
     # An operation of all hosts.
     _go_on(cluster, "Wait until the cluster is upgraded")
+
+
+@phase("Upgrade")
+def upgrade_fedora_cluster() -> None:
+    """
+    Upgrade a cluster of packages, from 1.24 on. A host's packages move at once, and their scripts
+    stop its components. So each host is drained before, and a controller manager, a scheduler and a
+    kubelet of the control plane come back when every apiserver is new.
+    """
+
+    cluster = current_cluster()
+    upgrade = cluster.upgrade
+    if not upgrade:
+        return
+    first = [name for name in upgrade.nodes if name in upgrade.control_plane]
+    in_lines(partial(_move, cluster, name) for name in first)
+    # Operations of all hosts.
+    _go_on(cluster, "Wait until the apiservers are upgraded")
+    in_lines(partial(_bring_back, cluster, name) for name in first)
+    others = [name for name in upgrade.nodes if name not in first]
+    in_lines(partial(_move_node, cluster, name) for name in others)
+    _go_on(cluster, "Wait until the cluster is upgraded")
+
+
+def _move_node(cluster: Cluster, name: str) -> None:
+    in_lines([partial(_move, cluster, name), partial(_bring_back, cluster, name)])
+
+
+def _move(cluster: Cluster, name: str) -> None:
+    """Drain a host and move its packages; of its components only the apiserver runs then."""
+
+    if not _takes_part(cluster, name):
+        return
+    _go_on(cluster, f"Wait for the turn of {name}")
+    _drain(cluster, name)
+    if cluster.host_spec.name == name:
+        fedora_hosts.move_packages(cluster)
+        if cluster.is_a("control_plane"):
+            fedora_units.set_control_plane(cluster, CONTROL_PLANE_COMPONENTS[:1])
+
+
+def _bring_back(cluster: Cluster, name: str) -> None:
+    """Run the other components of a host, wait until it is Ready, and let pods come back."""
+
+    if not _takes_part(cluster, name):
+        return
+    _go_on(cluster, f"Wait until {name} may come back")
+    if cluster.host_spec.name == name:
+        if cluster.is_a("control_plane"):
+            fedora_units.set_control_plane(cluster, CONTROL_PLANE_COMPONENTS[1:])
+        set_container_runtime(cluster)
+        fedora_units.set_node(cluster)
+        parts = [one for one in components_on(cluster.host_spec.roles) if one != "etcd"]
+        checks = [verification.answers(cluster, one, "unit") for one in parts]
+        verification.wait_for(cluster, checks)
+    _uncordon(cluster, name)
 
 
 def _upgrade_control_plane(cluster: Cluster) -> None:
@@ -96,13 +156,29 @@ def _set_in_turn(cluster: Cluster, host: str, whose: str, components: list[str])
 def _upgrade_node(cluster: Cluster, name: str) -> None:
     """Drain a node, replace what runs its pods, wait until it is Ready, and let pods come back."""
 
-    drains, moves = cluster.is_first_control_plane, cluster.host_spec.name == name
-    if not (drains or moves):
+    if not _takes_part(cluster, name):
         return
-    host = cluster.spec.host(name)
-    is_node = "node" in host.roles
     _go_on(cluster, f"Wait for the turn of {name}")
-    if drains and is_node:
+    _drain(cluster, name)
+    if cluster.host_spec.name == name:
+        set_container_runtime(cluster)
+        set_kubelet(cluster)
+        set_kube_proxy(cluster)
+        verification.wait_for_components(cluster)
+    _uncordon(cluster, name)
+
+
+def _takes_part(cluster: Cluster, name: str) -> bool:
+    """Whether the current host does anything in the turn of a host."""
+
+    return cluster.is_first_control_plane or cluster.host_spec.name == name
+
+
+def _drain(cluster: Cluster, name: str) -> None:
+    """Drain a node, from the first host of the control plane; the others wait for it."""
+
+    host = cluster.spec.host(name)
+    if cluster.is_first_control_plane and "node" in host.roles:
         nodes.drained(
             name=f"Drain {name}",
             node=host.hostname_override,
@@ -113,13 +189,14 @@ def _upgrade_node(cluster: Cluster, name: str) -> None:
             timeout=cluster.spec.verify_timeout,
         )
     _go_on(cluster, f"Wait until {name} is drained")
-    if moves:
-        set_container_runtime(cluster)
-        set_kubelet(cluster)
-        set_kube_proxy(cluster)
-        verification.wait_for_components(cluster)
+
+
+def _uncordon(cluster: Cluster, name: str) -> None:
+    """Wait until a node is Ready, and let pods come back."""
+
+    host = cluster.spec.host(name)
     _go_on(cluster, f"Wait until {name} has what is new")
-    if drains and is_node:
+    if cluster.is_first_control_plane and "node" in host.roles:
         verification.wait_for_node(cluster, host)
         nodes.uncordoned(
             name=f"Let {name} have pods again",

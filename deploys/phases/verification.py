@@ -54,8 +54,19 @@ def wait_for_components(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
+    wait_for(cluster, checks(cluster))
+
+
+def wait_for(cluster: Cluster, checks: Sequence[verify.Check]) -> None:
+    """
+    Wait for what must hold on the current host, and note when its kubelet started.
+
+    + cluster: the cluster
+    + checks: what must hold
+    """
+
     wait_until(
-        cluster, "Wait for every component to answer", checks(cluster), then=partial(_note, cluster)
+        cluster, "Wait for every component to answer", [*checks], then=partial(_note, cluster)
     )
 
 

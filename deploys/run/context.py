@@ -41,7 +41,12 @@ from pyinfra_kube.cluster.etcd_move import EtcdMove, EtcdState, Scheme
 from pyinfra_kube.cluster.fields import has_file
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.notices import Used, notices
-from pyinfra_kube.cluster.releases import Release, configuration_setting, flags_setting
+from pyinfra_kube.cluster.releases import (
+    Release,
+    configuration_setting,
+    flags_setting,
+    minor_of,
+)
 from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES, Runtime, runtime_named
 from pyinfra_kube.cluster.spec import ClusterSpec, HostSpec
 from pyinfra_kube.cluster.spec.base import unknown_endpoint
@@ -237,12 +242,22 @@ class Cluster:
 
     @property
     def _versions(self) -> Versions:
-        """What hosts have; a kubelet that is the very one to install is as wanted."""
+        """
+        What hosts have. A kubelet that is the very one to install is as wanted, and any patch of
+        the wanted release where packages bring it.
+        """
         found: dict[str, dict[str, str]] = {}
         for host, seen in told(self.spec.hosts, self.host_facts):
             if not seen.versions:
                 continue
             found[host.name] = dict(seen.versions)
+            if seen.packaged:
+                minor, wanted = self.release.minor, self.release.version
+                found[host.name] = {
+                    name: wanted if minor_of(version) == minor else version
+                    for name, version in seen.versions.items()
+                }
+                continue
             differs = seen.versions.get("kubelet", self.release.version) != self.release.version
             if differs and seen.kubelet_sha256 == self.artifacts.binary("kubelet")[1]:
                 found[host.name]["kubelet"] = self.release.version
@@ -258,7 +273,8 @@ class Cluster:
         """
         Whether the current host gets a part in its turn of an upgrade.
 
-        + part: its static pods, or its container runtime, kubelet and kube-proxy
+        + part: its static pods, or its container runtime, kubelet and kube-proxy; where packages
+          bring all of them, a node has them in one turn
 
         Raises ``InputError`` in a deploy that has no upgrades.
         """
@@ -270,7 +286,7 @@ class Cluster:
             return False
         if not self.notes("upgrade"):
             allowed = f"what the hosts have, for this deploy upgrades no cluster ({upgrade})"
-            fix = "use deploys/scratch.py"
+            fix = "use deploys/scratch.py, or the path of Fedora's that built it"
             problem = Problem("kubernetes_version", self.release.version, None, allowed, fix)
             raise InputError([problem])
         return True

@@ -73,9 +73,17 @@ def cases(cluster: Cluster, as_units: bool = False) -> list[Case]:
                 strangers=list(_strangers(cluster, host, seen, as_units)),
                 networks=_before_ours(seen.fit.networks),
                 chains=seen.fit.chains,
+                peers=_peers(cluster, host),
             )
         )
     return found
+
+
+def _peers(cluster: Cluster, host: HostSpec) -> list[str]:
+    """The other hosts, and pods."""
+    own = cluster.plan.addresses[host.name]
+    others = {cluster.plan.addresses[one.name] for one in cluster.spec.hosts} - {own, None, ""}
+    return [*sorted(one for one in others if one), cluster.spec.cluster_cidr]
 
 
 def _plugins(cluster: Cluster, seen: HostFacts) -> str:

@@ -14,7 +14,13 @@ from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster.certificates import CA, ETCD_CA, FRONT_PROXY_CA
-from pyinfra_kube.cluster.components import COMPONENTS, PODS, etcd, kube_apiserver
+from pyinfra_kube.cluster.components import (
+    COMPONENTS,
+    CONTROL_PLANE_COMPONENTS,
+    PODS,
+    etcd,
+    kube_apiserver,
+)
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.kube_apiserver import ENCRYPTION_FILE
 from pyinfra_kube.cluster.components.kubelet import CONFIGURATION as KUBELET_CONFIGURATION
@@ -31,6 +37,7 @@ from pyinfra_kube.cluster.fitness.checks import (
     PROGRAM_DIR,
     PROGRAMS,
     SELINUX_POLICY,
+    SNAP_DOCKER,
     WRITTEN,
 )
 from pyinfra_kube.cluster.networks import parse_network
@@ -170,6 +177,7 @@ class HostFacts:
     + fit: whether it can carry its part of the cluster
     + versions: of our components on it, as far as they are known; of static pods what their
       manifests say
+    + packaged: whether those come from packages of the distribution, and run as units
     + kubelet_sha256: of the kubelet that runs; empty where its file is another one by now
     + nodes: the cluster's nodes, of the host that is asked for the cluster's objects
     """
@@ -202,6 +210,7 @@ class HostFacts:
     links: dict[str, Link] = field(default_factory=dict)
     fit: Fit = field(default_factory=Fit)
     versions: dict[str, str] = field(default_factory=dict)
+    packaged: bool = False
     kubelet_sha256: str = ""
     nodes: NodeStates = field(default_factory=NodeStates)
 
@@ -261,6 +270,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         Subject(FileContents, {"paths": contents}),
         *_of_fitness(spec),
         Subject(RunningVersions, {"programs": _KUBELETS}),
+        *([] if on_docker else [Subject(RunningVersions, {"programs": _PACKAGED})]),
         # As the operation that installs kubelet reads it.
         Subject(Files, {"paths": [KUBELET]}),
         *([Subject(Containerd)] if brings_containerd else []),
@@ -280,16 +290,22 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     docker = any(path in there for path in _DOCKER_PROGRAMS)
     v2 = _CGROUP_V2 in there
     # One line is the title.
-    swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1
+    swaps = kernel.get(_SWAPS, b"").count(b"\n") > 1 and spec.node_swap != "remove"
     bridges = {BRIDGE, _docker_bridge()}
     docker_settings = _docker_settings(spec, read(Docker)) if on_docker else {}
     image_root = str(docker_settings.get("docker_root", CONTAINERD.image_root))
     fit = _fit(spec, image_root, flags["kubelet"], there)
     kubelet = read(RunningVersions, programs=_KUBELETS).get("kubelet.service")
-    file = read(Files, paths=[KUBELET]).get(KUBELET)
+    own_kubelet = read(Files, paths=[KUBELET])
+    file = own_kubelet.get(KUBELET)
     versions = {name: _tag(kernel.get(path, b"")) for name, path in manifests.items()}
     versions["kubelet"] = _version(kubelet.said) if kubelet else ""
     versions["containerd"] = read(Containerd).versions.get(LOCAL, "") if brings_containerd else ""
+    brought = {KUBELET, *manifests.values()} & {*own_kubelet, *kernel}
+    packaged = any(path in there for path in _OURS) and not (brought or on_docker)
+    if packaged:
+        units = read(RunningVersions, programs=_PACKAGED)
+        versions |= {_component(unit): _version(one.said) for unit, one in units.items()}
     held = _certificates(spec)
     since = read(Mtimes, paths=[_TOKEN_KEY]) if held else {}
     own = [link for link in links.values() if not _is_of_pods(link, bridges)]
@@ -339,6 +355,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         },
         links=links,
         versions={name: version for name, version in versions.items() if version},
+        packaged=packaged,
         kubelet_sha256=file.sha256 if file and kubelet and kubelet.of_file else "",
         nodes=read(Nodes, **cluster) if asked else NodeStates(),
         fit=fit,
@@ -388,7 +405,7 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
         Subject(
             Fitness,
             {
-                "paths": [*signs, *left, CRIO, SELINUX_POLICY],
+                "paths": [*signs, *left, CRIO, SELINUX_POLICY, SNAP_DOCKER],
                 "programs": [*PROGRAMS, APPARMOR_PARSER],
                 "folders": list(dict.fromkeys([*WRITTEN, PROGRAM_DIR, *data, *plugins])),
             },
@@ -441,6 +458,13 @@ def _fit(spec: ClusterSpec, image_root: str, kubelet: ProcessState, there: Conta
 
 # By the full names of their units.
 _KUBELETS = {"kubelet.service": KUBELET}
+_PACKAGED = {
+    f"{name}.service": f"/usr/bin/{name}" for name in (*CONTROL_PLANE_COMPONENTS, "kubelet")
+}
+
+
+def _component(unit: str) -> str:
+    return unit.partition(".")[0]
 
 
 def _version(said: str) -> str:

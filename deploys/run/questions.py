@@ -97,6 +97,18 @@ find {CONFIG_DIR} /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/kubeconf
 /var/lib/kube-proxy /etc/kube-flannel -maxdepth 1 -type f -perm /007 \( -name '*.key' \
 -o -name '*kubeconfig*' -o -name '*.csv' -o -name 'encryption*' \) 2>/dev/null; true"""
 
+# Of the last ten minutes: who is refused something asks again and again.
+_REFUSALS = r"""
+[ -e /sys/fs/selinux/enforce ] || exit 0
+{
+if [ -r /var/log/audit/audit.log ]; then
+awk -v since="$(($(date +%s) - 600))" '/^type=(USER_)?AVC / {
+at = $0; sub(/.*msg=audit\(/, "", at); if (at + 0 >= since) print }' /var/log/audit/audit.log
+else
+journalctl --no-pager --quiet --output=cat --since=-10min _TRANSPORT=audit 2>/dev/null
+fi
+} | grep -E 'avc: +denied' | tail -n 200; true"""
+
 _TOKEN_KEYS = f"""\
 openssl pkey -pubout -in {CONFIG_DIR}/service-account.key || exit 127
 echo accepted
@@ -149,6 +161,7 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
         "certificates": _CERTIFICATES,
         "kubeconfigs": _ASKED_AS,
         "proxies": _PROXIES,
+        "refusals": _REFUSALS,
         "open secrets": _OPEN,
         "ports of bridges": _PORTS,
         "pods' addresses": "ls /var/lib/cni/networks/pods 2>/dev/null; true",

@@ -29,8 +29,8 @@ from tests.e2e.paths import Site, each, execute
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab
 
-# Of the hosts themselves; each blank one has it.
-OWN_PROGRAMS = {"sshd"}
+# Of the hosts themselves; each blank one has the first, and one like Fedora the other.
+OWN_PROGRAMS = {"sshd", "systemd-resolve"}
 OWN_PORTS = {22}
 
 # Where a door that only the node and its pods reach listens.

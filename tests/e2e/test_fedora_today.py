@@ -28,6 +28,14 @@ PACKAGES = {
 }
 RUNTIMES = {"cri-o": "cri-o1.37", "containerd": "containerd"}
 
+# The host's nameserver, and 127.0.0.53 in its place, as Fedora has it.
+RESOLVED, CONF = "/run/systemd/resolve", "/etc/systemd/resolved.conf.d"
+STUB = (
+    f"mkdir -p {CONF} && "
+    f"sed -n 's/^nameserver /[Resolve]\\nLLMNR=no\\nDNS=/p' /etc/resolv.conf > {CONF}/lab.conf && "
+    f"ln -sfn {RESOLVED}/stub-resolv.conf /etc/resolv.conf && systemctl restart systemd-resolved"
+)
+
 # What is done to a host → the host, and some of the operations that mend it.
 DRIFT = {
     "sed -i 's/--v=[0-9]*/--v=9/' /etc/systemd/system/kube-apiserver.service": (
@@ -53,7 +61,10 @@ def runtime(request: pytest.FixtureRequest) -> str:
 def lab(request: pytest.FixtureRequest, runtime: str, release: str) -> Iterator[Lab]:
     with held():
         down()
-        yield Lab.up(HOSTS, family="fedora-44", release=release)
+        lab = Lab.up(HOSTS, family="fedora-44", release=release)
+        for name in HOSTS:
+            execute(lab, name, STUB)
+        yield lab
         if not request.config.getoption("--keep"):
             down()
 
@@ -105,6 +116,19 @@ def test_what_packages_brought_stays_as_it_is(built: Run, lab: Lab, runtime: str
         assert {line.split()[-1] for line in changed} <= {"/var/lib/etcd", "/var/lib/kubelet"}
 
 
+def test_an_upgrade_of_the_system_moves_nothing_of_it(built: Run, lab: Lab) -> None:
+    dnf = "dnf --assumeyes --enablerepo=updates-testing"
+    for host, there in {
+        CONTROL_PLANE: {"etcd", "cri-tools1.37"},
+        NODES[0]: {"cri-tools1.37"},
+    }.items():
+        would = execute(lab, host, f"{dnf} --assumeno --disableplugin=versionlock upgrade || true")
+        assert {line.split()[0] for line in would if "updates-testing" in line} == there
+        before = execute(lab, host, "rpm --query --all | sort")
+        execute(lab, host, f"{dnf} upgrade")
+        assert execute(lab, host, "rpm --query --all | sort") == before
+
+
 def test_pods_services_and_names(web: dict[str, str], kubectl: Kubectl, runtime: str) -> None:
     assert kubectl.ready_nodes() == set(HOSTS)
     told = {n["status"]["nodeInfo"]["containerRuntimeVersion"] for n in kubectl.get("nodes")}
@@ -115,6 +139,17 @@ def test_pods_services_and_names(web: dict[str, str], kubectl: Kubectl, runtime:
     for pod in web:
         assert kubectl.fetch(pod, "http://web.default/") in web
         assert kubectl(f"exec {pod} -- hostname").strip() == pod
+
+
+def test_pods_get_the_real_nameservers(web: object, lab: Lab, kubectl: Kubectl) -> None:
+    assert execute(lab, NODES[0], "grep -c 127.0.0.53 /etc/resolv.conf") == ["1"]
+    (real,) = execute(lab, NODES[0], f"grep ^nameserver {RESOLVED}/resolv.conf")
+    assert real != "nameserver 127.0.0.53"
+    # One that asked itself would end.
+    kubectl("rollout status deployment/coredns --namespace=kube-system --timeout=90s")
+    asked = "cat /proc/$(pidof -s coredns)/root/etc/resolv.conf"
+    (host, *_) = [name for name in HOSTS if execute(lab, name, "pidof -s coredns || true")]
+    assert real in execute(lab, host, asked)
 
 
 def test_nothing_is_open_without_a_reason(

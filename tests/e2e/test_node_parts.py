@@ -412,6 +412,24 @@ done > Packages
 """
 
 
+def test_packages_keep_their_version_and_are_let_go_again(part: Part) -> None:
+    text = """
+        from pyinfra_kube.operations import packages
+        packages.locked(name="Lock", packages=PACKAGES)
+    """
+    part.sh("apt-mark hold curl")
+    try:
+        assert part.settle(text.replace("PACKAGES", '["docker.io", "curl"]')) == {"Lock"}
+        assert part.sh("apt-mark showhold").split() == ["curl", "docker.io"]
+        part.sh("apt-mark unhold docker.io")
+        assert part.settle(text.replace("PACKAGES", '["docker.io"]')) == {"Lock"}
+        # Of ours, for the other was there before us.
+        assert part.settle(text.replace("PACKAGES", "[]")) == {"Lock"}
+        assert part.sh("apt-mark showhold").split() == ["curl"]
+    finally:
+        part.sh("apt-mark unhold curl")
+
+
 def test_what_an_installation_would_remove_is_refused_unless_it_may(part: Part) -> None:
     conflict = "Conflicts: part-engine\\n"
     for name, more in {"part-engine": "", "part-ce": conflict}.items():

@@ -251,6 +251,22 @@ FAULTS: dict[str, Unfit] = {
         "cluster of MicroK8s = '/var/snap/microk8s'",
         "rm -rf /var/snap/microk8s",
     ),
+    "Canonical Kubernetes": Unfit(
+        SECOND,
+        _LEFT.format("/var/snap/k8s"),
+        "cluster of Canonical Kubernetes = '/var/snap/k8s'",
+        "rm -rf /var/snap/k8s",
+    ),
+    "ufw": Unfit(
+        SECOND,
+        "mkdir -p /etc/ufw && echo ENABLED=yes > /etc/ufw/ufw.conf && "
+        "echo 'DEFAULT_INPUT_POLICY=\"DROP\"' > /etc/default/ufw",
+        "ufw = 'on'",
+        "ufw allow from 10.10.0.0/16",
+        # What those commands leave, without the rules that they load.
+        typed="for from in 198.18.0.0/15 10.10.0.0/16; do "
+        'echo "### tuple ### allow any any 0.0.0.0/0 any $from in"; done > /etc/ufw/user.rules',
+    ),
     "k0s": Unfit(
         CONTROL_PLANE,
         _LEFT.format("/var/lib/k0s"),

@@ -121,10 +121,16 @@ def served(lab: Lab, site: Site, kubectl: Kubectl) -> str:
     """A cluster of the older release with the service: its URL. Somebody cordoned one node."""
     succeeded(site.run("-y"))
     load_test_image(lab, NODES)
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": _OBJECTS})
-    kubectl("apply --filename=-", text)
-    kubectl("rollout status deployment/asked --timeout=90s")
+    url = serve(kubectl)
     kubectl(f"cordon {CONTROL_PLANE}")
+    return url
+
+
+def serve(kubectl: Kubectl) -> str:
+    """Have the service: its URL. Nodes have the image already."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": _OBJECTS})
+    kubectl("apply --filename=-", text.replace(f'"{TEST_IMAGE}"', f'"{kubectl.image}"'))
+    kubectl("rollout status deployment/asked --timeout=90s")
     return f"http://{kubectl.get('service asked')['spec']['clusterIP']}/"
 
 
@@ -139,7 +145,7 @@ def upgraded(served: str, lab: Lab, site: Site, kubectl: Kubectl) -> Upgraded:
     client.start()
     try:
         dry = succeeded(site.run("--dry", "--json"))
-        _kill_when_drained(site, kubectl, NODES[0])
+        kill_when_drained(site, kubectl, NODES[0])
         killed = kubelets(kubectl)
         rest = succeeded(site.run("--dry", "--json"))
         run = succeeded(site.run("-y", "--json", timeout=1200))
@@ -151,10 +157,10 @@ def upgraded(served: str, lab: Lab, site: Site, kubectl: Kubectl) -> Upgraded:
     return Upgraded(dry, killed, rest, run, answers, seconds)
 
 
-def _kill_when_drained(site: Site, kubectl: Kubectl, node: str) -> None:
+def kill_when_drained(site: Site, kubectl: Kubectl, node: str, deploy: str = "scratch") -> None:
     """Kill a run once a node is marked."""
-    pyinfra = Path(sys.executable).with_name("pyinfra")
-    words: list[str | Path] = [pyinfra, site.inventory, REPOSITORY / "deploys/scratch.py", "-y"]
+    pyinfra, path = Path(sys.executable).with_name("pyinfra"), REPOSITORY / f"deploys/{deploy}.py"
+    words: list[str | Path] = [pyinfra, site.inventory, path, "-y"]
     with (site.folder / "killed.log").open("wb") as log:
         run = subprocess.Popen(
             words,

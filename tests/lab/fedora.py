@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab import kubernetes, modules, roots
@@ -32,13 +33,17 @@ _TOOLS = {
     "rpmbuild": "rpm",
 }
 
-# Beside what a blank server has: the package manager, and what programs in the RPMs link to.
-_MORE = ["dnf", "rpm", "libdevmapper1.02.1", "libseccomp2"]
-_MORE_TODAY = [*_MORE, "libglib2.0-0", "libgpgme11"]
+# Beside what a blank server has: the package manager, its plugins, and what programs in the RPMs
+# link to.
+_MORE = ["dnf", "dnf-plugins-core", "rpm", "libdevmapper1.02.1", "libseccomp2"]
+_MORE_TODAY = [*_MORE, "libglib2.0-0", "libgpgme11", "systemd-resolved"]
 
 # Of the distribution, inside the RPMs.
 _PROGRAMS = ["containerd", "docker.io", "etcd-client", "etcd-server", "runc", "tini"]
 _PROGRAMS_TODAY = ["conmon", "runc", "skopeo"]
+
+# Whose packages are named by Kubernetes' minor release.
+_BY_MINOR = ("cri-o", "cri-tools", "kubernetes")
 
 # What a Fedora host would have from the start, with Debian's content.
 _INSTALLED = "fedora-release"
@@ -70,15 +75,16 @@ enabled=0
 """
 
 
-def base_of_today(release: Path) -> roots.Base:
+def base_of_today(release: Path, more: Sequence[Path] = ()) -> roots.Base:
     """The base of hosts like Fedora 44; made now if the cache has none of this recipe.
 
     + release: the folder of the Kubernetes in their repository, from 1.24 on
+    + more: those of other minor releases, beside it
     """
     require_tools(_TOOLS)
-    crio = kubernetes.crio()
-    recipe = digest(_TODAY, release.name, crio.name, roots.blank().name)
-    packages = kept("rpms-44", recipe, lambda it: _make_repository_of_today(it, release, crio))
+    crio, releases = kubernetes.crio(), [release, *more]
+    recipe = digest(_TODAY, *(one.name for one in releases), crio.name, roots.blank().name)
+    packages = kept("rpms-44", recipe, lambda it: _make_repository_of_today(it, releases, crio))
     files = _files("44")
     recipe = digest(roots.blank().name, _MORE_TODAY, *files.values(), _dnf(_INSTALLED), packages)
     root = kept("root-fedora-44", recipe, lambda it: _make_root(it, packages, files, _MORE_TODAY))
@@ -167,30 +173,36 @@ def _make_repository(folder: Path, release: Path, flanneld: Path) -> None:
     shutil.rmtree(debian)
 
 
-def _make_repository_of_today(folder: Path, release: Path, crio: Path) -> None:
+def _make_repository_of_today(folder: Path, releases: Sequence[Path], crio: Path) -> None:
     say("building the RPMs of Fedora 44")
     debian = folder / "debian"
     for package in _PROGRAMS_TODAY:
         (archive,) = (roots.blank() / "apt").glob(f"{package}_*.deb")
         run("dpkg-deb", "--extract", archive, debian)
-    version = (release / "version").read_text().strip().removeprefix("v")
     said = run(crio / "crio", "--version").stdout
     match = re.search(r"\d+\.\d+\.\d+", said)
-    words: dict[str, str | Path] = {
+    all_words: dict[str, str | Path] = {
         "lab_files": _TODAY / "root",
-        "lab_release": release,
-        "lab_version": version,
-        "lab_minor": version.rpartition(".")[0],
         "lab_crio": crio,
         "lab_crio_version": match[0] if match else "0",
         "lab_debian": debian,
     }
+    words, *more = [{**all_words, **_words_of(release)} for release in releases]
     for spec in sorted(_TODAY.glob("*.spec")):
-        _build(folder, spec, "fedora", words)
-    (folder / "updates-testing").mkdir()
+        for one in [words, *(more if spec.stem in _BY_MINOR else [])]:
+            _build(folder, spec, "fedora", one)
+    # Newer ones, which an upgrade of a system would take.
+    for name in ("etcd", "cri-tools"):
+        _build(folder, _TODAY / f"{name}.spec", "updates-testing", {**words, "lab_build": "2"})
     for name in ("fedora", "updates-testing"):
         run("createrepo_c", "--quiet", "--no-database", folder / name)
     shutil.rmtree(debian)
+
+
+def _words_of(release: Path) -> dict[str, str | Path]:
+    version = (release / "version").read_text().strip().removeprefix("v")
+    minor = version.rpartition(".")[0]
+    return {"lab_release": release, "lab_version": version, "lab_minor": minor}
 
 
 def _build(folder: Path, spec: Path, repository: str, words: dict[str, str | Path]) -> None:
@@ -247,6 +259,8 @@ def _make_root(folder: Path, packages: Path, files: dict[str, str], more: list[s
     roots._inside(root, packages, f"{install} && dpkg --purge --force-all apt")
     for folder_of_apt in ("etc/apt", "var/lib/apt", "var/cache/apt"):
         shutil.rmtree(root / folder_of_apt, ignore_errors=True)
+    # A host gets a file of its own there.
+    (root / "etc/resolv.conf").unlink(missing_ok=True)
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)

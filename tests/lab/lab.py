@@ -47,11 +47,13 @@ class Lab:
         family: str = "debian",
         runtime: str = "",
         release: str | None = "",
+        more: Sequence[str] = (),
     ) -> Lab:
         """Make hosts, ready to be used.
 
         + release: of Kubernetes, to be installed on them, such as `1.20`; by default the one that
           the environment chooses; `None` for hosts only
+        + more: releases that the repository of Fedora-like hosts has too
         """
         require_root()
         if not re.fullmatch("[a-z0-9]{1,7}", NAME):
@@ -72,7 +74,7 @@ class Lab:
             with _down_if_it_fails():
                 lab._open()
                 if names:
-                    lab.add(*names, family=family, runtime=runtime)
+                    lab.add(*names, family=family, runtime=runtime, more=more)
             return lab
 
     @classmethod
@@ -118,10 +120,13 @@ class Lab:
             raise LabError(f"No such host: {name}. There are: {', '.join(self._state.hosts)}.")
         return Host(record, self._state.network)
 
-    def add(self, *names: str, family: str = "debian", runtime: str = "") -> None:
+    def add(
+        self, *names: str, family: str = "debian", runtime: str = "", more: Sequence[str] = ()
+    ) -> None:
         """Further hosts, blank and ready."""
         with state.held():
-            base = families.base(family, runtime=runtime, release=self.kubernetes)
+            releases = [kubernetes.release(one) for one in more]
+            base = families.base(family, runtime=runtime, release=self.kubernetes, more=releases)
             say(f"starting {len(names)} hosts" if len(names) > 1 else f"starting {names[0]}")
             for name in names:
                 self._check_new(name)

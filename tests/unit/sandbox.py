@@ -22,6 +22,7 @@ from typing import Any
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.engine.round_trip import RoundTrip
 from pyinfra_kube.engine.subject import Subject
+from pyinfra_kube.engine.tools import OWN_PATH
 from pyinfra_kube.facts.access import Bindings
 from pyinfra_kube.facts.answers import Answers
 from pyinfra_kube.facts.binaries import RunningVersions, Versions
@@ -48,13 +49,15 @@ from pyinfra_kube.facts.leftovers import KubeRules, Leftovers
 from pyinfra_kube.facts.nftables import NftTable
 from pyinfra_kube.facts.nodes import Evictable, Nodes
 from pyinfra_kube.facts.objects import AppliedObjects, Objects
-from pyinfra_kube.facts.packages import Packages, Removals
+from pyinfra_kube.facts.packages import Locks, Packages, Removals
 from pyinfra_kube.facts.pods import PodContainers
 from pyinfra_kube.facts.processes import Flags, Listeners
 from pyinfra_kube.facts.record import Folders, Record
 from pyinfra_kube.facts.routes import Routes
+from pyinfra_kube.facts.selinux import Labels
 from pyinfra_kube.facts.services import CommandDropIns, Units
 from pyinfra_kube.facts.static_pods import StaticPods
+from pyinfra_kube.facts.swap import Swaps
 from pyinfra_kube.facts.sysctl import Modules, Sysctls, SysctlSettings
 from pyinfra_kube.facts.times import Mtimes
 from pyinfra_kube.facts.users import UserTables
@@ -157,6 +160,10 @@ esac
 echo '[{"ifindex": 2, "link_index": 5, "ifname": "eth0", "addr_info": [{"family": "inet", \
 "local": "10.10.1.2", "prefixlen": 24}]}]'
 """,
+    "matchpathcon": """\
+shift
+for path; do echo "$path has context u:r:tmp_t:s0, should be u:r:bin_t:s0"; done
+""",
     "ping": """\
 echo '64 bytes from 192.0.2.1: icmp_seq=1 ttl=64 time=0.1 ms'
 echo '1 packets transmitted, 1 received, 0% packet loss'
@@ -245,6 +252,8 @@ class Sandbox:
 
     def shell(self, command: str, *path: Path) -> list[str]:
         environment = {**self.environment, "PATH": ":".join(map(str, path))}
+        # What this machine has there is not the host's.
+        command = command.replace(OWN_PATH, "")
         done = subprocess.run(
             ["/bin/sh", "-c", command],
             env=environment,
@@ -302,6 +311,9 @@ def _files(folder: Path) -> dict[str, str]:
         "mounts": "1 1 0:4 net:[9] /run/netns/pod rw - nsfs nsfs rw\n",
         "users.csv": "token,alice,alice-uid\n",
         "root/etc/containerd/config.toml": "version = 2\n",
+        "root/etc/fstab": "/dev/sda2 none swap sw 0 0\n",
+        "root/proc/swaps": "Filename Type\n",
+        "root/sys/fs/selinux/enforce": "1",
         "root/usr/bin/crictl": "#!/bin/sh\necho crictl version 1.37.0\n",
         "net.d/10-pods.conflist": "{}\n",
         "record/before": "file\t/etc/hosts\tkept\n",
@@ -369,6 +381,9 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(Objects, {"references": [_NAMESPACE]}),
         Subject(AppliedObjects, {"manifest": "kind: Namespace"}),
         Subject(Packages, {"names": ["docker.io", "etcd"]}),
+        Subject(Locks, {"names": ["docker.io", "etcd"]}),
+        Subject(Labels, {"paths": paths, "whole": [manifests], "root": files["root"]}),
+        Subject(Swaps, {"root": files["root"]}),
         Subject(PodContainers),
         Subject(Flags, {"names": [PROGRAM]}),
         Subject(Listeners, {"ports": [int(url.rpartition(":")[2])]}),

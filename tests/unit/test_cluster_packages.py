@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,3 +70,47 @@ def test_every_answer_is_names_of_packages(system: str, release: str, data: st.D
     assert len(names) == len(set(names))
     assert bool(names) == bool(shipped)
     assert not any("{" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "parts", "names"),
+    [
+        ("ubuntu", "22.04", ["containerd", "cni"], "containerd containernetworking-plugins"),
+        ("ubuntu", "26.04", ["network-tools-nft"], "nftables conntrack socat curl ethtool"),
+        (
+            "rocky",
+            "9.6",
+            ["runc", "selinux"],
+            "runc container-selinux policycoreutils-python-utils",
+        ),
+        ("almalinux", "10.0", ["network-tools-nft"], "nftables conntrack-tools socat ethtool"),
+        ("centos", "9", ["ipset"], "ipset"),
+    ],
+)
+def test_other_systems(system: str, release: str, parts: list[str], names: str) -> None:
+    assert packages_for(parts, system, release, "1.37.2") == names.split()
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "part", "said"),
+    [
+        (
+            "rocky",
+            "9.6",
+            "containerd",
+            "runtime_source is not set; allowed: where containerd comes from",
+        ),
+        ("rhel", "10.1", "runc", "the last that did is 9; fix: give a folder or URL with"),
+        (
+            "almalinux",
+            "10.0",
+            "network-tools",
+            'packet_filter is not set; .*; fix: set it to "nftab',
+        ),
+        ("ubuntu", "24.04", "node", "rpm_files is not set; allowed: where node comes from"),
+    ],
+)
+def test_what_other_systems_lack(system: str, release: str, part: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        packages_for([part], system, release, "1.37.2")
+    assert re.search(said, str(error.value.problems[0]))

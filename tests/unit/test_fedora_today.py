@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import DeployError
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.runtimes import CONTAINERD
@@ -16,8 +17,14 @@ from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.deploys.run.runtimes import with_runtime
+from pyinfra_kube.deploys.scratch import scratch
+from pyinfra_kube.facts.files import FileState
+from pyinfra_kube.facts.fitness import FitnessState
 from pyinfra_kube.facts.packages import PackageStates
-from tests.unit.blank import ONE_NODE, TWO_NODES, prepared
+from pyinfra_kube.facts.selinux import Label, LabelStates
+from pyinfra_kube.facts.services import UnitState, UnitStates
+from pyinfra_kube.facts.swap import SwapStates
+from tests.unit.blank import ONE_NODE, TWO_NODES, Path_, prepared
 
 FEDORA = PackageStates("dnf", "fedora", "44")
 DATA = {
@@ -138,3 +145,117 @@ def test_the_runtime_of_hosts(case: str) -> None:
         for name, one in running.items()
     }
     assert with_runtime(spec, facts).container_runtime == expected
+
+
+SWAPS = SwapStates(
+    devices=("/dev/zram0", "/dev/sda2", "/dev/sdb1"),
+    units=(("dev-zram0.swap", ""), ("dev-sda2.swap", "/etc/fstab"), ("dev-sdb1.swap", "")),
+    fstab="UUID=1 / ext4 defaults 0 1\n/dev/sda2 none swap sw 0 0\n",
+    zram=("zram-generator.conf",),
+)
+ACTIVE = UnitState(load="loaded", active="active", sub="active", enabled="generated")
+
+
+def with_swap(folder: Path, asked: bool | str) -> str:
+    """What is shown of a host that swaps."""
+    more = {
+        "swap.Swaps": SWAPS,
+        "fitness.Fitness": FitnessState(swaps=SWAPS.devices),
+        "services.Units": UnitStates(
+            manager="systemd", units=dict.fromkeys((n for n, _ in SWAPS.units), ACTIVE)
+        ),
+        "files.FileContents": {
+            "/proc/swaps": b"Filename Type\n/dev/zram0 partition\n",
+            "/etc/fstab": SWAPS.fstab.encode(),
+        },
+        "files.Files": {
+            "/etc/fstab": FileState("file", "640", "root", "root", 9, 1.0, points_at="file")
+        },
+    }
+    data = {**DATA, "credentials_dir": str(folder), "node_swap": asked}
+    return prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)[1]["n"]
+
+
+def test_swap_is_removed_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    shown = with_swap(tmp_path, "remove")
+    for line in (
+        "  - /dev/sda2 none swap sw 0 0",
+        "  + # /dev/sda2 none swap sw 0 0",
+        "/etc/systemd/zram-generator.conf: absent → /dev/null",
+        "dev-zram0.swap: active → stopped",
+        "dev-sda2.swap: active → stopped",
+        "dev-sdb1.swap: active → stopped",
+        "dev-sdb1.swap: unmasked → masked",
+    ):
+        assert line in shown
+    assert "dev-zram0.swap: unmasked" not in shown
+    assert "failSwapOn: false" not in shown
+
+
+def test_swap_stays_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    shown = with_swap(tmp_path, True)
+    assert "swap stays, kubelet runs beside it: /dev/zram0, /dev/sda2, /dev/sdb1" in shown
+    assert "failSwapOn: false" in shown
+    assert "stopped" not in shown
+
+
+def test_swap_is_refused_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    with pytest.raises(DeployError, match='node_swap = "remove"'):
+        with_swap(tmp_path, False)
+
+
+LABELS = LabelStates(
+    mode="enforcing",
+    wrong={"/etc/kubernetes/manifests": Label("u:r:tmp_t:s0", "u:r:kubernetes_file_t:s0")},
+)
+
+
+@pytest.mark.parametrize("path", [fedora_single_node, scratch])
+def test_selinux_has_its_rules_and_labels(
+    path: Path_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    (tmp_path / "kubelet").write_text("")
+    more = {"fitness.Fitness": FitnessState(selinux="enforcing"), "selinux.Labels": LABELS}
+    data = {**DATA, "credentials_dir": str(tmp_path), "kubernetes_source": str(tmp_path)}
+    for name in ("kube-proxy", "kubectl"):
+        (tmp_path / name).write_text("")
+    _, shown = prepared(path, ONE_NODE, data, FEDORA, more=more)
+    for host in "mn":
+        assert "/etc/kubernetes/manifests: SELinux's label u:r:tmp_t:s0 → " in shown[host]
+    # Where static pods mount them.
+    rules = "SELinux's rule for /srv/kubernetes(/.*)?: absent → container_share_t"
+    assert (rules in shown["m"]) == (path is scratch)
+    assert rules not in shown["n"]
+
+
+@pytest.mark.parametrize("active", ["active", "inactive"])
+def test_routes_stay_where_networkd_runs(
+    active: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    unit = UnitState(load="loaded", active=active, sub="running", enabled="enabled")
+    units = UnitStates(manager="systemd", units={"systemd-networkd.service": unit})
+    data = {**DATA, "credentials_dir": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more={"services.Units": units})
+    kept = "/etc/systemd/networkd.conf.d/50-pyinfra-kube.conf: absent → file" in shown["n"]
+    assert kept == (active == "active")
+    restarted = "systemd-networkd.service: restarted: its configuration changes" in shown["n"]
+    assert restarted == (active == "active")
+
+
+def test_a_container_does_not_turn_its_machines_swap_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    more = {"swap.Swaps": SwapStates(devices=("/dev/sda2",))}
+    data = {**DATA, "credentials_dir": str(tmp_path), "node_swap": "remove"}
+    with pytest.raises(DeployError, match="m: node_swap = 'remove'; allowed: True"):
+        prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)

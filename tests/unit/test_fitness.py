@@ -80,6 +80,8 @@ def modules(**states: str) -> dict[str, Any]:
 ALWAYS, NEW, NEVER = (True, True), (True, False), (False, False)
 PORT = Stranger("tcp 6443", "kube-apiserver", "nginx", 71, "nginx.service")
 
+UFW_RULE = "allow any any 0.0.0.0/0 any"
+SSH_RULE = "allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"
 FAULTS = {
     "swap": Fault(state(swaps=("/dev/sda2",)), "swap", "/dev/sda2", ALWAYS, state()),
     "swap of the guide's time": Fault(
@@ -251,6 +253,7 @@ FAULTS = {
             "RKE2": "/var/lib/rancher/rke2",
             "MicroK8s": "/var/snap/microk8s",
             "k0s": "/var/lib/k0s",
+            "Canonical Kubernetes": "/var/snap/k8s",
         }.items()
     },
     "CRI-O": Fault(
@@ -287,6 +290,26 @@ FAULTS = {
         "enabled without its parser",
         NEVER,
         state(apparmor=True, programs=("apparmor_parser",)),
+    ),
+    "docker of snap": Fault(
+        state(there=("/var/snap/docker",)) | {"runtime": "docker"},
+        "docker of snap",
+        "/var/snap/docker",
+        NEW,
+        state(there=("/var/snap/docker",)),
+        release="1.20.2",
+    ),
+    "ufw": Fault(
+        state(ufw="drop", ufw_rules=(SSH_RULE, f"{UFW_RULE} 192.0.2.12 in"))
+        | {"peers": ["192.0.2.11", "192.0.2.12", "10.10.0.0/16"]},
+        "ufw",
+        "on",
+        NEW,
+        state(
+            ufw="drop",
+            ufw_rules=(f"{UFW_RULE} 192.0.2.0/24 in_eth0", f"{UFW_RULE} 10.0.0.0/8 in comment=61"),
+        )
+        | {"peers": ["192.0.2.11", "192.0.2.12", "10.10.0.0/16"]},
     ),
     "SELinux": Fault(
         state(selinux="enforcing"), "SELinux", "enforcing", NEVER, state(selinux="permissive")

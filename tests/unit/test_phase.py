@@ -65,5 +65,5 @@ def test_a_phase_can_be_inserted(tmp_path: Path) -> None:
     names = [next(iter(state.op_meta[key].names)).partition(" | ")[0] for key in keys]
     assert list(dict.fromkeys(names)) == [
         *("Host preparation", "Allocations", "Pod network", "Container runtime", "Credentials"),
-        *("Proxy", "kubelet", "kube-proxy", "Nodes", "Verification"),
+        *("Packages", "Proxy", "kubelet", "kube-proxy", "Nodes", "Verification"),
     ]

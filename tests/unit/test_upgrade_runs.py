@@ -12,6 +12,8 @@ import pytest
 from pyinfra.api import State
 from pyinfra.api.exceptions import DeployError
 
+from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
+from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.remove_node import remove_nodes
 from pyinfra_kube.deploys.scratch import scratch
@@ -70,11 +72,12 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         each: dict[str, dict[str, Any]],
         path: Path_ = scratch,
         groups: Groups = TWO_NODES,
+        packages: PackageStates = DEBIAN,
         /,
         **data: Any,
     ) -> State:
         folders = {"kubernetes_source": str(source), "credentials_dir": str(tmp_path / "none")}
-        state, _ = prepared(path, groups, {**TODAY, **folders, **data}, DEBIAN, each=each)
+        state, _ = prepared(path, groups, {**TODAY, **folders, **data}, packages, each=each)
         return state
 
     return plan
@@ -212,3 +215,109 @@ def test_a_build_that_calls_itself_otherwise_is_as_wanted(plan: Plan) -> None:
     found = order(plan(each))
     assert ("Drain n", "m") not in found
     assert ("Drain o", "m") in found
+
+
+# Of packages
+
+CNI = {"containernetworking-plugins": "1.6.2-1.fc44"}
+FEDORA = PackageStates("dnf", "fedora", "44", {"etcd": "3.7.3-1.fc44", **CNI})
+UNITS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+OURS = FileState("file", "644", "root", "root", 7, 1.0)
+
+
+def packaged(version: str, hosts: str = "mno", **nodes: Node) -> dict[str, dict[str, Any]]:
+    """The facts of a cluster's hosts on Fedora."""
+    known = {name: nodes.get(name) or Node(name, kubelet=f"v{version}") for name in "mno"}
+    here = {"files.Files": {"/srv/kubernetes/ca.crt": OURS}}
+    said = {f"{name}.service": Running(f"Kubernetes v{version}") for name in UNITS}
+    own = {"kubelet.service": said["kubelet.service"]}
+    plane = {
+        "binaries.RunningVersions": said,
+        "nodes.Nodes": NodeStates("ok", "", known),
+        "nodes.Evictable": EvictablePods("ok", "", ["default/web"]),
+    }
+    node = {**here, "binaries.RunningVersions": own}
+    return {name: {**here, **plane} if name == "m" else node for name in hosts}
+
+
+CRIO = {"container_runtime": "cri-o", "containerd_version": None}
+MOVE = "Move to the packages of 1.37"
+
+
+def test_packages_move_on_drained_hosts_one_by_one(plan: Plan) -> None:
+    found = order(plan(packaged("1.36.3"), fedora_single_node, TWO_NODES, FEDORA, **CRIO))
+    stations = [
+        ("Drain m", "m"),
+        (MOVE, "m"),
+        ("Run the apiserver", "m"),
+        ("Run the controller manager and the scheduler", "m"),
+        *(
+            station
+            for node in "mno"
+            for station in (
+                *([] if node == "m" else [(f"Drain {node}", "m"), (MOVE, node)]),
+                ("Configure CRI-O", node),
+                ("Run CRI-O", node),
+                ("Run kubelet", node),
+                ("Run kube-proxy", node),
+                (f"Let {node} have pods again", "m"),
+            )
+        ),
+    ]
+    places = [_at(found, *station) for station in stations]
+    assert places == sorted(places)
+    # Its packages have moved by then.
+    assert not {(name, host) for name, host in found if name == "Install CRI-O"}
+
+
+def test_control_planes_of_packages_have_new_apiservers_first(plan: Plan) -> None:
+    each = packaged("1.36.3")
+    each["n"] = {**each["m"]}
+    groups = {"control_plane": ["m", "n"], "nodes": ["o"], "etcd": ["m"]}
+    found = order(plan(each, fedora_single_node, groups, FEDORA, **CRIO))
+    stations = [
+        *(one for host in "mn" for one in ((f"Drain {host}", "m"), ("Run the apiserver", host))),
+        *(
+            one
+            for host in "mn"
+            for one in (
+                ("Run the controller manager and the scheduler", host),
+                ("Run kubelet", host),
+                (f"Let {host} have pods again", "m"),
+            )
+        ),
+        ("Drain o", "m"),
+    ]
+    places = [_at(found, *station) for station in stations]
+    assert places == sorted(places)
+
+
+def test_another_patch_of_a_package_is_as_wanted(plan: Plan) -> None:
+    found = order(plan(packaged("1.37.9"), fedora_single_node, TWO_NODES, FEDORA, **CRIO))
+    assert MOVE not in {name for name, _ in found}
+    assert ("Install the host's packages", "m") in found
+
+
+def test_a_blank_host_gets_the_packages_of_the_release(plan: Plan) -> None:
+    found = order(plan(packaged("1.36.3", "mn"), fedora_single_node, TWO_NODES, FEDORA, **CRIO))
+    assert ("Install the host's packages", "o") in found
+    assert (MOVE, "o") not in found
+    assert _at(found, "Run kubelet", "o") > _at(found, "Let n have pods again", "m")
+
+
+PACKAGES_REFUSED: list[tuple[str, Path_, dict[str, Any], str]] = [
+    ("1.35.9", fedora_single_node, {}, "one minor release at a time"),
+    ("1.38.0", fedora_single_node, {}, "a control plane never goes back"),
+    ("1.36.3", fedora_single_node, {"install_packages": False}, "install_packages = False"),
+    ("1.36.3", prepare_fedora_host, {}, "this deploy upgrades no cluster"),
+]
+
+
+@pytest.mark.parametrize(("now", "path", "data", "said"), PACKAGES_REFUSED)
+def test_a_forbidden_move_is_refused(
+    now: str, path: Path_, data: dict[str, Any], said: str, plan: Plan
+) -> None:
+    with pytest.raises(DeployError) as error:
+        plan(packaged(now), path, TWO_NODES, FEDORA, **{**CRIO, **data})
+    assert said in str(error.value)
+    assert "no host was touched" in str(error.value)

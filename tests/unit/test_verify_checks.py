@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyinfra_kube.checks import on_host
 from pyinfra_kube.checks.check import Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
 from pyinfra_kube.checks.on_cluster import objects_of
@@ -119,6 +120,11 @@ def _links(address: str = w.cidr("n", "1"), mtu: int = 1460) -> dict[str, Any]:
 
 DROP = Step("drop", matches=(Match("source", ("10.10.1.0/24",)),), text="drop pods")
 
+AVC = (
+    'type=AVC msg=audit(1764236400.123:456): avc:  denied  { read } for  pid=71 comm="etcd" '
+    'name="ca.crt" dev="vda3" ino=9 scontext=system_u:system_r:container_t:s0:c1,c2 '
+    "tcontext=unconfined_u:object_r:var_t:s0 tclass=file permissive=0"
+)
 FAULTS = {
     "a stopped kubelet": Fault("unit.runs", "n", stopped_kubelet),
     "a host that is off": Fault("host.answers", "n", off),
@@ -132,6 +138,13 @@ FAULTS = {
     "a clock that is behind": Fault("host.clock", "n", on("n", state=HostState(behind=(59, 61)))),
     "a clock that is ahead": Fault("host.clock", "n", on("n", state=HostState(behind=(-61, -59)))),
     "swap": Fault("host.swap", "n", on("n", state=HostState(swaps=("/dev/sda2",)))),
+    "a refusal of SELinux": Fault("host.selinux", "n", said("n", "refusals", AVC)),
+    "a refusal that SELinux would make": Fault(
+        "host.selinux",
+        "n",
+        said("n", "refusals", AVC.replace("permissive=0", "permissive=1")),
+        "warning",
+    ),
     "no memory": Fault("host.memory", "n", said("n", "memory", "MemAvailable 9999 kB")),
     "a full table of connections": Fault(
         "host.connections", "n", said("n", "connections", "99 100")
@@ -794,3 +807,10 @@ def test_a_field_that_nobody_wants_is_no_difference() -> None:
     live["spec"]["ports"] = [{"port": 54}]
     (cause,) = judge(objects(own=[(wanted, live)])()).causes
     assert cause.finding.said.seen == "spec.ports[0].port is 54"
+
+
+def test_refusals_of_others_are_not_ours() -> None:
+    other = AVC.replace('"etcd"', '"vsftpd"').replace("container_t", "ftpd_t")
+    readings = said("n", "refusals", f"{other}\n{AVC}\n{AVC}")()
+    found = list(on_host.refusals(readings.hosts["n"], readings))
+    assert [one.seen for one in found] == ["etcd (container_t) may not read file ca.crt (var_t)"]

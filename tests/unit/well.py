@@ -120,6 +120,7 @@ def answers_of(name: str) -> dict[str, Answer]:
         "net.ipv4.conf.cbr0.forwarding 1\nnet.ipv4.conf.tun9.forwarding 0",
         "kubeconfigs": f"server {KUBELET} {API}\ntoken {KUBELET} digest",
         "proxies": "",
+        "refusals": "",
         "open secrets": "",
         "pods' addresses": "10.10.0.2 last_reserved_ip.0 lock",
         "connections": "9\n100",
