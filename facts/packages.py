@@ -330,9 +330,14 @@ _LOCKED: tuple[_Lock, _Lock] = ("locked", "stale")
 
 
 def _dnf_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
-    """Of dnf 4, whose lines are ``NAME-EPOCH:VERSION-RELEASE.*``; a ``!`` bars one version only."""
+    """
+    Of dnf 4, whose lines are ``NAME-EPOCH:VERSION-RELEASE.*``; a ``!`` bars one version only. What
+    is not installed comes in the version that is locked.
+    """
 
     own = [line.strip() for line in lines if _named(line.strip()) == name]
+    if own and not evr:
+        return "locked"
     if any(line.startswith(f"{name}-{evr}.") for line in own):
         return "locked"
     return "stale" if own else "free"
@@ -360,6 +365,6 @@ def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
     except (TOMLKitError, AttributeError, KeyError, TypeError) as error:
         raise FactProcessError(f"{DNF5_LOCKS} cannot be read: {error}") from error
     bars = all(c.get("comparator") == "!=" for one in own for c in one.get("conditions", []))
-    if evr in exact or (own and not exact and not bars):
+    if evr in exact or (exact and not evr) or (own and not exact and not bars):
         return "locked"
     return "stale" if exact else "free"

@@ -23,6 +23,7 @@ from netaddr import IPNetwork
 from pyinfra_kube.cluster import pki
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import device_of
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.facts.flannel import SUBNET_FILE
 from pyinfra_kube.facts.objects import FIELD_MANAGER
 from pyinfra_kube.facts.sysctl import path as sysctl_path
@@ -500,7 +501,20 @@ there() {
   done
 }
 """
-_REMOVE = {"fedora": "rpm -e --nodeps", "debian": "dpkg --force-depends --remove"}
+_REMOVE = {"fedora": "rpm -e --nodeps", "debian": "dpkg --force-depends --force-hold --remove"}
+# What locks a package, what lifts that, and what says which are installed.
+_LOCK = {
+    "fedora": (
+        "dnf --quiet versionlock add",
+        "dnf --quiet versionlock delete",
+        "rpm --query --all --queryformat '%{NAME} '",
+    ),
+    "debian": (
+        "apt-mark -qq hold",
+        "apt-mark -qq unhold",
+        "dpkg-query --show --showformat '${Package} '",
+    ),
+}
 
 
 def _packages(scene: _Scene, record: Record) -> Iterator[Spoil]:
@@ -510,7 +524,26 @@ def _packages(scene: _Scene, record: Record) -> Iterator[Spoil]:
         # Some of what the hosts have came with none of rpm's packages.
         if any(gone):
             removed = f"{_REMOVE[family]} {name} >/dev/null 2>&1"
-            yield _with_files(scene, _maker(record, name, "package")("removed", removed), gone)
+            spoil = _maker(record, name, "package")("removed", removed)
+            # apt's hold goes with the package, dnf's lock stays.
+            lost = [
+                pair(lock)
+                for lock in scene.catalogue.calls("packages.locked", record.host)
+                if family == "debian" and name in lock.arguments["packages"]
+            ]
+            yield _with_files(scene, replace(spoil, changes=spoil.changes.union(lost)), gone)
+
+
+def _locks(scene: _Scene, record: Record) -> Iterator[Spoil]:
+    lock, lift, installed = _LOCK[scene.trial.path.family]
+    names = record.arguments["packages"]
+    for name in names:
+        yield _maker(record, name, "lock")("lifted", f"{lift} {name}")
+    others = scene.trial.execute(record.host, installed).split()
+    for name in [name for name in sorted(others) if name not in names][:1]:
+        # As of an earlier run.
+        command = f"{RECORDER}note lock {name} free\n{lock} {name}"
+        yield _maker(record, name, "lock")("not wanted any more", command)
 
 
 def _with_files(scene: _Scene, spoil: Spoil, paths: Iterable[str]) -> Spoil:
@@ -717,6 +750,7 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "nodes.node_objects": _nodes,
     "objects.objects": _manifests,
     "objects.sets_absent": _sets,
+    "packages.locked": _locks,
     "packages.packages": _packages,
     "policy_rules.policy_rules_absent": _policy_rules,
     "routes.routes": _routes,
