@@ -22,6 +22,7 @@ from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.flannel import DOCKER_FILE, SUBNET_FILE, Flannel, SubnetEnv
 from pyinfra_kube.operations import flannel
 from pyinfra_kube.operations.files import File, plan_files
+from pyinfra_kube.operations.services import FOLLOW
 
 DROP_IN = "/etc/systemd/system/docker.service.d/flannel.conf"
 # Makes docker start once without a bridge.
@@ -108,8 +109,10 @@ def _restart(bridge: str) -> Script:
     link = shlex.quote(bridge)
     return Script(
         f"""\
+{FOLLOW}\
 systemctl daemon-reload
 systemctl restart docker.service
+follow docker.service
 . {SUBNET_FILE}
 ip -4 -o address show dev {link} | grep -qF " $FLANNEL_SUBNET " || {{
   echo "docker has started, and "{link}" has not the address $FLANNEL_SUBNET" >&2

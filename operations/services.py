@@ -22,9 +22,28 @@ from pyinfra_kube.facts.services import CommandDropIns, Units, UnitState, UnitSt
 
 __all__ = ["Unit", "services"]
 
+# Shell that waits, up to 90 s each, for the units that require one that was started: systemd starts
+# them again with it, by jobs of their own.
+FOLLOW = """\
+followed=
+follow() {
+  for other in $(systemctl show --property=RequiredBy --property=BoundBy -- "$1" |
+    sed 's/^[^=]*=//'); do
+    case " $followed " in *" $other "*) continue ;; esac
+    followed="$followed $other"
+    for _ in $(seq 300); do
+      systemctl show --property=Job -- "$other" | grep -q '=[1-9]' || break
+      sleep 0.3
+    done
+    follow "$other"
+  done
+}
+"""
+
 # A unit that systemd restarts again and again is "active" at most moments, but with a new process
 # each time. State and process are read at once, because it may end in between.
 _FUNCTIONS = f"""\
+{FOLLOW}\
 life() {{ systemctl show --property=ActiveState --property=MainPID -- "$1"; }}
 last_words() {{
   journalctl --no-pager --quiet --output=cat --lines=2000 --unit="$1" |
@@ -254,6 +273,7 @@ def _script(plans: Sequence[_Plan]) -> Script:
         lines += _systemctl(plans, verb)
     lines += [f"start {plan.steps[-1]} {shlex.quote(plan.unit.name)}" for plan in started]
     names = [shlex.quote(plan.unit.name) for plan in started]
+    lines += [f"follow {name}" for name in names]
     lines += [f"life{index}=$(life {name})" for index, name in enumerate(names)]
     lines += ["sleep 2"] if started else []
     lines += [f'stays {name} "$life{index}"' for index, name in enumerate(names)]

@@ -176,6 +176,27 @@ def test_units_are_never_older_than_what_they_read(part: Part, unit: None, spoil
     assert part.once(services.services, units=UNITS) == []
 
 
+def test_what_follows_a_unit_is_waited_for(part: Part, unit: None) -> None:
+    """One that follows needs three seconds; another one follows that."""
+    slow = (
+        "[Unit]\\nRequires=part.service\\nAfter=part.service\\n"
+        "[Service]\\nExecStartPre=/bin/sleep 3\\nExecStart=/bin/sleep 1000\\n"
+    )
+    units = "/etc/systemd/system"
+    names = "slow.service slower.service"
+    part.sh(
+        f"printf '{slow}' > {units}/slow.service && "
+        f"sed s/part/slow/ {units}/slow.service > {units}/slower.service && "
+        f"systemctl daemon-reload && systemctl start {names}"
+    )
+    try:
+        part.sh("touch -d '+1 second' /etc/part.conf; sleep 2")
+        assert part.once(services.services, units=UNITS)
+        assert part.sh(f"systemctl is-active {names}").split() == ["active"] * 2
+    finally:
+        part.sh(f"systemctl stop {names}; cd {units} && rm {names} && systemctl daemon-reload")
+
+
 @pytest.mark.parametrize(
     ("pause", "type_"), [("1s", "simple"), ("5ms", "simple"), ("1s", "notify"), ("1s", "exec")]
 )
