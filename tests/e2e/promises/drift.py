@@ -707,7 +707,7 @@ def _keys(_: _Scene, record: Record) -> Iterator[Spoil]:
 def _peer_urls(_: _Scene, record: Record) -> Iterator[Spoil]:
     given = record.arguments
     members = _etcd(given, "/v3/cluster/member")
-    named = rf's/.*"ID":"\([0-9]*\)","name":"{given["member"]}".*/\1/p'
+    named = rf's/.*"ID":"\([0-9]*\)", *"name":"{given["member"]}".*/\1/p'
     found = f"id=$({members}/list --data '{{}}' | sed -n {shlex.quote(named)})"
     plain = json.dumps([url.replace("https:", "http:") for url in given["urls"]])
     body = f"""'{{"ID":"'"$id"'","peerURLs":{plain}}}'"""
