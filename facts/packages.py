@@ -350,14 +350,15 @@ def _named(line: str) -> str:
 
 def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
     """
-    Of dnf5. What others wrote in words of their own, such as ``evr < 2``, is a lock.
+    Of dnf5, which writes no epoch of 0. What others wrote in words of their own, such as
+    ``evr < 2``, is a lock.
     """
 
     try:
         packages = tomlkit.parse("\n".join(lines)).unwrap().get("packages", [])
         own = [one for one in packages if fnmatchcase(name, one["name"])]
         exact = [
-            condition["value"]
+            condition["value"].removeprefix("0:")
             for one in own
             for condition in one.get("conditions", [])
             if condition["key"] == "evr" and condition["comparator"] == "="
@@ -365,6 +366,6 @@ def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
     except (TOMLKitError, AttributeError, KeyError, TypeError) as error:
         raise FactProcessError(f"{DNF5_LOCKS} cannot be read: {error}") from error
     bars = all(c.get("comparator") == "!=" for one in own for c in one.get("conditions", []))
-    if evr in exact or (exact and not evr) or (own and not exact and not bars):
+    if evr.removeprefix("0:") in exact or (exact and not evr) or (own and not exact and not bars):
         return "locked"
     return "stale" if exact else "free"
