@@ -225,10 +225,16 @@ REMOVALS = r"""removals() {
   *) return 1 ;;
   esac
   printf '%s\n' "$said" | awk '
-    /^Removing.*:$/ { removing = 1; next }
+    # dnf5 has the architecture beside the name, and says it of an older version, too.
+    $1 == "replacing" {
+      if (NF < 5) sub(/\.[^.]*$/, "", $2)
+      if ($2 != new) print $2
+      next
+    }
+    /^Removing.*: *$/ { removing = 1; next }
     /^[^ ]/ { removing = 0 }
     removing && NF > 2 { print $1 }
-    $1 == "replacing" { sub(/\.[^.]*$/, "", $2); print $2 }'
+    { new = $1 }'
 }
 """
 
