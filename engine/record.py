@@ -58,7 +58,7 @@ $1	$2	$3"
 # Where SELinux is on, the place of a file decides its label, not where it comes from.
 label() {{
   if [ ! -e /sys/fs/selinux/enforce ] || ! command -v restorecon >/dev/null; then return; fi
-  restorecon "$1" || :
+  restorecon -F "$1" || :
 }}
 begin_record() {{
   if [ -e "$record" ]; then return; fi

@@ -48,13 +48,14 @@ def rules(rules: Mapping[str, str], present: bool = True) -> Generator[StringCom
     else:
         differing = [pattern for pattern in rules if states.rules.get(pattern) == rules[pattern]]
     lines = []
+    # restorecon leaves types that users choose, container_file_t too, and levels, unless forced.
     for pattern in differing:
         now, then = (rules[pattern], "absent") if not present else ("absent", rules[pattern])
         changes.show(f"SELinux's rule for {pattern}: {now} → {then}")
         words = ["-a", "-t", rules[pattern]] if present else ["-d"]
         lines.append(shlex.join(["semanage", "fcontext", *words, pattern]))
         # The part of it that is no expression.
-        lines.append(shlex.join(["restorecon", "-i", "-R", pattern.split("(")[0]]))
+        lines.append(shlex.join(["restorecon", "-i", "-F", "-R", pattern.split("(")[0]]))
     script = Script("\n".join(lines), f"label {' '.join(differing)}") if lines else None
     yield from run_or_noop(script, f"{len(rules)} rules are as wanted")
 
@@ -82,6 +83,6 @@ def labels(
     wrong = read(Labels, paths=list(paths), whole=list(whole)).wrong
     for path, label in wrong.items():
         changes.show(f"{path}: SELinux's label {label.now} → {label.wanted}")
-    text = f"restorecon -i {shlex.join(wrong)}"
+    text = f"restorecon -i -F {shlex.join(wrong)}"
     script = Script(text, f"label {' '.join(wrong)}") if wrong else None
     yield from run_or_noop(script, "SELinux's labels are as wanted, or it is off")
