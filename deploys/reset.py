@@ -200,7 +200,7 @@ def take_away(cluster: Cluster) -> None:
     if cluster.own_facts.fit.state.selinux:
         selinux.rules(
             name="Forget the rules of the cluster's files",
-            rules=selinux_rules(cluster),
+            rules={n: one for n, one in selinux_rules(cluster).items() if n in was.of("rule")},
             present=False,
         )
     packages.locked(name="Unlock the versions of packages", packages=[])

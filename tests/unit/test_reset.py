@@ -11,8 +11,10 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra_kube.deploys.reset import reset
 from pyinfra_kube.engine.record import MARK
 from pyinfra_kube.facts.files import FileState
+from pyinfra_kube.facts.fitness import FitnessState
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.facts.record import Recorded
+from pyinfra_kube.facts.selinux import LabelStates
 from pyinfra_kube.facts.services import UnitState, UnitStates
 from tests.unit.blank import TWO_NODES, prepared
 from tests.unit.test_scratch_runs import DEBIAN, TODAY
@@ -128,3 +130,20 @@ def test_systemd_networkd_takes_its_own_routes_again(
     _, shown = prepared(reset, TWO_NODES, given, DEBIAN, more=more)
     assert f"{NETWORKD}: present → absent" in shown["n"]
     assert "systemd-networkd.service: restarted: its configuration changes" in shown["n"]
+
+
+def test_a_rule_of_selinux_that_was_there_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    etcd = "/var/lib/etcd(/.*)?"
+    rules = {"/srv/kubernetes(/.*)?": "container_share_t", etcd: "container_file_t"}
+    more = {
+        "record.Record": Recorded(exists=True, was={"rule": {etcd: "absent"}}),
+        "fitness.Fitness": FitnessState(selinux="enforcing"),
+        "selinux.Labels": LabelStates("enforcing", rules=rules),
+    }
+    given = {**TODAY, "credentials_dir": str(tmp_path / "none")}
+    _, shown = prepared(reset, TWO_NODES, given, DEBIAN, more=more)
+    assert f"SELinux's rule for {etcd}: container_file_t → absent" in shown["m"]
+    assert "SELinux's rule for /srv" not in shown["m"]
