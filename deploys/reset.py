@@ -20,6 +20,13 @@ from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, node_logs, pod_network
 from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld
+from pyinfra_kube.deploys.phases.host_preparation import (
+    FSTAB,
+    NETWORKD,
+    NETWORKD_CONFIG,
+    fstab,
+    with_swap,
+)
 from pyinfra_kube.deploys.phases.selinux import rules as selinux_rules
 from pyinfra_kube.deploys.remove_node import UNITS, node_files
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
@@ -27,9 +34,10 @@ from pyinfra_kube.deploys.run.elsewhere import delete, left_objects
 from pyinfra_kube.deploys.run.host_facts import KUBECTL
 from pyinfra_kube.engine import sending
 from pyinfra_kube.engine.phase import phase, run_phases
-from pyinfra_kube.engine.record import MARK
+from pyinfra_kube.engine.record import MARK, PLACE
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.docker import DAEMON_JSON, OPTION_FILES
+from pyinfra_kube.facts.files import FileContents
 from pyinfra_kube.facts.images import STAGE
 from pyinfra_kube.facts.leftovers import Leftovers
 from pyinfra_kube.facts.record import Record, Recorded
@@ -39,6 +47,7 @@ from pyinfra_kube.operations import (
     control_machine,
     docker,
     docker_on_flannel,
+    files,
     flannel,
     hosts,
     iptables,
@@ -63,7 +72,9 @@ HOLLOW = ("/var/lib/cni",)
 # Of cgroups, where they are systemd's.
 SLICE = "kubepods.slice"
 # Of these files others may have lines or keys, too.
-SHARED = (hosts.PATH, DAEMON_JSON, *OPTION_FILES)
+SHARED = (hosts.PATH, FSTAB, DAEMON_JSON, *OPTION_FILES)
+# What units read that were there before.
+CONFIG = {DOCKER.unit: docker.CONFIG, NETWORKD: [NETWORKD_CONFIG]}
 
 
 @phase("Reset")
@@ -189,7 +200,7 @@ def take_away(cluster: Cluster) -> None:
     if cluster.own_facts.fit.state.selinux:
         selinux.rules(
             name="Forget the rules of the cluster's files",
-            rules=selinux_rules(cluster),
+            rules={n: one for n, one in selinux_rules(cluster).items() if n in was.of("rule")},
             present=False,
         )
     packages.locked(name="Unlock the versions of packages", packages=[])
@@ -215,7 +226,16 @@ def _put_back(cluster: Cluster, was: Recorded) -> None:
     left += [] if was.exists or not cluster.own_facts.ca_fingerprint else [hosts.PATH]
     if hosts.PATH in left:
         hosts.hosts(name="Remove the hosts' names from /etc/hosts", entries={}, present=False)
-    if cluster.runtime is DOCKER and {*left} - {hosts.PATH}:
+    if FSTAB in left:
+        stored = f"{PLACE}/files{FSTAB}"
+        said = read(FileContents, paths=[FSTAB, stored])
+        now, before = (
+            said.get(path, b"").decode(errors="surrogateescape") for path in (FSTAB, stored)
+        )
+        if now:
+            text = with_swap(now, before)
+            files.files(name="Put back the lines of swap in /etc/fstab", files=[fstab(text)])
+    if cluster.runtime is DOCKER and {*left} - {hosts.PATH, FSTAB}:
         docker.docker(
             name="Take our options from docker",
             options=dict.fromkeys([*container_runtime.options(), "bip"]),
@@ -292,14 +312,13 @@ def _units_before(was: Recorded, ours: Iterable[str]) -> list[services.Unit]:
         ):
             continue
         runs = active == "active" or state == "late"
-        config = docker.CONFIG if name == DOCKER.unit else ()
         found.append(
             services.Unit(
                 name,
                 running=None if masked else runs,
                 enabled=None if masked or state == "late" else enabled.startswith("enabled"),
                 masked=masked,
-                config=config,
+                config=CONFIG.get(name, ()),
             )
         )
     return found

@@ -23,6 +23,12 @@ SET_BY_COMPONENTS = {
     "net/ipv4/conf/all/route_localnet": "1",
 }
 
+# What a cluster changes and never brings: it was there before a cluster without a record, too.
+_OF_THE_HOST = (
+    '"file /etc/fstab" | "file /etc/systemd/zram-generator.conf"* | '
+    '"unit systemd-networkd.service" | "unit "*.swap'
+)
+
 RECORDER = f"""\
 record={PLACE}
 recorded=
@@ -36,11 +42,15 @@ known() {{
 $recorded" in *"
 $1	$2	"*) ;; *) return 1 ;; esac
 }}
+# Of a cluster that was built without a record, what stands at our paths is taken for ours.
+taken_for_ours() {{
+  [ -e "$record/late" ] || return 1
+  case "$1 $2" in {_OF_THE_HOST}) return 1 ;; esac
+}}
 note() {{
   if known "$1" "$2"; then return; fi
   begin_record
-  # Of a cluster that was built without a record, what stands at our paths is taken for ours.
-  if [ -e "$record/late" ] && [ "$3" != absent ]; then set -- "$1" "$2" late; fi
+  if taken_for_ours "$1" "$2" && [ "$3" != absent ]; then set -- "$1" "$2" late; fi
   printf '%s\\t%s\\t%s\\n' "$1" "$2" "$3" >> "$record/before"
   recorded="$recorded
 $1	$2	$3"
@@ -48,7 +58,7 @@ $1	$2	$3"
 # Where SELinux is on, the place of a file decides its label, not where it comes from.
 label() {{
   if [ ! -e /sys/fs/selinux/enforce ] || ! command -v restorecon >/dev/null; then return; fi
-  restorecon "$1" || :
+  restorecon -F "$1" || :
 }}
 begin_record() {{
   if [ -e "$record" ]; then return; fi
@@ -69,7 +79,7 @@ keep() {{
   if [ -d "$1" ] && [ ! -L "$1" ]; then
     note file "$1" "$(stat -c 'folder %a %u:%g' "$1")"
   elif [ -L "$1" ] || [ -e "$1" ]; then
-    if [ ! -e "$record/late" ]; then
+    if ! taken_for_ours file "$1"; then
       mkdir -p "$record/files${{1%/*}}"
       cp -a "$1" "$record/files$1.part"
       mv -fT "$record/files$1.part" "$record/files$1"

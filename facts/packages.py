@@ -225,10 +225,16 @@ REMOVALS = r"""removals() {
   *) return 1 ;;
   esac
   printf '%s\n' "$said" | awk '
-    /^Removing.*:$/ { removing = 1; next }
+    # dnf5 has the architecture beside the name, and says it of an older version, too.
+    $1 == "replacing" {
+      if (NF < 5) sub(/\.[^.]*$/, "", $2)
+      if ($2 != new) print $2
+      next
+    }
+    /^Removing.*: *$/ { removing = 1; next }
     /^[^ ]/ { removing = 0 }
     removing && NF > 2 { print $1 }
-    $1 == "replacing" { sub(/\.[^.]*$/, "", $2); print $2 }'
+    { new = $1 }'
 }
 """
 
@@ -350,14 +356,15 @@ def _named(line: str) -> str:
 
 def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
     """
-    Of dnf5. What others wrote in words of their own, such as ``evr < 2``, is a lock.
+    Of dnf5, which writes no epoch of 0. What others wrote in words of their own, such as
+    ``evr < 2``, is a lock.
     """
 
     try:
         packages = tomlkit.parse("\n".join(lines)).unwrap().get("packages", [])
         own = [one for one in packages if fnmatchcase(name, one["name"])]
         exact = [
-            condition["value"]
+            condition["value"].removeprefix("0:")
             for one in own
             for condition in one.get("conditions", [])
             if condition["key"] == "evr" and condition["comparator"] == "="
@@ -365,6 +372,6 @@ def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
     except (TOMLKitError, AttributeError, KeyError, TypeError) as error:
         raise FactProcessError(f"{DNF5_LOCKS} cannot be read: {error}") from error
     bars = all(c.get("comparator") == "!=" for one in own for c in one.get("conditions", []))
-    if evr in exact or (exact and not evr) or (own and not exact and not bars):
+    if evr.removeprefix("0:") in exact or (exact and not evr) or (own and not exact and not bars):
         return "locked"
     return "stale" if exact else "free"

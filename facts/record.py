@@ -33,7 +33,7 @@ class Recorded(Printable):
         """
         Give name → how it was.
 
-        + kind: ``file``, ``unit``, ``sysctl``, ``module`` or ``lock``
+        + kind: ``file``, ``unit``, ``sysctl``, ``module``, ``lock`` or ``rule`` (SELinux's)
         """
         return dict(self.was.get(kind, {}))
 

@@ -102,13 +102,15 @@ true"""
                 mode = {"1": "enforcing", "0": "permissive"}.get(rest.strip(), "")
             elif word == "rule" and (found := _RULE.match(rest)):
                 rules[found["pattern"]] = found["type"]
-            elif found := _WRONG.fullmatch(line):
+            elif (found := _WRONG.fullmatch(line)) and found["wanted"] != _NO_LABEL:
                 wrong[found["path"]] = Label(found["now"], found["wanted"])
         if not mode:
             raise FactProcessError("the host does not tell whether SELinux enforces its policy")
         return LabelStates(cast(Literal["enforcing", "permissive", "off"], mode), rules, wrong)
 
 
+# Of what the policy leaves alone, such as what is below a folder of /mnt.
+_NO_LABEL = "<<none>>"
 # "PATTERN [-KIND] USER:ROLE:TYPE[:LEVEL]"
-_RULE = re.compile(r"(?P<pattern>\S+)\s+(--\s+|-\w\s+)?\w+:\w+:(?P<type>\w+)")
+_RULE = re.compile(rf"(?P<pattern>\S+)\s+(--\s+|-\w\s+)?(\w+:\w+:)?(?P<type>\w+|{_NO_LABEL})")
 _WRONG = re.compile(r"(?P<path>/.*) has context (?P<now>\S+), should be (?P<wanted>\S+)")

@@ -53,6 +53,9 @@ class Swaps(FactBase[SwapStates]):
     @override
     def command(self, root: str = "") -> str:
         return f"""\
+# A kernel without swap does not have the file.
+devices=
+[ ! -e {root}/proc/swaps ] ||
 devices=$(awk 'NR > 1 {{ print "device\\t" $1 }}' {root}/proc/swaps) || exit 1
 if [ -n "$devices" ]; then
 printf '%s\\n' "$devices"

@@ -185,7 +185,8 @@ def locked(packages: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
     states = read(Locks, names=names) if names else LockStates()
     # What has another name is only what an installed package provides.
     real = [n for n in dict.fromkeys(packages) if n in states.installed or n not in found]
-    new = [name for name in real if name not in states.locked]
+    others = {*states.locked, *(name for name in states.stale if name not in ours)}
+    new = [name for name in real if name not in others]
     gone = [n for n in ours if n not in packages and n in (*states.locked, *states.stale)]
     if states.manager == "none" or not (new or gone):
         ctx_host.get().noop(f"{len(states.locked)} packages are locked")
@@ -320,9 +321,10 @@ def _dnf(
     words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
     lift = f"{_delete(lifted)}\n" if lifted else ""
     lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{lift}{words} {what}"]
-    if kept:
-        lines.insert(0, f"modes=$(stat -c 'chmod %a %n' -- {shlex.join(kept)} 2>/dev/null) || :")
-        lines.append('eval "$modes"')
+    lines += [f"{_ADD} {shlex.join(lifted)}"] if lifted else []
+    for index, path in enumerate(map(shlex.quote, kept)):
+        lines.insert(0, f"mode{index}=$(stat -L -c %a -- {path} 2>/dev/null) || :")
+        lines.append(f'[ -z "$mode{index}" ] || chmod "$mode{index}" -- {path}')
     lines += [f"rm -f -- {shlex.join(uploads)}"] if uploads else []
     return Script("\n".join(lines), summary=f"install {what}")
 

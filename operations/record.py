@@ -173,7 +173,7 @@ def _paths(record: Recorded, known: Sequence[str], stay: Sequence[str]) -> list[
     states = read(Files, paths=[*was, *known])
     if not record.exists or record.late:
         was = {path: "late" for path in known if MARK in states} | was
-    stored = {path: f"{_STORE}{path}" for path in was if was[path] == "kept" and not record.late}
+    stored = {path: f"{_STORE}{path}" for path in was if was[path] == "kept"}
     originals = read(Files, paths=list(stored.values())) if stored else {}
     found = []
     for path in reversed(was):

@@ -11,6 +11,7 @@ from pyinfra.api import OperationValueError, StringCommand
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
+from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.selinux import Labels
@@ -47,14 +48,16 @@ def rules(rules: Mapping[str, str], present: bool = True) -> Generator[StringCom
         differing = [pattern for pattern in rules if pattern not in states.rules]
     else:
         differing = [pattern for pattern in rules if states.rules.get(pattern) == rules[pattern]]
-    lines = []
+    lines = [RECORDER.rstrip("\n")] if present and differing else []
+    # restorecon leaves types that users choose, container_file_t too, and levels, unless forced.
     for pattern in differing:
         now, then = (rules[pattern], "absent") if not present else ("absent", rules[pattern])
         changes.show(f"SELinux's rule for {pattern}: {now} → {then}")
+        lines += [shlex.join(["note", "rule", pattern, "absent"])] if present else []
         words = ["-a", "-t", rules[pattern]] if present else ["-d"]
         lines.append(shlex.join(["semanage", "fcontext", *words, pattern]))
         # The part of it that is no expression.
-        lines.append(shlex.join(["restorecon", "-i", "-R", pattern.split("(")[0]]))
+        lines.append(shlex.join(["restorecon", "-i", "-F", "-R", pattern.split("(")[0]]))
     script = Script("\n".join(lines), f"label {' '.join(differing)}") if lines else None
     yield from run_or_noop(script, f"{len(rules)} rules are as wanted")
 
@@ -82,6 +85,6 @@ def labels(
     wrong = read(Labels, paths=list(paths), whole=list(whole)).wrong
     for path, label in wrong.items():
         changes.show(f"{path}: SELinux's label {label.now} → {label.wanted}")
-    text = f"restorecon -i {shlex.join(wrong)}"
+    text = f"restorecon -i -F {shlex.join(wrong)}"
     script = Script(text, f"label {' '.join(wrong)}") if wrong else None
     yield from run_or_noop(script, "SELinux's labels are as wanted, or it is off")

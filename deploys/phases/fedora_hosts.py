@@ -87,7 +87,8 @@ def move_packages(cluster: Cluster) -> None:
     runtime = [one for one in container_runtime.packaged_parts(cluster) if one in BY_MINOR]
     parts = [*(part for part in packaged_parts(cluster) if part in BY_MINOR), *runtime]
     here, spec = cluster.own_facts, cluster.spec
-    others = {minor_of(one) for one in here.versions.values()} - {cluster.release.minor}
+    had = [version for one, version in here.versions.items() if one != "containerd"]
+    others = {minor_of(version) for version in had} - {cluster.release.minor}
     gone = [
         name
         for major, minor in sorted(others)

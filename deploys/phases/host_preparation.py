@@ -19,12 +19,13 @@ from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.hosts import SSH
-from pyinfra_kube.facts.services import Units
+from pyinfra_kube.facts.services import Units, UnitState
 from pyinfra_kube.facts.swap import Swaps
 from pyinfra_kube.operations import files, hosts, packages, services, sysctl
 
 NETWORKD = "systemd-networkd.service"
 NETWORKD_CONFIG = "/etc/systemd/networkd.conf.d/50-pyinfra-kube.conf"
+FSTAB = "/etc/fstab"
 MODULES = ["br_netfilter"]
 # What a kubelet that sets up cbr0 itself calls.
 KUBELET_BRIDGE = {"configure-cbr0": ["bridge-tools"], "kubenet": ["cni"], "": []}
@@ -75,7 +76,7 @@ def set_swap(cluster: Cluster) -> None:
         host = cluster.host_spec.name
         allowed = "True: the host is a container, and its machine's swap is not its own"
         raise InputError([Problem("node_swap", "remove", host, allowed)])
-    found = [files.File("/etc/fstab", without_swap(state.fstab), keep=True)] if state.fstab else []
+    found = [fstab(without_swap(state.fstab))] if state.fstab else []
     # What is of the same name in /etc counts.
     found += [
         files.File(f"/etc/systemd/{name}", kind="link", target="/dev/null") for name in state.zram
@@ -83,19 +84,36 @@ def set_swap(cluster: Cluster) -> None:
     if found:
         files.files(name="Turn swap off at boot", files=found)
     if state.units:
-        # A unit of neither would come again.
-        elsewhere = {n for n, at in state.units if at != "/etc/fstab" and not _ZRAM.match(n)}
+        units = read(Units, units=[name for name, _ in state.units]).units
         services.services(
             name="Turn swap off",
-            units=[
-                services.Unit(name, running=False, enabled=None, masked=name in elsewhere)
-                for name, _ in state.units
-            ],
+            units=[_off(name, at, units.get(name, UnitState())) for name, at in state.units],
         )
 
 
+def _off(name: str, source: str, state: UnitState) -> services.Unit:
+    if not state.enabled:
+        changes.say(f"{name}: no unit turns it on; see to what does so at boot")
+    # systemctl masks no unit whose file is there.
+    own = f"/etc/systemd/system/{name}" in state.files
+    # A unit of neither would come again.
+    elsewhere = source != FSTAB and not _ZRAM.match(name)
+    masked = elsewhere and bool(state.enabled) and not own
+    return services.Unit(name, running=False, enabled=False if own else None, masked=masked)
+
+
 _ZRAM = re.compile(r"dev-zram\d+\.swap")
-_SWAP_LINE = re.compile(r"^(?![ \t]*#)(?=[ \t]*\S+[ \t]+\S+[ \t]+swap[ \t])", re.M)
+_SWAP_LINE = re.compile(r"^(?![ \t]*#)(?=[ \t]*\S+[ \t]+\S+[ \t]+swap(?:[ \t]|$))", re.M)
+
+
+def fstab(text: str) -> files.File:
+    """
+    Return /etc/fstab with a text.
+
+    + text: as of ``SwapStates``
+    """
+
+    return files.File(FSTAB, text.encode(errors="surrogateescape"), keep=True)
 
 
 def without_swap(fstab: str) -> str:
@@ -111,6 +129,23 @@ def without_swap(fstab: str) -> str:
     """
 
     return _SWAP_LINE.sub("# ", fstab)
+
+
+def with_swap(fstab: str, before: str) -> str:
+    """
+    Return the text of /etc/fstab with the lines of swap that ``without_swap`` made comments.
+
+    + fstab: as it stands
+    + before: as it was before that
+
+    ```
+    >>> with_swap("# /dev/sda2 none swap sw 0 0", "/dev/sda2 none swap sw 0 0")
+    '/dev/sda2 none swap sw 0 0'
+    ```
+    """
+
+    lines = {f"# {line}": line for line in before.split("\n") if _SWAP_LINE.match(line)}
+    return "\n".join(lines.get(line, line) for line in fstab.split("\n"))
 
 
 def connect_host() -> None:

@@ -29,12 +29,13 @@ def lock_fedora_packages() -> None:
 
     cluster = current_cluster()
     runtime = packaged_parts(cluster) if cluster.is_a("node") else []
-    _lock(cluster, [*fedora_hosts.packaged_parts(cluster), *runtime])
+    parts = [*fedora_hosts.packaged_parts(cluster), *runtime]
+    _lock(cluster, parts, cluster.spec.rpm_files)
 
 
-def _lock(cluster: Cluster, parts: Iterable[str]) -> None:
+def _lock(cluster: Cluster, parts: Iterable[str], rpm_files: Iterable[str] = ()) -> None:
     spec, names = cluster.spec, list[str]()
     if spec.install_packages and spec.lock_packages:
         names = distribution_packages([part for part in LOCKED if part in parts])
-        names += [found[0] for found in map(parse_rpm, spec.rpm_files) if found]
+        names += [found[0] for found in map(parse_rpm, rpm_files) if found]
     packages.locked(name="Lock the versions of packages", packages=list(dict.fromkeys(names)))

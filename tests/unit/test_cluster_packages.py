@@ -83,6 +83,7 @@ def test_every_answer_is_names_of_packages(system: str, release: str, data: st.D
             ["runc", "selinux"],
             "runc container-selinux policycoreutils-python-utils",
         ),
+        ("rhel", "8.10", ["network-tools"], "iptables nftables conntrack-tools socat ethtool"),
         ("almalinux", "10.0", ["network-tools-nft"], "nftables conntrack-tools socat ethtool"),
         ("centos", "9", ["ipset"], "ipset"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pyinfra_kube.engine.subject import Failure, Subject
 from pyinfra_kube.facts.certificates import Certificates
 from pyinfra_kube.facts.docker_on_flannel import DockerOnFlannel
 from pyinfra_kube.facts.flannel import Flannel
+from pyinfra_kube.facts.swap import Swaps, SwapStates
 from tests.unit.sandbox import Sandbox, sandbox
 
 SUBNET = "FLANNEL_NETWORK=10.16.0.0/16\nFLANNEL_SUBNET=10.16.1.1/24\nFLANNEL_MTU=1450\n"
@@ -69,3 +71,10 @@ def test_a_certificate_behind_a_key(box: Sandbox, tmp_path: Path) -> None:
     subject = Subject(Certificates, {"paths": [str(tmp_path / "both.pem")]})
     (certificate,) = _ask(box, subject)[str(tmp_path / "both.pem")]
     assert certificate.authority
+
+
+def test_a_kernel_without_swap_has_none(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", Swaps().command(str(tmp_path))], capture_output=True, text=True, check=True
+    )
+    assert Swaps().process(done.stdout.splitlines()) == SwapStates()

@@ -195,6 +195,36 @@ def test_swap_is_removed_where_that_is_asked_for(
     assert "failSwapOn: false" not in shown
 
 
+def test_swap_of_other_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    own, none = "data-swap.swap", "dev-zram0.swap"
+    swaps = SwapStates(
+        devices=("/data/swap", "/dev/zram0"),
+        units=((own, ""), (none, "")),
+        fstab="# caf\udce9\nLABEL=swap none swap\n",
+    )
+    file = f"/etc/systemd/system/{own}"
+    units = {
+        own: UnitState("loaded", "active", "active", "enabled", files=(file,)),
+        none: UnitState("not-found", "active", "active"),
+    }
+    more = {
+        "swap.Swaps": swaps,
+        "services.Units": UnitStates(manager="systemd", units=units),
+        "files.FileContents": {"/etc/fstab": b"# caf\xe9\nLABEL=swap none swap\n"},
+    }
+    data = {**DATA, "credentials_dir": str(tmp_path), "node_swap": "remove"}
+    shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)[1]["n"]
+    for line in (
+        f"{own}: active → stopped",
+        f"{own}: enabled → disabled",
+        f"{none}: active → stopped",
+        f"{none}: no unit turns it on; see to what does so at boot",
+    ):
+        assert line in shown
+    assert "→ masked" not in shown
+
+
 def test_swap_stays_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

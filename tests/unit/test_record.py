@@ -113,3 +113,28 @@ def test_volumes_stay_without_what_the_api_gave(tmp_path: Path) -> None:
     assert Leftovers().process(said.stdout.splitlines())[str(tmp_path)].entries == 2
     subprocess.run(["sh", "-c", f"{files_in(str(tmp_path), keeps=True)} -delete"], check=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [data]
+
+
+def test_what_is_the_hosts_is_not_taken_for_a_late_clusters(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / MARK[1:]).parent.mkdir(parents=True)
+    (tmp_path / MARK[1:]).touch()
+    found = shell(
+        "for name in kubelet.service systemd-networkd.service dev-sda2.swap; do",
+        "  note unit $name 'enabled active'",
+        "done",
+        "note file /etc/fstab kept",
+        "note file /etc/systemd/zram-generator.conf.d/one.conf kept",
+        "note file /etc/hosts kept",
+        "if taken_for_ours file /etc/fstab; then exit 1; fi",
+    )
+    assert found.late
+    assert found.of("unit") == {
+        "kubelet.service": "late",
+        "systemd-networkd.service": "enabled active",
+        "dev-sda2.swap": "enabled active",
+    }
+    assert found.of("file") == {
+        "/etc/fstab": "kept",
+        "/etc/systemd/zram-generator.conf.d/one.conf": "kept",
+        "/etc/hosts": "late",
+    }

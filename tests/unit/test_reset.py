@@ -11,8 +11,10 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra_kube.deploys.reset import reset
 from pyinfra_kube.engine.record import MARK
 from pyinfra_kube.facts.files import FileState
+from pyinfra_kube.facts.fitness import FitnessState
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.facts.record import Recorded
+from pyinfra_kube.facts.selinux import LabelStates
 from pyinfra_kube.facts.services import UnitState, UnitStates
 from tests.unit.blank import TWO_NODES, prepared
 from tests.unit.test_scratch_runs import DEBIAN, TODAY
@@ -82,3 +84,66 @@ def test_a_cluster_without_a_record_loses_its_credentials(
     lines = [line for line in shown["m"].splitlines() if line.startswith("/")]
     assert {f"{path}: present → absent" for path in paths} <= {*lines}
     assert lines[-1] == f"{MARK}: present → absent"
+
+
+SWAP, NFS = "/dev/sda2 none swap sw 0 0\n", "fs:/data /data nfs defaults 0 0\n"
+NETWORKD = "/etc/systemd/networkd.conf.d/50-pyinfra-kube.conf"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_lines_that_others_wrote_to_fstab_stay(
+    late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    stored = "/var/lib/pyinfra-kube/record/files/etc/fstab"
+    contents = {"/etc/fstab": f"# {SWAP}{NFS}".encode(), stored: SWAP.encode()}
+    state = FileState("file", "644", "root", "root", 1, 1.0, points_at="file", sha256="b" * 64)
+    was = Recorded(
+        exists=True,
+        late=late,
+        was={"file": {"/etc/fstab": "kept"}},
+        wrote={"/etc/fstab": "a" * 64},
+    )
+    more = {
+        "record.Record": was,
+        "files.FileContents": contents,
+        "files.Files": dict.fromkeys(contents, state),
+    }
+    given = {**TODAY, "credentials_dir": str(tmp_path / "none")}
+    _, shown = prepared(reset, TWO_NODES, given, DEBIAN, more=more)
+    assert f"  - # {SWAP}  + {SWAP}" in f"{shown['n']}\n"
+    assert f"- {NFS}" not in shown["n"]
+
+
+def test_systemd_networkd_takes_its_own_routes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    unit = UnitState(load="loaded", active="active", enabled="enabled")
+    was = {"unit": {"systemd-networkd.service": "enabled active"}, "file": {NETWORKD: "absent"}}
+    more = {
+        "record.Record": Recorded(exists=True, was=was),
+        "files.Files": {NETWORKD: FileState("file", "644", "root", "root", 1, 1.0)},
+        "services.Units": UnitStates("systemd", units={"systemd-networkd.service": unit}),
+    }
+    given = {**TODAY, "credentials_dir": str(tmp_path / "none")}
+    _, shown = prepared(reset, TWO_NODES, given, DEBIAN, more=more)
+    assert f"{NETWORKD}: present → absent" in shown["n"]
+    assert "systemd-networkd.service: restarted: its configuration changes" in shown["n"]
+
+
+def test_a_rule_of_selinux_that_was_there_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    etcd = "/var/lib/etcd(/.*)?"
+    rules = {"/srv/kubernetes(/.*)?": "container_share_t", etcd: "container_file_t"}
+    more = {
+        "record.Record": Recorded(exists=True, was={"rule": {etcd: "absent"}}),
+        "fitness.Fitness": FitnessState(selinux="enforcing"),
+        "selinux.Labels": LabelStates("enforcing", rules=rules),
+    }
+    given = {**TODAY, "credentials_dir": str(tmp_path / "none")}
+    _, shown = prepared(reset, TWO_NODES, given, DEBIAN, more=more)
+    assert f"SELinux's rule for {etcd}: container_file_t → absent" in shown["m"]
+    assert "SELinux's rule for /srv" not in shown["m"]

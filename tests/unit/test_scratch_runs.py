@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.remove_node import remove_nodes
 from pyinfra_kube.deploys.scratch import scratch
-from pyinfra_kube.facts.packages import PackageStates
+from pyinfra_kube.facts.packages import LockStates, PackageStates
 from tests.unit.blank import ONE_NODE, TWO_NODES, Groups, Path_, prepared
 
 DEBIAN = PackageStates("apt", "debian", "12")
@@ -194,3 +194,18 @@ def test_a_node_that_cannot_be_stopped_is_named(
     away: dict[str, Any] = {out: ["o"]}
     prepared(remove_nodes, TWO_NODES, data, DEBIAN, **away)
     assert [line.partition(":")[0] for line in said] == ["o takes no part in this run"]
+
+
+def test_packages_that_scratch_does_not_install_are_not_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    for name in PROGRAMS:
+        (tmp_path / name).write_text("")
+    folders = {"kubernetes_source": str(tmp_path), "credentials_dir": str(tmp_path / "none")}
+    files = ["https://rpms.example.com/etcd-3.5.1-1.fc33.x86_64.rpm"]
+    data = {**TODAY, **folders, "rpm_files": files}
+    more = {"packages.Locks": LockStates("apt")}
+    _, shown = prepared(scratch, ONE_NODE, data, DEBIAN, more=more)
+    assert "package containerd: not locked → locked" in shown["n"]
+    assert "package etcd:" not in shown["n"]

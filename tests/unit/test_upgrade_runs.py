@@ -12,12 +12,15 @@ import pytest
 from pyinfra.api import State
 from pyinfra.api.exceptions import DeployError
 
+from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
 from pyinfra_kube.deploys.remove_node import remove_nodes
+from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.binaries import Running
+from pyinfra_kube.facts.containerd import LOCAL, ContainerdState
 from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.nodes import EvictablePods, Node, NodeStates
 from pyinfra_kube.facts.packages import PackageStates
@@ -303,6 +306,19 @@ def test_a_blank_host_gets_the_packages_of_the_release(plan: Plan) -> None:
     assert ("Install the host's packages", "o") in found
     assert (MOVE, "o") not in found
     assert _at(found, "Run kubelet", "o") > _at(found, "Let n have pods again", "m")
+
+
+def test_a_runtime_of_another_source_moves_with_packages(plan: Plan, tmp_path: Path) -> None:
+    source = tmp_path / "runtime"
+    source.mkdir()
+    for name in (*CONTAINERD.programs, "crictl", *CONTAINERD.helpers, *CNI_PLUGINS):
+        (source / name).write_text(name)
+    each = packaged("1.36.3")
+    local = ContainerdState(versions={LOCAL: "1.7.29"})
+    each = {name: {**facts, "containerd.Containerd": local} for name, facts in each.items()}
+    data = {"container_runtime": "containerd", "runtime_source": str(source)}
+    found = order(plan(each, fedora_single_node, TWO_NODES, FEDORA, **data))
+    assert _at(found, MOVE, "n") < _at(found, "Run containerd", "n")
 
 
 PACKAGES_REFUSED: list[tuple[str, Path_, dict[str, Any], str]] = [
