@@ -46,6 +46,17 @@ def judge(judged: Judged, folder: Path, processes: int, cluster: str) -> Result:
     return replace(result, left=judged.left_over())
 
 
+def judge_policies(judged: Judged, folder: Path, processes: int, cluster: str) -> Result:
+    """
+    Run the specs of what enforces NetworkPolicies; the arguments are those of ``judge``.
+    """
+    specs = judged.suite.policy_specs()
+    facts = judged.facts()
+    phase = judged.run(folder, "policies", label="", only=specs, processes=processes)
+    name = f"{cluster}, NetworkPolicies by kube-router"
+    return Result(name, specs, [phase], facts=facts, left=judged.left_over())
+
+
 def try_some(judged: Judged, folder: Path, processes: int, cluster: str, part: str) -> Result:
     """The same of the specs that have a text in their names, for somebody who looks for a fault."""
     specs = [name for name in judged.suite.specs() if part in name]
@@ -78,6 +89,8 @@ def a_cluster(options: argparse.Namespace) -> Iterator[Judged]:
         settings["flannel_source"] = str(go_build.built("flannel"))
     if options.proxy_mode:
         settings["proxy_mode"] = options.proxy_mode
+    if options.policies:
+        settings["network_policies"] = True
     with a_lab(release, options.keep) as lab:
         judged = Judged(lab, programs, settings)
         mirror = registry.serving(storage, f"{lab.network.control}:5000", read_only=True)
@@ -91,6 +104,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("--network", choices=("routes", "flannel"), default="routes")
     parser.add_argument("--proxy-mode", choices=("iptables", "nftables"), help="another than usual")
+    parser.add_argument(
+        "--policies", action="store_true", help="the specs of NetworkPolicies, on kube-router"
+    )
     parser.add_argument("--processes", type=int, default=8, help="specs at once, by default 8")
     parser.add_argument("--only", metavar="TEXT", help="specs with it in their names; no page")
     parser.add_argument("--keep", action="store_true", help="leave a lab up that was down")
@@ -103,7 +119,7 @@ def main() -> int:
             if options.only:
                 result = try_some(judged, *words, options.only)
             else:
-                result = judge(judged, *words)
+                result = (judge_policies if options.policies else judge)(judged, *words)
     except (LabError, AssertionError) as error:
         print(f"conformance: {error}", file=sys.stderr)
         return 1

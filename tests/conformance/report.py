@@ -17,7 +17,8 @@ the lab's three hosts, and writes this page. The suite is the one of the release
 from source. The cluster has the settings of `make lab`, and a mirror of registry.k8s.io with the
 images of the suite: they are made from the suite's own programs and Debian's packages, for the lab
 reaches no registry. `OPTIONS` takes another cluster, such as
-`make conformance OPTIONS="--network flannel"`.
+`make conformance OPTIONS="--network flannel"`, or the specs of NetworkPolicies, which are not of
+conformance: `make conformance OPTIONS=--policies`.
 """
 
 # Of a message, in letters.

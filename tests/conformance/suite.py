@@ -20,6 +20,7 @@ SERIAL = "Conformance && Serial"
 PARALLEL = "Conformance && !Serial"
 
 _SAID_EVERY = 60.0
+_POLICIES = "NetworkPolicy between server and client"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Suite:
         """Every spec of conformance, by its whole name."""
         listed = run(self.folder / "e2e.test", "--list-conformance-tests").stdout
         return [spec["codename"] for spec in yaml.safe_load(listed)]
+
+    def policy_specs(self) -> list[str]:
+        """Every spec of what enforces NetworkPolicies, but those whose packets are of SCTP, by name."""
+        listed = run(self.folder / "e2e.test", "--list-tests").stdout.splitlines()
+        names = [line.partition(".go:")[2].partition(": ")[2] for line in listed]
+        return [name for name in names if _POLICIES in name and "using SCTP" not in name]
 
     def run(
         self,
