@@ -58,7 +58,7 @@ class Suite:
         return [spec["codename"] for spec in yaml.safe_load(listed)]
 
     def policy_specs(self) -> list[str]:
-        """Every spec of what enforces NetworkPolicies, but those whose packets are of SCTP, by name."""
+        """Every spec of what enforces NetworkPolicies, but those over SCTP, by its name."""
         listed = run(self.folder / "e2e.test", "--list-tests").stdout.splitlines()
         names = [line.partition(".go:")[2].partition(": ")[2] for line in listed]
         return [name for name in names if _POLICIES in name and "using SCTP" not in name]
