@@ -264,7 +264,7 @@ FAULTS: dict[str, Unfit] = {
         "ufw = 'on'",
         "ufw allow from 10.10.0.0/16",
         # What those commands leave, without the rules that they load.
-        typed="for from in 198.18.0.0/15 10.10.0.0/16; do "
+        typed="for from in THE-HOSTS 10.10.0.0/16; do "
         'echo "### tuple ### allow any any 0.0.0.0/0 any $from in"; done > /etc/ufw/user.rules',
     ),
     "k0s": Unfit(
@@ -351,7 +351,10 @@ def _each_on_its_host(lab: Lab, faults: Mapping[str, Unfit], what: str) -> None:
         for one in (one for one in faults.values() if one.host == host):
             command = one.fault if what == "fault" else one.typed or one.fix
             if command:
-                execute(lab, host, command.replace("MACHINE-ID", _machine_id(lab)))
+                words = {"MACHINE-ID": _machine_id(lab), "THE-HOSTS": str(lab.network.hosts)}
+                for word, meant in words.items():
+                    command = command.replace(word, meant)
+                execute(lab, host, command)
 
     each(do, HOSTS)
 
