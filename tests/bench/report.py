@@ -38,8 +38,8 @@ which ours makes as it writes into them.
 ## More hosts
 
 A deploy of 20 files, kernel settings, names of all hosts, 5 rules, 5 routes and a unit. At most 20
-hosts are real ones, and more names are the same hosts. Trips are round trips of the
-busiest host; CPU and memory are of the control machine in a no-op run.
+hosts are real ones; more names are the same hosts, which no two of them write to. Trips are round
+trips of the busiest host; CPU and memory are of the control machine in a no-op run.
 
 | hosts | first run | one more host | no-op run | dry run | trips, no-op / dry | CPU | memory |
 |---|---|---|---|---|---|---|---|
@@ -100,8 +100,8 @@ class Growth:
     """
 
     hosts: int
-    first: float
-    added: float
+    first: float | None
+    added: float | None
     noop: float
     dry: float
     noop_trips: int
@@ -177,7 +177,8 @@ def _row(pair: Pair) -> str:
 
 def _cells(growth: Growth) -> str:
     seconds = " | ".join(
-        f"{n:.1f} s" for n in (growth.first, growth.added, growth.noop, growth.dry)
+        "" if n is None else f"{n:.1f} s"
+        for n in (growth.first, growth.added, growth.noop, growth.dry)
     )
     trips = f"{growth.noop_trips} / {growth.dry_trips}"
     return f"| {seconds} | {trips} | {growth.cpu:.1f} s | {growth.memory:.0f} MiB |"
