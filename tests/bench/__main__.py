@@ -197,9 +197,10 @@ def _grow(lab: Lab, folder: Path, numbers: list[int], result: Result) -> None:
 def _light(folder: Path, there: Mapping[str, Door], files: int) -> Growth:
     site = ours.site(folder, there, {"bench_files": files}, {"light": [*there]})
     # Names beyond the real hosts are theirs too: no two of them may write at once.
-    alone = [word for name in [*there][:_REAL] for word in ("--limit", name)]
-    whole = len(there) <= _REAL
-    first = ours.run(site, ours.LIGHT, *alone)
+    names, whole = [*there], len(there) <= _REAL
+    for start in range(0, len(names), _REAL):
+        limits = [word for name in names[start : start + _REAL] for word in ("--limit", name)]
+        first = ours.run(site, ours.LIGHT, *limits)
     noop = [ours.run(site, ours.LIGHT) for _ in range(3)]
     dry = [ours.run(site, ours.LIGHT, "--dry") for _ in range(3)]
     if any(run.changed for run in [*noop, *dry]):
