@@ -94,7 +94,6 @@ def packages(
       files, with rpmbuild's names: ``NAME-VERSION-RELEASE.ARCH.rpm``; by default none
     + removable: packages that an installation may remove; by default none
     + programs: files that another version brings, whose units are restarted by a later operation
-
     + kept: paths whose mode stays, though a package may bring another one
 
     The plan names what an installation would remove, and refuses it unless it is in ``removable``.
@@ -168,6 +167,8 @@ def locked(packages: Sequence[str]) -> Generator[PyinfraCommand, None, None]:
     + packages: names of packages that are installed, or that an earlier operation installs
 
     With dnf 4 its versionlock plugin is installed where it is missing.
+
+    Fails for invalid names.
 
     **Example:**
 
