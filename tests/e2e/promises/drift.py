@@ -216,8 +216,13 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
     behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
     behind = f"{behind} && mv {path} {aside} && ln -s {aside} {path}"
-    # systemd takes a unit behind a link for an alias until it looks again.
-    undo = f"mv {aside} {path} && systemctl daemon-reload"
+    # A folder that is younger than its unit tells of a drop-in that was removed. systemd takes a
+    # unit behind a link for an alias until it looks again.
+    parent = shlex.quote(str(PurePosixPath(file.path).parent))
+    undo = (
+        f"was=$(stat --format=%y {parent}) && mv {aside} {path} && "
+        f'touch --date="$was" {parent} && systemctl daemon-reload'
+    )
     yield replace(spoil("content behind a link", behind), undo=undo)
     if file.path.endswith(".crt"):
         hides = _untold(catalogue, host, file.path)
@@ -868,8 +873,13 @@ def rounds(drawn: list[Spoil], size: int) -> list[list[Spoil]]:
             made.append([spoil])
         else:
             home.append(spoil)
-    # What asks the cluster to go wrong comes first: the others may take its credentials away.
-    return [sorted(together, key=lambda spoil: not spoil.asks) for together in made]
+    return [sorted(together, key=_turn) for together in made]
+
+
+def _turn(spoil: Spoil) -> tuple[bool, bool]:
+    """First what asks the cluster to go wrong, what takes rights last: none is refused then."""
+
+    return not spoil.asks, "ClusterRole" in spoil.kind
 
 
 def _fits(spoil: Spoil, others: list[Spoil]) -> bool:
