@@ -35,7 +35,7 @@ _TRIAL_PATIENCE = 10
 # Linux takes 128 KiB in one argument: letters of one command, quoted for the login shell, and of
 # what stands around one fact's own text.
 _LENGTH = 100_000
-_AROUND = 500
+_AROUND = 250
 
 # Exit statuses of timeout(1) when time is up.
 _TIME_IS_UP = (124, 137)
@@ -117,6 +117,16 @@ for tool; do
 case "$works" in *" $tool "*) ;; *) echo "{self.mark} lacks $tool"; return 1 ;; esac
 done
 }}
+# Standard error is kept apart, to be quoted where the fact fails.
+fact() {{
+echo "{self.mark} $1"
+shift
+have timeout "$@" || return 0
+said=$({_within(_PATIENCE)} sh 2>&1 >&3 3>&-)
+status=$?
+printf '\n{self.mark} said\n%s\n{self.mark} status %s\n' "$said" "$status"
+}}
+export fact_done="printf '\n{self.mark} done\n'"
 all() {{
 exec 3>&1
 {parts}
@@ -126,20 +136,12 @@ echo '{self.mark}'"""
 
     def _part(self, index: int, command: str, functions: str, name: str) -> str:
         own = f'eval "${name}"\n{command.removeprefix(functions)}' if name else command
-        # Standard error is kept apart, to be quoted where the fact fails.
         return f"""\
-echo '{self.mark} {index}'
-if have {" ".join(["timeout", *named(command)])}; then
-said=$({_within(_PATIENCE)} sh 2>&1 >&3 3>&- <<'{self.mark} end'
+fact {" ".join([str(index), *named(command)])} <<'{self.mark} end'
 {{
 {own}
-}} </dev/null || exit
-printf '\n{self.mark} done\n'
-{self.mark} end
-)
-status=$?
-printf '\n{self.mark} said\n%s\n{self.mark} status %s\n' "$said" "$status"
-fi"""
+}} </dev/null && eval "$fact_done"
+{self.mark} end"""
 
 
 @dataclass(frozen=True)
