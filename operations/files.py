@@ -31,10 +31,16 @@ from pyinfra_kube.facts.files import FileContents, Files, FileState, Obstacles
 # a link to a file, the file that it leads to is set, and the link stays.
 WRITER = f"""\
 {RECORDER}\
+folder() {{
+  if [ -z "$1" ] || [ -d "$1" ]; then return; fi
+  folder "${{1%/*}}"
+  mkdir -p "$1"
+  label "$1"
+}}
 begin() {{
   keep "$1"
   temporary="${{1%/*}}/.${{1##*/}}.pyinfra-kube"
-  mkdir -p "${{1%/*}}"
+  folder "${{1%/*}}"
   rm -f "$temporary"
 }}
 finish() {{
@@ -64,7 +70,7 @@ point() {{ begin "$1"; ln -s "$2" "$temporary"; finish "$1"; }}
 directory() {{
   keep "$1"
   if [ -e "$1" ] || [ -L "$1" ]; then [ -d "$1" ] || rm -f "$1"; fi
-  if [ ! -d "$1" ]; then mkdir -p "$1"; label "$1"; fi
+  folder "$1"
   chown "$3:$4" "$1"
   chmod "$2" "$1"
 }}

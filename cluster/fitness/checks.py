@@ -61,6 +61,7 @@ OTHER_INSTALLERS: dict[str, tuple[tuple[str, ...], str]] = {
 SNAP_DOCKER = "/var/snap/docker"
 CRIO = "/run/crio/crio.sock"
 SELINUX_POLICY = "/usr/share/selinux/packages/container.pp.bz2"
+SEMANAGE = "semanage"
 APPARMOR_PARSER = "apparmor_parser"
 KUBELET_STATE = ("pods", "cpu_manager_state", "memory_manager_state")
 """What a kubelet keeps in its folder, and another one would take up."""
@@ -295,11 +296,13 @@ def kmsg(case: Case) -> Iterator[Wrong]:
 
 
 def programs(case: Case) -> Iterator[Wrong]:
-    if case.spec.install_packages or not case.is_node:
+    if case.spec.install_packages:
         return
-    for name, releases in PROGRAMS.items():
-        if name not in case.state.programs and covers(releases, case.release.minor):
-            yield Wrong("missing", name)
+    called = [name for name, since in PROGRAMS.items() if covers(since, case.release.minor)]
+    needed = called if case.is_node else []
+    if SELINUX_POLICY in case.state.there and set(case.host.roles) & {"control_plane", "etcd"}:
+        needed = [*needed, SEMANAGE]
+    yield from (Wrong("missing", name) for name in needed if name not in case.state.programs)
 
 
 def apparmor(case: Case) -> Iterator[Wrong]:

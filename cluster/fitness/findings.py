@@ -120,9 +120,9 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "program {of}",
         "the shell's path",
-        "nodes, with `install_packages = False`",
+        "with `install_packages = False`: nodes; for `semanage` those with containers' policy",
         checks.programs,
-        "installed: a component calls it",
+        "installed: a component, or a run, calls it",
         "install the package that brings {of}, or set install_packages = True",
     ),
     Finding(

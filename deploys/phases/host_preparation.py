@@ -83,16 +83,22 @@ def set_swap(cluster: Cluster) -> None:
     ]
     if found:
         files.files(name="Turn swap off at boot", files=found)
-    if state.units:
-        units = read(Units, units=[name for name, _ in state.units]).units
-        services.services(
-            name="Turn swap off",
-            units=[_off(name, at, units.get(name, UnitState())) for name, at in state.units],
-        )
+    units = read(Units, units=[*_SWAP_SERVICES, *(name for name, _ in state.units)]).units
+    makers = [name for name in _SWAP_SERVICES if name in units and units[name].enabled]
+    stopped = [services.Unit(name, running=False, enabled=False) for name in makers]
+    stopped += [
+        _off(name, at, units.get(name, UnitState()), bool(makers)) for name, at in state.units
+    ]
+    if stopped:
+        services.services(name="Turn swap off", units=stopped)
 
 
-def _off(name: str, source: str, state: UnitState) -> services.Unit:
-    if not state.enabled:
+# Of dphys-swapfile, and of Debian's and Ubuntu's packages for zram.
+_SWAP_SERVICES = ("dphys-swapfile.service", "zram-config.service", "zramswap.service")
+
+
+def _off(name: str, source: str, state: UnitState, made: bool) -> services.Unit:
+    if not state.enabled and not made:
         changes.say(f"{name}: no unit turns it on; see to what does so at boot")
     # systemctl masks no unit whose file is there.
     own = f"/etc/systemd/system/{name}" in state.files

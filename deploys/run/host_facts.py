@@ -37,6 +37,7 @@ from pyinfra_kube.cluster.fitness.checks import (
     PROGRAM_DIR,
     PROGRAMS,
     SELINUX_POLICY,
+    SEMANAGE,
     SNAP_DOCKER,
     WRITTEN,
 )
@@ -406,7 +407,7 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
             Fitness,
             {
                 "paths": [*signs, *left, CRIO, SELINUX_POLICY, SNAP_DOCKER],
-                "programs": [*PROGRAMS, APPARMOR_PARSER],
+                "programs": [*PROGRAMS, SEMANAGE, APPARMOR_PARSER],
                 "folders": list(dict.fromkeys([*WRITTEN, PROGRAM_DIR, *data, *plugins])),
             },
         ),

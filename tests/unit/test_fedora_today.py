@@ -225,6 +225,28 @@ def test_swap_of_other_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "→ masked" not in shown
 
 
+@pytest.mark.parametrize("state", ["active", "inactive"])
+def test_swap_of_a_service_is_off_at_boot_too(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    swap, maker = "dev-zram0.swap", "zramswap.service"
+    units = {
+        swap: UnitState("not-found", "active", "active"),
+        maker: UnitState("loaded", state, "exited", "enabled"),
+    }
+    more = {
+        "swap.Swaps": SwapStates(("/dev/zram0",), ((swap, ""),)) if state == "active" else None,
+        "services.Units": UnitStates(manager="systemd", units=units),
+    }
+    data = {**DATA, "credentials_dir": str(tmp_path), "node_swap": "remove"}
+    more = {key: one for key, one in more.items() if one}
+    shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)[1]["n"]
+    assert f"{maker}: enabled → disabled" in shown
+    assert (f"{maker}: active → stopped" in shown) == (state == "active")
+    assert "no unit turns it on" not in shown
+
+
 def test_swap_stays_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

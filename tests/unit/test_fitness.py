@@ -10,7 +10,12 @@ import pytest
 from pyinfra.api.exceptions import DeployError
 
 from pyinfra_kube.cluster.fitness import judge
-from pyinfra_kube.cluster.fitness.checks import MODULES, needed_modules
+from pyinfra_kube.cluster.fitness.checks import (
+    MODULES,
+    PROGRAMS,
+    SELINUX_POLICY,
+    needed_modules,
+)
 from pyinfra_kube.cluster.fitness.findings import FINDINGS
 from pyinfra_kube.cluster.fitness.states import Case, Disk, HostState, Stranger
 from pyinfra_kube.cluster.releases import Release
@@ -167,6 +172,15 @@ FAULTS = {
         NEW,
         state(programs=("losetup", "mount")),
         {"install_packages": False},
+    ),
+    "the program of SELinux's rules": Fault(
+        state(there=(SELINUX_POLICY,), programs=(*PROGRAMS,)),
+        "program semanage",
+        "missing",
+        NEW,
+        state(there=(SELINUX_POLICY,), programs=(*PROGRAMS, "semanage")),
+        {"install_packages": False},
+        host="m",
     ),
     "a nameserver of its own": Fault(
         state(nameservers={"/etc/resolv.conf": STUB}),
