@@ -11,15 +11,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
-from itertools import cycle
 from pathlib import Path
-from statistics import median
 
 # A lab of the bench's own. Read when the lab is imported.
 os.environ["PYINFRA_KUBE_LAB"] = os.environ.get("PYINFRA_KUBE_BENCH_LAB", "bench")
 
 from tests.bench import ansible, limit, ours, report
+from tests.bench.many import gateway, grown
 from tests.bench.report import Beside, Growth, Pair, Result
 from tests.bench.timed import Door, doors
 from tests.e2e.paths import REPOSITORY, Site
@@ -27,8 +27,6 @@ from tests.lab.lab import HOSTS, Lab, down
 from tests.lab.machine import say
 
 _PAGE = REPOSITORY / "docs/performance.md"
-# Light hosts of the lab; more names are doors to the same ones.
-_REAL = 20
 # Releases of the scratch path, with what runs their containers. From afar today's only.
 _RELEASES = {"1.37": "containerd", "1.20": "docker"}
 _KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
@@ -37,8 +35,9 @@ _KINDS = (("no-op run", (), ()), ("dry run", ("--dry",), ("--check",)))
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=1, help="of each kind; the middle one counts")
+    parser.add_argument("--hosts", type=int, nargs="*", default=[3, 10], help="light ones")
     parser.add_argument(
-        "--hosts", type=int, nargs="*", default=[3, 10, 60, 200, 500], help="light ones"
+        "--many", type=int, nargs="*", default=[10, 60, 200, 500], help="of which one answers"
     )
     parser.add_argument(
         "--distances",
@@ -65,10 +64,12 @@ def main() -> None:
                 _with_lab(release, (), compare)
                 _write(result)
                 distances = distances[:1]
-        real = min(_REAL, max(arguments.hosts, default=0))
-        names = [f"light-{number}" for number in range(1, real + 1)]
-        if names:
-            _with_lab(None, names, lambda lab: _grow(lab, Path(folder), arguments.hosts, result))
+        real = max([*arguments.hosts, 1])
+        # Their own names are none of the inventory's, under which one stands in for many.
+        names = [f"real-{number}" for number in range(real + 1)]
+        if arguments.hosts or arguments.many:
+            grow = partial(_grow, folder=Path(folder), numbers=arguments.hosts, result=result)
+            _with_lab(None, names, partial(grow, many=arguments.many))
     if arguments.skip_ansible:
         print(report.page(result))
     else:
@@ -179,46 +180,42 @@ def _count_trips(
         result.trips[kind] = (max(counted[0].trips.values()), max(counted[1].trips.values()))
 
 
-def _grow(lab: Lab, folder: Path, numbers: list[int], result: Result) -> None:
+def _grow(
+    lab: Lab, folder: Path, numbers: Iterable[int], many: Iterable[int], result: Result
+) -> None:
     """A light deploy on more and more hosts, and on one with more and more files."""
 
     with doors(lab, 0, folder) as there:
+        *old, new = there.values()
         for number in numbers:
             say(f"{number} light hosts")
-            many = dict(zip(map("light-{}".format, range(1, number + 1)), cycle(there.values())))
-            result.growth.append(_light(folder / f"light-{number}", many, 20))
+            lab.reset()
+            result.growth.append(_light(folder / f"light-{number}", old[:number], new, 20))
+        for number in many:
+            say(f"{number} light hosts, of which one answers for all")
+            lab.reset()
+            own = folder / f"many-{number}"
+            own.mkdir()
+            result.many.append(grown(own, number, [old[0], new]))
         for files in (200, 1000):
             say(f"{files} files on a host")
-            result.size.append(
-                (files, _light(folder / f"files-{files}", dict([*there.items()][:1]), files))
-            )
+            lab.reset()
+            result.size.append((files, _light(folder / f"files-{files}", old[:1], new, files)))
 
 
-def _light(folder: Path, there: Mapping[str, Door], files: int) -> Growth:
-    site = ours.site(folder, there, {"bench_files": files}, {"light": [*there]})
-    # Names beyond the real hosts are theirs too: no two of them may write at once.
-    names, whole = [*there], len(there) <= _REAL
-    for start in range(0, len(names), _REAL):
-        limits = [word for name in names[start : start + _REAL] for word in ("--limit", name)]
-        first = ours.run(site, ours.LIGHT, *limits)
-    noop = [ours.run(site, ours.LIGHT) for _ in range(3)]
-    dry = [ours.run(site, ours.LIGHT, "--dry") for _ in range(3)]
-    if any(run.changed for run in [*noop, *dry]):
-        raise RuntimeError(f"a run after the first one changes something: {noop[0].said}")
-    counted = ours.count(site, ours.LIGHT), ours.count(site, ours.LIGHT, "--dry")
-    more = {**there, f"{folder.name}-new": next(iter(there.values()))}
-    wider = ours.site(folder / "wider", more, {"bench_files": files}, {"light": [*more]})
-    added = ours.run(wider, ours.LIGHT) if whole else None
-    return Growth(
-        len(there),
-        first.seconds if whole else None,
-        added.seconds if added else None,
-        median(run.seconds for run in noop),
-        median(run.seconds for run in dry),
-        *(max(one.trips.values()) for one in counted),
-        median(run.cpu for run in noop),
-        max(run.memory for run in noop),
-    )
+def _light(folder: Path, old: list[Door], new: Door, files: int) -> Growth:
+    """What the light deploy takes on hosts, and with one more."""
+
+    def site(called: Path, there: Iterable[Door]) -> Site:
+        named = {f"light-{number}": door for number, door in enumerate(there)}
+        addresses = {name: door.address for name, door in named.items()}
+        data = {"bench_files": files, "bench_gateway": gateway(new)}
+        return ours.site(called, named, data, {"light": [*named]}, addresses)
+
+    own = site(folder, old)
+    first = ours.run(own, ours.LIGHT)
+    growth = ours.growth(own, len(old), first)
+    return replace(growth, added=ours.run(site(folder / "wider", [*old, new]), ours.LIGHT).seconds)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ def build() -> None:
     data = host.data
     number = int(data.get("bench_files", 20))
     names = _names(ctx_state.get())
-    # Of its own, for many light hosts are one real one.
-    path = f"/etc/bench/{host.name}"
+    # Of its own, for one real host answers for many.
+    path = own_folder(host.name)
     folder = files.File(path, kind="directory", mode="755")
     unit = files.File(f"/etc/systemd/system/{_UNIT}", _SERVICE)
     some = [files.File(f"{path}/{n}.conf", f"value = {n}\n") for n in range(number)]
@@ -46,20 +46,26 @@ def build() -> None:
         rules=[f"-A FORWARD -d 10.77.{n}.0/24 -j ACCEPT" for n in range(number // 4)],
         owner="bench-light",
     )
-    # Nobody needs to be there.
-    gateway = f"{data.ssh_hostname.rpartition('.')[0]}.254"
     routes.routes(
         name="Routes",
-        routes=[routes.Route(f"10.78.{n}.0/24", via=gateway) for n in range(number // 4)],
+        routes=[
+            routes.Route(f"10.78.{n}.0/24", via=data.bench_gateway) for n in range(number // 4)
+        ],
     )
     services.services(
         name="Unit", units=[services.Unit(_UNIT, restart=bool(unit_file.will_change))]
     )
 
 
+def own_folder(name: str) -> str:
+    """The folder that only one host has."""
+
+    return f"/etc/bench/{name}.d"
+
+
 @cache
 def _names(state: State) -> dict[str, str]:
-    return {host.name: host.data.ssh_hostname for host in state.inventory}
+    return {host.name: host.data.address for host in state.inventory}
 
 
 if "__name__" not in globals():

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryFile
 from typing import Any
 
+from tests.bench.report import Growth
 from tests.bench.timed import Door, Timed
 from tests.e2e.paths import REPOSITORY, Site
 from tests.lab.places import SSH_KEY
@@ -73,7 +75,47 @@ def count(site: Site, deploy: Path, *options: str) -> Timed:
     return _run([sys.executable, "-m", "tests.bench.counted"], site, deploy, *options)
 
 
-def _run(command: list[Any], site: Site, deploy: Path, *options: str) -> Timed:
+def record(site: Site, deploy: Path, host: str, folder: str) -> Any:
+    """Run a deploy on one host, and return what it answers; as ``tests.bench.recorded`` has it."""
+
+    path = site.folder / "recording.json"
+    more = {"BENCH_RECORDING": str(path), "BENCH_FOLDER": folder}
+    _run([sys.executable, "-m", "tests.bench.recorded"], site, deploy, "--limit", host, more=more)
+    return json.loads(path.read_text())
+
+
+def growth(site: Site, number: int, first: Timed) -> Growth:
+    """
+    Run the light deploy with nothing to do, and dry, three times each; count what is sent.
+
+    + number: of hosts
+    + first: the first run
+    """
+
+    noop = [run(site, LIGHT) for _ in range(3)]
+    dry = [run(site, LIGHT, "--dry") for _ in range(3)]
+    if any(one.changed for one in [*noop, *dry]):
+        raise RuntimeError(f"a run after the first one changes something: {noop[0].said}")
+    counted = count(site, LIGHT), count(site, LIGHT, "--dry")
+    return Growth(
+        number,
+        first.seconds,
+        None,
+        median(one.seconds for one in noop),
+        median(one.seconds for one in dry),
+        *(max(one.trips.values()) for one in counted),
+        median(one.cpu for one in noop),
+        max(one.memory for one in noop),
+    )
+
+
+def _run(
+    command: list[Any],
+    site: Site,
+    deploy: Path,
+    *options: str,
+    more: Mapping[str, str] | None = None,
+) -> Timed:
     counts = site.folder / "counts.json"
     options = options if "--dry" in options else (*options, "-y")
     path = f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}"
@@ -82,7 +124,7 @@ def _run(command: list[Any], site: Site, deploy: Path, *options: str) -> Timed:
         process = subprocess.Popen(
             [*command, site.inventory, deploy, "--json", *options],
             cwd=site.folder,
-            env={**os.environ, "BENCH_COUNTS": str(counts), "PYTHONPATH": path},
+            env={**os.environ, "BENCH_COUNTS": str(counts), "PYTHONPATH": path, **(more or {})},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

@@ -29,6 +29,7 @@ PROGRAMS = {
     "flannel": "flanneld",
     "kube-router": "kube-router",
     "kubernetes": f"{CONTROL_PLANE} kube-proxy kubectl kubelet",
+    "light-hosts": "light-hosts",
     "metrics-server": "metrics-server",
     "otelcol": "otelcol",
     "registry": "registry",
