@@ -120,4 +120,4 @@ def changes_everywhere() -> int:
     """Return how many operations have changed any host in this run."""
 
     state = ctx_state.get()
-    return internals.executed(state, state.inventory)
+    return internals.executed(state, state.inventory) if state.is_executing else 0

@@ -84,12 +84,22 @@ def hosts_lines(text: str) -> tuple[HostsLine, ...]:
     last = last.partition(b"\0")[0]
     moved = last.lstrip()
     for number, line in enumerate([*lines, moved + last[len(moved) :]], 1):
-        words = re.split(rb"[#\0]", line, maxsplit=1)[0].split()
-        address = plain_address(words[0].decode(errors="replace")) if words else None
-        if address:
-            names = (word.decode(errors="surrogateescape") for word in words[1:])
-            found.append(HostsLine(number, address, tuple(map(_small, names)), b":" in words[0]))
+        if read := _read(line):
+            found.append(HostsLine(number, *read))
     return tuple(found)
+
+
+# Many hosts have the same lines.
+@lru_cache(maxsize=65536)
+def _read(line: bytes) -> tuple[str, tuple[str, ...], bool] | None:
+    """The address, the names, and whether that is an IPv6 address."""
+
+    words = re.split(rb"[#\0]", line, maxsplit=1)[0].split()
+    address = plain_address(words[0].decode(errors="replace")) if words else None
+    if not address:
+        return None
+    names = (word.decode(errors="surrogateescape") for word in words[1:])
+    return address, tuple(map(_small, names)), b":" in words[0]
 
 
 @lru_cache(maxsize=4096)
@@ -108,6 +118,7 @@ def plain_address(text: str) -> str | None:
     return str(mapped or address)
 
 
+@lru_cache(maxsize=4096)
 def _small(name: str) -> str:
     """A name in lower case; glibc does this for ASCII letters only."""
 

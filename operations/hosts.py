@@ -9,7 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from netaddr import AddrFormatError, IPAddress
 from pyinfra import logger
@@ -76,7 +76,7 @@ def hosts(
         )
     """
 
-    _check(entries)
+    _check(tuple((name, str(address)) for name, address in entries.items()))
     # An address is its own name.
     entries = {name: address for name, address in entries.items() if name != address}
     found = read(Hosts, names=list(entries) if present else [], marker=marker)
@@ -147,8 +147,10 @@ def reachable(
     yield from ()
 
 
-def _check(entries: Mapping[str, str]) -> None:
-    for name, address in entries.items():
+# The same on all hosts.
+@lru_cache
+def _check(entries: tuple[tuple[str, str], ...]) -> None:
+    for name, address in entries:
         if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", name):
             raise OperationValueError(f"entries: {name!r} is not a host name")
         try:
@@ -157,8 +159,8 @@ def _check(entries: Mapping[str, str]) -> None:
             version = None
         if version != 4:
             raise OperationValueError(f"entries: {name}: {address!r} is not an IPv4 address")
-    small = Counter(name.lower() for name in entries)
-    if twice := next((name for name in entries if small[name.lower()] > 1), None):
+    small = Counter(name.lower() for name, _ in entries)
+    if twice := next((name for name, _ in entries if small[name.lower()] > 1), None):
         raise OperationValueError(f"entries: {twice!r} is there twice: names have no case")
 
 
