@@ -1,12 +1,13 @@
 """
-Fedora's path with a release of today, on hosts like Fedora 44: packages named by minor release,
-their programs in units of ours, and CRI-O or containerd.
+Fedora's path with a release of today, or KUBERNETES_VERSION=1.34, on hosts like Fedora 44: packages
+named by minor release, their programs in units of ours, and CRI-O or containerd.
 
 One cluster for all: each fixture is a step of its life, made from the one before.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +22,13 @@ from tests.lab import Lab, down, held
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 CONTROL_PLANE, *NODES = HOSTS = ("fed-master", "fed-node-1", "fed-node-2")
-RELEASE = "1.37"
+RELEASE = os.environ.get("KUBERNETES_VERSION", "1.37")
 PACKAGES = {
-    CONTROL_PLANE: "kubernetes1.37-systemd kubernetes1.37-client etcd",
-    NODES[0]: "kubernetes1.37 kubernetes1.37-systemd containernetworking-plugins cri-tools1.37",
+    CONTROL_PLANE: f"kubernetes{RELEASE}-systemd kubernetes{RELEASE}-client etcd",
+    NODES[0]: f"kubernetes{RELEASE} kubernetes{RELEASE}-systemd containernetworking-plugins "
+    f"cri-tools{RELEASE}",
 }
-RUNTIMES = {"cri-o": "cri-o1.37", "containerd": "containerd"}
+RUNTIMES = {"cri-o": f"cri-o{RELEASE}", "containerd": "containerd"}
 
 # The host's nameserver, and 127.0.0.53 in its place, as Fedora has it.
 RESOLVED, CONF = "/run/systemd/resolve", "/etc/systemd/resolved.conf.d"
@@ -119,8 +121,8 @@ def test_what_packages_brought_stays_as_it_is(built: Run, lab: Lab, runtime: str
 def test_an_upgrade_of_the_system_moves_nothing_of_it(built: Run, lab: Lab) -> None:
     dnf = "dnf --assumeyes --enablerepo=updates-testing"
     for host, there in {
-        CONTROL_PLANE: {"etcd", "cri-tools1.37"},
-        NODES[0]: {"cri-tools1.37"},
+        CONTROL_PLANE: {"etcd", f"cri-tools{RELEASE}"},
+        NODES[0]: {f"cri-tools{RELEASE}"},
     }.items():
         would = execute(lab, host, f"{dnf} --assumeno --disableplugin=versionlock upgrade || true")
         assert {line.split()[0] for line in would if "updates-testing" in line} == there
