@@ -285,6 +285,8 @@ def _our_units(cluster: Cluster, was: Recorded) -> list[str]:
         for name, state in was.of("unit").items()
         if not state.endswith(" active")
         and not (state == "late" and name == cluster.runtime.unit)
+        # What some service made is not put back, and that service may run again by now.
+        and not (state == "absent" and name.endswith(".swap"))
         and name != SLICE
     ]
     files = (path for path, state in was.of("file").items() if state in ("absent", "late"))

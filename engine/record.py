@@ -26,7 +26,7 @@ SET_BY_COMPONENTS = {
 # What a cluster changes and never brings: it was there before a cluster without a record, too.
 _OF_THE_HOST = (
     '"file /etc/fstab" | "file /etc/systemd/zram-generator.conf"* | '
-    '"unit systemd-networkd.service" | "unit "*.swap'
+    '"unit systemd-networkd.service" | "unit "*swap* | "unit zram-config.service"'
 )
 
 RECORDER = f"""\

@@ -32,7 +32,7 @@ _PATIENCE = 60
 # Seconds in which the tools of the base system must answer.
 _TRIAL_PATIENCE = 10
 
-# Linux takes 128 KiB in one argument: letters of one command, quoted for the login shell, and of
+# Linux takes 128 KiB in one argument: bytes of one command, quoted for the login shell, and of
 # what stands around one fact's own text.
 _LENGTH = 100_000
 _AROUND = 250
@@ -138,9 +138,9 @@ echo '{self.mark}'"""
         own = f'eval "${name}"\n{command.removeprefix(functions)}' if name else command
         return f"""\
 fact {" ".join([str(index), *named(command)])} <<'{self.mark} end'
-{{
+(
 {own}
-}} </dev/null && eval "$fact_done"
+) </dev/null && eval "$fact_done"
 {self.mark} end"""
 
 
@@ -196,10 +196,10 @@ def trips(subjects: Iterable[Subject]) -> list[list[Subject]]:
 
 
 def _length(subject: Subject, others: Iterable[Subject]) -> int:
-    """The letters that a fact adds to the command that asks others."""
+    """The bytes that a fact adds to the command that asks others."""
 
     command = subject.command(subject.fact()).removeprefix(subject.functions)
-    length = len(shlex.quote(command)) + _AROUND
+    length = len(shlex.quote(command).encode()) + _AROUND
     known = subject.functions in _functions(others)
     return length if known else length + len(shlex.quote(shlex.quote(subject.functions)))
 

@@ -39,7 +39,6 @@ class ContainerdState(Printable):
     + crictl_config: the text of crictl.yaml; ``None`` if there is none
     + unit: the text of the unit in /etc; ``None`` if there is none
     + versions: of the programs that run, by path
-    + candidate: the version that apt would install; empty where one is installed, or apt knows none
     + hosts: registry → the text of its hosts.toml
     """
 
@@ -47,7 +46,6 @@ class ContainerdState(Printable):
     crictl_config: str | None = field(default=None, repr=False)
     unit: str | None = field(default=None, repr=False)
     versions: dict[str, str] = field(default_factory=dict)
-    candidate: str = ""
     hosts: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -91,14 +89,6 @@ for program in {shlex.join(_PROGRAMS)}; do
 [ -x "$root$program" ] && said=$("$root$program" --version 2>/dev/null) || continue
 printf 'version %s %s\\n' "$program" "$(printf '%s\\n' "$said" | head -n 1)"
 done
-if [ ! -e "$root{PACKAGED}" ] && [ ! -e "$root{LOCAL}" ] && command -v apt-get >/dev/null 2>&1; then
-# dpkg itself, which is always installed, tells that it answers.
-said=$(LC_ALL=C apt-cache policy dpkg containerd) || exit
-case $said in dpkg:*) ;; *)
-echo 'apt-cache does not tell what apt would install' >&2
-exit 1 ;; esac
-printf '%s\\n' "$said" | sed -n '/^containerd:/,$s/^ *Candidate: /candidate /p'
-fi
 echo end"""
 
     @override
@@ -117,13 +107,7 @@ echo end"""
         versions = {}
         for line in said.get("version", []):
             path, _, text = line.partition(" ")
-            versions[path] = _version(text)
-        versions = {path: version for path, version in versions.items() if version}
-        candidate = _version(said.get("candidate", [""])[0])
+            if found := re.search(r"\bv?(\d+\.\d+\.\d+)", text):
+                versions[path] = found[1]
         config, crictl_config, unit = (texts.get(path) for path in _FILES)
-        return ContainerdState(config, crictl_config, unit, versions, candidate, hosts)
-
-
-def _version(text: str) -> str:
-    found = re.search(r"\bv?(\d+\.\d+\.\d+)", text)
-    return found[1] if found else ""
+        return ContainerdState(config, crictl_config, unit, versions, hosts)

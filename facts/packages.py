@@ -113,6 +113,46 @@ esac"""
         return PackageStates(cast(Manager, manager), system, release, wanted, partial, held)
 
 
+class Candidates(FactBase[dict[str, str]]):
+    """
+    Returns the version of each package that apt would install, by the lists that the host has. A
+    package that apt does not know is left out; with dnf nothing is known.
+
+    + names: names of packages
+
+    .. code:: python
+
+        {"containerd": "2.2.1-0ubuntu1~24.04.3"}
+    """
+
+    default = dict
+
+    @override
+    def command(self, names: Sequence[str]) -> str:
+        # dpkg itself, which is always installed, tells that it answers.
+        return f"""\
+for manager in dnf yum apt-get missing; do
+command -v $manager >/dev/null 2>&1 && break
+done
+if [ $manager = apt-get ]; then
+said=$(LC_ALL=C apt-cache policy dpkg {shlex.join(names)}) || exit
+case $said in dpkg:*) printf '%s\\n' "$said" ;; *)
+echo 'apt-cache does not tell what apt would install' >&2
+exit 1 ;; esac
+fi"""
+
+    @override
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        found, name = dict[str, str](), ""
+        for line in output:
+            word, _, version = line.strip().partition(": ")
+            if line.endswith(":") and not line.startswith(" "):
+                name = line[:-1]
+            elif word == "Candidate" and version != "(none)" and name != "dpkg":
+                found[name] = version
+        return found
+
+
 _DPKG = r"${db:Status-Status}\t${Package}\t${Version}\t${Provides}\t${db:Status-Want}\n"
 
 # The rows of packages with these names, and of packages that provide one.

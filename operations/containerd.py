@@ -59,8 +59,8 @@ def containerd(
     + sandbox_image: the pause image, by its full name
     + cni_bin_dir: the folder of CNI's plugins
     + cni_conf_dir: the folder that describes CNI's networks
-    + version: which containerd it is, unless a package has installed one, or apt knows which one
-      it would install; by default the newest known one
+    + version: which containerd it is; by default the one that a package has installed, or else the
+      newest known one
     + program: path of a containerd that no package brought, which gets a unit
     + mirrors: registry → URLs of its mirrors, in their order; ``_default`` is any other registry.
       containerd reads them at each pull, and needs no restart. Those that are no longer named go
@@ -88,7 +88,7 @@ def containerd(
     """
 
     state = read(Containerd)
-    packaged = "" if program else state.versions.get(PACKAGED, state.candidate)
+    packaged = "" if program else state.versions.get(PACKAGED, "")
     wanted = Wanted(sandbox_image, cni_bin_dir, cni_conf_dir, packaged or version or NEWEST)
     try:
         config = _config(state, wanted)

@@ -141,7 +141,6 @@ def packages(
         )
     _check_removals(lacking, wanted, repositories, removable)
     lifted = _lifted([file.name for file in wanted])
-    of_before = _locked_by_us(lacking) if states.manager == "dnf" else []
     note_pending(programs)
 
     for package in lacking:
@@ -155,9 +154,7 @@ def packages(
     if states.manager == "apt":
         yield _apt(lacking, removable)
     else:
-        yield _dnf(
-            states.manager, lacking, repositories, wanted, removable, lifted, of_before, kept
-        )
+        yield _dnf(states.manager, lacking, repositories, wanted, removable, lifted, kept)
 
 
 @operation()
@@ -272,23 +269,16 @@ def _check_removals(
 def _lifted(names: Sequence[str]) -> list[str]:
     """Those of packages whose version changes that are locked: by us, for others' locks stay."""
 
-    found, ours = _locked(names), _locked_by_us(names)
+    if not names:
+        return []
+    states, ours = read(Locks, names=names), read(Record).of("lock")
+    found = [name for name in names if name in (*states.locked, *states.stale)]
     if others := [name for name in found if name not in ours]:
         raise OperationError(
             f"{', '.join(others)}: locked to a version by somebody else; run dnf versionlock "
             f"delete {' '.join(others)}, or install it by hand"
         )
     return found
-
-
-def _locked(names: Sequence[str]) -> list[str]:
-    states = read(Locks, names=list(names)) if names else LockStates()
-    return [name for name in names if name in (*states.locked, *states.stale)]
-
-
-def _locked_by_us(names: Sequence[str]) -> list[str]:
-    found = _locked(names)
-    return [name for name in found if name in read(Record).of("lock")]
 
 
 def _refusal(
@@ -323,7 +313,6 @@ def _dnf(
     files: Sequence[_RpmFile],
     removable: Sequence[str],
     lifted: Sequence[str],
-    of_before: Sequence[str],
     kept: Sequence[str],
 ) -> Script:
     options = dnf_options(repositories, erasing=bool(removable))
@@ -332,12 +321,7 @@ def _dnf(
     uploads = [file.path for file in files if not file.url]
     words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
     lift = f"{_delete(lifted)}\n" if lifted else ""
-    install = f"{words} {what}"
-    if of_before:
-        # The version that is locked may have left the repository.
-        again = f"{_ADD} {shlex.join(of_before)}"
-        install += f" || {{\n  {_delete(of_before)}\n  {words} {what}\n  {again}\n}}"
-    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{lift}{install}"]
+    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{lift}{words} {what}"]
     lines += [f"{_ADD} {shlex.join(lifted)}"] if lifted else []
     for index, path in enumerate(map(shlex.quote, kept)):
         lines.insert(0, f"mode{index}=$(stat -L -c %a -- {path} 2>/dev/null) || :")

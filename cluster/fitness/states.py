@@ -121,6 +121,7 @@ class Case:
     + networks: files of CNI networks that come before ours
     + chains: of iptables
     + peers: networks and addresses whose packets must come in
+    + as_units: whether the control plane runs as units, and not as static pods
     """
 
     host: HostSpec
@@ -139,6 +140,7 @@ class Case:
     networks: Sequence[str] = ()
     chains: Sequence[str] = ()
     peers: Sequence[str] = ()
+    as_units: bool = False
 
     @property
     def is_node(self) -> bool:

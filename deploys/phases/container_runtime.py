@@ -98,7 +98,8 @@ def _run_containerd(cluster: Cluster) -> None:
             "docker is there too: containerd.service runs the containers of both, and they live "
             "on when it is restarted"
         )
-    distribution = of_distribution(cluster.own_facts.system, cluster.own_facts.release)
+    here = cluster.own_facts
+    distribution = here.containerd or of_distribution(here.system, here.release)
     containerd.containerd(
         name="Configure containerd",
         sandbox_image=image_of("pause", cluster.spec).name,

@@ -84,7 +84,7 @@ def set_swap(cluster: Cluster) -> None:
     if found:
         files.files(name="Turn swap off at boot", files=found)
     units = read(Units, units=[*_SWAP_SERVICES, *(name for name, _ in state.units)]).units
-    makers = [name for name in _SWAP_SERVICES if name in units and units[name].enabled]
+    makers = [name for name in _SWAP_SERVICES if units.get(name, UnitState()).enabled in _AT_BOOT]
     stopped = [services.Unit(name, running=False, enabled=False) for name in makers]
     stopped += [
         _off(name, at, units.get(name, UnitState()), bool(makers)) for name, at in state.units
@@ -93,6 +93,7 @@ def set_swap(cluster: Cluster) -> None:
         services.services(name="Turn swap off", units=stopped)
 
 
+_AT_BOOT = ("enabled", "enabled-runtime")
 # Of dphys-swapfile, and of Debian's and Ubuntu's packages for zram.
 _SWAP_SERVICES = ("dphys-swapfile.service", "zram-config.service", "zramswap.service")
 

@@ -635,7 +635,7 @@ def _used(
         yield "etcd without TLS"
     runtime = spec.container_runtime or release.container_runtime
     versions = [
-        spec.containerd_version or of_distribution(one.system, one.release)
+        spec.containerd_version or one.containerd or of_distribution(one.system, one.release)
         for one in host_facts.values()
     ]
     if runtime == CONTAINERD.name and any(one.startswith("1.") for one in versions):

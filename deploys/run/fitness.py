@@ -74,6 +74,7 @@ def cases(cluster: Cluster, as_units: bool = False) -> list[Case]:
                 networks=_before_ours(seen.fit.networks),
                 chains=seen.fit.chains,
                 peers=_peers(cluster, host),
+                as_units=as_units,
             )
         )
     return found

@@ -53,14 +53,14 @@ from pyinfra_kube.facts.binaries import RunningVersions
 from pyinfra_kube.facts.bridge import Link, Links
 from pyinfra_kube.facts.certificates import Certificate, Certificates
 from pyinfra_kube.facts.cni import Cni
-from pyinfra_kube.facts.containerd import LOCAL, Containerd
+from pyinfra_kube.facts.containerd import LOCAL, PACKAGED, Containerd
 from pyinfra_kube.facts.docker import DATA_ROOT, Docker, DockerNetworks, DockerState
 from pyinfra_kube.facts.encryption import EncryptionFile
 from pyinfra_kube.facts.files import FileContents, Files
 from pyinfra_kube.facts.fitness import Fitness, FitnessState
 from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.nodes import Nodes, NodeStates
-from pyinfra_kube.facts.packages import Packages, PackageStates
+from pyinfra_kube.facts.packages import Candidates, Packages, PackageStates
 from pyinfra_kube.facts.processes import Flags, Listener, Listeners, ProcessState
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.static_pods import StaticPods, StaticPodStates
@@ -179,6 +179,8 @@ class HostFacts:
     + versions: of our components on it, as far as they are known; of static pods what their
       manifests say
     + packaged: whether those come from packages of the distribution, and run as units
+    + containerd: the version of a packaged one that is there, or that apt would install; empty
+      where that is not known, or no package brings it
     + kubelet_sha256: of the kubelet that runs; empty where its file is another one by now
     + nodes: the cluster's nodes, of the host that is asked for the cluster's objects
     """
@@ -212,6 +214,7 @@ class HostFacts:
     fit: Fit = field(default_factory=Fit)
     versions: dict[str, str] = field(default_factory=dict)
     packaged: bool = False
+    containerd: str = ""
     kubelet_sha256: str = ""
     nodes: NodeStates = field(default_factory=NodeStates)
 
@@ -255,7 +258,9 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     contents = [_SWAPS, _STATUS, _KERNEL, _TOKEN_KEYS, ETCD_CONF, *manifests.values()]
     contents.append(KUBELET_CONFIGURATION)
     on_docker = _runtime(spec) == DOCKER.name
-    brings_containerd = bool(spec.runtime_source) and _runtime(spec) == CONTAINERD.name
+    on_containerd = _runtime(spec) == CONTAINERD.name
+    brings_containerd = bool(spec.runtime_source) and on_containerd
+    offered = Subject(Candidates, {"names": ["containerd"]})
     asked = ctx_host.get().name == spec.control_plane[0].name
     cluster = {"kubectl": KUBECTL, "kubeconfig": ADMIN, "server": ""}
     subjects = [
@@ -274,7 +279,8 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         *([] if on_docker else [Subject(RunningVersions, {"programs": _PACKAGED})]),
         # As the operation that installs kubelet reads it.
         Subject(Files, {"paths": [KUBELET]}),
-        *([Subject(Containerd)] if brings_containerd else []),
+        *([Subject(Containerd)] if on_containerd else []),
+        *([offered] if on_containerd and not brings_containerd else []),
         *([Subject(Nodes, cluster)] if asked else []),
         Subject(EncryptionFile, {"path": ENCRYPTION_FILE}),
         Subject(Files, {"paths": [ENCRYPTION_FILE]}),
@@ -325,6 +331,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         signed=[one for path in _SIGNED for one in held.get(path, ())],
         token_keys=kernel.get(_TOKEN_KEYS, b"").decode(errors="replace"),
         signing_since=since.get(_TOKEN_KEY),
+        containerd=_containerd(offered) if on_containerd and not brings_containerd else "",
         system=packages.system,
         release=packages.release,
         docker=docker,
@@ -361,6 +368,16 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
         nodes=read(Nodes, **cluster) if asked else NodeStates(),
         fit=fit,
     )
+
+
+def _containerd(offered: Subject) -> str:
+    """The version of the packaged containerd, or of the one that would be installed."""
+
+    there = read(Containerd).versions.get(PACKAGED)
+    found = there or read(Candidates, **offered.arguments).get("containerd", "")
+    # A package's version has an epoch before upstream's, and a revision after it.
+    plain = re.match(r"(?:\d+:)?(\d+\.\d+(?:\.\d+)?)", found)
+    return plain[1] if plain else ""
 
 
 def _runtime(spec: ClusterSpec) -> str:

@@ -49,7 +49,7 @@ from pyinfra_kube.facts.leftovers import KubeRules, Leftovers
 from pyinfra_kube.facts.nftables import NftTable
 from pyinfra_kube.facts.nodes import Evictable, Nodes
 from pyinfra_kube.facts.objects import AppliedObjects, Objects
-from pyinfra_kube.facts.packages import Locks, Packages, Removals
+from pyinfra_kube.facts.packages import Candidates, Locks, Packages, Removals
 from pyinfra_kube.facts.pods import PodContainers
 from pyinfra_kube.facts.processes import Flags, Listeners
 from pyinfra_kube.facts.record import Folders, Record
@@ -382,7 +382,9 @@ def _subjects(url: str, files: dict[str, str]) -> list[Subject]:
         Subject(AppliedObjects, {"manifest": "kind: Namespace"}),
         Subject(Packages, {"names": ["docker.io", "etcd"]}),
         Subject(Locks, {"names": ["docker.io", "etcd"]}),
+        Subject(Candidates, {"names": ["containerd"]}),
         Subject(Labels, {"paths": paths, "whole": [manifests], "root": files["root"]}),
+        Subject(Labels, {"root": files["root"]}),
         Subject(Swaps, {"root": files["root"]}),
         Subject(PodContainers),
         Subject(Flags, {"names": [PROGRAM]}),

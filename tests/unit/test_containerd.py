@@ -165,13 +165,14 @@ def programs(folder: Path, plugins: str = "cni", names: Sequence[str] = PROGRAMS
     return str(folder)
 
 
-def planned(tmp_path: Path, **data: Any) -> str:
-    """What the phase alone shows on a blank Debian 12."""
+def planned(tmp_path: Path, offered: str = "", **data: Any) -> str:
+    """What the phase alone shows on a blank Debian 12, whose apt offers a containerd."""
 
     common = {"credentials_dir": str(tmp_path / "none"), "kubernetes_version": "1.37.2", **data}
     code = compile(FOLDER.read_text(), str(FOLDER), "exec")
     host = PackageStates("apt", "debian", "12")
-    _, shown = prepared(lambda: exec(code, {}), ONE_NODE, common, host)
+    more = {"packages.Candidates": {"containerd": offered} if offered else {}}
+    _, shown = prepared(lambda: exec(code, {}), ONE_NODE, common, host, more=more)
     return shown["n"]
 
 
@@ -209,6 +210,24 @@ def test_a_plan_with_packages(tmp_path: Path) -> None:
     ):
         assert line in shown
     assert "/etc/systemd/system/containerd.service" not in shown
+
+
+@pytest.mark.parametrize(
+    ("offered", "data", "version"),
+    [
+        ("2.2.1-0ubuntu1~24.04.3", {}, 3),
+        ("1:2.2.1+dfsg1-1", {}, 3),
+        ("1.7.24~ds1-6", {}, 2),
+        ("of another kind", {}, 2),
+        ("2.2.1-1", {"containerd_version": "1.7.27"}, 2),
+    ],
+)
+def test_it_is_configured_for_the_one_that_apt_offers(
+    offered: str, data: dict[str, str], version: int, tmp_path: Path
+) -> None:
+    sums = {"crictl-v1.37.0-linux-amd64.tar.gz": "0" * 64}
+    shown = planned(tmp_path, offered, runtime_sha256=sums, **data)
+    assert f"+ version = {version}" in shown
 
 
 @pytest.mark.parametrize(

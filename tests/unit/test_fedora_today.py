@@ -247,6 +247,26 @@ def test_swap_of_a_service_is_off_at_boot_too(
     assert "no unit turns it on" not in shown
 
 
+@pytest.mark.parametrize("state", ["disabled", "generated", "masked"])
+def test_swap_that_a_service_does_not_turn_on_at_boot(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    swap, maker = "dev-zram0.swap", "zramswap.service"
+    units = {
+        swap: UnitState("not-found", "active", "active"),
+        maker: UnitState("loaded", "inactive", "dead", state),
+    }
+    more = {
+        "swap.Swaps": SwapStates(("/dev/zram0",), ((swap, ""),)),
+        "services.Units": UnitStates(manager="systemd", units=units),
+    }
+    data = {**DATA, "credentials_dir": str(tmp_path), "node_swap": "remove"}
+    shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)[1]["n"]
+    assert f"{swap}: no unit turns it on; see to what does so at boot" in shown
+    assert f"{maker}: " not in shown
+
+
 def test_swap_stays_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

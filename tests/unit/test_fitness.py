@@ -174,11 +174,11 @@ FAULTS = {
         {"install_packages": False},
     ),
     "the program of SELinux's rules": Fault(
-        state(there=(SELINUX_POLICY,), programs=(*PROGRAMS,)),
+        state(selinux="enforcing", there=(SELINUX_POLICY,), programs=(*PROGRAMS,)),
         "program semanage",
         "missing",
         NEW,
-        state(there=(SELINUX_POLICY,), programs=(*PROGRAMS, "semanage")),
+        state(selinux="enforcing", there=(SELINUX_POLICY,), programs=(*PROGRAMS, "semanage")),
         {"install_packages": False},
         host="m",
     ),
