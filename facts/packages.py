@@ -289,12 +289,14 @@ class LockStates(Printable):
     + installed: version, with the epoch, by package
     + locked: packages that an upgrade of the system leaves at their version
     + stale: packages that are locked to another version than the one that is installed, if any
+    + versions: the version that dnf's lock names, by package
     """
 
     manager: Literal["apt", "dnf", "dnf5", "none"] = "none"
     installed: dict[str, str] = field(default_factory=dict)
     locked: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 class Locks(FactBase[LockStates]):
@@ -309,6 +311,7 @@ class Locks(FactBase[LockStates]):
             manager="dnf5",
             installed={"kubernetes1.37": "0:1.37.2-1.fc44", "etcd": "0:3.7.3-1.fc44"},
             locked=("kubernetes1.37",),
+            versions={"kubernetes1.37": "1.37.2-1.fc44"},
         )
     """
 
@@ -362,12 +365,13 @@ true"""
         installed = {row[1]: row[2] for row in rows if row[0] == "package"}
         lines = ["\t".join(row[1:]) for row in rows if row[0] == "line"]
         read = _dnf5_locks if manager == "dnf5" else _dnf_locks
-        states = {name: read(lines, name, installed.get(name, "")) for name in self.names}
-        return LockStates(
-            cast(Literal["dnf", "dnf5", "none"], manager),
-            installed,
-            *(tuple(n for n, state in states.items() if state == one) for one in _LOCKED),
+        found = {name: read(lines, name, installed.get(name, "")) for name in self.names}
+        locked, stale = (
+            tuple(name for name, (state, _) in found.items() if state == one) for one in _LOCKED
         )
+        versions = {name: version for name, (_, version) in found.items() if version}
+        kind = cast(Literal["dnf", "dnf5", "none"], manager)
+        return LockStates(kind, installed, locked, stale, versions)
 
 
 DNF_LOCKS, DNF5_LOCKS = "/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"
@@ -375,18 +379,16 @@ _Lock = Literal["locked", "stale", "free"]
 _LOCKED: tuple[_Lock, _Lock] = ("locked", "stale")
 
 
-def _dnf_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
+def _dnf_locks(lines: Sequence[str], name: str, evr: str) -> tuple[_Lock, str]:
     """
     Of dnf 4, whose lines are ``NAME-EPOCH:VERSION-RELEASE.*``; a ``!`` bars one version only. What
     is not installed comes in the version that is locked.
     """
 
     own = [line.strip() for line in lines if _named(line.strip()) == name]
-    if own and not evr:
-        return "locked"
-    if any(line.startswith(f"{name}-{evr}.") for line in own):
-        return "locked"
-    return "stale" if own else "free"
+    version = own[-1].removeprefix(f"{name}-").removesuffix(".*") if own else ""
+    locked = any(line.startswith(f"{name}-{evr}.") for line in own) or bool(own and not evr)
+    return "locked" if locked else "stale" if own else "free", version
 
 
 def _named(line: str) -> str:
@@ -394,7 +396,7 @@ def _named(line: str) -> str:
     return parts[0] if len(parts) == 3 else ""
 
 
-def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
+def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> tuple[_Lock, str]:
     """
     Of dnf5, which writes no epoch of 0. What others wrote in words of their own, such as
     ``evr < 2``, is a lock.
@@ -412,6 +414,7 @@ def _dnf5_locks(lines: Sequence[str], name: str, evr: str) -> _Lock:
     except (TOMLKitError, AttributeError, KeyError, TypeError) as error:
         raise FactProcessError(f"{DNF5_LOCKS} cannot be read: {error}") from error
     bars = all(c.get("comparator") == "!=" for one in own for c in one.get("conditions", []))
+    version = exact[-1] if exact else ""
     if evr.removeprefix("0:") in exact or (exact and not evr) or (own and not exact and not bars):
-        return "locked"
-    return "stale" if exact else "free"
+        return "locked", version
+    return "stale" if exact else "free", version

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api import FileUploadCommand, OperationError, OperationValueError
@@ -141,6 +141,7 @@ def packages(
         )
     _check_removals(lacking, wanted, repositories, removable)
     lifted = _lifted([file.name for file in wanted])
+    of_before = _versions_of_before(lacking) if states.manager == "dnf" else {}
     note_pending(programs)
 
     for package in lacking:
@@ -154,7 +155,9 @@ def packages(
     if states.manager == "apt":
         yield _apt(lacking, removable)
     else:
-        yield _dnf(states.manager, lacking, repositories, wanted, removable, lifted, kept)
+        yield _dnf(
+            states.manager, lacking, repositories, wanted, removable, lifted, of_before, kept
+        )
 
 
 @operation()
@@ -281,6 +284,15 @@ def _lifted(names: Sequence[str]) -> list[str]:
     return found
 
 
+def _versions_of_before(names: Sequence[str]) -> dict[str, str]:
+    """The versions to which we have locked packages that somebody has removed since."""
+
+    if not names:
+        return {}
+    versions, ours = read(Locks, names=list(names)).versions, read(Record).of("lock")
+    return {name: version for name, version in versions.items() if name in ours}
+
+
 def _refusal(
     manager: str, options: Sequence[str], names: Sequence[str], removable: Sequence[str]
 ) -> str:
@@ -313,6 +325,7 @@ def _dnf(
     files: Sequence[_RpmFile],
     removable: Sequence[str],
     lifted: Sequence[str],
+    of_before: Mapping[str, str],
     kept: Sequence[str],
 ) -> Script:
     options = dnf_options(repositories, erasing=bool(removable))
@@ -321,7 +334,10 @@ def _dnf(
     uploads = [file.path for file in files if not file.url]
     words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
     lift = f"{_delete(lifted)}\n" if lifted else ""
-    lines = [f"{_IN_TURN}{_refusal(manager, options, all_names, removable)}{lift}{words} {what}"]
+    gone = _gone(of_before, options) if of_before else ""
+    refusal = _refusal(manager, options, all_names, removable)
+    lines = [f"{_IN_TURN}{gone}{refusal}{lift}{words} {what}"]
+    lines += [f'[ -z "$gone" ] || {_ADD} $gone'] if of_before else []
     lines += [f"{_ADD} {shlex.join(lifted)}"] if lifted else []
     for index, path in enumerate(map(shlex.quote, kept)):
         lines.insert(0, f"mode{index}=$(stat -L -c %a -- {path} 2>/dev/null) || :")
@@ -359,6 +375,18 @@ def _lock(states: LockStates, new: Sequence[str], gone: Sequence[str]) -> Script
     parts = [f"lock {' '.join(new)}"] if new else []
     parts += [f"unlock {' '.join(gone)}"] if gone else []
     return Script("\n".join(lines), summary="; ".join(parts))
+
+
+def _gone(versions: Mapping[str, str], options: Sequence[str]) -> str:
+    """Lift the locks of packages whose version has left the repositories."""
+
+    query = shlex.join(["dnf", "--quiet", *options, "repoquery", "--"])
+    looks = "".join(
+        f"said=$({query} {shlex.quote(f'{name}-{version}')})\n"
+        f'[ -n "$said" ] || gone="$gone {name}"\n'
+        for name, version in versions.items()
+    )
+    return f'gone=\n{looks}[ -z "$gone" ] || {_DELETE} $gone\n'
 
 
 _ADD, _DELETE = "dnf --quiet versionlock add", "dnf --quiet versionlock delete"
