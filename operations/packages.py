@@ -146,6 +146,8 @@ def packages(
 
     for package in lacking:
         changes.show(f"package {package}: absent → installed")
+    for name, version in of_before.items():
+        changes.show(f"package {name}: locked to {version}, or to another if that is gone")
     for file in wanted:
         found = states.versions.get(file.name, "absent")
         changes.show(f"package {file.name}: {found} → {file.version}")

@@ -86,9 +86,10 @@ def set_swap(cluster: Cluster) -> None:
     units = read(Units, units=[*_SWAP_SERVICES, *(name for name, _ in state.units)]).units
     makers = [name for name in _SWAP_SERVICES if units.get(name, UnitState()).enabled in _AT_BOOT]
     stopped = [services.Unit(name, running=False, enabled=False) for name in makers]
-    stopped += [
-        _off(name, at, units.get(name, UnitState()), bool(makers)) for name, at in state.units
-    ]
+    # What a service has turned on goes as that stops; two who turn it off at once may both fail.
+    made = any(units[name].active == "active" for name in makers)
+    found_on = [(name, at, units.get(name, UnitState())) for name, at in state.units]
+    stopped += [_off(*one) for one in found_on if one[2].enabled or not made]
     if stopped:
         services.services(name="Turn swap off", units=stopped)
 
@@ -98,8 +99,8 @@ _AT_BOOT = ("enabled", "enabled-runtime")
 _SWAP_SERVICES = ("dphys-swapfile.service", "zram-config.service", "zramswap.service")
 
 
-def _off(name: str, source: str, state: UnitState, made: bool) -> services.Unit:
-    if not state.enabled and not made:
+def _off(name: str, source: str, state: UnitState) -> services.Unit:
+    if not state.enabled:
         changes.say(f"{name}: no unit turns it on; see to what does so at boot")
     # systemctl masks no unit whose file is there.
     own = f"/etc/systemd/system/{name}" in state.files

@@ -244,6 +244,7 @@ def test_swap_of_a_service_is_off_at_boot_too(
     shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)[1]["n"]
     assert f"{maker}: enabled → disabled" in shown
     assert (f"{maker}: active → stopped" in shown) == (state == "active")
+    assert f"{swap}: active → stopped" not in shown
     assert "no unit turns it on" not in shown
 
 
