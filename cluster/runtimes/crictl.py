@@ -13,6 +13,10 @@ from pyinfra_kube.cluster.runtimes.runtime import PodContainer, Started
 
 _LABEL = "io.kubernetes."
 
+# crictl gives up after 2 s by itself; a pod that ends on a busy host takes longer. It is kubelet's
+# own runtimeRequestTimeout.
+_TIMEOUT = "2m"
+
 _EXIT = "exit "
 _EXIT_CODES = """\
 printf '%s\\n' "$shown"
@@ -53,7 +57,8 @@ class Crictl:
     @property
     def program(self) -> str:
         """The program, with where the runtime answers."""
-        return f"crictl --config /dev/null --runtime-endpoint {self.endpoint}"
+        endpoint = f"--runtime-endpoint {self.endpoint}"
+        return f"crictl --config /dev/null --timeout {_TIMEOUT} {endpoint}"
 
     @property
     def containers(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyinfra_kube.cluster.components import COMPONENTS
 from pyinfra_kube.cluster.runtimes import DOCKER
+from pyinfra_kube.cluster.runtimes.crictl import Crictl
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.questions import KUBECTL, of_etcd
 
@@ -93,7 +94,7 @@ def _of_runtime(cluster: Cluster) -> dict[str, str]:
         shown, name = "docker info; docker ps --all; docker images", "docker inspect -f '{{.Name}}'"
         logs = f"docker logs --tail {_LINES // 4}"
     else:
-        crictl = f"crictl --config /dev/null --runtime-endpoint {runtime.endpoint}"
+        crictl = Crictl(runtime.endpoint).program
         ids = f"{crictl} ps --all --quiet --label io.kubernetes.pod.namespace=kube-system"
         shown = f"{crictl} version; {crictl} info; {crictl} ps --all; {crictl} images --digests"
         logs, name = f"{crictl} logs --tail {_LINES // 4}", f"{crictl} ps --all --id"

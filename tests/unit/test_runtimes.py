@@ -16,7 +16,7 @@ from pyinfra_kube.operations import bridge, flannel, images, iptables, pods, sta
 from tests.unit import harness
 from tests.unit.toy_runtime import TOY
 
-CRICTL = f"crictl --config /dev/null --runtime-endpoint {TOY.endpoint}"
+CRICTL = f"crictl --config /dev/null --timeout 2m --runtime-endpoint {TOY.endpoint}"
 NAME = {"runtime": TOY.name}
 MANIFEST = """\
 metadata: {name: etcd, namespace: kube-system}
