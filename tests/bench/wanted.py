@@ -123,6 +123,7 @@ def _of_records(records: list[Record]) -> dict[str, Any]:
     return {
         "tools": by_name["Host preparation | Install the tools of a node"]["packages"],
         "runtime": _runtime(records),
+        "locked": one("packages.locked").get("packages", []),
         "modules": one("sysctl.sysctls")["modules"],
         "settings": one("sysctl.sysctls")["settings"],
         "settings_file": one("sysctl.sysctls")["file"],
