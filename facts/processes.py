@@ -150,7 +150,8 @@ sub(/.*:/, "", port)
 if (index(ports, " " port " ")) print kind, port, $10
 }}'
 }}
-found=$(sockets tcp 0A "{_hex(ports)}"; sockets udp 07 "{_hex(udp)}")
+all() {{ sockets tcp 0A "{_hex(ports)}"; sockets udp 07 "{_hex(udp)}"; }}
+found=$(all)
 if [ -n "$found" ]; then
 printf '%s\n' "$found" | sed 's/^/socket /'
 held=$(find /proc/[0-9]*/fd -maxdepth 1 -lname 'socket:*' -printf '%l %p\n' 2>/dev/null |
@@ -164,6 +165,12 @@ for pid in $(printf '%s\n' "$held" | awk '{{ print $2 }}' | sort -u); do
 printf 'name %s %s\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
 printf 'of %s %s\n' "$pid" "$(tr '\n' ' ' 2>/dev/null < "/proc/$pid/cgroup")"
 done
+# A process that ends holds nothing any more, and its sockets close a moment later.
+inodes=" $(printf '%s\n' "$held" | awk '{{ print $1 }}' | tr '\n' ' ')"
+printf '%s\n' "$found" | awk -v held="$inodes" '
+$1 == "tcp" && !index(held, " " $3 " ") {{ unheld = 1 }}
+END {{ exit unheld }}' || sleep 1
+all | sed 's/^/still /'
 fi"""
 
     @override
@@ -182,7 +189,8 @@ fi"""
                 }
                 for w in ("name", "of")
             )
-            for line in dict.fromkeys(said.get("socket", [])):
+            still = set(said.get("still", []))
+            for line in dict.fromkeys(one for one in said.get("socket", []) if one in still):
                 kind, port, inode = line.split()
                 pids = sorted(holders.get(inode, []))
                 first = pids[0] if pids else 0

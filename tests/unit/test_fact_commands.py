@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,8 @@ from pyinfra_kube.facts.fitness import Fitness
 from pyinfra_kube.facts.hosts import Hosts
 from pyinfra_kube.facts.kubectl import asking
 from pyinfra_kube.facts.processes import Listeners
+
+_FIND = shutil.which("find")
 
 
 def _said(command: str) -> list[str]:
@@ -73,6 +77,23 @@ def test_who_listens_is_told_without_a_tool() -> None:
             found = fact.process(_said(fact.command(ports, udp=[port])))
     assert list(found) == [f"tcp {ports[0]}", f"udp {port}"]
     assert {one.pid for listeners in found.values() for one in listeners} == {os.getpid()}
+
+
+def test_who_ends_while_it_is_looked_at_does_not_listen(tmp_path: Path) -> None:
+    serve = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1]"
+    serving = [sys.executable, "-c", f"{serve}, flush=True); input()"]
+    with subprocess.Popen(serving, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ending:
+        assert ending.stdout
+        port = int(ending.stdout.readline())
+        # It ends after the sockets were read, and before those who hold them are.
+        (tmp_path / "find").write_text(
+            f'#!/bin/sh\nkill {ending.pid}\nsleep 0.5\nexec {_FIND} "$@"\n'
+        )
+        (tmp_path / "find").chmod(0o755)
+        fact = Listeners()
+        said = _said(f"PATH={tmp_path}:$PATH\n{fact.command([port])}")
+    assert any(line.startswith("socket tcp") for line in said)
+    assert fact.process(said) == {}
 
 
 def test_a_clock_is_told_apart_from_the_way_to_it(tmp_path: Path) -> None:
