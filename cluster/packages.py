@@ -35,6 +35,7 @@ CHOICES = {
     "network-tools": ("packet_filter", 'set it to "nftables": iptables is no part of this system'),
     "cri-o": ("runtime_source", "give a folder or URL with crio, pinns, crictl and CNI plugins"),
     "flannel": ("flannel_source", _FLANNELD),
+    "supervisor": ("liveness_monitor", 'set it to "systemd"'),
 }
 OTHERWISE = ("rpm_files", _RPMS)
 
@@ -87,7 +88,7 @@ def packages_for(
 
     + parts: of ``control-plane``, ``node``, ``client``, ``etcd``, ``flannel``, ``docker``,
       ``containerd``, ``runc``, ``cri-o``, ``conmon``, ``skopeo``, ``cni``, ``network-tools``,
-      ``bridge-tools``, ``selinux``
+      ``bridge-tools``, ``selinux``, ``supervisor``
     + system: the distribution's ``ID`` as its os-release has it, such as ``fedora``
     + release: its ``VERSION_ID``, such as ``42``
     + kubernetes_version: the Kubernetes release, such as ``1.31.4``

@@ -28,6 +28,7 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     run_fedora_dns,
     verify_fedora_cluster,
 )
+from pyinfra_kube.deploys.phases.liveness import monitor_fedora_units
 from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
 from pyinfra_kube.deploys.phases.selinux import label_files
 from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_fedora_cluster
@@ -72,6 +73,7 @@ PHASES = (
     allow_fedora_components,
     label_files,
     verify_fedora_cluster,
+    monitor_fedora_units,
     run_fedora_dns,
     secure_etcd,
 )

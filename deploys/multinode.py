@@ -32,6 +32,7 @@ from pyinfra_kube.deploys.phases.fedora_verification import (
     verify_fedora_cluster,
     verify_flannel,
 )
+from pyinfra_kube.deploys.phases.liveness import monitor_fedora_units
 from pyinfra_kube.deploys.phases.package_locks import lock_fedora_packages
 from pyinfra_kube.deploys.phases.selinux import label_files
 from pyinfra_kube.deploys.phases.upgrade import check_upgrade, upgrade_fedora_cluster
@@ -68,6 +69,7 @@ PHASES = (
     verify_flannel,
     label_files,
     verify_fedora_cluster,
+    monitor_fedora_units,
     run_fedora_dns,
     secure_etcd,
     limit_flannel,

@@ -15,7 +15,7 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.components import COMPONENTS, NODE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet, node_logs
+from pyinfra_kube.deploys.phases import flannel, kube_proxy, kubelet, liveness, node_logs
 from pyinfra_kube.deploys.phases.container_runtime import options, run_docker
 from pyinfra_kube.deploys.phases.credentials import ADMIN, ca_file, serving_files
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld
@@ -99,6 +99,7 @@ def leave(cluster: Cluster) -> None:
     """
 
     spec = cluster.spec
+    liveness.forget_monitors(cluster)
     units = [*UNITS, *(["flanneld.service"] if spec.flannel_leases else [])]
     services.services(
         name="Stop the node's services",

@@ -17,7 +17,13 @@ from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import KUBECONFIG, NET_CONFIG
 from pyinfra_kube.cluster.errors import InputError, Problem
 from pyinfra_kube.cluster.runtimes import DOCKER
-from pyinfra_kube.deploys.phases import container_runtime, kube_proxy, node_logs, pod_network
+from pyinfra_kube.deploys.phases import (
+    container_runtime,
+    kube_proxy,
+    liveness,
+    node_logs,
+    pod_network,
+)
 from pyinfra_kube.deploys.phases.credentials import credential_files
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld
 from pyinfra_kube.deploys.phases.host_preparation import (
@@ -156,6 +162,7 @@ def take_away(cluster: Cluster) -> None:
     spec, was = cluster.spec, read(Record)
     runtime = cluster.runtime.unit
     ours = _our_units(cluster, was)
+    liveness.forget_monitors(cluster)
     services.services(
         name="Stop what is the cluster's",
         units=[services.Unit(n, running=False, enabled=False) for n in ours if n != runtime],

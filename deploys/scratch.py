@@ -26,6 +26,7 @@ from pyinfra_kube.deploys.phases.flannel import leave_flannel, run_flannel
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.kubelet import run_kubelet
+from pyinfra_kube.deploys.phases.liveness import monitor_units
 from pyinfra_kube.deploys.phases.manifests import apply_manifests
 from pyinfra_kube.deploys.phases.metrics_server import run_metrics_server
 from pyinfra_kube.deploys.phases.network_policies import enforce_policies
@@ -80,6 +81,7 @@ PHASES = (
     run_flannel,
     label_files,
     verify_cluster,
+    monitor_units,
     wait_for_cas,
     run_dns,
     run_node_dns,

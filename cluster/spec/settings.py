@@ -295,6 +295,11 @@ class PartSettings(Settings):
     take_over_units: bool = False
     """Whether drop-ins of others that give a component another command line are put aside. Without
     it they are refused."""
+    liveness_monitor: Literal["systemd", "supervisord"] = "systemd"
+    """What keeps the container runtime, kubelet and kube-proxy alive. systemd starts one that ended
+    again, and from 1.32 on a kubelet that hangs. With `"supervisord"`, supervisord of the
+    distribution's package runs a monitor for each besides, which asks it every ten seconds, and
+    restarts it if it does not answer. What somebody stopped stays stopped."""
     docker_root: Path | None = None
     """docker's folder, up to 1.23. By default the one that each host's docker has."""
     node_swap: bool | Literal["remove"] = False

@@ -1,6 +1,6 @@
 """
 The scratch path with its other choices: one certificate for all, kubenet's bridge, a
-control-plane host that is a node too, and a member of etcd on each host.
+control-plane host that is a node too, a member of etcd on each host, and supervisord's monitors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.lab.lab import HOSTS
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-CONTROL_PLANE = HOSTS[0]
+CONTROL_PLANE, *NODES = HOSTS
 RELEASE = "1.20"
 SETTINGS = {
     "credential_kind": "certificate",
@@ -44,6 +44,49 @@ def web(built: object, kubectl: Kubectl) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def rebooted(web: object, lab: Lab) -> None:
     each(lambda name: lab.host(name).reboot(), HOSTS)
+
+
+@pytest.fixture(scope="module")
+def own(rebooted: None, lab: Lab) -> str:
+    """The process of somebody's own program, which supervisord runs on one host."""
+    execute(lab, NODES[0], "apt-get install -y -qq --no-install-recommends supervisor >/dev/null")
+    execute(lab, NODES[0], f"printf '{OWN}' > /etc/supervisor/conf.d/own.conf")
+    execute(lab, NODES[0], "supervisorctl update")
+    return _own(lab)
+
+
+@pytest.fixture(scope="module")
+def monitored(own: str, lab: Lab, site: Site) -> tuple[Run, Run]:
+    _set(site, "supervisord")
+    dry = succeeded(site.run("--dry", "--json"))
+    return dry, succeeded(site.run("-y", "--json"))
+
+
+@pytest.fixture(scope="module")
+def unmonitored(monitored: object, lab: Lab, site: Site) -> tuple[Run, Run]:
+    _set(site, "systemd")
+    dry = succeeded(site.run("--dry", "--json"))
+    return dry, succeeded(site.run("-y", "--json"))
+
+
+OWN = "[program:own]\\ncommand=sleep infinity\\n"
+# Five answers, each within five seconds, and ten between them.
+BOUND = 5 * (5 + 10)
+
+
+def _set(site: Site, monitor: str) -> None:
+    with site.inventory.open("a") as inventory:
+        inventory.write(f"_data['liveness_monitor'] = {monitor!r}\n")
+
+
+def _own(lab: Lab) -> str:
+    (pid,) = execute(lab, NODES[0], "supervisorctl pid own")
+    return pid
+
+
+def _pid(lab: Lab, host: str, unit: str) -> str:
+    (line,) = execute(lab, host, f"systemctl show --property=MainPID {unit}")
+    return line.partition("=")[2]
 
 
 def test_the_plan_is_the_run(built: tuple[Run, Run]) -> None:
@@ -105,3 +148,62 @@ def test_the_cluster_comes_back_by_itself(rebooted: None, kubectl: Kubectl) -> N
 def test_nothing_is_planned_after_a_reboot(rebooted: None, site: Site) -> None:
     dry = succeeded(site.run("--dry", "--json"))
     assert (dry.planned, dry.conditional) == (set(), set())
+
+
+# Liveness
+
+
+def test_monitors_run(monitored: tuple[Run, Run], lab: Lab, site: Site) -> None:
+    dry, run = monitored
+    assert run.changed == dry.planned
+    assert dry.conditional == set()
+    for name in HOSTS:
+        lines = execute(lab, name, "supervisorctl status kube-monitors:*")
+        assert [line.split()[:2] for line in lines] == [
+            [f"kube-monitors:kube-monitor-{one}", "RUNNING"]
+            for one in ("docker", "kube-proxy", "kubelet")
+        ]
+    assert succeeded(site.run("-y", "--json")).changed == set()
+
+
+def test_a_kubelet_that_hangs_is_restarted(monitored: object, lab: Lab, site: Site) -> None:
+    hangs, stopped = NODES
+    pid, others = _pid(lab, hangs, "kubelet"), _pid(lab, hangs, "kube-proxy")
+    execute(lab, stopped, "systemctl stop kube-proxy")
+    execute(lab, hangs, f"kill -STOP {pid}")
+    eventually(lambda: _pid(lab, hangs, "kubelet") not in ("0", pid), BOUND + 30)
+    log = "\n".join(execute(lab, hangs, "journalctl --identifier=kube-health-monitor"))
+    assert "kubelet.service: it is restarted" in log
+    assert "kube-proxy" not in log
+    assert "docker" not in log
+    assert _pid(lab, hangs, "kube-proxy") == others
+    # A person stopped it.
+    assert _pid(lab, stopped, "kube-proxy") == "0"
+    assert execute(lab, stopped, "journalctl --quiet --identifier=kube-health-monitor") == []
+    execute(lab, stopped, "systemctl start kube-proxy")
+
+
+def test_a_monitor_that_somebody_stopped_runs_again(
+    monitored: object, own: str, lab: Lab, site: Site
+) -> None:
+    execute(lab, NODES[0], "supervisorctl stop kube-monitors:kube-monitor-docker")
+    dry = succeeded(site.run("--dry", "--json"))
+    run = succeeded(site.run("-y", "--json"))
+    assert {host for _, host in dry.planned} == {NODES[0]}
+    assert run.changed == dry.planned
+    assert len(run.changed) == 1
+    assert succeeded(site.run("-y", "--json")).changed == set()
+    assert _own(lab) == own
+
+
+def test_nothing_of_the_monitors_is_left(
+    unmonitored: tuple[Run, Run], own: str, lab: Lab, site: Site
+) -> None:
+    dry, run = unmonitored
+    assert run.changed == dry.planned != set()
+    for name in HOSTS:
+        execute(lab, name, "! pgrep -f kube-health-[m]onitor")
+        execute(lab, name, "! supervisorctl status | grep kube-")
+        execute(lab, name, "! find /etc/supervisor /usr/local/bin | grep -e monitor")
+    assert succeeded(site.run("-y", "--json")).changed == set()
+    assert _own(lab) == own

@@ -249,6 +249,7 @@ ALONE = {
         "node n: set as soon as it has registered",
     ],
     "host_preparation": ["package conntrack: absent → installed"],
+    "liveness": [],
     "manifests": [],
     "metrics_server": [],
     "network_policies": [],
