@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from netaddr import IPNetwork
 
+from pyinfra_kube.cluster.fitness.fixes import removal
 from pyinfra_kube.cluster.fitness.states import Case
 from pyinfra_kube.cluster.releases import covers
 
@@ -37,23 +38,24 @@ OTHER_INSTALLERS: dict[str, tuple[tuple[str, ...], str]] = {
     "k3s": (
         ("/var/lib/rancher/k3s", "/etc/rancher/k3s"),
         "k3s-uninstall.sh, or k3s-agent-uninstall.sh; where they are gone, "
-        "rm -rf /var/lib/rancher/k3s /etc/rancher/k3s",
+        + removal("/var/lib/rancher/k3s", "/etc/rancher/k3s"),
     ),
     "RKE2": (
         ("/var/lib/rancher/rke2", "/etc/rancher/rke2"),
-        "rke2-uninstall.sh; where it is gone, rm -rf /var/lib/rancher/rke2 /etc/rancher/rke2",
+        "rke2-uninstall.sh; where it is gone, "
+        + removal("/var/lib/rancher/rke2", "/etc/rancher/rke2"),
     ),
     "MicroK8s": (
         ("/var/snap/microk8s", "/var/lib/snapd/snaps/microk8s"),
-        "snap remove --purge microk8s; where snap is gone, rm -rf /var/snap/microk8s",
+        f"snap remove --purge microk8s; where snap is gone, {removal('/var/snap/microk8s')}",
     ),
     "Canonical Kubernetes": (
         ("/var/snap/k8s", "/var/lib/snapd/snaps/k8s"),
-        "snap remove --purge k8s; where snap is gone, rm -rf /var/snap/k8s",
+        f"snap remove --purge k8s; where snap is gone, {removal('/var/snap/k8s')}",
     ),
     "k0s": (
         ("/var/lib/k0s", "/etc/k0s"),
-        "k0s stop; k0s reset; where k0s is gone, rm -rf /var/lib/k0s /etc/k0s",
+        "k0s stop; k0s reset; where k0s is gone, " + removal("/var/lib/k0s", "/etc/k0s"),
     ),
 }
 """Other installers: the paths by which their clusters are known, and how each is removed."""
@@ -287,7 +289,7 @@ def kubelet_state(case: Case) -> Iterator[Wrong]:
     root = case.spec.kubelet_root
     found = [f"{root}/{name}" for name in KUBELET_STATE if f"{root}/{name}" in case.state.there]
     if found and not case.ours:
-        yield Wrong(", ".join(found), root)
+        yield Wrong(", ".join(found), root, removal(root))
 
 
 def kmsg(case: Case) -> Iterator[Wrong]:

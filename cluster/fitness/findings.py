@@ -274,7 +274,7 @@ FINDINGS: tuple[Finding, ...] = (
         "new hosts",
         checks.kubelet_state,
         "nothing that another kubelet left: ours would take it up",
-        "awk '$2 ~ \"^{of}/\" {{ print $2 }}' /proc/mounts | xargs -r umount; rm -rf {of}",
+        "systemctl stop kubelet; {fix}",
         "never",
     ),
     Finding(

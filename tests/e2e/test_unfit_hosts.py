@@ -84,6 +84,16 @@ def _module(host: str, name: str, folder: str, **more: Any) -> Unfit:
     )
 
 
+def _removed(*folders: str) -> str:
+    """What the fix for folders of somebody else is to be."""
+
+    below = f"({'|'.join(folders)})/"
+    return (
+        f"findmnt -nlo TARGET | grep -E '^{below}' | sort -r | xargs -rd '\\n' umount; "
+        f"grep -Eq ' {below}' /proc/self/mounts || rm -rf --one-file-system {' '.join(folders)}"
+    )
+
+
 _LEFT = "mkdir -p {0} && echo left > {0}/file"
 
 FAULTS: dict[str, Unfit] = {
@@ -237,25 +247,25 @@ FAULTS: dict[str, Unfit] = {
         FIRST,
         _LEFT.format("/var/lib/rancher/k3s"),
         "cluster of k3s = '/var/lib/rancher/k3s'",
-        "rm -rf /var/lib/rancher/k3s /etc/rancher/k3s",
+        _removed("/var/lib/rancher/k3s", "/etc/rancher/k3s"),
     ),
     "RKE2": Unfit(
         SECOND,
         _LEFT.format("/etc/rancher/rke2"),
         "cluster of RKE2 = '/etc/rancher/rke2'",
-        "rm -rf /var/lib/rancher/rke2 /etc/rancher/rke2",
+        _removed("/var/lib/rancher/rke2", "/etc/rancher/rke2"),
     ),
     "MicroK8s": Unfit(
         SECOND,
         _LEFT.format("/var/snap/microk8s"),
         "cluster of MicroK8s = '/var/snap/microk8s'",
-        "rm -rf /var/snap/microk8s",
+        _removed("/var/snap/microk8s"),
     ),
     "Canonical Kubernetes": Unfit(
         SECOND,
         _LEFT.format("/var/snap/k8s"),
         "cluster of Canonical Kubernetes = '/var/snap/k8s'",
-        "rm -rf /var/snap/k8s",
+        _removed("/var/snap/k8s"),
     ),
     "ufw": Unfit(
         SECOND,
@@ -271,7 +281,7 @@ FAULTS: dict[str, Unfit] = {
         CONTROL_PLANE,
         _LEFT.format("/var/lib/k0s"),
         "cluster of k0s = '/var/lib/k0s'",
-        "rm -rf /var/lib/k0s /etc/k0s",
+        _removed("/var/lib/k0s", "/etc/k0s"),
     ),
     "CRI-O": Unfit(
         FIRST,
@@ -303,8 +313,7 @@ FAULTS: dict[str, Unfit] = {
         "mkdir -p /var/lib/kubelet/pods/1/volumes && "
         "mount -t tmpfs none /var/lib/kubelet/pods/1/volumes",
         "kubelet's folder = '/var/lib/kubelet/pods'",
-        "awk '$2 ~ \"^/var/lib/kubelet/\" { print $2 }' /proc/mounts | xargs -r umount; "
-        "rm -rf /var/lib/kubelet",
+        f"systemctl stop kubelet; {_removed('/var/lib/kubelet')}",
         refused=False,
     ),
 }
