@@ -12,6 +12,7 @@ from typing import NamedTuple
 from netaddr import IPNetwork
 
 from pyinfra_kube.cluster.fitness.fixes import removal
+from pyinfra_kube.cluster.fitness.holders import freeing
 from pyinfra_kube.cluster.fitness.states import Case
 from pyinfra_kube.cluster.releases import covers
 
@@ -161,14 +162,7 @@ def modules(case: Case) -> Iterator[Wrong]:
 def ports(case: Case) -> Iterator[Wrong]:
     for one in case.strangers:
         who = f"{one.program} (pid {one.pid})" if one.pid else "the kernel"
-        fix = f"kill {one.pid}, and keep it from starting at boot"
-        if one.container:
-            fix = f"docker rm --force {one.container}"
-        elif one.unit:
-            fix = f"systemctl disable --now {one.unit}"
-        elif one.pid <= 1:
-            fix = "systemctl disable --now the socket that systemctl list-sockets shows for it"
-        yield Wrong(who, f"{one.port} of {one.component}", fix)
+        yield Wrong(who, f"{one.port} of {one.component}", freeing(one))
 
 
 def nameservers(case: Case) -> Iterator[Wrong]:

@@ -90,16 +90,14 @@ class Stranger:
     + port: such as ``tcp 6443``
     + component: that needs it
     + program, pid: which one; pid 0 for the kernel
-    + unit: of systemd that runs it; empty for none
-    + container: of docker that it is in; empty for none
+    + groups: the control groups of all who hold it
     """
 
     port: str
     component: str
     program: str
     pid: int
-    unit: str = ""
-    container: str = ""
+    groups: str = ""
 
 
 @dataclass(frozen=True)

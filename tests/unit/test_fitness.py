@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyinfra.api.exceptions import DeployError
 
 from pyinfra_kube.cluster.fitness import judge
@@ -17,6 +20,7 @@ from pyinfra_kube.cluster.fitness.checks import (
     needed_modules,
 )
 from pyinfra_kube.cluster.fitness.findings import FINDINGS
+from pyinfra_kube.cluster.fitness.holders import freeing
 from pyinfra_kube.cluster.fitness.states import Case, Disk, HostState, Stranger
 from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
@@ -83,7 +87,8 @@ def modules(**states: str) -> dict[str, Any]:
 
 
 ALWAYS, NEW, NEVER = (True, True), (True, False), (False, False)
-PORT = Stranger("tcp 6443", "kube-apiserver", "nginx", 71, "nginx.service")
+NGINX = "0::/system.slice/nginx.service"
+PORT = Stranger("tcp 6443", "kube-apiserver", "nginx", 71, NGINX)
 
 UFW_RULE = "allow any any 0.0.0.0/0 any"
 SSH_RULE = "allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"
@@ -158,7 +163,7 @@ FAULTS = {
         host="m",
     ),
     "a port of the kernel": Fault(
-        {"strangers": [replace(PORT, program="", pid=0, unit="")]},
+        {"strangers": [replace(PORT, program="", pid=0, groups="")]},
         "port tcp 6443 of kube-apiserver",
         "the kernel",
         ALWAYS,
@@ -449,6 +454,8 @@ HELD = "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-3e8a.scope"
         (prepare_host, "1:name=systemd:/docker/3e8a", "docker", False),
         (prepare_host, "0::/system.slice/docker-9999.scope", "docker", True),
         (prepare_host, "0::/system.slice/docker-3e8a.scope", "down", False),
+        (prepare_host, HELD, "down", False),
+        (prepare_host, NGINX, "down", True),
         (prepare_host, HELD, "missing", False),
         (prepare_host, "0::/system.slice/etcd.service", "missing", True),
         (prepare_fedora_host, "0::/system.slice/etcd.service", "docker", False),
@@ -474,27 +481,111 @@ def test_who_listens_in_place_of_etcd(
     assert said.count("port tcp") == 1
 
 
+ID = "3e8a" * 16
+USER = "0::/user.slice/user-1000.slice/user@1000.service"
+AS_USER = 'runuser -u "$(id -nu 1000)" -- env XDG_RUNTIME_DIR=/run/user/1000'
+HOLDERS = {
+    "a service": ("web", NGINX, "systemctl disable --now nginx.service"),
+    "a service of cgroup v1": (
+        "web",
+        "3:pids:/system.slice/nginx.service 1:name=systemd:/system.slice/nginx.service",
+        "systemctl disable --now nginx.service",
+    ),
+    "a service with an escaped name": (
+        "web",
+        r"0::/system.slice/a\x2db.service",
+        r"systemctl disable --now 'a\x2db.service'",
+    ),
+    "a session": ("web", "0::/user.slice/user-0.slice/session-1.scope", "kill 7, and keep it"),
+    "a container of docker": (
+        "web",
+        f"0::/system.slice/docker-{ID}.scope",
+        "docker rm --force 3e8a3e8a3e8a",
+    ),
+    "a published port of docker": (
+        "docker-proxy",
+        "0::/system.slice/docker.service",
+        "docker rm --force the container that docker ps --filter publish=10250/tcp shows",
+    ),
+    "a container of podman": (
+        "web",
+        f"0::/machine.slice/libpod-{ID}.scope/container",
+        "podman rm --force 3e8a3e8a3e8a",
+    ),
+    "a published port of podman": (
+        "conmon",
+        f"0::/machine.slice/libpod-conmon-{ID}.scope",
+        "podman rm --force 3e8a3e8a3e8a",
+    ),
+    "a container of a user's podman": (
+        "rootlessport",
+        f"{USER}/user.slice/libpod-conmon-{ID}.scope",
+        f"{AS_USER} podman rm --force 3e8a3e8a3e8a",
+    ),
+    "a pod": (
+        "web",
+        f"0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope",
+        "delete the pod whose container is 3e8a3e8a3e8a",
+    ),
+    "a socket": (
+        "systemd",
+        "0::/init.scope",
+        "systemctl disable --now the socket that systemctl list-sockets shows for it",
+    ),
+    "a socket whose service runs": (
+        "systemd",
+        "0::/init.scope 0::/system.slice/cockpit.service",
+        "systemctl disable --now $(systemctl show --property=TriggeredBy --value cockpit.service) "
+        "cockpit.service",
+    ),
+    "a user's service": (
+        "web",
+        f"{USER}/app.slice/app-web.slice/web.service",
+        f"{AS_USER} systemctl --user disable --now web.service",
+    ),
+    "a user's socket": (
+        "systemd",
+        f"{USER}/init.scope",
+        f"{AS_USER} systemctl --user disable --now the socket",
+    ),
+    "a user's program": ("web", f"{USER}/app.slice/run-1.scope", "kill 7, and keep it"),
+    "the kernel": ("", "", "stop what the kernel serves there"),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_how_a_port_is_freed(refused: Callable[..., str], name: str) -> None:
+    program, groups, fix = HOLDERS[name]
+    pid = 7 if program else 0
+    facts = {"processes.Listeners": {"tcp 10250": [Listener(program, pid, groups)]}}
+    assert f"; fix: {fix}" in refused(prepare_host, facts, kubernetes_version=TODAY)
+
+
+@given(st.text("/:0abc@.-dev ", max_size=40), st.sampled_from([*HOLDERS.values()]))
+def test_no_manager_of_services_is_turned_off(text: str, holder: tuple[str, str, str]) -> None:
+    program, groups, _ = holder
+    for said in (groups, f"{groups} {text}", f"{text} {groups}"):
+        fix = freeing(Stranger("tcp 10250", "kubelet", program, 7, said))
+        assert fix
+        assert not re.search(r"disable --now [^$]*(user@|docker\.service)", fix)
+
+
 @pytest.mark.parametrize(
-    ("port", "groups", "said"),
+    ("port", "groups", "is_refused"),
     [
-        ("tcp 10250", "0::/system.slice/kubelet.service", ""),
-        ("tcp 10250", "0::/system.slice/web.service", "systemctl disable --now web.service"),
-        ("tcp 10256", "0::/user.slice/user-0.slice/session-1.scope", "kill 7, and keep it"),
-        (
-            "tcp 10250",
-            f"0::/system.slice/docker-{'3e8a' * 16}.scope",
-            "docker rm --force 3e8a3e8a3e8a",
-        ),
-        ("tcp 10250", "0::/init.scope", "systemctl disable --now the socket"),
-        ("udp 8472", "0::/system.slice/web.service", "systemctl disable --now web.service"),
+        ("tcp 10250", "0::/system.slice/kubelet.service", False),
+        ("tcp 10250", NGINX, True),
+        ("tcp 10256", NGINX, True),
+        ("udp 8472", NGINX, True),
     ],
 )
-def test_the_ports_of_units(refused: Callable[..., str], port: str, groups: str, said: str) -> None:
+def test_the_ports_of_units(
+    refused: Callable[..., str], port: str, groups: str, is_refused: bool
+) -> None:
     flannel = {"network": "flannel", "flannel_source": "https://example.com/flanneld"}
-    pid = 1 if "init" in groups else 7
-    facts = {"processes.Listeners": {port: [Listener("web", pid, groups)]}}
+    facts = {"processes.Listeners": {port: [Listener("web", 7, groups)]}}
     found = refused(prepare_host, facts, kubernetes_version=TODAY, **flannel)
-    assert (f"fix: {said}" in found) if said else (found == "")
+    assert (f"port {port} of" in found) is is_refused
 
 
 def test_a_cluster_that_runs_is_told_and_goes_on(refused: Callable[..., str]) -> None:
