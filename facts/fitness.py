@@ -18,6 +18,7 @@ from typing_extensions import override
 from pyinfra_kube.cluster.fitness.states import Disk, HostState
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import by_word, understanding
+from pyinfra_kube.facts.swap import SWAP_SERVICES, zram_files
 
 __all__ = ["Fitness", "FitnessState"]
 
@@ -26,6 +27,13 @@ date '+clock %s.%N'
 [ ! -r /proc/swaps ] || awk 'NR > 1 {{ print "swap", $1 }}' /proc/swaps
 [ ! -r /etc/fstab ] || awk '$1 !~ /^#/ && $3 == "swap" && $4 !~ /(^|,)noauto(,|$)/ {{
 print "fstab", $1 }}' /etc/fstab
+for file in /etc/systemd/system/*.wants/*.swap /etc/systemd/system/*.requires/*.swap {services}; do
+[ ! -e "$file" ] || [ "$(readlink -f "/etc/systemd/system/${{file##*/}}")" = /dev/null ] ||
+echo "swap-maker ${{file##*/}}"
+done
+if [ -e /usr/lib/systemd/system-generators/zram-generator ] && [ ! -e /run/systemd/container ]; then
+{zram}
+fi
 if [ -r /sys/fs/cgroup/cgroup.controllers ]; then
 echo "cgroups v2 $(cat /sys/fs/cgroup/cgroup.controllers)"
 else
@@ -104,6 +112,8 @@ class Fitness(FactBase[FitnessState]):
     ) -> str:
         self.asked = time.time()
         return _COMMAND.format(
+            services=" ".join(f"/etc/systemd/system/*.wants/{one}" for one in SWAP_SERVICES),
+            zram=zram_files(word="swap-maker "),
             paths=shlex.join(paths),
             programs=shlex.join(programs),
             folders=shlex.join(folders),
@@ -132,6 +142,7 @@ class Fitness(FactBase[FitnessState]):
         return FitnessState(
             swaps=tuple(said.get("swap", [])),
             swaps_at_boot=tuple(said.get("fstab", [])),
+            swap_makers=tuple(dict.fromkeys(said.get("swap-maker", []))),
             cgroups=groups[0][0] if groups else "",
             controllers=tuple(
                 dict.fromkeys(word for *_, rest in groups for word in re.split("[ ,]", rest))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from netaddr import IPNetwork
 
-from pyinfra_kube.cluster.fitness.fixes import removal
+from pyinfra_kube.cluster.fitness.fixes import removal, swap_stays_off
 from pyinfra_kube.cluster.fitness.holders import freeing
 from pyinfra_kube.cluster.fitness.states import Case
 from pyinfra_kube.cluster.releases import covers
@@ -121,16 +121,28 @@ _VXLAN = ("flannel", "vxlan")
 # What is wrong
 
 
+def _beside_swap(case: Case) -> bool:
+    """Whether kubelet will run beside swap, or swap will be gone."""
+
+    asked = case.setting("fail-swap-on", "failSwapOn")
+    if asked is not None and case.spec.node_swap != "remove":
+        return str(asked).lower() in _FALSE
+    return bool(case.spec.node_swap) or (case.ours and case.state.swap_accepted)
+
+
+# As Go reads it.
+_FALSE = ("false", "f", "0")
+
+
 def swap(case: Case) -> Iterator[Wrong]:
-    accepted = case.spec.node_swap or case.state.swap_accepted
-    if case.state.swaps and not accepted and not case.configured("fail-swap-on", "failSwapOn"):
+    if case.state.swaps and not _beside_swap(case):
         yield Wrong(", ".join(case.state.swaps))
 
 
 def swap_at_boot(case: Case) -> Iterator[Wrong]:
-    accepted = case.spec.node_swap or case.configured("fail-swap-on", "failSwapOn")
-    if case.state.swaps_at_boot and not case.state.swaps and not accepted:
-        yield Wrong(", ".join(case.state.swaps_at_boot))
+    makers = [*case.state.swaps_at_boot, *case.state.swap_makers]
+    if makers and not case.state.swaps and not _beside_swap(case):
+        yield Wrong(", ".join(makers), "", swap_stays_off(makers))
 
 
 def cgroup_v2(case: Case) -> Iterator[Wrong]:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from pyinfra_kube.cluster.fitness import checks
 from pyinfra_kube.cluster.fitness.checks import Wrong
+from pyinfra_kube.cluster.fitness.fixes import FSTAB
 from pyinfra_kube.cluster.fitness.states import Case
 
 Refused = Literal["always", "new", "never"]
@@ -40,8 +41,6 @@ class Finding(NamedTuple):
     releases: str = "1.2-"
 
 
-_FSTAB = "sed -i '/[[:space:]]swap[[:space:]]/s/^[^#]/#&/' /etc/fstab"
-
 FINDINGS: tuple[Finding, ...] = (
     Finding(
         "swap",
@@ -49,18 +48,18 @@ FINDINGS: tuple[Finding, ...] = (
         "unless `node_swap` is set, or kubelet is configured to run beside it",
         checks.swap,
         "none: kubelet does not start beside swap",
-        f"swapoff -a; {_FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
+        f"swapoff -a; {FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
         'node_swap = "remove", which does so, or node_swap = True',
         "always",
         "1.8-",
     ),
     Finding(
         "swap at boot",
-        "/etc/fstab",
-        "unless `node_swap` is set",
+        "/etc/fstab, enabled units, zram-generator's configuration",
+        "unless `node_swap` is set, or kubelet is configured to run beside it",
         checks.swap_at_boot,
         "none: kubelet does not start beside swap after a reboot",
-        _FSTAB,
+        "{fix}",
         "never",
         "1.8-",
     ),

@@ -37,6 +37,8 @@ class HostState:
 
     + swaps: devices and files that it swaps to
     + swaps_at_boot: those of /etc/fstab
+    + swap_makers: what else turns swap on at boot: enabled units, and configurations of
+      zram-generator
     + cgroups: ``v1`` or ``v2``
     + controllers: of its control groups, mounted or in the one hierarchy
     + kernel: its release, such as ``6.1.0-9-amd64``
@@ -53,13 +55,14 @@ class HostState:
     + ufw: what ufw does with packets that no rule names, such as ``drop``; empty where it is off
     + ufw_rules: its rules, as it writes them: ``allow any any 0.0.0.0/0 any 192.0.2.11 in``
     + conntrack_fixed: whether it cannot set how many connections its kernel tracks
-    + swap_accepted: whether its kubelet is configured to run beside swap
+    + swap_accepted: whether the kubelet that it has is configured to run beside swap
     + there: which of the paths that were asked for exist
     + programs: which of the programs that were asked for are installed
     """
 
     swaps: tuple[str, ...] = ()
     swaps_at_boot: tuple[str, ...] = ()
+    swap_makers: tuple[str, ...] = ()
     cgroups: str = ""
     controllers: tuple[str, ...] = ()
     kernel: str = ""
@@ -151,4 +154,9 @@ class Case:
     def configured(self, flag: str, field_name: str) -> bool:
         """Whether the inventory sets something of kubelet's itself."""
 
-        return flag in self.spec.kubelet_flags or field_name in self.spec.kubelet_configuration
+        return self.setting(flag, field_name) is not None
+
+    def setting(self, flag: str, field_name: str) -> object:
+        """What the inventory sets of kubelet's itself; a flag counts more than a field."""
+
+        return self.spec.kubelet_flags.get(flag, self.spec.kubelet_configuration.get(field_name))

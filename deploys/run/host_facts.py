@@ -458,10 +458,9 @@ def _fit(spec: ClusterSpec, image_root: str, kubelet: ProcessState, there: Conta
     state, modules, listeners, pods, networks, rules = told
     flags = [kubelet.running or {}, kubelet.configured or {}]
     accepted = any(known.get("fail-swap-on") == "false" for known in flags)
-    strange = any(path in state.there for paths, _ in OTHER_INSTALLERS.values() for path in paths)
-    runs = kubelet.running is not None and not strange
     return Fit(
-        ours=runs or any(path in there for path in _OURS),
+        # A kubelet that runs may be anybody's.
+        ours=any(path in there for path in _OURS),
         state=replace(state, swap_accepted=state.swap_accepted or accepted),
         image_root=image_root,
         modules=modules,

@@ -107,7 +107,15 @@ FAULTS: dict[str, Unfit] = {
         SECOND,
         "echo '/swapfile none swap sw 0 0' >> /etc/fstab",
         "swap at boot = '/swapfile'",
-        "sed -i '/[[:space:]]swap[[:space:]]/s/^[^#]/#&/' /etc/fstab",
+        r"sed -Ei '/^\s*[^#[:space:]]\S*\s+\S+\s+swap(\s|$)/s/^/# /' /etc/fstab",
+        refused=False,
+    ),
+    "a unit of swap": Unfit(
+        CONTROL_PLANE,
+        "printf '[Swap]\\nWhat=/swapfile\\n[Install]\\nWantedBy=swap.target\\n' > "
+        "/etc/systemd/system/swapfile.swap && systemctl enable swapfile.swap 2>/dev/null",
+        "swap at boot = 'swapfile.swap'",
+        "systemctl disable swapfile.swap",
         refused=False,
     ),
     "no cpuset": Unfit(

@@ -26,7 +26,9 @@ from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
+from pyinfra_kube.engine.record import MARK
 from pyinfra_kube.facts.cni import CniState
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.fitness import FitnessState
 from pyinfra_kube.facts.iptables import Ruleset
 from pyinfra_kube.facts.packages import PackageStates
@@ -99,8 +101,37 @@ FAULTS = {
         "swap",
         "/dev/sda2",
         ALWAYS,
-        state(swaps=("/dev/sda2",), swap_accepted=True),
+        state(swaps=("/dev/sda2",), swap_accepted=True) | {"ours": True},
         release="1.8.0",
+    ),
+    "swap that somebody else's kubelet accepts": Fault(
+        state(swaps=("/dev/sda2",), swap_accepted=True),
+        "swap",
+        "/dev/sda2",
+        (True, False),
+        state(swap_accepted=True),
+    ),
+    **{
+        f"swap with {settings}": Fault(
+            state(swaps=("/dev/sda2",), swap_accepted=True),
+            "swap",
+            "/dev/sda2",
+            ALWAYS,
+            state(),
+            settings,
+        )
+        for settings in (
+            {"kubelet_configuration": {"failSwapOn": True}},
+            {"kubelet_flags": {"fail-swap-on": "true"}},
+            {"kubelet_flags": {"fail-swap-on": "true"}, "node_swap": True},
+        )
+    },
+    "a service that makes swap at boot": Fault(
+        state(swap_makers=("zramswap.service", "zram-generator.conf")),
+        "swap at boot",
+        "zramswap.service, zram-generator.conf",
+        NEVER,
+        state(),
     ),
     "swap at boot": Fault(
         state(swaps_at_boot=("UUID=1",)), "swap at boot", "UUID=1", NEVER, state()
@@ -378,6 +409,8 @@ def test_a_host_that_tells_nothing_is_fit() -> None:
     [
         {"node_swap": True},
         {"kubelet_configuration": {"failSwapOn": False}},
+        {"kubelet_flags": {"fail-swap-on": "false"}},
+        {"node_swap": "remove", "kubelet_configuration": {"failSwapOn": True}},
     ],
 )
 def test_swap_that_is_wanted(settings: dict[str, Any]) -> None:
@@ -588,21 +621,26 @@ def test_the_ports_of_units(
     assert (f"port {port} of" in found) is is_refused
 
 
+OURS = {"files.Files": {MARK: FileState("file", "644", "root", "root", 9, 1.0)}}
+
+
 def test_a_cluster_that_runs_is_told_and_goes_on(refused: Callable[..., str]) -> None:
     left = {"fitness.Fitness": FitnessState(there=("/var/lib/rancher/rke2",))}
     assert "cluster of RKE2" in refused(prepare_host, left)
     full = {"fitness.Fitness": FitnessState(disks={KUBELET: Disk("/", 1000, 1)})}
     assert f"space of {KUBELET}" in refused(prepare_host, full)
     running = {"processes.Flags": {"kubelet": ProcessState(7, {"v": "2"}, {"v": "2"})}}
-    assert refused(prepare_host, full | running) == ""
+    assert f"space of {KUBELET}" in refused(prepare_host, full | running)
+    assert refused(prepare_host, full | OURS) == ""
 
 
 def test_swap_that_a_running_kubelet_accepts(refused: Callable[..., str]) -> None:
     swap = {"fitness.Fitness": FitnessState(swaps=("/dev/sda2",))}
     flags = {"fail-swap-on": "false"}
     running = {"processes.Flags": {"kubelet": ProcessState(7, flags, flags)}}
-    assert "swap" in refused(prepare_host, swap)
-    assert refused(prepare_host, swap | running) == ""
+    assert "swap" in refused(prepare_host, swap | OURS)
+    assert "swap" in refused(prepare_host, swap | running)
+    assert refused(prepare_host, swap | running | OURS) == ""
 
 
 def test_networks_and_chains_of_others(refused: Callable[..., str]) -> None:

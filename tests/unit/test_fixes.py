@@ -6,8 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from pyinfra_kube.cluster.fitness.fixes import removal
+from pyinfra_kube.cluster.fitness.fixes import FSTAB, removal, swap_stays_off
+from pyinfra_kube.deploys.phases.host_preparation import without_swap
 
 # Shell that mounts the data of somebody below a folder.
 MOUNTS = {
@@ -62,3 +65,25 @@ def test_a_folder_whose_name_begins_alike_stays(tmp_path: Path) -> None:
     (tmp_path / "kubelet-data").mkdir()
     assert _typed(tmp_path, "mount -t tmpfs none ${K}-data") == (True, False)
     assert (tmp_path / "kubelet-data").exists()
+
+
+_WORDS = st.sampled_from(["/dev/sda2", "none", "swap", "sw", "ext4", "0", "#", "# was swap", ""])
+_LINES = st.lists(_WORDS, max_size=6).flatmap(
+    lambda words: st.sampled_from([" ", "\t", "  "]).map(lambda gap: gap.join(words))
+)
+
+
+@given(st.lists(_LINES, max_size=5).map("\n".join))
+@example("/dev/sda2 none swap\n/dev/sdb1 /data ext4 defaults 0 0 # was swap once\n")
+def test_the_fix_of_fstab_is_what_a_run_does(text: str) -> None:
+    command = FSTAB.replace("sed -Ei", "sed -E").removesuffix(" /etc/fstab")
+    done = subprocess.run(["sh", "-c", command], input=text, capture_output=True, text=True)
+    assert done.stdout == without_swap(text)
+
+
+def test_what_makes_swap_is_turned_off_by_its_kind() -> None:
+    makers = ["UUID=1", "/swapfile", "a.swap", "zram-generator.conf.d/1.conf"]
+    assert swap_stays_off(makers) == (
+        f"{FSTAB}; systemctl disable a.swap; mkdir -p /etc/systemd/zram-generator.conf.d && "
+        "ln -sf /dev/null /etc/systemd/zram-generator.conf.d/1.conf"
+    )
