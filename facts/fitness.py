@@ -37,7 +37,8 @@ fi
 if [ -r /sys/fs/cgroup/cgroup.controllers ]; then
 echo "cgroups v2 $(cat /sys/fs/cgroup/cgroup.controllers)"
 else
-awk '$3 == "cgroup" {{ print "cgroups v1", $4 }}' /proc/self/mounts
+awk '$3 == "cgroup" {{ print "cgroups v1", $4; found = 1 }}
+END {{ if (!found) print "cgroups none" }}' /proc/self/mounts
 fi
 echo "kernel $(cat /proc/sys/kernel/osrelease)"
 awk '$1 == "MemTotal:" {{ print "memory", $2 }}' /proc/meminfo

@@ -75,11 +75,36 @@ _CHAINS = ("KUBE-", "cali-", "CILIUM_", "WEAVE", "FLANNEL-")
 """How the chains of Kubernetes and of its networks begin."""
 
 MEGABYTES, PROCESSORS = 1700, 2
-FREE = {"kubelet": 10, "images": 15}
+NODE_MEGABYTES = 500
+"""What kubelet, a runtime, kube-proxy and the system take before the first pod."""
+
+
+class Room(NamedTuple):
+    """
+    What must be free of a file system.
+
+    + percent: where kubelet evicts pods below that
+    + megabytes: what a run or the first minutes write
+    """
+
+    percent: int
+    megabytes: int
+
+
+ROOM = {
+    "kubelet": Room(10, 100),
+    "images": Room(15, 1000),
+    # Two segments of its log, and its database.
+    "etcd": Room(0, 200),
+    "programs": Room(0, 200),
+}
 INODES = 5
+LEAST_INODES = 50
 _SECONDS = 60
 # Certificates are made an hour in the past.
 _BACKDATED = 3600
+# Certificates end a day too early there.
+_AHEAD = 86400
 EVICTION = "for kubelet evicts pods below that"
 
 
@@ -126,12 +151,12 @@ def _beside_swap(case: Case) -> bool:
 
     asked = case.setting("fail-swap-on", "failSwapOn")
     if asked is not None and case.spec.node_swap != "remove":
-        return str(asked).lower() in _FALSE
+        return asked in _OFF
     return bool(case.spec.node_swap) or (case.ours and case.state.swap_accepted)
 
 
-# As Go reads it.
-_FALSE = ("false", "f", "0")
+# As Go reads a flag, and a field that is not set.
+_OFF = (None, False, "false", "False", "FALSE", "f", "F", "0")
 
 
 def swap(case: Case) -> Iterator[Wrong]:
@@ -150,9 +175,27 @@ def cgroup_v2(case: Case) -> Iterator[Wrong]:
         yield Wrong("v2")
 
 
+def no_cgroups(case: Case) -> Iterator[Wrong]:
+    if case.state.cgroups == "none":
+        yield Wrong("none")
+
+
+def cgroup_v1(case: Case) -> Iterator[Wrong]:
+    # A run has kubelet accept it, unless the inventory says otherwise.
+    if case.state.cgroups == "v1" and case.setting("fail-cgroupv1", "failCgroupV1") not in _OFF:
+        yield Wrong("v1")
+
+
+CONTROLLERS = {
+    # runc starts no container without devices.
+    "v1": ("cpu", "cpuacct", "cpuset", "memory", "devices"),
+    "v2": ("cpu", "cpuset", "memory"),
+}
+"""The controllers that each hierarchy of control groups must have."""
+
+
 def controllers(case: Case) -> Iterator[Wrong]:
-    needed = {"v1": ("cpu", "cpuacct", "cpuset", "memory"), "v2": ("cpu", "cpuset", "memory")}
-    for name in needed.get(case.state.cgroups, ()):
+    for name in CONTROLLERS.get(case.state.cgroups, ()):
         if name not in case.state.controllers:
             place = f"/sys/fs/cgroup/{name}"
             mount = f"mkdir -p {place} && mount -t cgroup -o {name} cgroup {place}; or "
@@ -209,16 +252,23 @@ def clock(case: Case) -> Iterator[Wrong]:
     if not own:
         return
     if own[0] > _BACKDATED:
-        yield Wrong(f"{own[0]:.0f} s behind", "the control machine", "an hour")
+        yield Wrong(f"{own[0]:.0f} s behind", "the control machine", "an hour behind")
+    if own[1] < -_AHEAD:
+        yield Wrong(f"{-own[1]:.0f} s ahead", "the control machine", "a day ahead")
     for name, (least, most) in list(told.items())[:1]:
         apart = max(own[0] - most, least - own[1])
         if apart > _SECONDS:
             way = "behind" if own[0] > most else "ahead"
-            yield Wrong(f"{apart:.0f} s {way}", name, f"{_SECONDS} s")
+            yield Wrong(f"{apart:.0f} s {way}", name, f"{_SECONDS} s away")
 
 
 def memory(case: Case) -> Iterator[Wrong]:
     if case.is_control_plane and 0 < case.state.memory < MEGABYTES:
+        yield Wrong(f"{case.state.memory} MB")
+
+
+def node_memory(case: Case) -> Iterator[Wrong]:
+    if not case.is_control_plane and 0 < case.state.memory < NODE_MEGABYTES:
         yield Wrong(f"{case.state.memory} MB")
 
 
@@ -227,24 +277,40 @@ def processors(case: Case) -> Iterator[Wrong]:
         yield Wrong(str(case.state.processors))
 
 
+def _rooms(case: Case) -> dict[str, Room]:
+    """What each folder must have free."""
+
+    rooms = {} if case.as_units else {PROGRAM_DIR: ROOM["programs"]}
+    if "etcd" in case.host.roles:
+        rooms[case.spec.etcd_data_dir] = ROOM["etcd"]
+    rooms |= {case.spec.kubelet_root: ROOM["kubelet"], case.image_root: ROOM["images"]}
+    if case.configured("eviction-hard", "evictionHard") or not covers("1.8-", case.release.minor):
+        return {folder: Room(0, room.megabytes) for folder, room in rooms.items()}
+    return rooms
+
+
 def space(case: Case) -> Iterator[Wrong]:
-    if case.configured("eviction-hard", "evictionHard"):
-        return
-    limits = {case.spec.kubelet_root: FREE["kubelet"], case.image_root: FREE["images"]}
-    for folder, percent in limits.items():
+    for folder, room in _rooms(case).items():
         disk = case.state.disks.get(folder)
-        if disk and disk.size and disk.free * 100 < disk.size * percent:
-            value = f"{disk.free * 100 // disk.size} % free"
-            yield Wrong(value, folder, disk.mount)
+        if not disk or not disk.size:
+            continue
+        # Where only what is kept for root is left, df tells less than nothing.
+        free = max(disk.free, 0)
+        if free * 100 < disk.size * room.percent:
+            yield Wrong(f"{free * 100 // disk.size} % free", folder, disk.mount)
+        elif free < room.megabytes * 1024:
+            yield Wrong(f"{free // 1024} MB free", folder, disk.mount)
 
 
 def inodes(case: Case) -> Iterator[Wrong]:
-    if case.configured("eviction-hard", "evictionHard"):
-        return
-    for folder in dict.fromkeys([case.spec.kubelet_root, case.image_root]):
+    for folder, room in _rooms(case).items():
         disk = case.state.disks.get(folder)
-        if disk and disk.inodes and disk.inodes_free * 100 < disk.inodes * INODES:
+        if not disk or not disk.inodes:
+            continue
+        if room.percent and disk.inodes_free * 100 < disk.inodes * INODES:
             yield Wrong(f"{disk.inodes_free * 100 // disk.inodes} % free", folder, disk.mount)
+        elif disk.inodes_free < LEAST_INODES:
+            yield Wrong(f"{disk.inodes_free} free", folder, disk.mount)
 
 
 PROGRAM_DIR = "/usr/local/bin"

@@ -74,6 +74,25 @@ FINDINGS: tuple[Finding, ...] = (
         releases="1.2-1.18",
     ),
     Finding(
+        "cgroups",
+        "/proc/self/mounts",
+        "",
+        checks.no_cgroups,
+        "mounted: neither kubelet nor a runtime starts without them",
+        "mount -t cgroup2 cgroup2 /sys/fs/cgroup; with v1, mount each controller below "
+        "/sys/fs/cgroup",
+    ),
+    Finding(
+        "cgroups",
+        "/proc/self/mounts",
+        "where `kubelet_configuration` sets `failCgroupV1`",
+        checks.cgroup_v1,
+        "v2: kubelet is configured to refuse v1",
+        "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot, or leave "
+        "failCgroupV1 out of kubelet_configuration",
+        releases="1.31-",
+    ),
+    Finding(
         "cgroup controller {of}",
         "/proc/self/mounts, /sys/fs/cgroup",
         "",
@@ -158,7 +177,7 @@ FINDINGS: tuple[Finding, ...] = (
         "date",
         "",
         checks.clock,
-        "at most {fix} from {of}: tokens and certificates made there are not valid here, or the "
+        "at most {fix} of {of}: tokens and certificates made there are not valid here, or the "
         "other way round",
         "timedatectl set-ntp true, with systemd-timesyncd or chrony installed, on both",
     ),
@@ -169,6 +188,16 @@ FINDINGS: tuple[Finding, ...] = (
         checks.memory,
         f"at least {checks.MEGABYTES} MB on a host of the control plane, by kubeadm's measure",
         "give it 2 GB",
+        "never",
+    ),
+    Finding(
+        "memory",
+        "/proc/meminfo",
+        "nodes",
+        checks.node_memory,
+        f"at least {checks.NODE_MEGABYTES} MB on a node: kubelet, the runtime and the system take "
+        "that before the first pod",
+        "give it 1 GB",
         "never",
     ),
     Finding(
@@ -183,22 +212,25 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "space of {of}",
         "df",
-        "kubelet's folder and that of images, unless `evictionHard` is set",
+        "kubelet's folder, that of images, of etcd's data and of programs; percentages from 1.8 "
+        "on, unless `evictionHard` is set",
         checks.space,
-        f"at least {checks.FREE['kubelet']} % free for kubelet and {checks.FREE['images']} % for "
-        f"images, {checks.EVICTION}",
+        "at least {kubelet.percent} % and {kubelet.megabytes} MB free for kubelet, "
+        "{images.percent} % and {images.megabytes} MB for images, {evicts}; "
+        "{etcd.megabytes} MB for etcd, {programs.megabytes} MB for programs".format(
+            evicts=checks.EVICTION, **checks.ROOM
+        ),
         "remove files on {fix}: du -xh --max-depth=3 {fix} | sort -h | tail; or mount a larger "
         "file system",
-        releases="1.8-",
     ),
     Finding(
         "inodes of {of}",
         "df",
-        "kubelet's folder and that of images, unless `evictionHard` is set",
+        "the same folders",
         checks.inodes,
-        f"at least {checks.INODES} % free, {checks.EVICTION}",
+        f"at least {checks.INODES} % free for kubelet and for images, {checks.EVICTION}; "
+        f"{checks.LEAST_INODES} anywhere",
         "remove files on {fix}: du -x --inodes --max-depth=3 {fix} | sort -n | tail",
-        releases="1.8-",
     ),
     Finding(
         "folder {of}",

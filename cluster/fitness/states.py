@@ -39,7 +39,7 @@ class HostState:
     + swaps_at_boot: those of /etc/fstab
     + swap_makers: what else turns swap on at boot: enabled units, and configurations of
       zram-generator
-    + cgroups: ``v1`` or ``v2``
+    + cgroups: ``v1``, ``v2``, or ``none`` where none are mounted
     + controllers: of its control groups, mounted or in the one hierarchy
     + kernel: its release, such as ``6.1.0-9-amd64``
     + memory: in megabytes

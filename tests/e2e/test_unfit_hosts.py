@@ -222,7 +222,15 @@ FAULTS: dict[str, Unfit] = {
         "head -c 9m /dev/zero > /var/lib/containerd/large",
         "space of /var/lib/containerd = '10 % free'",
         "remove files on /var/lib/containerd: du -xh --max-depth=3 /var/lib/containerd | sort -h",
-        typed="rm /var/lib/containerd/large",
+        # It is too small for images when it is empty, too.
+        typed="umount /var/lib/containerd",
+    ),
+    "no room for programs": Unfit(
+        FIRST,
+        "mount -t tmpfs -o size=1m none /usr/local/bin",
+        "space of /usr/local/bin = '1 MB free'",
+        "or mount a larger file system",
+        typed="mount -o remount,size=1g /usr/local/bin",
     ),
     "no inodes": Unfit(
         SECOND,

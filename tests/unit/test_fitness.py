@@ -37,6 +37,8 @@ from pyinfra_kube.facts.static_pods import PodContainer, StaticPodStates
 from tests.unit.blank import ONE_NODE, TWO_NODES, Path_, prepared
 
 IMAGES, KUBELET = "/var/lib/containerd", "/var/lib/kubelet"
+# Of the kilobytes that disks are told in.
+MB, GB = 1000, 1000_000
 STUB = ("127.0.0.53",)
 TODAY = "1.37.2"
 
@@ -75,7 +77,7 @@ def state(**fields: Any) -> dict[str, HostState]:
 
 
 def disk(folder: str, **fields: Any) -> dict[str, HostState]:
-    whole = {"size": 1000, "free": 500, "inodes": 1000, "inodes_free": 500, "options": ("rw",)}
+    whole = {"size": 8 * GB, "free": 4 * GB, "inodes": 1000, "inodes_free": 500, "options": ("rw",)}
     return state(disks={folder: Disk("/mnt", **{**whole, **fields})})
 
 
@@ -92,6 +94,7 @@ ALWAYS, NEW, NEVER = (True, True), (True, False), (False, False)
 NGINX = "0::/system.slice/nginx.service"
 PORT = Stranger("tcp 6443", "kube-apiserver", "nginx", 71, NGINX)
 
+V1 = ("cpu", "cpuacct", "cpuset", "memory", "devices")
 UFW_RULE = "allow any any 0.0.0.0/0 any"
 SSH_RULE = "allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"
 FAULTS = {
@@ -141,7 +144,7 @@ FAULTS = {
         "cgroups",
         "v2",
         NEW,
-        state(cgroups="v1", controllers=("cpu", "cpuacct", "cpuset", "memory")),
+        state(cgroups="v1", controllers=V1),
         release="1.18.20",
     ),
     "no memory controller": Fault(
@@ -152,11 +155,29 @@ FAULTS = {
         state(cgroups="v2", controllers=("cpu", "cpuset", "memory")),
     ),
     "no cpuacct": Fault(
-        state(cgroups="v1", controllers=("cpu", "cpuset", "memory")),
+        state(cgroups="v1", controllers=("cpu", "cpuset", "memory", "devices")),
         "cgroup controller cpuacct",
         "missing",
         NEW,
+        state(cgroups="v1", controllers=V1),
+    ),
+    "no devices": Fault(
         state(cgroups="v1", controllers=("cpu", "cpuacct", "cpuset", "memory")),
+        "cgroup controller devices",
+        "missing",
+        NEW,
+        state(cgroups="v2", controllers=("cpu", "cpuset", "memory")),
+    ),
+    "no control groups": Fault(
+        state(cgroups="none"), "cgroups", "none", NEW, state(cgroups="v1", controllers=V1)
+    ),
+    "cgroup v1 that kubelet is to refuse": Fault(
+        state(cgroups="v1", controllers=V1),
+        "cgroups",
+        "v1",
+        NEW,
+        state(cgroups="v2", controllers=("cpu", "cpuset", "memory")),
+        {"kubelet_configuration": {"failCgroupV1": True}},
     ),
     "no kmsg": Fault(state(kmsg=False), "/dev/kmsg", "missing", NEW, state()),
     **{
@@ -265,6 +286,16 @@ FAULTS = {
     "a clock before the certificates": Fault(
         state(behind=(7200.0, 7201.0)), "clock", "7200 s behind", NEW, state(behind=(1800.0, 1801))
     ),
+    "a clock after the certificates": Fault(
+        state(behind=(-90001.0, -90000.0)),
+        "clock",
+        "90000 s ahead",
+        NEW,
+        state(behind=(-80001.0, -80000.0)),
+    ),
+    "little memory of a node": Fault(
+        state(memory=200), "memory", "200 MB", NEVER, state(memory=500)
+    ),
     "little memory": Fault(
         state(memory=900), "memory", "900 MB", NEVER, state(memory=1700), host="m"
     ),
@@ -272,10 +303,56 @@ FAULTS = {
         state(processors=1), "processors", "1", NEVER, state(processors=2), host="m"
     ),
     "no room for images": Fault(
-        disk(IMAGES, free=140), f"space of {IMAGES}", "14 % free", NEW, disk(IMAGES, free=150)
+        disk(IMAGES, free=1190 * MB),
+        f"space of {IMAGES}",
+        "14 % free",
+        NEW,
+        disk(IMAGES, free=1200 * MB),
+    ),
+    "a small disk for images": Fault(
+        disk(IMAGES, size=GB, free=500 * MB),
+        f"space of {IMAGES}",
+        "488 MB free",
+        NEW,
+        disk(IMAGES, size=2 * GB, free=1100 * MB),
+    ),
+    "no room for images in 1.7": Fault(
+        disk(IMAGES, free=100 * MB),
+        f"space of {IMAGES}",
+        "97 MB free",
+        NEW,
+        disk(IMAGES, free=1100 * MB),
+        release="1.7.16",
+    ),
+    "no room for etcd": Fault(
+        disk("/var/lib/etcd", free=0),
+        "space of /var/lib/etcd",
+        "0 MB free",
+        NEW,
+        disk("/var/lib/etcd", free=300 * MB),
+        host="m",
+    ),
+    "no room for programs": Fault(
+        disk("/usr/local/bin", free=-5),
+        "space of /usr/local/bin",
+        "0 MB free",
+        NEW,
+        disk("/usr/local/bin", free=0) | {"as_units": True},
+    ),
+    "no inodes for etcd": Fault(
+        disk("/var/lib/etcd", inodes_free=0),
+        "inodes of /var/lib/etcd",
+        "0 free",
+        NEW,
+        disk("/var/lib/etcd", inodes_free=50),
+        host="m",
     ),
     "no room for pods": Fault(
-        disk(KUBELET, free=99), f"space of {KUBELET}", "9 % free", NEW, disk(KUBELET, free=100)
+        disk(KUBELET, free=790 * MB),
+        f"space of {KUBELET}",
+        "9 % free",
+        NEW,
+        disk(KUBELET, free=800 * MB),
     ),
     "no inodes": Fault(
         disk(KUBELET, inodes_free=49),
@@ -421,7 +498,8 @@ def test_swap_that_is_wanted(settings: dict[str, Any]) -> None:
 
 def test_what_a_user_configured_is_not_measured() -> None:
     full = HostState(
-        disks={KUBELET: Disk("/", 1000, 1, 1000, 1)}, nameservers={"/etc/resolv.conf": STUB}
+        disks={KUBELET: Disk("/", 8 * GB, 200 * MB, 10000, 60)},
+        nameservers={"/etc/resolv.conf": STUB},
     )
     own = {"evictionHard": {"nodefs.available": "1Mi"}, "resolvConf": "/etc/real.conf"}
     spec = spec_of(kubelet_configuration=own)
@@ -462,8 +540,8 @@ def refused(tmp_path: Any) -> Callable[..., str]:
 def test_all_findings_of_all_hosts_are_said_at_once(refused: Callable[..., str]) -> None:
     unfit = FitnessState(swaps=("/dev/sda2",), cgroups="v1", controllers=("cpu",))
     said = refused(prepare_host, {"fitness.Fitness": unfit}, kubernetes_version=TODAY)
-    # A swap and three controllers on each of three hosts.
-    assert said.startswith("12 things are wrong with the hosts; no host was touched:")
+    # A swap and four controllers on each of three hosts.
+    assert said.startswith("15 things are wrong with the hosts; no host was touched:")
     for host in ("m", "n", "o"):
         assert f"{host}: swap = '/dev/sda2'; allowed: none" in said
         assert f"{host}: cgroup controller memory = 'missing'" in said
