@@ -45,8 +45,12 @@ awk '$1 == "MemTotal:" {{ print "memory", $2 }}' /proc/meminfo
 echo "processors $(grep -c '^processor' /proc/cpuinfo)"
 [ ! -e /dev/kmsg ] || echo kmsg
 for file in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
-[ ! -r "$file" ] ||
-awk -v file="$file" '$1 == "nameserver" {{ print "nameserver", file, $2 }}' "$file"
+if [ -r "$file" ]; then
+awk -v file="$file" 'BEGIN {{ print "resolv", file }}
+$1 == "nameserver" {{ print "resolv", file, $2 }}' "$file"
+else
+echo "resolv-missing $file"
+fi
 done
 for file in /etc/machine-id /sys/class/dmi/id/product_uuid /sys/fs/selinux/enforce \\
 /sys/module/apparmor/parameters/enabled; do
@@ -135,10 +139,12 @@ class Fitness(FactBase[FitnessState]):
         if clock := _number(_one(said, "clock")):
             # Its time was asked for after the one moment and before the other.
             behind = (self.asked - clock, told - clock)
-        nameservers: dict[str, tuple[str, ...]] = {}
-        for line in said.get("nameserver", []):
-            file, _, address = line.partition(" ")
-            nameservers[file] = (*nameservers.get(file, ()), address)
+        nameservers: dict[str, tuple[str, ...] | None] = dict.fromkeys(
+            said.get("resolv-missing", [])
+        )
+        for line in said.get("resolv", []):
+            file, *address = line.split()
+            nameservers[file] = (*(nameservers.get(file) or ()), *address)
         machine_id = _one(said, "machine-id")
         return FitnessState(
             swaps=tuple(said.get("swap", [])),

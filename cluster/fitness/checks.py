@@ -220,15 +220,35 @@ def ports(case: Case) -> Iterator[Wrong]:
         yield Wrong(who, f"{one.port} of {one.component}", freeing(one))
 
 
-def nameservers(case: Case) -> Iterator[Wrong]:
+RESOLVED = "/run/systemd/resolve/resolv.conf"
+"""The nameservers behind systemd-resolved, whose own address no pod reaches."""
+
+
+def resolv_conf(case: Case) -> Iterator[Wrong]:
     known = case.state.nameservers.get(case.resolv_conf, ())
-    if (
-        case.spec.dns
-        and known
-        and all(one.startswith("127.") or one == "::1" for one in known)
-        and not case.configured("resolv-conf", "resolvConf")
-    ):
-        yield Wrong(", ".join(known), case.resolv_conf)
+    runs_kubelet = case.is_node or not case.as_units
+    if known is None and runs_kubelet and not case.configured("resolv-conf", "resolvConf"):
+        yield Wrong("missing", case.resolv_conf)
+
+
+# What kubelet hands on.
+_NAMESERVERS = 3
+# The host itself, which in a pod is the pod.
+_ITSELF = re.compile(r"127\..*|::1|0\.0\.0\.0|::")
+
+
+def nameservers(case: Case) -> Iterator[Wrong]:
+    known = case.state.nameservers.get(case.resolv_conf)
+    if not case.spec.dns or known is None or case.configured("resolv-conf", "resolvConf"):
+        return
+    itself = [one for one in known[:_NAMESERVERS] if _ITSELF.fullmatch(one)]
+    if itself or not known:
+        fix = f"rm -f {case.resolv_conf}; echo nameserver ADDRESS > {case.resolv_conf}"
+        if case.resolv_conf == RESOLVED:
+            fix = (
+                "DNS=ADDRESS in /etc/systemd/resolved.conf, and systemctl restart systemd-resolved"
+            )
+        yield Wrong(", ".join(itself) or "none", case.resolv_conf, fix)
 
 
 def machine_id(case: Case) -> Iterator[Wrong]:

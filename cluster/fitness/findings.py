@@ -144,13 +144,22 @@ FINDINGS: tuple[Finding, ...] = (
         "install the package that brings {of}, or set install_packages = True",
     ),
     Finding(
+        "resolv.conf",
+        "/etc/resolv.conf, or the file of systemd-resolved",
+        "hosts with a kubelet, unless it is configured with another file",
+        checks.resolv_conf,
+        "{of}, a file: kubelet starts no pod without it",
+        "rm -f {of}; echo nameserver ADDRESS > {of}",
+    ),
+    Finding(
         "nameserver",
         "/etc/resolv.conf, or the file of systemd-resolved, which kubelet gets in place of "
         "127.0.0.53",
         "with `dns`, unless kubelet is configured with another file",
         checks.nameservers,
-        "one that a pod reaches: in the pod of CoreDNS, {value} in {of} is CoreDNS itself",
-        "echo nameserver ADDRESS > {of}; or write that to another file, and set "
+        "in {of} one that a pod reaches, and none that in the pod of CoreDNS is CoreDNS itself, such "
+        "as 127.0.0.1: it asks any of them",
+        "{fix}; or write that to another file, and set "
         'kubelet_configuration = {{"resolvConf": "/THE/FILE"}}, or up to 1.23 kubelet_flags = '
         '{{"resolv-conf": "/THE/FILE"}}',
         releases="1.19-",

@@ -46,7 +46,7 @@ class HostState:
     + processors: how many
     + kmsg: whether /dev/kmsg is there
     + disks: by folder
-    + nameservers: by the file that names them
+    + nameservers: by the file that names them; ``None`` where that is missing, or leads nowhere
     + machine_id, product_uuid: of the installation and of the machine
     + container: whether the host is a container, which has its machine's product_uuid
     + behind: how many seconds its clock is behind the control machine's, at least and at most
@@ -70,7 +70,7 @@ class HostState:
     processors: int = 0
     kmsg: bool = True
     disks: dict[str, Disk] = field(default_factory=dict)
-    nameservers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    nameservers: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
     machine_id: str = ""
     product_uuid: str = ""
     container: bool = False

@@ -36,6 +36,7 @@ from pyinfra_kube.cluster.fitness.checks import (
     OTHER_INSTALLERS,
     PROGRAM_DIR,
     PROGRAMS,
+    RESOLVED,
     SELINUX_POLICY,
     SEMANAGE,
     SNAP_DOCKER,
@@ -101,8 +102,6 @@ _SWAPS = "/proc/swaps"
 _KERNEL = "/proc/sys/kernel/osrelease"
 # Only where the one hierarchy of cgroup v2 is mounted.
 _CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
-# The nameservers behind systemd-resolved, whose own address no pod reaches.
-_RESOLVED = "/run/systemd/resolve/resolv.conf"
 _NFT = ["/usr/sbin/nft", "/sbin/nft"]
 # What one of our hosts has before etcd runs there.
 _OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
@@ -253,7 +252,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     """
 
     data = f"{spec.etcd_data_dir}/member"
-    paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
+    paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, RESOLVED, data]
     manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
     contents = [_SWAPS, _STATUS, _KERNEL, _TOKEN_KEYS, ETCD_CONF, *manifests.values()]
     contents.append(KUBELET_CONFIGURATION)
@@ -355,7 +354,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             "fail_cgroup_v1": None if v2 else False,
             # kube-proxy ends where it may not set the limit that it wants.
             "conntrack_per_core": 0 if fit.state.conntrack_fixed else None,
-            "resolv_conf": _RESOLVED if _RESOLVED in there else None,
+            "resolv_conf": RESOLVED if RESOLVED in there else None,
             "proxy_mode": _proxy_mode(
                 spec, packages, kernel.get(_KERNEL, b"").decode(), there, fit.modules
             ),

@@ -186,6 +186,13 @@ FAULTS: dict[str, Unfit] = {
         "echo nameserver ADDRESS > /etc/resolv.conf",
         typed="echo nameserver 192.0.2.53 > /etc/resolv.conf",
     ),
+    "a resolv.conf that leads nowhere": Unfit(
+        SECOND,
+        "ln -sf /run/gone/resolv.conf /etc/resolv.conf",
+        "resolv.conf = 'missing'",
+        "rm -f /etc/resolv.conf; echo nameserver ADDRESS > /etc/resolv.conf",
+        typed="rm -f /etc/resolv.conf; echo nameserver 192.0.2.53 > /etc/resolv.conf",
+    ),
     "machine-id": Unfit(
         SECOND,
         "echo MACHINE-ID > /etc/machine-id",

@@ -16,6 +16,7 @@ from pyinfra_kube.cluster.fitness import judge
 from pyinfra_kube.cluster.fitness.checks import (
     MODULES,
     PROGRAMS,
+    RESOLVED,
     SELINUX_POLICY,
     needed_modules,
 )
@@ -40,6 +41,7 @@ IMAGES, KUBELET = "/var/lib/containerd", "/var/lib/kubelet"
 # Of the kilobytes that disks are told in.
 MB, GB = 1000, 1000_000
 STUB = ("127.0.0.53",)
+REAL = ("192.0.2.1",)
 TODAY = "1.37.2"
 
 
@@ -253,6 +255,38 @@ FAULTS = {
                 }
             ),
         },
+    ),
+    **{
+        f"nameservers {', '.join(known) or 'of nobody'}": Fault(
+            state(nameservers={"/etc/resolv.conf": known}),
+            "nameserver",
+            value,
+            NEW,
+            state(nameservers={"/etc/resolv.conf": (*REAL, "192.0.2.2", "192.0.2.3", "127.0.0.1")}),
+        )
+        for known, value in {
+            (): "none",
+            ("127.0.0.1", *REAL): "127.0.0.1",
+            (*REAL, "::1"): "::1",
+            ("0.0.0.0",): "0.0.0.0",
+        }.items()
+    },
+    "nameservers of systemd-resolved": Fault(
+        state(nameservers={RESOLVED: ("127.0.0.1",)}) | {"resolv_conf": RESOLVED},
+        "nameserver",
+        "127.0.0.1",
+        NEW,
+        state(nameservers={RESOLVED: REAL, "/etc/resolv.conf": STUB}) | {"resolv_conf": RESOLVED},
+    ),
+    "no resolv.conf": Fault(
+        state(nameservers={"/etc/resolv.conf": None}),
+        "resolv.conf",
+        "missing",
+        NEW,
+        state(nameservers={"/etc/resolv.conf": None, RESOLVED: REAL}) | {"resolv_conf": RESOLVED},
+        {"dns": False},
+        host="m",
+        release="1.8.0",
     ),
     "machine-id": Fault(
         twin(machine_id="ab"),
