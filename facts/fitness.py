@@ -41,6 +41,10 @@ awk '$3 == "cgroup" {{ print "cgroups v1", $4; found = 1 }}
 END {{ if (!found) print "cgroups none" }}' /proc/self/mounts
 fi
 echo "kernel $(cat /proc/sys/kernel/osrelease)"
+[ -e "/lib/modules/$(cat /proc/sys/kernel/osrelease)" ] || [ ! -e /proc/modules ] ||
+[ -e /run/systemd/container ] || for file in /lib/modules/*/modules.dep; do
+[ ! -e "$file" ] || echo modules-gone
+done
 awk '$1 == "MemTotal:" {{ print "memory", $2 }}' /proc/meminfo
 echo "processors $(grep -c '^processor' /proc/cpuinfo)"
 [ ! -e /dev/kmsg ] || echo kmsg
@@ -155,6 +159,7 @@ class Fitness(FactBase[FitnessState]):
                 dict.fromkeys(word for *_, rest in groups for word in re.split("[ ,]", rest))
             ),
             kernel=_one(said, "kernel"),
+            modules_gone="modules-gone" in said,
             memory=int(_number(_one(said, "memory"))) // 1024,
             processors=int(_number(_one(said, "processors"))),
             kmsg="kmsg" in said,

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from netaddr import IPNetwork
-
+from pyinfra_kube.cluster.fitness import ufw as ufw_rules
 from pyinfra_kube.cluster.fitness.fixes import removal, swap_stays_off
 from pyinfra_kube.cluster.fitness.holders import freeing
 from pyinfra_kube.cluster.fitness.states import Case
@@ -21,8 +20,17 @@ MODULES: dict[str, tuple[str, ...]] = {
     "connection tracking": ("nf_conntrack",),
     "containers": ("overlay",),
     "vxlan": ("vxlan",),
-    "nftables": ("nf_tables", "nft_ct", "nft_fib", "nft_masq", "nft_nat", "nft_numgen"),
-    "ipvs": ("ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr"),
+    "nftables": (
+        *("nf_tables", "nft_chain_nat", "nft_ct", "nft_fib", "nft_fib_ipv4", "nft_masq"),
+        *("nft_nat", "nft_numgen", "nft_reject", "nft_reject_ipv4"),
+    ),
+    # What iptables speaks by itself, such as marks, depends on its version and kind.
+    "iptables": ("xt_addrtype", "xt_conntrack", "xt_statistic"),
+    "ipvs": (
+        *("ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr", "dummy", "ip_set", "ip_set_bitmap_port"),
+        *("ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "xt_set"),
+    ),
+    "network policies": ("ip_set", "ip_set_hash_ip", "xt_set"),
 }
 """The kernel modules that each use of a host needs."""
 
@@ -70,6 +78,13 @@ KUBELET_STATE = ("pods", "cpu_manager_state", "memory_manager_state")
 """What a kubelet keeps in its folder, and another one would take up."""
 PROGRAMS = {"conntrack": "1.2-1.31", "losetup": "1.9-", "mount": "1.2-"}
 """Programs that components call, by kubeadm's list, and in which releases."""
+PROXY_PROGRAMS = {
+    **dict.fromkeys(["iptables", "ipvs", "userspace"], "iptables"),
+    "nftables": "nft",
+}
+"""The program that kube-proxy calls in each of its modes."""
+FILTER_PROGRAMS = {"iptables": "iptables", "nftables": "nft"}
+"""The program that a run calls for pods' packets, by ``packet_filter``."""
 
 _CHAINS = ("KUBE-", "cali-", "CILIUM_", "WEAVE", "FLANNEL-")
 """How the chains of Kubernetes and of its networks begin."""
@@ -135,9 +150,12 @@ def needed_modules(case: Case) -> list[str]:
         "containers": case.runtime in ("containerd", "cri-o"),
         "vxlan": case.is_node and (case.spec.network, case.spec.flannel_backend) == _VXLAN,
         "nftables": case.is_node and case.proxy_mode == "nftables",
+        "iptables": case.is_node and case.proxy_mode == "iptables",
         "ipvs": case.is_node and case.proxy_mode == "ipvs",
+        "network policies": case.is_node and case.spec.network_policies,
     }
-    return [module for use, used in uses.items() if used for module in MODULES[use]]
+    needed = (module for use, used in uses.items() if used for module in MODULES[use])
+    return list(dict.fromkeys(needed))
 
 
 _VXLAN = ("flannel", "vxlan")
@@ -205,6 +223,8 @@ def controllers(case: Case) -> Iterator[Wrong]:
 _INSTEAD = {
     **dict.fromkeys(MODULES["vxlan"], ', or set flannel_backend = "host-gw"'),
     **dict.fromkeys([*MODULES["nftables"], *MODULES["ipvs"]], ', or set proxy_mode = "iptables"'),
+    **dict.fromkeys(MODULES["iptables"], ', or set proxy_mode = "nftables"'),
+    **dict.fromkeys(MODULES["network policies"], ", or set network_policies = False"),
 }
 
 
@@ -212,6 +232,11 @@ def modules(case: Case) -> Iterator[Wrong]:
     for name in needed_modules(case):
         if case.modules.get(name) == "missing":
             yield Wrong("missing", name, _INSTEAD.get(name, ""))
+
+
+def modules_gone(case: Case) -> Iterator[Wrong]:
+    if case.state.modules_gone and not case.state.container:
+        yield Wrong(case.state.kernel)
 
 
 def ports(case: Case) -> Iterator[Wrong]:
@@ -393,7 +418,11 @@ def programs(case: Case) -> Iterator[Wrong]:
     if case.spec.install_packages:
         return
     called = [name for name, since in PROGRAMS.items() if covers(since, case.release.minor)]
-    needed = called if case.is_node else []
+    proxy = PROXY_PROGRAMS.get(case.proxy_mode)
+    called += [proxy] if proxy else []
+    if case.spec.network == "routes":
+        called.append(FILTER_PROGRAMS[case.spec.packet_filter])
+    needed = list(dict.fromkeys(called)) if case.is_node else []
     has_policy = case.state.selinux and SELINUX_POLICY in case.state.there
     # For the files that static pods mount.
     if has_policy and not case.as_units and set(case.host.roles) & {"control_plane", "etcd"}:
@@ -417,17 +446,22 @@ def snap_docker(case: Case) -> Iterator[Wrong]:
 
 
 def ufw(case: Case) -> Iterator[Wrong]:
+    yield from _ufw(case, "closed")
+
+
+def ufw_in_part(case: Case) -> Iterator[Wrong]:
+    yield from _ufw(case, "open in part")
+
+
+def _ufw(case: Case, way: ufw_rules.Way) -> Iterator[Wrong]:
     if case.state.ufw not in ("drop", "reject"):
         return
-    found = filter(None, map(_UFW_RULE.fullmatch, case.state.ufw_rules))
-    sources = [IPNetwork(rule["source"]) for rule in found]
-    closed = [one for one in case.peers if not any(IPNetwork(one) in net for net in sources)]
-    if closed:
-        yield Wrong("on", ", ".join(closed), "; ".join(f"ufw allow from {one}" for one in closed))
-
-
-# What lets in all packets of a source.
-_UFW_RULE = re.compile(r"allow any any 0\.0\.0\.0/0 any (?P<source>[\d./]+) in\S*.*")
+    rules = ufw_rules.parse(case.state.ufw_rules)
+    if shut := [one for one in case.peers if ufw_rules.lets_in(rules, one, case.ports) == way]:
+        # The first rule that fits decides.
+        first = "prepend " if any(rule["does"] in ufw_rules.DENIES for rule in rules) else ""
+        fix = "; ".join(f"ufw {first}allow from {one}" for one in shut)
+        yield Wrong("on", ", ".join(shut), fix)
 
 
 def kernel(case: Case) -> Iterator[Wrong]:

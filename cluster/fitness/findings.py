@@ -119,6 +119,15 @@ FINDINGS: tuple[Finding, ...] = (
         "kernel-modules-extra), and modprobe {of}{fix}",
     ),
     Finding(
+        "modules of the kernel",
+        "/lib/modules",
+        "not in containers",
+        checks.modules_gone,
+        "in /lib/modules: none can be loaded into {value}, which was updated or removed since the "
+        "host started",
+        "reboot",
+    ),
+    Finding(
         "kernel",
         "/proc/sys/kernel/osrelease",
         'nodes, with `proxy_mode = "nftables"`',
@@ -138,7 +147,8 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "program {of}",
         "the shell's path",
-        "with `install_packages = False`: nodes; for `semanage` those with containers' policy",
+        "with `install_packages = False`: nodes; `iptables` or `nft` by kube-proxy's mode and "
+        "`packet_filter`; `semanage` with containers' policy",
         checks.programs,
         "installed: a component, or a run, calls it",
         "install the package that brings {of}, or set install_packages = True",
@@ -157,8 +167,8 @@ FINDINGS: tuple[Finding, ...] = (
         "127.0.0.53",
         "with `dns`, unless kubelet is configured with another file",
         checks.nameservers,
-        "in {of} one that a pod reaches, and none that in the pod of CoreDNS is CoreDNS itself, such "
-        "as 127.0.0.1: it asks any of them",
+        "in {of} one that a pod reaches, and none that in the pod of CoreDNS is CoreDNS itself, "
+        "such as 127.0.0.1: it asks any of them",
         "{fix}; or write that to another file, and set "
         'kubelet_configuration = {{"resolvConf": "/THE/FILE"}}, or up to 1.23 kubelet_flags = '
         '{{"resolv-conf": "/THE/FILE"}}',
@@ -170,7 +180,9 @@ FINDINGS: tuple[Finding, ...] = (
         "",
         checks.machine_id,
         "another one than that of {of}: links of both would get the same hardware addresses",
-        "rm -f /etc/machine-id /var/lib/dbus/machine-id && systemd-machine-id-setup, and reboot",
+        # systemd-machine-id-setup would take the UUID of a virtual machine, which clones share.
+        "rm -f /var/lib/dbus/machine-id; tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id, "
+        "and reboot",
     ),
     Finding(
         "product_uuid",
@@ -290,6 +302,15 @@ FINDINGS: tuple[Finding, ...] = (
         checks.ufw,
         "off, or open to the other hosts and to pods: {of}",
         "{fix}",
+    ),
+    Finding(
+        "ufw",
+        "/etc/ufw, /etc/default/ufw",
+        "where its rules let in some packets of the other hosts or of pods",
+        checks.ufw_in_part,
+        "off, or open to all packets of the other hosts and of pods: {of}",
+        "{fix}; where its rules name every port that the cluster uses, nothing",
+        "never",
     ),
     Finding(
         "CNI network",

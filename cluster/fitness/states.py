@@ -42,6 +42,7 @@ class HostState:
     + cgroups: ``v1``, ``v2``, or ``none`` where none are mounted
     + controllers: of its control groups, mounted or in the one hierarchy
     + kernel: its release, such as ``6.1.0-9-amd64``
+    + modules_gone: whether it has modules of other kernels only
     + memory: in megabytes
     + processors: how many
     + kmsg: whether /dev/kmsg is there
@@ -66,6 +67,7 @@ class HostState:
     cgroups: str = ""
     controllers: tuple[str, ...] = ()
     kernel: str = ""
+    modules_gone: bool = False
     memory: int = 0
     processors: int = 0
     kmsg: bool = True
@@ -122,6 +124,7 @@ class Case:
     + networks: files of CNI networks that come before ours
     + chains: of iptables
     + peers: networks and addresses whose packets must come in
+    + ports: that its components listen on
     + as_units: whether the control plane runs as units, and not as static pods
     """
 
@@ -141,6 +144,7 @@ class Case:
     networks: Sequence[str] = ()
     chains: Sequence[str] = ()
     peers: Sequence[str] = ()
+    ports: Sequence[int] = ()
     as_units: bool = False
 
     @property

@@ -74,6 +74,11 @@ def cases(cluster: Cluster, as_units: bool = False) -> list[Case]:
                 networks=_before_ours(seen.fit.networks),
                 chains=seen.fit.chains,
                 peers=_peers(cluster, host),
+                ports=[
+                    port
+                    for component in components_on(host.roles)
+                    for port in own_ports(cluster.spec, component)
+                ],
                 as_units=as_units,
             )
         )

@@ -31,6 +31,7 @@ from pyinfra_kube.cluster.etcd_move import Scheme, Serves
 from pyinfra_kube.cluster.fitness.checks import (
     APPARMOR_PARSER,
     CRIO,
+    FILTER_PROGRAMS,
     KUBELET_STATE,
     MODULES,
     OTHER_INSTALLERS,
@@ -91,7 +92,7 @@ _OF_PODS = {
 # Where each package manager's distribution keeps CNI plugins.
 _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
 
-_MODULES = [module for modules in MODULES.values() for module in modules]
+_MODULES = list(dict.fromkeys(module for modules in MODULES.values() for module in modules))
 
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
 _DOCKER_PACKAGES = packages_of("docker")
@@ -423,7 +424,7 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
             Fitness,
             {
                 "paths": [*signs, *left, CRIO, SELINUX_POLICY, SNAP_DOCKER],
-                "programs": [*PROGRAMS, SEMANAGE, APPARMOR_PARSER],
+                "programs": [*PROGRAMS, *FILTER_PROGRAMS.values(), SEMANAGE, APPARMOR_PARSER],
                 "folders": list(dict.fromkeys([*WRITTEN, PROGRAM_DIR, *data, *plugins])),
             },
         ),

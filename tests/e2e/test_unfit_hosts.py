@@ -197,7 +197,7 @@ FAULTS: dict[str, Unfit] = {
         SECOND,
         "echo MACHINE-ID > /etc/machine-id",
         "machine-id = '",
-        "rm -f /etc/machine-id /var/lib/dbus/machine-id && systemd-machine-id-setup",
+        "rm -f /var/lib/dbus/machine-id; tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id",
     ),
     "clock": Unfit(
         FIRST,

@@ -96,7 +96,10 @@ ALWAYS, NEW, NEVER = (True, True), (True, False), (False, False)
 NGINX = "0::/system.slice/nginx.service"
 PORT = Stranger("tcp 6443", "kube-apiserver", "nginx", 71, NGINX)
 
+PROGRAMS_OF_ALL = frozenset({*PROGRAMS, "iptables", "nft"})
 V1 = ("cpu", "cpuacct", "cpuset", "memory", "devices")
+PEER = {"peers": ["192.0.2.11"], "ports": [10250]}
+_FROM = "any any 0.0.0.0/0 any"
 UFW_RULE = "allow any any 0.0.0.0/0 any"
 SSH_RULE = "allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"
 FAULTS = {
@@ -197,9 +200,20 @@ FAULTS = {
             "overlay": {},
             "vxlan": {"network": "flannel", "flannel_source": "https://example.com/flanneld"},
             "nft_numgen": {"proxy_mode": "nftables"},
+            "nft_reject_ipv4": {"proxy_mode": "nftables"},
             "ip_vs_rr": {"proxy_mode": "ipvs"},
+            "ip_set_hash_ipport": {"proxy_mode": "ipvs"},
+            "xt_set": {"network_policies": True},
+            "xt_statistic": {"proxy_mode": "iptables"},
         }.items()
     },
+    "a kernel that was updated": Fault(
+        state(kernel="6.1.0-9-amd64", modules_gone=True),
+        "modules of the kernel",
+        "6.1.0-9-amd64",
+        NEW,
+        state(kernel="6.1.0-9-amd64", modules_gone=True, container=True),
+    ),
     "an old kernel for nftables": Fault(
         state(kernel="5.10.0-28-amd64"),
         "kernel",
@@ -225,19 +239,38 @@ FAULTS = {
         host="m",
     ),
     "a program": Fault(
-        state(programs=("losetup",)),
+        state(programs=("losetup", "iptables")),
         "program mount",
         "missing",
         NEW,
-        state(programs=("losetup", "mount")),
+        state(programs=("losetup", "mount", "iptables")),
         {"install_packages": False},
     ),
+    **{
+        f"no {program} with {settings}": Fault(
+            state(programs=(*PROGRAMS_OF_ALL - {program},)),
+            f"program {program}",
+            "missing",
+            NEW,
+            state(programs=(*PROGRAMS_OF_ALL - {other},)),
+            {"install_packages": False, **settings},
+        )
+        for program, other, settings in (
+            ("iptables", "nft", {}),
+            ("iptables", "nft", {"proxy_mode": "ipvs"}),
+            ("nft", "iptables", {"proxy_mode": "nftables", "network": "none"}),
+            ("nft", "iptables", {"proxy_mode": "nftables", "packet_filter": "nftables"}),
+            ("iptables", "nft", {"proxy_mode": "none"}),
+        )
+    },
     "the program of SELinux's rules": Fault(
-        state(selinux="enforcing", there=(SELINUX_POLICY,), programs=(*PROGRAMS,)),
+        state(selinux="enforcing", there=(SELINUX_POLICY,), programs=(*PROGRAMS_OF_ALL,)),
         "program semanage",
         "missing",
         NEW,
-        state(selinux="enforcing", there=(SELINUX_POLICY,), programs=(*PROGRAMS, "semanage")),
+        state(
+            selinux="enforcing", there=(SELINUX_POLICY,), programs=(*PROGRAMS_OF_ALL, "semanage")
+        ),
         {"install_packages": False},
         host="m",
     ),
@@ -468,10 +501,56 @@ FAULTS = {
         NEW,
         state(
             ufw="drop",
-            ufw_rules=(f"{UFW_RULE} 192.0.2.0/24 in_eth0", f"{UFW_RULE} 10.0.0.0/8 in comment=61"),
+            ufw_rules=(f"{UFW_RULE} 192.0.2.0/24 in", f"{UFW_RULE} 10.0.0.0/8 in comment=61"),
         )
         | {"peers": ["192.0.2.11", "192.0.2.12", "10.10.0.0/16"]},
     ),
+    **{
+        f"ufw with {', '.join(rules)}": Fault(
+            state(ufw="drop", ufw_rules=rules) | PEER,
+            "ufw",
+            "on",
+            refused,
+            state(ufw="drop", ufw_rules=well) | PEER,
+        )
+        for rules, refused, well in (
+            (
+                (f"deny {_FROM} 192.0.2.11 in", f"allow {_FROM} 192.0.2.0/24 in"),
+                NEW,
+                (f"allow {_FROM} 192.0.2.0/24 in", f"deny {_FROM} 192.0.2.11 in"),
+            ),
+            (
+                (f"allow {_FROM} 0.0.0.0/0 in_eth1",),
+                NEVER,
+                (f"allow {_FROM} 0.0.0.0/0 in_eth1", f"allow_log {_FROM} 192.0.2.11 in"),
+            ),
+            (
+                ("allow tcp 10250 0.0.0.0/0 any 0.0.0.0/0 in",),
+                NEVER,
+                (f"allow_log-all {_FROM} 0.0.0.0/0 in",),
+            ),
+            (
+                ("allow tcp 80,10000:11000 0.0.0.0/0 any 0.0.0.0/0 Web - in",),
+                NEVER,
+                (f"allow {_FROM} 192.0.2.11 in comment=61",),
+            ),
+            (
+                (f"route:allow {_FROM} 192.0.2.11 in_eth0 out_eth1",),
+                NEW,
+                (
+                    "deny tcp 22 0.0.0.0/0 any 192.0.2.11 in",
+                    f"deny {_FROM} 192.0.2.12 in",
+                    f"allow {_FROM} 192.0.2.11 in",
+                ),
+            ),
+            (
+                ("allow tcp 22,http,80:443 0.0.0.0/0 any 0.0.0.0/0 in",),
+                NEW,
+                (SSH_RULE, f"allow {_FROM} 0.0.0.0/0 in"),
+            ),
+            ((f"allow {_FROM} 192.0.2.11 out",), NEW, (f"allow {_FROM} 192.0.2.11/32 in",)),
+        )
+    },
     "SELinux": Fault(
         state(selinux="enforcing"), "SELinux", "enforcing", NEVER, state(selinux="permissive")
     ),
@@ -483,6 +562,14 @@ def case_of(fault: Fault, fields: Mapping[str, Any]) -> Case:
     mode = {"proxy_mode": fault.settings.get("proxy_mode", "iptables")}
     host = spec.host(fault.host)
     return Case(host, spec, Release.of(fault.release), **{**state(), **mode, **fields})
+
+
+@given(st.text("anylowdeirjctm 0123456789./:,_-", max_size=60))
+def test_any_line_of_ufw_is_read(line: str) -> None:
+    fault = FAULTS["ufw"]
+    for rule in (line, f"allow {line} in", f"allow any {line} 0.0.0.0/0 any 192.0.2.0/24 in"):
+        case = case_of(fault, state(ufw="drop", ufw_rules=(rule,)) | PEER)
+        assert len(judge([case])) <= 1
 
 
 @pytest.mark.parametrize("name", FAULTS)
