@@ -297,14 +297,14 @@ def clock(case: Case) -> Iterator[Wrong]:
     if not own:
         return
     if own[0] > _BACKDATED:
-        yield Wrong(f"{own[0]:.0f} s behind", "the control machine", "an hour behind")
+        yield Wrong(f"{own[0]:.0f} s behind", "the control machine", "an hour")
     if own[1] < -_AHEAD:
-        yield Wrong(f"{-own[1]:.0f} s ahead", "the control machine", "a day ahead")
+        yield Wrong(f"{-own[1]:.0f} s ahead", "the control machine", "a day")
     for name, (least, most) in list(told.items())[:1]:
         apart = max(own[0] - most, least - own[1])
         if apart > _SECONDS:
             way = "behind" if own[0] > most else "ahead"
-            yield Wrong(f"{apart:.0f} s {way}", name, f"{_SECONDS} s away")
+            yield Wrong(f"{apart:.0f} s {way}", name, f"{_SECONDS} s")
 
 
 def memory(case: Case) -> Iterator[Wrong]:

@@ -198,7 +198,7 @@ FINDINGS: tuple[Finding, ...] = (
         "date",
         "",
         checks.clock,
-        "at most {fix} of {of}: tokens and certificates made there are not valid here, or the "
+        "at most {fix} from {of}: tokens and certificates made there are not valid here, or the "
         "other way round",
         "timedatectl set-ntp true, with systemd-timesyncd or chrony installed, on both",
     ),
