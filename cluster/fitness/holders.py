@@ -40,7 +40,7 @@ _MANAGER = r":/init\.scope(?!\S)"
 HOLDERS: tuple[Holder, ...] = (
     Holder(
         "",
-        "docker rm --force the container that docker ps --filter publish={number}/{kind} shows",
+        "docker rm --force $(docker ps --quiet --filter publish={number}/{kind})",
         "docker-proxy|dockerd",
     ),
     Holder(rf"{_USER}\S*libpod-(?:conmon-)?{_ID}", f"{_AS_USER}podman rm --force {{id}}"),

@@ -737,7 +737,7 @@ HOLDERS = {
     "a published port of docker": (
         "docker-proxy",
         "0::/system.slice/docker.service",
-        "docker rm --force the container that docker ps --filter publish=10250/tcp shows",
+        "docker rm --force $(docker ps --quiet --filter publish=10250/tcp)",
     ),
     "a container of podman": (
         "web",
