@@ -97,7 +97,7 @@ FINDINGS: tuple[Finding, ...] = (
         "/proc/self/mounts, /sys/fs/cgroup",
         "",
         checks.controllers,
-        "there: kubelet does not start without it",
+        "there: without it kubelet does not start, or runc starts no container",
         "{fix}add cgroup_enable={of} to the kernel's command line and reboot",
     ),
     Finding(
