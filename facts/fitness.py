@@ -18,6 +18,7 @@ from typing_extensions import override
 from pyinfra_kube.cluster.fitness.states import Disk, HostState
 from pyinfra_kube.engine.printable import Printable
 from pyinfra_kube.engine.tools import by_word, understanding
+from pyinfra_kube.facts.swap import SWAP_SERVICES, zram_files
 
 __all__ = ["Fitness", "FitnessState"]
 
@@ -26,18 +27,34 @@ date '+clock %s.%N'
 [ ! -r /proc/swaps ] || awk 'NR > 1 {{ print "swap", $1 }}' /proc/swaps
 [ ! -r /etc/fstab ] || awk '$1 !~ /^#/ && $3 == "swap" && $4 !~ /(^|,)noauto(,|$)/ {{
 print "fstab", $1 }}' /etc/fstab
+for file in /etc/systemd/system/*.wants/*.swap /etc/systemd/system/*.requires/*.swap {services}; do
+[ ! -e "$file" ] || [ "$(readlink -f "/etc/systemd/system/${{file##*/}}")" = /dev/null ] ||
+echo "swap-maker ${{file##*/}}"
+done
+if [ -e /usr/lib/systemd/system-generators/zram-generator ] && [ ! -e /run/systemd/container ]; then
+{zram}
+fi
 if [ -r /sys/fs/cgroup/cgroup.controllers ]; then
 echo "cgroups v2 $(cat /sys/fs/cgroup/cgroup.controllers)"
 else
-awk '$3 == "cgroup" {{ print "cgroups v1", $4 }}' /proc/self/mounts
+awk '$3 == "cgroup" {{ print "cgroups v1", $4; found = 1 }}
+END {{ if (!found) print "cgroups none" }}' /proc/self/mounts
 fi
 echo "kernel $(cat /proc/sys/kernel/osrelease)"
+[ -e "/lib/modules/$(cat /proc/sys/kernel/osrelease)" ] || [ ! -e /proc/modules ] ||
+[ -e /run/systemd/container ] || for file in /lib/modules/*/modules.dep; do
+[ ! -e "$file" ] || echo modules-gone
+done
 awk '$1 == "MemTotal:" {{ print "memory", $2 }}' /proc/meminfo
 echo "processors $(grep -c '^processor' /proc/cpuinfo)"
 [ ! -e /dev/kmsg ] || echo kmsg
 for file in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
-[ ! -r "$file" ] ||
-awk -v file="$file" '$1 == "nameserver" {{ print "nameserver", file, $2 }}' "$file"
+if [ -r "$file" ]; then
+awk -v file="$file" 'BEGIN {{ print "resolv", file }}
+$1 == "nameserver" {{ print "resolv", file, $2 }}' "$file"
+else
+echo "resolv-missing $file"
+fi
 done
 for file in /etc/machine-id /sys/class/dmi/id/product_uuid /sys/fs/selinux/enforce \\
 /sys/module/apparmor/parameters/enabled; do
@@ -104,6 +121,8 @@ class Fitness(FactBase[FitnessState]):
     ) -> str:
         self.asked = time.time()
         return _COMMAND.format(
+            services=" ".join(f"/etc/systemd/system/*.wants/{one}" for one in SWAP_SERVICES),
+            zram=zram_files(word="swap-maker "),
             paths=shlex.join(paths),
             programs=shlex.join(programs),
             folders=shlex.join(folders),
@@ -124,19 +143,23 @@ class Fitness(FactBase[FitnessState]):
         if clock := _number(_one(said, "clock")):
             # Its time was asked for after the one moment and before the other.
             behind = (self.asked - clock, told - clock)
-        nameservers: dict[str, tuple[str, ...]] = {}
-        for line in said.get("nameserver", []):
-            file, _, address = line.partition(" ")
-            nameservers[file] = (*nameservers.get(file, ()), address)
+        nameservers: dict[str, tuple[str, ...] | None] = dict.fromkeys(
+            said.get("resolv-missing", [])
+        )
+        for line in said.get("resolv", []):
+            file, *address = line.split()
+            nameservers[file] = (*(nameservers.get(file) or ()), *address)
         machine_id = _one(said, "machine-id")
         return FitnessState(
             swaps=tuple(said.get("swap", [])),
             swaps_at_boot=tuple(said.get("fstab", [])),
+            swap_makers=tuple(dict.fromkeys(said.get("swap-maker", []))),
             cgroups=groups[0][0] if groups else "",
             controllers=tuple(
                 dict.fromkeys(word for *_, rest in groups for word in re.split("[ ,]", rest))
             ),
             kernel=_one(said, "kernel"),
+            modules_gone="modules-gone" in said,
             memory=int(_number(_one(said, "memory"))) // 1024,
             processors=int(_number(_one(said, "processors"))),
             kmsg="kmsg" in said,

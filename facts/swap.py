@@ -13,6 +13,9 @@ from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
 
+# Of dphys-swapfile, and of Debian's and Ubuntu's packages for zram.
+SWAP_SERVICES = ("dphys-swapfile.service", "zram-config.service", "zramswap.service")
+
 
 @dataclass(frozen=True)
 class SwapStates(Printable):
@@ -71,18 +74,7 @@ printf 'unit\\t%s\\t%s\\n' "$unit" "${{from#SourcePath=}}"
 done
 fi
 [ ! -r {root}/etc/fstab ] || printf 'fstab\\t%s\\n' "$(base64 -w 0 {root}/etc/fstab)"
-# Of one name the first one counts.
-counted=
-for folder in etc run usr/local/lib usr/lib; do
-folder={root}/$folder/systemd
-for file in "$folder"/zram-generator.conf "$folder"/zram-generator.conf.d/*.conf; do
-[ -e "$file" ] || [ -L "$file" ] || continue
-name=${{file#"$folder"/}}
-case " $counted " in *" $name "*) continue ;; esac
-counted="$counted $name"
-[ ! -s "$file" ] || printf 'zram\\t%s\\n' "$name"
-done
-done
+{zram_files(root)}
 true"""
 
     @override
@@ -95,3 +87,26 @@ true"""
             fstab=base64.b64decode(coded).decode(errors="surrogateescape"),
             zram=tuple(row[1] for row in rows if row[0] == "zram"),
         )
+
+
+def zram_files(root: str = "", word: str = "zram\\t") -> str:
+    """
+    Return the shell that prints the configurations of zram-generator that count and are not empty.
+
+    + root: of the host's files
+    + word: what each line begins with
+    """
+
+    return f"""\
+# Of one name the first one counts.
+counted=
+for folder in etc run usr/local/lib usr/lib; do
+folder={root}/$folder/systemd
+for file in "$folder"/zram-generator.conf "$folder"/zram-generator.conf.d/*.conf; do
+[ -e "$file" ] || [ -L "$file" ] || continue
+name=${{file#"$folder"/}}
+case " $counted " in *" $name "*) continue ;; esac
+counted="$counted $name"
+[ ! -s "$file" ] || printf '{word}%s\\n' "$name"
+done
+done"""

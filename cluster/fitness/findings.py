@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from pyinfra_kube.cluster.fitness import checks
 from pyinfra_kube.cluster.fitness.checks import Wrong
+from pyinfra_kube.cluster.fitness.fixes import FSTAB
 from pyinfra_kube.cluster.fitness.states import Case
 
 Refused = Literal["always", "new", "never"]
@@ -40,8 +41,6 @@ class Finding(NamedTuple):
     releases: str = "1.2-"
 
 
-_FSTAB = "sed -i '/[[:space:]]swap[[:space:]]/s/^[^#]/#&/' /etc/fstab"
-
 FINDINGS: tuple[Finding, ...] = (
     Finding(
         "swap",
@@ -49,18 +48,18 @@ FINDINGS: tuple[Finding, ...] = (
         "unless `node_swap` is set, or kubelet is configured to run beside it",
         checks.swap,
         "none: kubelet does not start beside swap",
-        f"swapoff -a; {_FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
+        f"swapoff -a; {FSTAB}; where it is zram, dnf remove zram-generator-defaults; or set "
         'node_swap = "remove", which does so, or node_swap = True',
         "always",
         "1.8-",
     ),
     Finding(
         "swap at boot",
-        "/etc/fstab",
-        "unless `node_swap` is set",
+        "/etc/fstab, enabled units, zram-generator's configuration",
+        "unless `node_swap` is set, or kubelet is configured to run beside it",
         checks.swap_at_boot,
         "none: kubelet does not start beside swap after a reboot",
-        _FSTAB,
+        "{fix}",
         "never",
         "1.8-",
     ),
@@ -75,11 +74,30 @@ FINDINGS: tuple[Finding, ...] = (
         releases="1.2-1.18",
     ),
     Finding(
+        "cgroups",
+        "/proc/self/mounts",
+        "",
+        checks.no_cgroups,
+        "mounted: neither kubelet nor a runtime starts without them",
+        "mount -t cgroup2 cgroup2 /sys/fs/cgroup; with v1, mount each controller below "
+        "/sys/fs/cgroup",
+    ),
+    Finding(
+        "cgroups",
+        "/proc/self/mounts",
+        "where `kubelet_configuration` sets `failCgroupV1`",
+        checks.cgroup_v1,
+        "v2: kubelet is configured to refuse v1",
+        "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot, or leave "
+        "failCgroupV1 out of kubelet_configuration",
+        releases="1.31-",
+    ),
+    Finding(
         "cgroup controller {of}",
         "/proc/self/mounts, /sys/fs/cgroup",
         "",
         checks.controllers,
-        "there: kubelet does not start without it",
+        "there: without it kubelet does not start, or runc starts no container",
         "{fix}add cgroup_enable={of} to the kernel's command line and reboot",
     ),
     Finding(
@@ -101,6 +119,15 @@ FINDINGS: tuple[Finding, ...] = (
         "kernel-modules-extra), and modprobe {of}{fix}",
     ),
     Finding(
+        "modules of the kernel",
+        "/lib/modules",
+        "not in containers",
+        checks.modules_gone,
+        "in /lib/modules: none can be loaded into {value}, which was updated or removed since the "
+        "host started",
+        "reboot",
+    ),
+    Finding(
         "kernel",
         "/proc/sys/kernel/osrelease",
         'nodes, with `proxy_mode = "nftables"`',
@@ -120,10 +147,19 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "program {of}",
         "the shell's path",
-        "with `install_packages = False`: nodes; for `semanage` those with containers' policy",
+        "with `install_packages = False`: nodes; `iptables` or `nft` by kube-proxy's mode and "
+        "`packet_filter`; `semanage` with containers' policy",
         checks.programs,
         "installed: a component, or a run, calls it",
         "install the package that brings {of}, or set install_packages = True",
+    ),
+    Finding(
+        "resolv.conf",
+        "/etc/resolv.conf, or the file of systemd-resolved",
+        "hosts with a kubelet, unless it is configured with another file",
+        checks.resolv_conf,
+        "{of}, a file: kubelet starts no pod without it",
+        "rm -f {of}; echo nameserver ADDRESS > {of}",
     ),
     Finding(
         "nameserver",
@@ -131,8 +167,9 @@ FINDINGS: tuple[Finding, ...] = (
         "127.0.0.53",
         "with `dns`, unless kubelet is configured with another file",
         checks.nameservers,
-        "one that a pod reaches: in the pod of CoreDNS, {value} in {of} is CoreDNS itself",
-        "echo nameserver ADDRESS > {of}; or write that to another file, and set "
+        "in {of} one that a pod reaches, and none that in the pod of CoreDNS is CoreDNS itself, "
+        "such as 127.0.0.1: it asks any of them",
+        "{fix}; or write that to another file, and set "
         'kubelet_configuration = {{"resolvConf": "/THE/FILE"}}, or up to 1.23 kubelet_flags = '
         '{{"resolv-conf": "/THE/FILE"}}',
         releases="1.19-",
@@ -143,7 +180,9 @@ FINDINGS: tuple[Finding, ...] = (
         "",
         checks.machine_id,
         "another one than that of {of}: links of both would get the same hardware addresses",
-        "rm -f /etc/machine-id /var/lib/dbus/machine-id && systemd-machine-id-setup, and reboot",
+        # systemd-machine-id-setup would take the UUID of a virtual machine, which clones share.
+        "rm -f /var/lib/dbus/machine-id; tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id, "
+        "and reboot",
     ),
     Finding(
         "product_uuid",
@@ -173,6 +212,16 @@ FINDINGS: tuple[Finding, ...] = (
         "never",
     ),
     Finding(
+        "memory",
+        "/proc/meminfo",
+        "nodes",
+        checks.node_memory,
+        f"at least {checks.NODE_MEGABYTES} MB on a node: kubelet, the runtime and the system take "
+        "that before the first pod",
+        "give it 1 GB",
+        "never",
+    ),
+    Finding(
         "processors",
         "/proc/cpuinfo",
         "hosts of the control plane",
@@ -184,22 +233,25 @@ FINDINGS: tuple[Finding, ...] = (
     Finding(
         "space of {of}",
         "df",
-        "kubelet's folder and that of images, unless `evictionHard` is set",
+        "kubelet's folder, that of images, of etcd's data and of programs; percentages from 1.8 "
+        "on, unless `evictionHard` is set",
         checks.space,
-        f"at least {checks.FREE['kubelet']} % free for kubelet and {checks.FREE['images']} % for "
-        f"images, {checks.EVICTION}",
+        "at least {kubelet.percent} % and {kubelet.megabytes} MB free for kubelet, "
+        "{images.percent} % and {images.megabytes} MB for images, {evicts}; "
+        "{etcd.megabytes} MB for etcd, {programs.megabytes} MB for programs".format(
+            evicts=checks.EVICTION, **checks.ROOM
+        ),
         "remove files on {fix}: du -xh --max-depth=3 {fix} | sort -h | tail; or mount a larger "
         "file system",
-        releases="1.8-",
     ),
     Finding(
         "inodes of {of}",
         "df",
-        "kubelet's folder and that of images, unless `evictionHard` is set",
+        "the same folders",
         checks.inodes,
-        f"at least {checks.INODES} % free, {checks.EVICTION}",
+        f"at least {checks.INODES} % free for kubelet and for images, {checks.EVICTION}; "
+        f"{checks.LEAST_INODES} anywhere",
         "remove files on {fix}: du -x --inodes --max-depth=3 {fix} | sort -n | tail",
-        releases="1.8-",
     ),
     Finding(
         "folder {of}",
@@ -252,6 +304,15 @@ FINDINGS: tuple[Finding, ...] = (
         "{fix}",
     ),
     Finding(
+        "ufw",
+        "/etc/ufw, /etc/default/ufw",
+        "where its rules let in some packets of the other hosts or of pods",
+        checks.ufw_in_part,
+        "off, or open to all packets of the other hosts and of pods: {of}",
+        "{fix}; where its rules name every port that the cluster uses, nothing",
+        "never",
+    ),
+    Finding(
         "CNI network",
         "/etc/cni/net.d",
         'nodes on containerd, unless `network = "none"`',
@@ -274,7 +335,7 @@ FINDINGS: tuple[Finding, ...] = (
         "new hosts",
         checks.kubelet_state,
         "nothing that another kubelet left: ours would take it up",
-        "awk '$2 ~ \"^{of}/\" {{ print $2 }}' /proc/mounts | xargs -r umount; rm -rf {of}",
+        "systemctl stop kubelet; {fix}",
         "never",
     ),
     Finding(

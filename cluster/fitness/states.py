@@ -37,14 +37,17 @@ class HostState:
 
     + swaps: devices and files that it swaps to
     + swaps_at_boot: those of /etc/fstab
-    + cgroups: ``v1`` or ``v2``
+    + swap_makers: what else turns swap on at boot: enabled units, and configurations of
+      zram-generator
+    + cgroups: ``v1``, ``v2``, or ``none`` where none are mounted
     + controllers: of its control groups, mounted or in the one hierarchy
     + kernel: its release, such as ``6.1.0-9-amd64``
+    + modules_gone: whether it has modules of other kernels only
     + memory: in megabytes
     + processors: how many
     + kmsg: whether /dev/kmsg is there
     + disks: by folder
-    + nameservers: by the file that names them
+    + nameservers: by the file that names them; ``None`` where that is missing, or leads nowhere
     + machine_id, product_uuid: of the installation and of the machine
     + container: whether the host is a container, which has its machine's product_uuid
     + behind: how many seconds its clock is behind the control machine's, at least and at most
@@ -53,21 +56,23 @@ class HostState:
     + ufw: what ufw does with packets that no rule names, such as ``drop``; empty where it is off
     + ufw_rules: its rules, as it writes them: ``allow any any 0.0.0.0/0 any 192.0.2.11 in``
     + conntrack_fixed: whether it cannot set how many connections its kernel tracks
-    + swap_accepted: whether its kubelet is configured to run beside swap
+    + swap_accepted: whether the kubelet that it has is configured to run beside swap
     + there: which of the paths that were asked for exist
     + programs: which of the programs that were asked for are installed
     """
 
     swaps: tuple[str, ...] = ()
     swaps_at_boot: tuple[str, ...] = ()
+    swap_makers: tuple[str, ...] = ()
     cgroups: str = ""
     controllers: tuple[str, ...] = ()
     kernel: str = ""
+    modules_gone: bool = False
     memory: int = 0
     processors: int = 0
     kmsg: bool = True
     disks: dict[str, Disk] = field(default_factory=dict)
-    nameservers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    nameservers: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
     machine_id: str = ""
     product_uuid: str = ""
     container: bool = False
@@ -90,16 +95,14 @@ class Stranger:
     + port: such as ``tcp 6443``
     + component: that needs it
     + program, pid: which one; pid 0 for the kernel
-    + unit: of systemd that runs it; empty for none
-    + container: of docker that it is in; empty for none
+    + groups: the control groups of all who hold it
     """
 
     port: str
     component: str
     program: str
     pid: int
-    unit: str = ""
-    container: str = ""
+    groups: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Case:
     + networks: files of CNI networks that come before ours
     + chains: of iptables
     + peers: networks and addresses whose packets must come in
+    + ports: that its components listen on
     + as_units: whether the control plane runs as units, and not as static pods
     """
 
@@ -140,6 +144,7 @@ class Case:
     networks: Sequence[str] = ()
     chains: Sequence[str] = ()
     peers: Sequence[str] = ()
+    ports: Sequence[int] = ()
     as_units: bool = False
 
     @property
@@ -153,4 +158,9 @@ class Case:
     def configured(self, flag: str, field_name: str) -> bool:
         """Whether the inventory sets something of kubelet's itself."""
 
-        return flag in self.spec.kubelet_flags or field_name in self.spec.kubelet_configuration
+        return self.setting(flag, field_name) is not None
+
+    def setting(self, flag: str, field_name: str) -> object:
+        """What the inventory sets of kubelet's itself; a flag counts more than a field."""
+
+        return self.spec.kubelet_flags.get(flag, self.spec.kubelet_configuration.get(field_name))

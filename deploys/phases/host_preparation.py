@@ -20,7 +20,7 @@ from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.hosts import SSH
 from pyinfra_kube.facts.services import Units, UnitState
-from pyinfra_kube.facts.swap import Swaps
+from pyinfra_kube.facts.swap import SWAP_SERVICES, Swaps
 from pyinfra_kube.operations import files, hosts, packages, services, sysctl
 
 NETWORKD = "systemd-networkd.service"
@@ -83,8 +83,8 @@ def set_swap(cluster: Cluster) -> None:
     ]
     if found:
         files.files(name="Turn swap off at boot", files=found)
-    units = read(Units, units=[*_SWAP_SERVICES, *(name for name, _ in state.units)]).units
-    makers = [name for name in _SWAP_SERVICES if units.get(name, UnitState()).enabled in _AT_BOOT]
+    units = read(Units, units=[*SWAP_SERVICES, *(name for name, _ in state.units)]).units
+    makers = [name for name in SWAP_SERVICES if units.get(name, UnitState()).enabled in _AT_BOOT]
     stopped = [services.Unit(name, running=False, enabled=False) for name in makers]
     # What a service has turned on goes as that stops; two who turn it off at once may both fail.
     made = any(units[name].active == "active" for name in makers)
@@ -95,8 +95,6 @@ def set_swap(cluster: Cluster) -> None:
 
 
 _AT_BOOT = ("enabled", "enabled-runtime")
-# Of dphys-swapfile, and of Debian's and Ubuntu's packages for zram.
-_SWAP_SERVICES = ("dphys-swapfile.service", "zram-config.service", "zramswap.service")
 
 
 def _off(name: str, source: str, state: UnitState) -> services.Unit:

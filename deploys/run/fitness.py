@@ -5,7 +5,6 @@ change.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from pyinfra import logger
@@ -14,6 +13,7 @@ from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.components.own_ports import own_ports
 from pyinfra_kube.cluster.errors import UnfitHosts, refuse
 from pyinfra_kube.cluster.fitness import Verdict, judge
+from pyinfra_kube.cluster.fitness.holders import PODS_GROUPS
 from pyinfra_kube.cluster.fitness.states import Case, Stranger
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.deploys.run.context import Cluster, told
@@ -74,6 +74,11 @@ def cases(cluster: Cluster, as_units: bool = False) -> list[Case]:
                 networks=_before_ours(seen.fit.networks),
                 chains=seen.fit.chains,
                 peers=_peers(cluster, host),
+                ports=[
+                    port
+                    for component in components_on(host.roles)
+                    for port in own_ports(cluster.spec, component)
+                ],
                 as_units=as_units,
             )
         )
@@ -109,12 +114,11 @@ def _strangers(
         if component in units:
             signs = [f"/{component}.service"]
         elif component in PODS:
-            if seen.fit.pods.runtime == "down":
-                continue
             ours = [container.id for container in seen.fit.pods.containers]
-            # A runtime whose client is missing tells of no container, and may run ours all the
-            # same.
-            signs = ours if seen.fit.pods.runtime == cluster.runtime.name else ["kubepods"]
+            # A runtime that is down, or whose client is missing, tells of no container, and may
+            # run ours all the same.
+            silent = PODS_GROUPS if seen.fit.pods.runtime == "down" else ["kubepods"]
+            signs = ours if seen.fit.pods.runtime == cluster.runtime.name else silent
         else:
             continue
         for port in sorted(own_ports(cluster.spec, component)):
@@ -129,12 +133,5 @@ def _strangers(
                 yield _stranger(packets, "flannel", one)
 
 
-_UNIT = re.compile(r"/([^/\s]+\.service)")
-_CONTAINER = re.compile(r"/docker[-/]([0-9a-f]{12})[0-9a-f]*")
-
-
 def _stranger(port: str, component: str, one: Listener) -> Stranger:
-    unit, container = (
-        found[1] if (found := pattern.search(one.groups)) else "" for pattern in (_UNIT, _CONTAINER)
-    )
-    return Stranger(port, component, one.program, one.pid, unit, container)
+    return Stranger(port, component, one.program, one.pid, one.groups)

@@ -31,11 +31,13 @@ from pyinfra_kube.cluster.etcd_move import Scheme, Serves
 from pyinfra_kube.cluster.fitness.checks import (
     APPARMOR_PARSER,
     CRIO,
+    FILTER_PROGRAMS,
     KUBELET_STATE,
     MODULES,
     OTHER_INSTALLERS,
     PROGRAM_DIR,
     PROGRAMS,
+    RESOLVED,
     SELINUX_POLICY,
     SEMANAGE,
     SNAP_DOCKER,
@@ -90,7 +92,7 @@ _OF_PODS = {
 # Where each package manager's distribution keeps CNI plugins.
 _CNI_FOLDERS = {"apt": "/usr/lib/cni", "dnf": "/usr/libexec/cni", "yum": "/usr/libexec/cni"}
 
-_MODULES = [module for modules in MODULES.values() for module in modules]
+_MODULES = list(dict.fromkeys(module for modules in MODULES.values() for module in modules))
 
 _DOCKER_PROGRAMS = ["/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd"]
 _DOCKER_PACKAGES = packages_of("docker")
@@ -101,8 +103,6 @@ _SWAPS = "/proc/swaps"
 _KERNEL = "/proc/sys/kernel/osrelease"
 # Only where the one hierarchy of cgroup v2 is mounted.
 _CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
-# The nameservers behind systemd-resolved, whose own address no pod reaches.
-_RESOLVED = "/run/systemd/resolve/resolv.conf"
 _NFT = ["/usr/sbin/nft", "/sbin/nft"]
 # What one of our hosts has before etcd runs there.
 _OURS = [f"{CONFIG_DIR}/{name}" for name in ("ca.crt", "server.crt", "kubelet-client.crt")]
@@ -253,7 +253,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
     """
 
     data = f"{spec.etcd_data_dir}/member"
-    paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, _RESOLVED, data]
+    paths = [*_DOCKER_PROGRAMS, *_OURS, *_NFT, _CGROUP_V2, RESOLVED, data]
     manifests = {name: f"{spec.manifest_dir}/{name}.yaml" for name in PODS}
     contents = [_SWAPS, _STATUS, _KERNEL, _TOKEN_KEYS, ETCD_CONF, *manifests.values()]
     contents.append(KUBELET_CONFIGURATION)
@@ -355,7 +355,7 @@ def gather(spec: ClusterSpec, ca_certificate: str) -> HostFacts:
             "fail_cgroup_v1": None if v2 else False,
             # kube-proxy ends where it may not set the limit that it wants.
             "conntrack_per_core": 0 if fit.state.conntrack_fixed else None,
-            "resolv_conf": _RESOLVED if _RESOLVED in there else None,
+            "resolv_conf": RESOLVED if RESOLVED in there else None,
             "proxy_mode": _proxy_mode(
                 spec, packages, kernel.get(_KERNEL, b"").decode(), there, fit.modules
             ),
@@ -424,7 +424,7 @@ def _of_fitness(spec: ClusterSpec) -> list[Subject]:
             Fitness,
             {
                 "paths": [*signs, *left, CRIO, SELINUX_POLICY, SNAP_DOCKER],
-                "programs": [*PROGRAMS, SEMANAGE, APPARMOR_PARSER],
+                "programs": [*PROGRAMS, *FILTER_PROGRAMS.values(), SEMANAGE, APPARMOR_PARSER],
                 "folders": list(dict.fromkeys([*WRITTEN, PROGRAM_DIR, *data, *plugins])),
             },
         ),
@@ -458,10 +458,9 @@ def _fit(spec: ClusterSpec, image_root: str, kubelet: ProcessState, there: Conta
     state, modules, listeners, pods, networks, rules = told
     flags = [kubelet.running or {}, kubelet.configured or {}]
     accepted = any(known.get("fail-swap-on") == "false" for known in flags)
-    strange = any(path in state.there for paths, _ in OTHER_INSTALLERS.values() for path in paths)
-    runs = kubelet.running is not None and not strange
     return Fit(
-        ours=runs or any(path in there for path in _OURS),
+        # A kubelet that runs may be anybody's.
+        ours=any(path in there for path in _OURS),
         state=replace(state, swap_accepted=state.swap_accepted or accepted),
         image_root=image_root,
         modules=modules,

@@ -84,6 +84,16 @@ def _module(host: str, name: str, folder: str, **more: Any) -> Unfit:
     )
 
 
+def _removed(*folders: str) -> str:
+    """What the fix for folders of somebody else is to be."""
+
+    below = f"({'|'.join(folders)})/"
+    return (
+        f"findmnt -nlo TARGET | grep -E '^{below}' | sort -r | xargs -rd '\\n' umount; "
+        f"grep -Eq ' {below}' /proc/self/mounts || rm -rf --one-file-system {' '.join(folders)}"
+    )
+
+
 _LEFT = "mkdir -p {0} && echo left > {0}/file"
 
 FAULTS: dict[str, Unfit] = {
@@ -97,7 +107,15 @@ FAULTS: dict[str, Unfit] = {
         SECOND,
         "echo '/swapfile none swap sw 0 0' >> /etc/fstab",
         "swap at boot = '/swapfile'",
-        "sed -i '/[[:space:]]swap[[:space:]]/s/^[^#]/#&/' /etc/fstab",
+        r"sed -Ei '/^\s*[^#[:space:]]\S*\s+\S+\s+swap(\s|$)/s/^/# /' /etc/fstab",
+        refused=False,
+    ),
+    "a unit of swap": Unfit(
+        CONTROL_PLANE,
+        "printf '[Swap]\\nWhat=/swapfile\\n[Install]\\nWantedBy=swap.target\\n' > "
+        "/etc/systemd/system/swapfile.swap && systemctl enable swapfile.swap 2>/dev/null",
+        "swap at boot = 'swapfile.swap'",
+        "systemctl disable swapfile.swap",
         refused=False,
     ),
     "no cpuset": Unfit(
@@ -168,11 +186,18 @@ FAULTS: dict[str, Unfit] = {
         "echo nameserver ADDRESS > /etc/resolv.conf",
         typed="echo nameserver 192.0.2.53 > /etc/resolv.conf",
     ),
+    "a resolv.conf that leads nowhere": Unfit(
+        SECOND,
+        "ln -sf /run/gone/resolv.conf /etc/resolv.conf",
+        "resolv.conf = 'missing'",
+        "rm -f /etc/resolv.conf; echo nameserver ADDRESS > /etc/resolv.conf",
+        typed="rm -f /etc/resolv.conf; echo nameserver 192.0.2.53 > /etc/resolv.conf",
+    ),
     "machine-id": Unfit(
         SECOND,
         "echo MACHINE-ID > /etc/machine-id",
         "machine-id = '",
-        "rm -f /etc/machine-id /var/lib/dbus/machine-id && systemd-machine-id-setup",
+        "rm -f /var/lib/dbus/machine-id; tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id",
     ),
     "clock": Unfit(
         FIRST,
@@ -204,7 +229,15 @@ FAULTS: dict[str, Unfit] = {
         "head -c 9m /dev/zero > /var/lib/containerd/large",
         "space of /var/lib/containerd = '10 % free'",
         "remove files on /var/lib/containerd: du -xh --max-depth=3 /var/lib/containerd | sort -h",
-        typed="rm /var/lib/containerd/large",
+        # It is too small for images when it is empty, too.
+        typed="umount /var/lib/containerd",
+    ),
+    "no room for programs": Unfit(
+        FIRST,
+        "mount -t tmpfs -o size=1m none /usr/local/bin",
+        "space of /usr/local/bin = '1 MB free'",
+        "or mount a larger file system",
+        typed="mount -o remount,size=1g /usr/local/bin",
     ),
     "no inodes": Unfit(
         SECOND,
@@ -237,25 +270,25 @@ FAULTS: dict[str, Unfit] = {
         FIRST,
         _LEFT.format("/var/lib/rancher/k3s"),
         "cluster of k3s = '/var/lib/rancher/k3s'",
-        "rm -rf /var/lib/rancher/k3s /etc/rancher/k3s",
+        _removed("/var/lib/rancher/k3s", "/etc/rancher/k3s"),
     ),
     "RKE2": Unfit(
         SECOND,
         _LEFT.format("/etc/rancher/rke2"),
         "cluster of RKE2 = '/etc/rancher/rke2'",
-        "rm -rf /var/lib/rancher/rke2 /etc/rancher/rke2",
+        _removed("/var/lib/rancher/rke2", "/etc/rancher/rke2"),
     ),
     "MicroK8s": Unfit(
         SECOND,
         _LEFT.format("/var/snap/microk8s"),
         "cluster of MicroK8s = '/var/snap/microk8s'",
-        "rm -rf /var/snap/microk8s",
+        _removed("/var/snap/microk8s"),
     ),
     "Canonical Kubernetes": Unfit(
         SECOND,
         _LEFT.format("/var/snap/k8s"),
         "cluster of Canonical Kubernetes = '/var/snap/k8s'",
-        "rm -rf /var/snap/k8s",
+        _removed("/var/snap/k8s"),
     ),
     "ufw": Unfit(
         SECOND,
@@ -271,7 +304,7 @@ FAULTS: dict[str, Unfit] = {
         CONTROL_PLANE,
         _LEFT.format("/var/lib/k0s"),
         "cluster of k0s = '/var/lib/k0s'",
-        "rm -rf /var/lib/k0s /etc/k0s",
+        _removed("/var/lib/k0s", "/etc/k0s"),
     ),
     "CRI-O": Unfit(
         FIRST,
@@ -303,8 +336,7 @@ FAULTS: dict[str, Unfit] = {
         "mkdir -p /var/lib/kubelet/pods/1/volumes && "
         "mount -t tmpfs none /var/lib/kubelet/pods/1/volumes",
         "kubelet's folder = '/var/lib/kubelet/pods'",
-        "awk '$2 ~ \"^/var/lib/kubelet/\" { print $2 }' /proc/mounts | xargs -r umount; "
-        "rm -rf /var/lib/kubelet",
+        f"systemctl stop kubelet; {_removed('/var/lib/kubelet')}",
         refused=False,
     ),
 }
