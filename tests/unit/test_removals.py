@@ -38,6 +38,18 @@ Transaction Summary
 ================================================================
 """
 
+# As dnf5, which knows an option of a command only after it.
+_DNF = """\
+#!/bin/sh
+for word; do
+  case $word in
+  install) break ;;
+  --allowerasing) echo 'Unknown argument "--allowerasing" for command "dnf5".' >&2; exit 2 ;;
+  esac
+done
+cat {said}
+"""
+
 
 @pytest.mark.parametrize(
     ("said", "removed"),
@@ -48,10 +60,10 @@ Transaction Summary
 )
 def test_removals_of_dnf(said: str, removed: list[str], tmp_path: Path) -> None:
     (tmp_path / "said").write_text(said)
-    (tmp_path / "dnf").write_text(f"#!/bin/sh\ncat {tmp_path}/said\n")
+    (tmp_path / "dnf").write_text(_DNF.format(said=tmp_path / "said"))
     (tmp_path / "dnf").chmod(0o755)
     found = subprocess.run(
-        ["sh", "-c", f"{REMOVALS}\nremovals dnf -- one"],
+        ["sh", "-c", f"{REMOVALS}\nremovals dnf --enablerepo=testing --allowerasing -- one"],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
