@@ -94,12 +94,13 @@ def open_ports(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    opened = cluster.spec.open_ports and cluster.spec.packet_filter == "iptables"
-    if opened and cluster.is_a("control_plane"):
+    if cluster.is_a("control_plane"):
+        opened = cluster.spec.open_ports and cluster.spec.packet_filter == "iptables"
         iptables.rules(
-            name="Open the apiserver's port",
-            rules=[_api_rule(cluster)],
+            name="Open the apiserver's port" if opened else "Open the apiserver's port no more",
+            rules=[_api_rule(cluster)] if opened else [],
             owner="kube-apiserver-ports",
+            present=opened,
             runtime=cluster.runtime.name,
         )
 
