@@ -4,6 +4,8 @@ Which ports of a host are opened, and what its firewalls do with the packets of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyinfra_kube.cluster.components import flanneld
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS, NODE_DNS
@@ -105,30 +107,29 @@ def open_ports(cluster: Cluster) -> None:
         )
 
 
-def open_firewalld(cluster: Cluster, present: bool = True) -> None:
+def open_firewalld(cluster: Cluster, present: bool = True, gone: Collection[str] = ()) -> None:
     """
     Have the current host's firewalld let the cluster's packets in, where it is asked to.
 
     + cluster: the cluster
     + present: ``False`` takes that back
+    + gone: hosts whose packets are not let in any more
     """
 
     spec = cluster.spec
-    if spec.open_firewalld:
-        hosts = [cluster.plan.addresses[one.name] for one in spec.hosts]
-        firewalld.opened(
-            name="Open firewalld for the cluster" if present else "Close firewalld again",
-            sources=[
-                spec.cluster_cidr,
-                *(one for one in hosts if one and one != cluster.own_address),
-            ],
-            ports=[f"{spec.apiserver_port}/tcp"] if cluster.is_a("control_plane") else [],
-            present=present,
-        )
+    opened = spec.open_firewalld and present
+    hosts = [cluster.plan.addresses[one.name] for one in spec.hosts if one.name not in gone]
+    others = [one for one in hosts if one and one != cluster.own_address]
+    api = [f"{spec.apiserver_port}/tcp"] if cluster.is_a("control_plane") else []
+    firewalld.opened(
+        name="Open firewalld for the cluster" if opened else "Close firewalld again",
+        sources=[spec.cluster_cidr, *others] if opened else [],
+        ports=api if opened else [],
+        interface=_link(cluster),
+    )
 
 
 def _api_rule(cluster: Cluster) -> str:
-
     return f"-I INPUT -p tcp --dport {cluster.spec.apiserver_port} -j ACCEPT"
 
 
