@@ -309,6 +309,31 @@ def test_selinux_has_its_rules_and_labels(
     assert rules not in shown["n"]
 
 
+@pytest.mark.parametrize(("etcd", "old"), [("3.5.13", True), ("3.5.24", False)])
+def test_an_etcd_that_is_older_than_kubeadm_takes(
+    etcd: str,
+    old: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {**DATA, "credentials_dir": str(tmp_path), "etcd_version": etcd}
+    prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert ("notice: etcd is older than 3.5.24" in caplog.text) == old
+
+
+@pytest.mark.parametrize("mode", ["enforcing", ""])
+def test_selinux_confines_containers_where_it_is_on(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {**DATA, "credentials_dir": str(tmp_path), "container_runtime": "containerd"}
+    more = {"fitness.Fitness": FitnessState(selinux=mode)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)
+    assert ("enable_selinux = true" in shown["n"]) == bool(mode)
+
+
 @pytest.mark.parametrize("active", ["active", "inactive"])
 def test_routes_stay_where_networkd_runs(
     active: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
