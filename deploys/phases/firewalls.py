@@ -10,7 +10,8 @@ from pyinfra_kube.cluster.components import flanneld
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS, NODE_DNS
 from pyinfra_kube.deploys.run.context import Cluster
-from pyinfra_kube.engine.snapshot import ask_now
+from pyinfra_kube.engine.snapshot import ask_now, read
+from pyinfra_kube.facts.record import Record
 from pyinfra_kube.operations import firewall_report, firewalld, iptables
 
 
@@ -118,6 +119,8 @@ def open_firewalld(cluster: Cluster, present: bool = True, gone: Collection[str]
 
     spec = cluster.spec
     opened = spec.open_firewalld and present
+    if not (opened or read(Record).of(firewalld.KIND)):
+        return
     hosts = [cluster.plan.addresses[one.name] for one in spec.hosts if one.name not in gone]
     others = [one for one in hosts if one and one != cluster.own_address]
     api = [f"{spec.apiserver_port}/tcp"] if cluster.is_a("control_plane") else []
