@@ -7,7 +7,7 @@ from typing import Literal
 from pyinfra_kube.cluster.data import table
 from pyinfra_kube.cluster.releases import Release, covers
 
-Used = Literal["cgroup v1", "containerd 1", "etcd without TLS", "ipvs"]
+Used = Literal["cgroup v1", "containerd 1", "etcd without TLS", "ipvs", "old etcd"]
 
 
 def notices(release: Release, *used: Used, running: bool = False) -> list[str]:

@@ -62,6 +62,8 @@ def remove_nodes() -> None:
         leave(cluster)
     elif cluster.spec.network == "routes":
         set_routes(cluster, gone=cluster.spec.remove_nodes)
+    if cluster.host_spec.name not in cluster.spec.remove_nodes:
+        open_firewalld(cluster, gone=cluster.spec.remove_nodes)
     # An operation of all hosts: a kubelet or flanneld that still runs would register again.
     verify.barrier(name="Wait until the nodes have stopped", at=None)
     if cluster.is_first_control_plane:

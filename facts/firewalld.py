@@ -1,36 +1,51 @@
 """
-firewalld: what its zone of trust and its default zone let in.
+firewalld: what its zones let in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 from typing_extensions import override
 
 from pyinfra_kube.engine.printable import Printable
 
-TRUSTED = "trusted"
-
 # The exit status of firewall-cmd where firewalld does not run.
 _NOT_RUNNING = 252
 
 
 @dataclass(frozen=True)
+class Zone(Printable):
+    """
+    One zone.
+
+    + accepts: whether it lets in every packet
+    + interfaces: whose packets come into it
+    + sources: ranges whose packets come into it
+    + ports: that it lets in, such as ``6443/tcp`` or ``7000-7010/udp``
+    """
+
+    accepts: bool = False
+    interfaces: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FirewalldState(Printable):
     """
-    What :class:`Firewalld` returns; of each, what holds now and what holds after it starts anew.
+    What :class:`Firewalld` returns.
 
     + default: the zone of what no other one names
-    + sources: ranges whose packets the zone ``trusted`` lets in
-    + ports: open ports of the default zone, such as ``6443/tcp``
+    + now: the zones that hold now, by name
+    + kept: those that hold after it starts anew
     """
 
     default: str
-    sources: tuple[tuple[str, ...], tuple[str, ...]]
-    ports: tuple[tuple[str, ...], tuple[str, ...]]
+    now: Mapping[str, Zone] = field(default_factory=dict)
+    kept: Mapping[str, Zone] = field(default_factory=dict)
 
 
 class Firewalld(FactBase["FirewalldState | None"]):
@@ -41,8 +56,8 @@ class Firewalld(FactBase["FirewalldState | None"]):
 
         FirewalldState(
             default="public",
-            sources=(("10.10.0.0/16",), ("10.10.0.0/16",)),
-            ports=(("6443/tcp",), ("6443/tcp",)),
+            now={"public": Zone(interfaces=("eth0",), ports=("6443/tcp",))},
+            kept={"public": Zone(ports=("6443/tcp",))},
         )
     """
 
@@ -56,8 +71,11 @@ if command -v firewall-cmd >/dev/null 2>&1; then
     default=$(firewall-cmd --get-default-zone) && [ -n "$default" ] || exit 1
     echo "$default"
     for kept in '' --permanent; do
-      firewall-cmd $kept --zone={TRUSTED} --list-sources || exit 1
-      firewall-cmd $kept --zone="$default" --list-ports || exit 1
+      zones=$(firewall-cmd $kept --list-all-zones) || exit 1
+      case $zones in *'  sources:'*) ;; *)
+      echo 'firewall-cmd does not tell its zones' >&2
+      exit 1 ;; esac
+      printf 'zones\\n%s\\n' "$zones"
     done
     ;;
   '{_NOT_RUNNING} '*) ;;
@@ -70,5 +88,24 @@ fi"""
         lines = list(output)
         if not lines:
             return None
-        sources, ports, kept_sources, kept_ports = (tuple(line.split()) for line in lines[1:])
-        return FirewalldState(lines[0].strip(), (sources, kept_sources), (ports, kept_ports))
+        first, second = (number for number, line in enumerate(lines) if line == "zones")
+        now, kept = lines[first + 1 : second], lines[second + 1 :]
+        return FirewalldState(lines[0].strip(), _zones(now), _zones(kept))
+
+
+def _zones(lines: Iterable[str]) -> dict[str, Zone]:
+    found: dict[str, dict[str, list[str]]] = {}
+    name = ""
+    for line in lines:
+        if line and not line[0].isspace():
+            # What it is follows in brackets.
+            name = line.split()[0]
+            found[name] = {}
+        elif name and ":" in line:
+            key, _, value = line.strip().partition(":")
+            found[name].setdefault(key, value.split())
+    parts = ("interfaces", "sources", "ports")
+    return {
+        name: Zone(said.get("target") == ["ACCEPT"], *(tuple(said.get(p, ())) for p in parts))
+        for name, said in found.items()
+    }

@@ -228,7 +228,7 @@ def dnf_options(
     enablerepo: Sequence[str], cached: bool = False, erasing: bool = False
 ) -> list[str]:
     """
-    Return dnf's options.
+    Return dnf's options for an installation. They stand after ``install``: dnf5 wants that.
 
     + enablerepo: repositories to enable
     + cached: whether it uses only the lists that it has already
@@ -258,7 +258,11 @@ REMOVALS = r"""removals() {
   shift
   # Who only looks leaves no trace: dnf dates its cache anew.
   dated=$(stat -c %y /var/cache/dnf 2>/dev/null) || dated=
-  said=$(LC_ALL=C $manager --assumeno $options install "$@" 2>&1) || :
+  # What conflicts is told only where it may be removed.
+  for erasing in '' --allowerasing; do
+    said=$(LC_ALL=C $manager --assumeno install $options $erasing "$@" 2>&1) || :
+    case "$said" in *"Transaction Summary"* | *"Nothing to do"*) break ;; esac
+  done
   [ -z "$dated" ] || touch -d "$dated" /var/cache/dnf
   case "$said" in
   *"Transaction Summary"* | *"Nothing to do"*) ;;

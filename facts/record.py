@@ -33,7 +33,8 @@ class Recorded(Printable):
         """
         Give name → how it was.
 
-        + kind: ``file``, ``unit``, ``sysctl``, ``module``, ``lock`` or ``rule`` (SELinux's)
+        + kind: ``file``, ``unit``, ``sysctl``, ``module``, ``lock``, ``rule`` (SELinux's) or
+          ``firewalld``
         """
         return dict(self.was.get(kind, {}))
 

@@ -5,7 +5,7 @@ Oneshot units that restore at every boot what the kernel forgets.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from pyinfra.api import OperationError
 
@@ -32,6 +32,7 @@ def plan_boot_unit(
     after: Sequence[str] = (),
     retry: bool = False,
     present: bool = True,
+    replaces: str = "",
 ) -> Script | None:
     """
     Return the script that makes a host run shell commands at every boot, or ``None`` where it does.
@@ -47,6 +48,7 @@ def plan_boot_unit(
     + after: units that start before it; it also wants ``network-online.target`` if that is named
     + retry: try again every five seconds until every command succeeds
     + present: whether the unit must exist
+    + replaces: the description of another unit of ours with this name, in whose place it may come
 
     **Example:**
 
@@ -62,7 +64,8 @@ def plan_boot_unit(
 
     path = f"{FOLDER}/{name}.service"
     link = f"{FOLDER}/multi-user.target.wants/{name}.service"
-    if other := _of_others(path, description):
+    # What may be replaced is not removed: it is needed by another one.
+    if other := _of_others(path, {description, replaces if present else ""}):
         if not present:
             return None
         raise OperationError(
@@ -86,12 +89,12 @@ def plan_boot_unit(
     return join([script, Script(reload, summary="reload systemd")]) if script else None
 
 
-def _of_others(path: str, description: str) -> str:
+def _of_others(path: str, ours: Set[str]) -> str:
     """The description of somebody else's unit; empty for ours, and where there is none."""
 
     text = read(FileContents, paths=[path]).get(path, b"").decode(errors="replace")
-    says = f"Description={description}"
-    if says in text.splitlines() or not re.search(r"^ExecStart *=", text, re.M):
+    says = {f"Description={one}" for one in ours if one}
+    if says & {*text.splitlines()} or not re.search(r"^ExecStart *=", text, re.M):
         return ""
     found = re.search(r"^Description *=.*$", text, re.M)
     return found[0] if found else "without a description"

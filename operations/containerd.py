@@ -47,6 +47,7 @@ def containerd(
     version: str = "",
     program: str = "",
     mirrors: Mapping[str, Sequence[str]] | None = None,
+    selinux: bool = False,
 ) -> Generator[StringCommand, None, None]:
     """
     Configure containerd, and crictl, for kubelet.
@@ -64,6 +65,7 @@ def containerd(
     + program: path of a containerd that no package brought, which gets a unit
     + mirrors: registry → URLs of its mirrors, in their order; ``_default`` is any other registry.
       containerd reads them at each pull, and needs no restart. Those that are no longer named go
+    + selinux: whether SELinux confines containers; what the file says itself stays
 
     Fails for a config.toml that is no TOML, that this containerd cannot read, or that has another
     socket; and for mirrors, where it has another folder of registries, or the registry a hosts.toml
@@ -89,7 +91,8 @@ def containerd(
 
     state = read(Containerd)
     packaged = "" if program else state.versions.get(PACKAGED, "")
-    wanted = Wanted(sandbox_image, cni_bin_dir, cni_conf_dir, packaged or version or NEWEST)
+    runs = packaged or version or NEWEST
+    wanted = Wanted(sandbox_image, cni_bin_dir, cni_conf_dir, runs, selinux)
     try:
         config = _config(state, wanted)
         files = [config, *_mirrors(state, str(config.content), mirrors or {})]
@@ -136,6 +139,7 @@ def _whole(wanted: Wanted, version: int) -> str:
         several=wanted.several,
         cni_bin_dir=wanted.cni_bin_dir,
         cni_conf_dir=wanted.cni_conf_dir,
+        selinux=wanted.selinux,
     )
 
 

@@ -25,6 +25,16 @@ def crictl_config(before: str | None, endpoint: str) -> File:
         for line in (before or "").splitlines()
         if not re.match(r"(runtime|image)-endpoint:", line)
     ]
-    told = set((before or "").splitlines()) >= set(ours.splitlines())
+    told = _endpoints(before or "") == _endpoints(ours)
     whole = before or "" if told else ours + "".join(f"{line}\n" for line in lines)
     return File(CRICTL_CONFIG, whole, keep=before is not None)
+
+
+def _endpoints(text: str) -> tuple[str, str]:
+    """Who is asked for containers, and for images: the same where nobody else is named."""
+
+    found = dict(re.findall(r"^(runtime|image)-endpoint: *(.*?) *$", text, re.M))
+    # A package has /var/run, which is a link.
+    said = {key: one.strip("\"'").replace("///var/run/", "///run/") for key, one in found.items()}
+    runtime = said.get("runtime", "")
+    return runtime, said.get("image") or runtime

@@ -38,6 +38,7 @@ def crio(
     program: str = "",
     pinned: Sequence[str] = (),
     mirrors: Mapping[str, Sequence[str]] | None = None,
+    selinux: bool = False,
 ) -> Generator[StringCommand, None, None]:
     """
     Configure CRI-O, and crictl, for kubelet.
@@ -54,6 +55,7 @@ def crio(
       takes images without a signature, and those without a registry from docker.io
     + pinned: images that stay where nothing uses them
     + mirrors: registry → URLs of its mirrors, in their order
+    + selinux: whether SELinux confines containers; a package has that set
 
     **Example:**
 
@@ -83,6 +85,7 @@ def crio(
         cni_bin_dir=cni_bin_dir,
         cni_conf_dir=cni_conf_dir,
         network=network,
+        selinux=selinux,
     )
     files = [File(CONFIG, config), _registries(bool(program), mirrors or {})]
     if program:

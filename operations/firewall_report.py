@@ -27,6 +27,8 @@ __all__ = ["Packet", "lines", "seen"]
 # What kube-router's chains for single pods stop, NetworkPolicies are to stop.
 _POLICIES = "KUBE-POD-FW-"
 
+_FIREWALLD = "inet firewalld"
+
 # Up to this many obstacles are reported one by one.
 _SAID = 10
 
@@ -115,6 +117,9 @@ def _line(one: Obstacle, network: str) -> str:
 
 def _fix(one: Obstacle, network: str) -> str:
     chain = one.chain
+    # What it has is written by firewalld alone.
+    if chain.table == _FIREWALLD:
+        return "set open_firewalld = True, or stop firewalld where nobody needs it"
     if chain.hook in ("input", "prerouting", "ingress") or not chain.hook:
         return "let them through there"
     if chain.flavour == "nft":

@@ -17,6 +17,7 @@ from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.iptables import BUILTIN_CHAINS, Rule, Rules, Ruleset
+from pyinfra_kube.facts.nftables import NftTable
 from pyinfra_kube.operations.boot_units import FIREWALLS, plan_boot_unit
 
 # When systemd takes firewalld for started it is about to drop all rules.
@@ -64,22 +65,8 @@ def rules(
         )
     """
 
-    wishes = _wishes(rules, table, owner)
-    wanted = {rule for _, rule in wishes}
-    found = [rule for rule in ruleset().rules if rule.table == table]
-    if present:
-        adding = [wish for wish in wishes if not _satisfied(wish, found, owner)]
-        removing = unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
-        removing += _doubled(wishes, found)
-    else:
-        adding = []
-        removing = unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
-
-    unit = _unit(wishes, owner, present and persist, runtime) if owner else None
-    yield from run_or_noop(
-        join([live(adding, removing), unit]),
-        f"iptables rules are {'as wanted' if present else 'absent'}",
-    )
+    script = _planned(rules, table, owner, present, persist, runtime)
+    yield from run_or_noop(script, _as_wanted(present))
 
 
 @operation()
@@ -91,7 +78,8 @@ def masquerade(
     runtime: str = "docker",
 ) -> Generator[StringCommand, None, None]:
     """
-    Masquerade what leaves the cluster, so that pods reach hosts without a route to them.
+    Masquerade what leaves the cluster, so that pods reach hosts without a route to them. What
+    ``nftables.masquerade`` set goes.
 
     + cluster_cidr: CIDR of all pods; packets to it keep their source
     + present: whether the rule must exist
@@ -113,7 +101,10 @@ def masquerade(
 
     subnet = _network(cluster_cidr)
     rule = f"-A POSTROUTING ! -d {subnet} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
-    yield from rules._inner([rule], "nat", owner, present, persist, runtime)
+    # With nftables the unit of this name is that table's.
+    script = _planned([rule], "nat", owner, present, persist, runtime, description_of_table(owner))
+    other = _table_absent(owner) if present else None
+    yield from run_or_noop(join([script, other]), _as_wanted(present))
 
 
 @operation()
@@ -159,6 +150,57 @@ def forward_rules(cluster_cidr: str) -> list[str]:
 
     subnet = _network(cluster_cidr)
     return [f"-I FORWARD -{side} {subnet} -j ACCEPT" for side in "sd"]
+
+
+# -- What is planned -----------------------------------------------------------------------------
+
+
+def _planned(
+    rules: Sequence[str],
+    table: str,
+    owner: str | None,
+    present: bool,
+    persist: bool,
+    runtime: str,
+    replaces: str = "",
+) -> Script | None:
+    wishes = _wishes(rules, table, owner)
+    wanted = {rule for _, rule in wishes}
+    found = [rule for rule in ruleset().rules if rule.table == table]
+    if present:
+        adding = [wish for wish in wishes if not _satisfied(wish, found, owner)]
+        removing = unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
+        removing += _doubled(wishes, found)
+    else:
+        adding = []
+        removing = unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
+
+    unit = _unit(wishes, owner, present and persist, runtime, replaces) if owner else None
+    return join([live(adding, removing), unit])
+
+
+def _as_wanted(present: bool) -> str:
+    return f"iptables rules are {'as wanted' if present else 'absent'}"
+
+
+def rules_absent(table: str, owner: str) -> Script | None:
+    """
+    Return the script that removes the rules of an owner, or ``None``. Its unit stays.
+
+    + table: that they stand in
+    + owner: their comment
+    """
+
+    found = (read(Rules) or Ruleset({}, ())).rules
+    return live([], unwanted(rule for rule in found if rule.table == table and _owned(rule, owner)))
+
+
+def _table_absent(owner: str) -> Script | None:
+    table = f"ip {owner}"
+    if not (found := read(NftTable, table=table)):
+        return None
+    changes.show(f"table {table}: {found} → absent")
+    return Script(f"nft delete table {table}", f"remove table {table}")
 
 
 # -- What is wanted ------------------------------------------------------------------------------
@@ -277,12 +319,35 @@ def _ensure(wishes: Iterable[Wish]) -> list[str]:
     ] + [f"{rule.command('-C')} 2>/dev/null || {rule.command(action)}" for action, rule in wishes]
 
 
-def _unit(wishes: Sequence[Wish], owner: str, present: bool, runtime: str) -> Script | None:
+def _unit(
+    wishes: Sequence[Wish], owner: str, present: bool, runtime: str, replaces: str
+) -> Script | None:
     return plan_boot_unit(
         owner,
-        f"iptables rules of {owner}",
+        description_of_rules(owner),
         [_FIREWALLD, *_ensure(wishes)],
         before=[runtime_named(runtime).unit, "kubelet.service"],
         after=FIREWALLS,
         present=present and bool(wishes),
+        replaces=replaces,
     )
+
+
+def description_of_rules(owner: str) -> str:
+    """
+    Return the description of the unit that sets an owner's rules of iptables.
+
+    + owner: one word
+    """
+
+    return f"iptables rules of {owner}"
+
+
+def description_of_table(owner: str) -> str:
+    """
+    Return the description of the unit that sets an owner's table of nftables.
+
+    + owner: one word
+    """
+
+    return f"nftables' table {owner}"

@@ -16,6 +16,11 @@ from pyinfra_kube.engine.script import Script, join, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.facts.nftables import NftTable
 from pyinfra_kube.operations.boot_units import FIREWALLS, plan_boot_unit
+from pyinfra_kube.operations.iptables import (
+    description_of_rules,
+    description_of_table,
+    rules_absent,
+)
 
 _CHAIN = "type nat hook postrouting priority srcnat; policy accept;"
 
@@ -29,7 +34,7 @@ def masquerade(
 ) -> Generator[StringCommand, None, None]:
     """
     Masquerade what leaves the cluster, so that pods reach hosts without a route to them. It is a
-    table of its own; no other one is touched.
+    table of its own; no other one is touched. What ``iptables.masquerade`` set goes.
 
     + cluster_cidr: CIDR of all pods; packets to it keep their source
     + present: whether the table must exist
@@ -63,13 +68,16 @@ def masquerade(
     scripts = [
         plan_boot_unit(
             owner,
-            f"nftables' table {owner}",
+            description_of_table(owner),
             [command],
             before=[runtime_named(runtime).unit, "kubelet.service"],
             after=FIREWALLS,
             present=present,
+            replaces=description_of_rules(owner),
         )
     ]
+    if present:
+        scripts.insert(0, rules_absent("nat", owner))
     if found != (wanted if present else None):
         changes.show(f"table {table}: {found or 'absent'} → {wanted if present else 'absent'}")
         scripts.insert(0, Script(command, f"set table {table}" if present else f"remove {table}"))

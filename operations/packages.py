@@ -334,9 +334,9 @@ def _dnf(
     all_names = [*names, *(file.path for file in files)]
     what = shlex.join(all_names)
     uploads = [file.path for file in files if not file.url]
-    words = shlex.join([manager, "--assumeyes", "--quiet", *options, "install"])
+    words = shlex.join([manager, "--assumeyes", "--quiet", "install", *options])
     lift = f"{_delete(lifted)}\n" if lifted else ""
-    gone = _gone(of_before, options) if of_before else ""
+    gone = _gone(of_before, dnf_options(repositories)) if of_before else ""
     refusal = _refusal(manager, options, all_names, removable)
     lines = [f"{_IN_TURN}{gone}{refusal}{lift}{words} {what}"]
     lines += [f'[ -z "$gone" ] || {_ADD} $gone'] if of_before else []
@@ -382,7 +382,7 @@ def _lock(states: LockStates, new: Sequence[str], gone: Sequence[str]) -> Script
 def _gone(versions: Mapping[str, str], options: Sequence[str]) -> str:
     """Lift the locks of packages whose version has left the repositories."""
 
-    query = shlex.join(["dnf", "--quiet", *options, "repoquery", "--"])
+    query = shlex.join(["dnf", "--quiet", "repoquery", *options, "--"])
     looks = "".join(
         f"said=$({query} {shlex.quote(f'{name}-{version}')})\n"
         f'[ -n "$said" ] || gone="$gone {name}"\n'

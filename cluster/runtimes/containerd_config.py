@@ -37,12 +37,14 @@ class Wanted:
     + sandbox_image: the pause image, by its full name
     + cni_bin_dir, cni_conf_dir: where CNI's plugins and their configuration are
     + containerd: the version that reads the file
+    + selinux: whether containers are confined, unless the file says so itself
     """
 
     sandbox_image: str
     cni_bin_dir: str
     cni_conf_dir: str
     containerd: str
+    selinux: bool = False
 
     @property
     def reads(self) -> int:
@@ -263,6 +265,9 @@ def _keys(version: int, data: Mapping[str, Any], wanted: Wanted) -> dict[Key, An
         (*runtime, "restrict_oom_score_adj"): True,
         (*runtimes, "runc", "runtime_type"): _RUNC,
     }
+    confined = (*runtime, "enable_selinux")
+    if wanted.selinux and _at(data, confined) is None:
+        keys[confined] = True
     # Whichever of them a pod runs with, kubelet keeps its control group in one way.
     others = _table(data, runtimes)
     of_runc = [n for n, one in others.items() if _table(one, ()).get("runtime_type") == _RUNC]

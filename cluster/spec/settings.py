@@ -406,9 +406,10 @@ class RunSettings(Settings):
     """Whether a rule of iptables opens the apiserver's port."""
     open_firewalld: bool = False
     """Whether a firewalld that runs stays, and lets the cluster's packets in: its zone `trusted`
-    gets the pods' range and the hosts' addresses, and its default zone the apiserver's port.
-    Otherwise Fedora's paths stop it, and others leave it as it is. When it is reloaded it drops
-    all rules of iptables, also ours until the next run; those of nftables stay."""
+    gets the pods' range and the hosts' addresses, and the zone of the host's link the apiserver's
+    port; a run without it takes that back. Otherwise Fedora's paths stop it, and others leave it as
+    it is. When it is reloaded it drops all rules of iptables, also ours until the next run; those
+    of nftables stay."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
     verify_json: str | None = None

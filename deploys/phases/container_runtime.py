@@ -10,6 +10,7 @@ from typing import Any
 
 from pyinfra_kube.cluster.components import PODS, components_on
 from pyinfra_kube.cluster.containerd_versions import of_distribution
+from pyinfra_kube.cluster.fitness.checks import SELINUX_POLICY
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.packages import (
     BY_MINOR,
@@ -107,6 +108,7 @@ def _run_containerd(cluster: Cluster) -> None:
         version=cluster.spec.containerd_version or distribution,
         program=LOCAL if source else "",
         mirrors=cluster.spec.registry_mirrors,
+        selinux=_confines(cluster),
     )
     _describe_network(cluster)
     _install(cluster, "containerd", _missing_parts(source))
@@ -129,6 +131,7 @@ def _run_crio(cluster: Cluster) -> None:
         program=program,
         pinned=archives,
         mirrors=cluster.spec.registry_mirrors,
+        selinux=bool(source) and _confines(cluster),
     )
     _describe_network(cluster)
     parts = ["cri-o", "cni"]
@@ -138,6 +141,14 @@ def _run_crio(cluster: Cluster) -> None:
     _install(cluster, "CRI-O", [*parts, *(["skopeo"] if archives else [])])
     config = [*crio.CONFIG_FILES, program or PACKAGED_CRIO]
     services.services(name="Run CRI-O", units=[services.Unit(cluster.runtime.unit, config=config)])
+
+
+def _confines(cluster: Cluster) -> bool:
+    """Whether SELinux is on, and has the policy of containers, or gets it."""
+
+    here = cluster.own_facts
+    comes = cluster.spec.install_packages and ships("selinux", here.system, here.release)
+    return bool(here.fit.state.selinux) and (comes or SELINUX_POLICY in here.fit.state.there)
 
 
 def _archives(cluster: Cluster) -> list[str]:

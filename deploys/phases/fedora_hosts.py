@@ -57,6 +57,8 @@ def prepare_fedora_host() -> None:
         if installed.will_change and not waits:
             _check_packages(cluster, _brings_etcd(cluster))
     set_swap(cluster)
+    # One that is stopped takes nothing back.
+    open_firewalld(cluster)
     stopped = services.services(
         name="Stop other firewalls",
         units=[
@@ -65,7 +67,6 @@ def prepare_fedora_host() -> None:
             if not (cluster.spec.open_firewalld and unit == "firewalld.service")
         ],
     )
-    open_firewalld(cluster)
     connect_host()
     # A firewall that this run stops blocks nothing afterwards.
     if not stopped.will_change:

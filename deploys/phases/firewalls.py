@@ -4,11 +4,14 @@ Which ports of a host are opened, and what its firewalls do with the packets of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyinfra_kube.cluster.components import flanneld
 from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS, NODE_DNS
 from pyinfra_kube.deploys.run.context import Cluster
-from pyinfra_kube.engine.snapshot import ask_now
+from pyinfra_kube.engine.snapshot import ask_now, read
+from pyinfra_kube.facts.record import Record
 from pyinfra_kube.operations import firewall_report, firewalld, iptables
 
 
@@ -94,40 +97,42 @@ def open_ports(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    opened = cluster.spec.open_ports and cluster.spec.packet_filter == "iptables"
-    if opened and cluster.is_a("control_plane"):
+    if cluster.is_a("control_plane"):
+        opened = cluster.spec.open_ports and cluster.spec.packet_filter == "iptables"
         iptables.rules(
-            name="Open the apiserver's port",
-            rules=[_api_rule(cluster)],
+            name="Open the apiserver's port" if opened else "Open the apiserver's port no more",
+            rules=[_api_rule(cluster)] if opened else [],
             owner="kube-apiserver-ports",
+            present=opened,
             runtime=cluster.runtime.name,
         )
 
 
-def open_firewalld(cluster: Cluster, present: bool = True) -> None:
+def open_firewalld(cluster: Cluster, present: bool = True, gone: Collection[str] = ()) -> None:
     """
     Have the current host's firewalld let the cluster's packets in, where it is asked to.
 
     + cluster: the cluster
     + present: ``False`` takes that back
+    + gone: hosts whose packets are not let in any more
     """
 
     spec = cluster.spec
-    if spec.open_firewalld:
-        hosts = [cluster.plan.addresses[one.name] for one in spec.hosts]
-        firewalld.opened(
-            name="Open firewalld for the cluster" if present else "Close firewalld again",
-            sources=[
-                spec.cluster_cidr,
-                *(one for one in hosts if one and one != cluster.own_address),
-            ],
-            ports=[f"{spec.apiserver_port}/tcp"] if cluster.is_a("control_plane") else [],
-            present=present,
-        )
+    opened = spec.open_firewalld and present
+    if not (opened or read(Record).of(firewalld.KIND)):
+        return
+    hosts = [cluster.plan.addresses[one.name] for one in spec.hosts if one.name not in gone]
+    others = [one for one in hosts if one and one != cluster.own_address]
+    api = [f"{spec.apiserver_port}/tcp"] if cluster.is_a("control_plane") else []
+    firewalld.opened(
+        name="Open firewalld for the cluster" if opened else "Close firewalld again",
+        sources=[spec.cluster_cidr, *others] if opened else [],
+        ports=api if opened else [],
+        interface=_link(cluster),
+    )
 
 
 def _api_rule(cluster: Cluster) -> str:
-
     return f"-I INPUT -p tcp --dport {cluster.spec.apiserver_port} -j ACCEPT"
 
 

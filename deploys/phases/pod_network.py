@@ -59,6 +59,7 @@ def _let_pods_out(cluster: Cluster) -> None:
     if cluster.spec.packet_filter == "nftables":
         # What it accepts another table may still drop: there is nothing to set for forwarding.
         nftables.masquerade(name=masquerade, **network)
+        leave_forwarding(cluster)
         return
     iptables.masquerade(
         name=masquerade,

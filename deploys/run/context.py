@@ -4,6 +4,7 @@ The cluster that a run is about: read from the inventory once, planned once, sha
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -621,6 +622,10 @@ def _encryption(
     return found
 
 
+# From 1.34 on.
+_ETCD_OF_KUBEADM = (3, 5, 24)
+
+
 def _used(
     spec: ClusterSpec, release: Release, host_facts: Mapping[str, HostFacts]
 ) -> Iterable[Used]:
@@ -633,6 +638,9 @@ def _used(
         yield "ipvs"
     if not spec.etcd_tls:
         yield "etcd without TLS"
+    numbers = re.findall(r"\d+", spec.etcd_version or release.etcd_version)
+    if tuple(map(int, numbers[:3])) < _ETCD_OF_KUBEADM:
+        yield "old etcd"
     runtime = spec.container_runtime or release.container_runtime
     versions = [
         spec.containerd_version or one.containerd or of_distribution(one.system, one.release)

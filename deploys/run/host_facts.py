@@ -44,7 +44,7 @@ from pyinfra_kube.cluster.fitness.checks import (
     WRITTEN,
 )
 from pyinfra_kube.cluster.networks import parse_network
-from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for, packages_of
+from pyinfra_kube.cluster.packages import NETWORK_TOOLS, packages_for, packages_of, ships
 from pyinfra_kube.cluster.releases import Release, covers
 from pyinfra_kube.cluster.runtimes import CONTAINERD, DOCKER, RUNTIMES
 from pyinfra_kube.cluster.runtimes.docker_spelling import texts
@@ -524,12 +524,11 @@ def _proxy_mode(
 def _coming(spec: ClusterSpec, packages: PackageStates) -> list[str]:
     """The packages of tools that the run installs."""
 
-    if not (spec.install_packages and packages.system):
+    part, here = NETWORK_TOOLS[spec.packet_filter], (packages.system, packages.release)
+    # What is not there is refused later, for all hosts at once.
+    if not (spec.install_packages and ships(part, *here)):
         return []
-    here = packages.system, packages.release
-    return packages_for(
-        [NETWORK_TOOLS[spec.packet_filter]], *here, spec.kubernetes_version, spec.rpm_files
-    )
+    return packages_for([part], *here, spec.kubernetes_version, spec.rpm_files)
 
 
 # What kube-proxy itself asks for.

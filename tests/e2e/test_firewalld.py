@@ -89,8 +89,26 @@ def test_what_a_reload_drops_comes_back(
     _see_pods(kubectl, kubectl.web(len(NODES)))
 
 
-def test_a_node_that_leaves_has_its_firewalld_as_before(web: object, lab: Lab, site: Site) -> None:
+def _trusted(lab: Lab, name: str) -> set[str]:
+    (line,) = execute(lab, name, "firewall-cmd --permanent --zone=trusted --list-sources")
+    return {*line.split()}
+
+
+def test_who_leaves_is_trusted_no_more(web: object, lab: Lab, site: Site) -> None:
+    execute(
+        lab, NODES[0], "firewall-cmd --quiet --permanent --zone=trusted --add-source=198.51.100.7"
+    )
+    before = _trusted(lab, NODES[0])
     with site.inventory.open("a") as inventory:
         inventory.write(f"_data['remove_nodes'] = [{NODES[1]!r}]\n")
     succeeded(site.run("-y", deploy="remove_node"))
-    assert execute(lab, NODES[1], "firewall-cmd --zone=trusted --list-sources") == [""]
+    assert _trusted(lab, NODES[1]) == set()
+    assert len(before - _trusted(lab, NODES[0])) == 1
+
+
+def test_it_is_closed_again(web: object, lab: Lab, site: Site) -> None:
+    with site.inventory.open("a") as inventory:
+        inventory.write("_data |= {'open_firewalld': False, 'remove_nodes': []}\n")
+        inventory.write(f"nodes[0][:] = [one for one in nodes[0] if one[0] != {NODES[1]!r}]\n")
+    succeeded(site.run("-y"))
+    assert _trusted(lab, NODES[0]) == {"198.51.100.7"}

@@ -104,8 +104,7 @@ esac
 case "$*" in
 --state) echo running ;;
 --get-default-zone) echo public ;;
-*--list-sources) echo 10.10.0.0/16 ;;
-*) echo 6443/tcp ;;
+*) printf 'public (active)\\n  target: default\\n  sources: 10.10.0.0/16\\n  ports: 6443/tcp\\n' ;;
 esac
 """,
     "flanneld": "echo 0.9.0 >&2\n",

@@ -338,3 +338,11 @@ def test_one_key_for_the_folder_of_plugins(version: str, cni: str, key: str) -> 
     merged = tomlkit.parse(merge(text, wanted).text).unwrap()
     table = merged["plugins"]["io.containerd.cri.v1.runtime"]["cni"]
     assert [name for name in table if name.startswith("bin_dir")] == [key]
+
+
+@pytest.mark.parametrize(("said", "is_so"), [("", True), ("enable_selinux = false", False)])
+def test_selinux_confines_containers_unless_the_file_says_so_itself(said: str, is_so: bool) -> None:
+    text = f"version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n{said}\n"
+    wanted = Wanted(PAUSE, "/opt/cni/bin", "/etc/cni/net.d", "2.4.2", selinux=True)
+    merged = tomlkit.parse(merge(text, wanted).text).unwrap()
+    assert merged["plugins"]["io.containerd.cri.v1.runtime"]["enable_selinux"] is is_so

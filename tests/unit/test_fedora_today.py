@@ -20,6 +20,7 @@ from pyinfra_kube.deploys.run.runtimes import with_runtime
 from pyinfra_kube.deploys.scratch import scratch
 from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.fitness import FitnessState
+from pyinfra_kube.facts.iptables import Rule, Ruleset
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.facts.selinux import Label, LabelStates
 from pyinfra_kube.facts.services import UnitState, UnitStates
@@ -307,6 +308,61 @@ def test_selinux_has_its_rules_and_labels(
     rules = "SELinux's rule for /srv/kubernetes(/.*)?: absent → container_share_t"
     assert (rules in shown["m"]) == (path is scratch)
     assert rules not in shown["n"]
+
+
+@pytest.mark.parametrize(("etcd", "old"), [("3.5.13", True), ("3.5.24", False)])
+def test_an_etcd_that_is_older_than_kubeadm_takes(
+    etcd: str,
+    old: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {**DATA, "credentials_dir": str(tmp_path), "etcd_version": etcd}
+    prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert ("notice: etcd is older than 3.5.24" in caplog.text) == old
+
+
+_OF_IPTABLES = {
+    "filter": [
+        "-I INPUT -p tcp --dport 6443 -m comment --comment kube-apiserver-ports -j ACCEPT",
+        "-A FORWARD -s 10.10.0.0/16 -m comment --comment kube-forward -j ACCEPT",
+        "-A FORWARD -s 192.0.2.0/24 -j ACCEPT",
+    ],
+    "nat": ["-A POSTROUTING ! -d 10.10.0.0/16 -m comment --comment kube-masquerade -j MASQUERADE"],
+}
+
+
+def test_with_another_packet_filter_the_rules_of_the_former_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    rules = [Rule.parse(text, table) for table, texts in _OF_IPTABLES.items() for text in texts]
+    more = {"iptables.Rules": Ruleset({"filter": {}, "nat": {}}, tuple(rules))}
+    data = {**DATA, "credentials_dir": str(tmp_path), "kubernetes_source": str(tmp_path)}
+    for name in ("kubelet", "kube-proxy", "kubectl"):
+        (tmp_path / name).write_text("")
+    data |= {"packet_filter": "nftables"}
+    _, shown = prepared(scratch, ONE_NODE, data, FEDORA, more=more)
+    for host, owners in {
+        "m": {"kube-apiserver-ports", "kube-forward", "kube-masquerade"},
+        "n": {"kube-forward", "kube-masquerade"},
+    }.items():
+        gone = [line for line in shown[host].splitlines() if line.endswith("→ absent")]
+        assert owners <= {line.partition("--comment ")[2].split(" ")[0] for line in gone}
+        assert "192.0.2.0/24" not in "".join(gone)
+
+
+@pytest.mark.parametrize("mode", ["enforcing", ""])
+def test_selinux_confines_containers_where_it_is_on(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {**DATA, "credentials_dir": str(tmp_path), "container_runtime": "containerd"}
+    more = {"fitness.Fitness": FitnessState(selinux=mode)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more=more)
+    assert ("enable_selinux = true" in shown["n"]) == bool(mode)
 
 
 @pytest.mark.parametrize("active", ["active", "inactive"])

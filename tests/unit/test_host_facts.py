@@ -106,6 +106,11 @@ def test_kube_proxy_gets_a_mode_that_the_kernel_carries() -> None:
     assert seen(facts, spec).settings["proxy_mode"] == "iptables"
 
 
+def test_a_host_whose_system_has_no_iptables_tells_what_it_is() -> None:
+    facts = {"packages.Packages": ["system\trocky\t10.1", "manager\tdnf"]}
+    assert seen(facts, SPEC.model_copy(update={"kubernetes_version": "1.37.2"})).system == "rocky"
+
+
 LINKS = [
     ("lo", "", None, ["127.0.0.1/8", "198.51.100.9/32"]),
     ("br-mgmt", "bridge", None, ["192.0.2.11/24"]),

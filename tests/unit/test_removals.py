@@ -38,6 +38,21 @@ Transaction Summary
 ================================================================
 """
 
+# As dnf5, which knows an option of a command only after it.
+_DNF = """\
+#!/bin/sh
+for word; do
+  case $word in
+  install) break ;;
+  --allowerasing) echo 'Unknown argument "--allowerasing" for command "dnf5".' >&2; exit 2 ;;
+  esac
+done
+case "$*" in
+*--allowerasing*) cat {said} ;;
+*) echo 'Failed to resolve the transaction' >&2; exit 1 ;;
+esac
+"""
+
 
 @pytest.mark.parametrize(
     ("said", "removed"),
@@ -46,12 +61,13 @@ Transaction Summary
         (DNF4, ["kubernetes1.19-node", "docker-ce"]),
     ],
 )
-def test_removals_of_dnf(said: str, removed: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", ["--enablerepo=testing --allowerasing", ""])
+def test_removals_of_dnf(said: str, removed: list[str], options: str, tmp_path: Path) -> None:
     (tmp_path / "said").write_text(said)
-    (tmp_path / "dnf").write_text(f"#!/bin/sh\ncat {tmp_path}/said\n")
+    (tmp_path / "dnf").write_text(_DNF.format(said=tmp_path / "said"))
     (tmp_path / "dnf").chmod(0o755)
     found = subprocess.run(
-        ["sh", "-c", f"{REMOVALS}\nremovals dnf -- one"],
+        ["sh", "-c", f"{REMOVALS}\nremovals dnf {options} -- one"],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
