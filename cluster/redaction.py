@@ -13,7 +13,7 @@ HIDDEN = "(hidden)"
 OWN_CONTAINERS = frozenset(
     {
         *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"),
-        *("coredns", "kube-router", "metrics-server", "collector"),
+        *("coredns", "kube-router", "metrics-server", "otelcol"),
     }
 )
 """Containers of kube-system whose arguments and variables are a cluster's own."""

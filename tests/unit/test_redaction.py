@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import string
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.redaction import HIDDEN, redact
+from pyinfra_kube.cluster.components import PODS
+from pyinfra_kube.cluster.redaction import HIDDEN, OWN_CONTAINERS, redact
+
+ADDONS = Path(__file__).parents[2] / "templates" / "addons"
 
 # Long enough not to be a part of what stands around it.
 _SAFE = string.ascii_letters + string.digits
@@ -168,6 +173,12 @@ def test_those_of_the_cluster_stay() -> None:
     assert found["env"][0] == {"name": "DB_PASS", "value": HIDDEN}
     assert found["command"] == ["mysql", "--password"]
     assert found["livenessProbe"]["exec"]["command"] == ["mysqladmin", "--password", HIDDEN]
+
+
+def test_the_cluster_knows_its_containers() -> None:
+    manifests = "".join(one.read_text() for one in ADDONS.glob("*.yaml.j2"))
+    names = {*PODS, *re.findall(r"name: ([\w.-]+)\n +image:", manifests)}
+    assert names <= OWN_CONTAINERS
 
 
 def test_what_kubectl_notes_of_an_apply_goes() -> None:
