@@ -60,6 +60,7 @@ from pyinfra_kube.operations import (
     leftovers,
     packages,
     pods,
+    policy_rules,
     record,
     selinux,
     services,
@@ -180,6 +181,8 @@ def take_away(cluster: Cluster) -> None:
     if state and state.active == "active":
         pods.pods_absent(name="Remove the pods", runtime=cluster.runtime.name)
     kube_proxy.remove_rules(cluster)
+    # Its sets can go only when no rule names them, so this is first.
+    policy_rules.policy_rules_absent(name="Remove the rules of NetworkPolicies")
     leftovers.kube_rules_absent(name="Remove the rules of kubelet and kube-proxy")
     stopped = [services.Unit(SLICE, running=False, enabled=None, masked=None)]
     # docker keeps the address of a bridge that it finds.

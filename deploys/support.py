@@ -24,11 +24,12 @@ from pyinfra_kube.checks.judge import Verdict
 from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.redaction import document as json_in
 from pyinfra_kube.cluster.redaction import redact
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.packet_way import text_of_way
 from pyinfra_kube.deploys.run.readings import judge_cluster, on_each_host
-from pyinfra_kube.deploys.run.support import questions
+from pyinfra_kube.deploys.run.support import API, questions
 from pyinfra_kube.deploys.run.topology import text_of
 from pyinfra_kube.deploys.run.topology_facts import look
 from pyinfra_kube.deploys.run.topology_picture import picture
@@ -72,7 +73,7 @@ def _made(state: State, cluster: Cluster, verdict: Verdict, path: Path) -> bytes
     files |= _topology(cluster)
     for host in (one.name for one in cluster.spec.hosts if one.name in told):
         files |= {f"{host}/{name}": content for name, content in told[host].items()}
-    safe = {name: redact(content) for name, content in files.items()}
+    safe = {name: _end(redact(content)) for name, content in files.items()}
     title = f"{cluster.spec.cluster_name}, {time.strftime('%Y-%m-%d %H:%M')}"
     sizes = {name: len(content) for name, content in safe.items()}
     index = page(title, verdict, sizes, *(safe.get(one, "") for one in ("topology.svg", NARROW)))
@@ -114,11 +115,23 @@ def _ask(cluster: Cluster) -> dict[str, str]:
     except FactError as error:
         return {"unanswered.txt": f"{error}\n"}
     ends = {None: f"\n(no end in {_PATIENCE} s)\n", 0: "\n"}
+    texts = {name: one.text for name, one in told.items()}
+    for name in API.keys() & texts.keys():
+        if told[name].good and not json_in(texts[name]):
+            # Without its beginning it cannot be taken apart, and secrets would stay in it.
+            texts[name] = "(left out: too long)"
     return {
-        name: f"# {asked[name].splitlines()[-1][:200]}\n{one.text[-_FILE:]}"
-        f"{ends.get(one.code, chr(10) + f'(exit status {one.code})' + chr(10))}"
-        for name, one in told.items()
+        name: f"# {asked[name].splitlines()[-1][:200]}\n{text}"
+        f"{ends.get(told[name].code, chr(10) + f'(exit status {told[name].code})' + chr(10))}"
+        for name, text in texts.items()
     }
+
+
+def _end(text: str) -> str:
+    """The last of a host's answer, below the question."""
+
+    title, _, rest = text.partition("\n")
+    return f"{title}\n{rest[-_FILE:]}" if text.startswith("# ") else text
 
 
 def packed(files: Mapping[str, str], folder: str, most: int = _ARCHIVE) -> bytes:

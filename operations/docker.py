@@ -25,6 +25,7 @@ from pyinfra_kube.operations import docker_on_flannel
 from pyinfra_kube.operations.docker_files import daemon_json, option_files
 from pyinfra_kube.operations.docker_options import (
     Choice,
+    for_log_driver,
     implied,
     known,
     place_for,
@@ -65,7 +66,8 @@ def docker(
     + config: ``daemon.json``, or ``options`` for the distribution's file of options; by default
       daemon.json from docker 1.10, the first to read it
     + defaults: options that the host may override: its own values stay, and are shown. A list is
-      added to that of the host
+      added to that of the host; ``log-opts`` are left out where docker's log driver is another than
+      json-file
     + added: items that a list must have beside those of the host
 
     Fails if docker would not start with its options, if it is not known what docker will be told,
@@ -91,6 +93,7 @@ def docker(
 
     state = read(Docker)
     _refuse_unknown(state)
+    options, defaults = for_log_driver(state, options, defaults)
     asked = {**implied(state, options), **known(options, state.version)}
     choice = Choice.of(state, asked, known(defaults, state.version), added)
     place = config or place_for(state.version)

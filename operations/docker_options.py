@@ -17,7 +17,13 @@ from pyinfra_kube.facts.docker import DAEMON_JSON, DockerState
 
 # docker does not start with an option that it does not know. By option: the first version that
 # takes it, and its name before that; "" where an older docker behaves so anyway.
-SINCE = {"data-root": ((17, 5), "graph"), "default-ipc-mode": ((19, 3), "")}
+SINCE = {
+    "data-root": ((17, 5), "graph"),
+    "default-ipc-mode": ((19, 3), ""),
+    # Bounds of json-file's logs.
+    "log-opts": ((1, 8), ""),
+}
+_LOG_DRIVER = "json-file"
 
 # docker does not start with some of these beside "bridge", and ignores the others.
 _OF_ITS_OWN_BRIDGE = ("bip", "fixed-cidr", "fixed-cidr-v6", "default-gateway", "default-gateway-v6")
@@ -78,6 +84,27 @@ def implied(state: DockerState, options: Mapping[str, Any]) -> dict[str, Any]:
         if key not in options and _fixed(state, key):
             raise _in_the_way(key, None, _fixed(state, key))
     return {key: None for key in excluded if state.said(key)}
+
+
+def for_log_driver(
+    state: DockerState, options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Return options and defaults without default options of logs where docker logs by another driver
+    than json-file: it does not start with options that its driver does not know.
+
+    + state: of docker on the host
+    + options: that are asked for
+    + defaults: that the host's own options take the place of
+    """
+
+    driver = options.get("log-driver") or (state.said("log-driver") or [_LOG_DRIVER])[-1]
+    if driver == _LOG_DRIVER or "log-opts" not in defaults:
+        return {**options}, {**defaults}
+    # An earlier run wrote it, before the host had another driver.
+    ours = state.file.get("log-opts") == defaults["log-opts"]
+    gone = {"log-opts": None} if ours else {}
+    return {**gone, **options}, {key: one for key, one in defaults.items() if key != "log-opts"}
 
 
 def _places(state: DockerState, name: str) -> str:

@@ -81,4 +81,8 @@ CONTAINERD = Runtime(
     uses_systemd=_CRICTL.uses_systemd,
     logs=_CRICTL.logs,
     list_containers="crictl ps --all",
+    configuration=(
+        *("/etc/containerd/config.toml", "/etc/containerd/conf.d/*.toml"),
+        "/etc/containerd/certs.d/*/hosts.toml",
+    ),
 )

@@ -85,4 +85,9 @@ CRIO = Runtime(
     'grep -q \'"cgroup_driver": *"systemd"\'',
     logs=_CRICTL.logs,
     list_containers="crictl ps --all",
+    configuration=(
+        *("/etc/crio/crio.conf", "/etc/crio/crio.conf.d/*", "/etc/crio/policy.json"),
+        *("/etc/containers/registries.conf", "/etc/containers/registries.conf.d/*"),
+        "/etc/sysconfig/crio",
+    ),
 )

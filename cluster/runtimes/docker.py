@@ -151,4 +151,5 @@ DOCKER = Runtime(
     find_container=_FIND,
     logs="docker logs --tail {lines} {id}",
     list_containers="docker ps --all",
+    configuration=("/etc/docker/daemon.json", "/etc/default/docker", "/etc/sysconfig/docker*"),
 )

@@ -82,6 +82,7 @@ class Runtime:
     + logs: the last ``{lines}`` lines of the container ``{id}``
     + uses_systemd: succeeds if it leaves control groups to systemd; empty where nobody is asked
     + list_containers: what a person runs to see every container
+    + configuration: files that it reads, shell patterns; of folders that may have keys, the others
     """
 
     name: str
@@ -120,6 +121,7 @@ class Runtime:
     read_kept_images: Callable[[bytes], Mapping[str, str]] = lambda _: {}
     full_name: Callable[[str], str] = str
     keep_image: str = ""
+    configuration: tuple[str, ...] = ()
 
     @property
     def guard(self) -> str:
@@ -129,7 +131,7 @@ class Runtime:
         """
 
         return f"""\
-{self._runs}() {{
+{self.runs}() {{
 case "$(systemctl show --property=LoadState,ActiveState {self.unit} 2>/dev/null)" in
 *LoadState=loaded*ActiveState=inactive*|*LoadState=loaded*ActiveState=failed*) return 1 ;;
 *LoadState=*) ;;
@@ -141,7 +143,8 @@ esac
 """
 
     @property
-    def _runs(self) -> str:
+    def runs(self) -> str:
+        """The name of that function."""
         # The shell knows functions by words without dashes.
         return f"{self.unit.removesuffix('.service')}_runs"
 
@@ -163,7 +166,7 @@ if ! command -v {self.client} >/dev/null 2>&1
 then
 echo 'runtime missing'
 {down or ":"}
-elif ! {self._runs} || ! shown=$({question} 2>/dev/null)
+elif ! {self.runs} || ! shown=$({question} 2>/dev/null)
 then
 echo 'runtime down'
 {down or ":"}

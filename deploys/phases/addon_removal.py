@@ -4,6 +4,7 @@ Add-ons that are no longer wanted: their objects, and what they left on hosts.
 
 from __future__ import annotations
 
+from pyinfra_kube.cluster.releases import covers
 from pyinfra_kube.deploys.phases import (
     manifests,
     metrics_server,
@@ -12,6 +13,7 @@ from pyinfra_kube.deploys.phases import (
     node_logs,
     pod_network,
 )
+from pyinfra_kube.deploys.phases.addons import DNS
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.run.context import current_cluster
@@ -25,16 +27,18 @@ def leave_addons() -> None:
 
     cluster = current_cluster()
     spec = cluster.spec
-    wanted = {
-        node_local_dns.OWNER: spec.node_local_dns,
-        node_logs.OWNER: bool(spec.log_receiver),
-        metrics_server.OWNER: spec.metrics_server,
-        network_policies.OWNER: spec.network_policies,
-        manifests.OWNER: bool(spec.manifests),
+    release = cluster.release
+    of_today = covers("1.24-", release.minor)
+    # Whether it is wanted, and whether the release can have it: else there is nothing to look for.
+    addons = {
+        DNS: (spec.dns, True in release.fact("dns")),
+        node_local_dns.OWNER: (spec.node_local_dns, True in release.fact("node_local_dns")),
+        node_logs.OWNER: (bool(spec.log_receiver), of_today),
+        metrics_server.OWNER: (spec.metrics_server, True in release.fact("metrics_server")),
+        network_policies.OWNER: (spec.network_policies, True in release.fact("network_policies")),
+        manifests.OWNER: (bool(spec.manifests), of_today),
     }
-    if True not in cluster.release.fact("node_local_dns"):
-        return
-    absent = [owner for owner, is_wanted in wanted.items() if not is_wanted]
+    absent = [owner for owner, (wanted, possible) in addons.items() if possible and not wanted]
     if cluster.is_first_control_plane and absent:
         objects.sets_absent(
             name="Delete the add-ons that are not wanted",

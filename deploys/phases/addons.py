@@ -24,6 +24,9 @@ from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.kubectl import kubectl_words
 from pyinfra_kube.operations import images, objects, verify
 
+DNS = "coredns"
+"""The name of the set of CoreDNS' objects."""
+
 # From CoreDNS 1.9.4 on, answers about the cluster itself can be kept out of the cache.
 _UNCACHED = {"1.27-": True}
 
@@ -120,7 +123,7 @@ def run_dns() -> None:
     if not _runs_dns(cluster):
         return
     if cluster.is_first_control_plane:
-        set_objects(cluster, "Set CoreDNS and its service", "coredns", dns_manifest(cluster))
+        set_objects(cluster, "Set CoreDNS and its service", DNS, dns_manifest(cluster), owner=DNS)
     if "none" in (cluster.spec.network, cluster.spec.proxy_mode):
         # Its pods have no network yet, or do not reach the API.
         return

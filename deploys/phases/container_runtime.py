@@ -48,6 +48,9 @@ CNI_BIN_DIR = "/opt/cni/bin"
 # Without its userland proxy, docker lets a pod reach itself through a service.
 HAIRPIN = {"userland-proxy": False}
 
+# As much as a kubelet keeps that rotates logs itself; one that runs docker leaves that to docker.
+LOGS = {"max-size": "10m", "max-file": "5"}
+
 
 @phase("Container runtime")
 def run_container_runtime() -> None:
@@ -294,6 +297,9 @@ def configure_docker(cluster: Cluster, options: dict[str, Any]) -> None:
     """
 
     registries = cluster.spec.insecure_registries
+    here = cluster.own_facts
+    # Fedora's package has docker log to the journal, by a file that comes with the package.
+    to_files = here.foreign_docker or here.system != "fedora"
     docker.docker(
         name="Configure docker",
         options=options,
@@ -304,6 +310,7 @@ def configure_docker(cluster: Cluster, options: dict[str, Any]) -> None:
             # Containers of a pod share the memory of its first one.
             "default-ipc-mode": "shareable",
             "insecure-registries": [cluster.spec.cluster_cidr],
+            **({"log-opts": LOGS} if to_files else {}),
         },
         added={"insecure-registries": registries} if registries else {},
         nofile=cluster.spec.docker_nofile,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.components import COMPONENTS
-from pyinfra_kube.cluster.runtimes import DOCKER
+import shlex
+
+from pyinfra_kube.cluster.components import COMPONENTS, PODS
+from pyinfra_kube.cluster.runtimes import DOCKER, RUNTIMES
 from pyinfra_kube.cluster.runtimes.crictl import Crictl
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.questions import KUBECTL, of_etcd
+from pyinfra_kube.operations.log_rotation import LOGS
 
 _LINES = 2000
 
 _HOST = {
     "system.txt": "uname -a; cat /etc/os-release; uptime; date; timedatectl 2>/dev/null",
     "resources.txt": "free -m; df -h; df -i; cat /proc/swaps /proc/loadavg; nproc",
-    "processes.txt": "ps -eo pid,ppid,user,rss,etime,args --sort=-rss | head -n 150",
+    # Arguments of others may be secrets; which pod or unit it is, its control group tells.
+    "processes.txt": "ps -eo pid,ppid,user,rss,etime,comm,cgroup:150 --sort=-rss | head -n 150",
     "addresses.txt": "ip -d address; ip -s link; ip neigh; bridge link 2>/dev/null",
     "routes.txt": "ip rule; ip -4 route show table all; ip -6 route",
     "iptables.txt": "iptables-save 2>/dev/null; iptables-legacy-save 2>/dev/null",
@@ -31,27 +35,35 @@ _HOST = {
     "/etc/kubernetes/kubelet /etc/kubernetes/proxy /etc/kubernetes/scheduler "
     "/etc/kubernetes/controller-manager /etc/etcd/etcd.conf /var/lib/kubelet/config.yaml "
     "/var/lib/kube-proxy/config.yaml /srv/kubernetes/kube-scheduler.yaml "
-    "/etc/containerd/config.toml /etc/docker/daemon.json /etc/crictl.yaml 2>/dev/null",
-    "manifests.txt": "tail -n +1 /etc/kubernetes/manifests/* 2>/dev/null",
+    "/etc/crictl.yaml 2>/dev/null",
+    "runtime.txt": "tail -v -n +1 "
+    f"{' '.join(path for one in RUNTIMES.values() for path in one.configuration)} 2>/dev/null",
     "certificates.txt": "for file in /srv/kubernetes/*.crt /var/lib/kubelet/pki/*.crt; do "
     'echo "$file"; openssl x509 -noout -subject -issuer -dates -ext subjectAltName <"$file"; done',
     "log-kernel.txt": f"journalctl --no-pager --quiet -k -n {_LINES // 4}",
+    "log-files.txt": f"ls -t {' '.join(LOGS)} 2>/dev/null | head -n 20 | "
+    f"xargs -r tail -v -n {_LINES // 4}",
     "log-errors.txt": f"journalctl --no-pager --quiet -p warning -n {_LINES // 4}",
 }
-_UNITS = ("containerd", "docker", "flanneld", *COMPONENTS)
+_UNITS = (
+    *(one.unit.removesuffix(".service") for one in RUNTIMES.values()),
+    *("flanneld", *COMPONENTS),
+)
 
-_API = {
+API = {
     "events.json": "/api/v1/events?limit=1000",
     "nodes.json": "/api/v1/nodes",
     "pods.json": "/api/v1/pods?limit=500",
+    "deployments.json": "/apis/apps/v1/deployments?limit=500",
+    "daemonsets.json": "/apis/apps/v1/daemonsets?limit=500",
     "services.json": "/api/v1/services?limit=500",
     "leases.json": "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases",
     "policies.json": "/apis/networking.k8s.io/v1/networkpolicies",
     "endpoints.json": "/apis/discovery.k8s.io/v1/endpointslices?limit=500",
     "coredns.json": "/api/v1/namespaces/kube-system/configmaps/coredns",
     "version.json": "/version",
-    "ready.txt": "/readyz?verbose",
 }
+"""Files with what the API has, and the path of it."""
 
 
 def questions(cluster: Cluster) -> dict[str, str]:
@@ -72,9 +84,10 @@ def questions(cluster: Cluster) -> dict[str, str]:
             f'{unit}.service | cut -d = -f 2); [ "$pid" = 0 ] || '
             "tr '\\0' '\\n' </proc/$pid/cmdline"
         )
-    found |= _of_runtime(cluster)
+    found |= _of_runtime(cluster) | {"manifests.txt": _manifests(cluster)}
     if cluster.is_a("control_plane"):
-        found |= {name: f"{KUBECTL}get '{path}'" for name, path in _API.items()}
+        found |= {name: f"{KUBECTL}{_get(path)}" for name, path in API.items()}
+        found["ready.txt"] = f"{KUBECTL}{_get('/readyz?verbose')}"
     if cluster.is_a("etcd"):
         spec = cluster.spec
         version = spec.etcd_version or cluster.release.etcd_version
@@ -84,11 +97,26 @@ def questions(cluster: Cluster) -> dict[str, str]:
     return found
 
 
+def _get(path: str) -> str:
+    """Up to 1.8 what runs pods has another path, and up to 1.15 there is no /readyz."""
+
+    old = path.replace("apps/v1", "extensions/v1beta1").replace("readyz", "healthz")
+    return f"get '{path}'" + (f" 2>/dev/null || get '{old}'" if old != path else "")
+
+
+def _manifests(cluster: Cluster) -> str:
+    """Others' static pods are named: what is in them may be secret."""
+
+    folder = shlex.quote(str(cluster.spec.manifest_dir))
+    own = " ".join(f"{folder}/{name}.yaml" for name in PODS)
+    return f"ls -l {folder} 2>/dev/null; tail -v -n +1 {own} 2>/dev/null"
+
+
 def _of_runtime(cluster: Cluster) -> dict[str, str]:
     """Containers, images, and the logs of the cluster's own containers."""
 
     runtime = cluster.runtime
-    guard = f"{runtime.guard}\n{runtime.name}_runs || {{ echo it does not run; exit; }}\n"
+    guard = f"{runtime.guard}\n{runtime.runs} || {{ echo it does not run; exit; }}\n"
     if runtime is DOCKER:
         ids = "docker ps --all --quiet --filter label=io.kubernetes.pod.namespace=kube-system"
         shown, name = "docker info; docker ps --all; docker images", "docker inspect -f '{{.Name}}'"

@@ -20,6 +20,7 @@ from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.releases import Release, known_releases, minor_of, newest_patch
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases import addons
+from pyinfra_kube.deploys.phases.addon_removal import leave_addons
 from pyinfra_kube.deploys.phases.addons import dns_checks, dns_manifest, dns_query
 from pyinfra_kube.deploys.phases.manifests import of_addons
 from pyinfra_kube.deploys.phases.metrics_server import metrics_manifest
@@ -28,8 +29,10 @@ from pyinfra_kube.deploys.phases.node_local_dns import cache_manifest
 from pyinfra_kube.deploys.phases.node_logs import logs_manifest
 from pyinfra_kube.engine.phase import run_phases
 from pyinfra_kube.engine.templates import render
+from pyinfra_kube.facts.objects import Object, ObjectStates
 from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.operations.manifests import Manifest
+from pyinfra_kube.operations.object_sets import Record
 from tests.unit.blank import ONE_NODE, prepared
 
 # Those whose schemas kubernetes-validate has.
@@ -280,6 +283,39 @@ def test_an_older_release_gets_no_add_ons() -> None:
     state, _ = prepared(lambda: run_phases(phases), ONE_NODE, {}, PackageStates("apt"))
     assert not state.failed_hosts
     assert not any(state.ops.values())
+
+
+SETS = ("coredns", "manifests", "metrics-server", "network-policies", "node-local-dns", "node-logs")
+
+
+@pytest.mark.parametrize(
+    ("data", "gone"),
+    [
+        ({"kubernetes_version": "1.18.2"}, set()),
+        ({"kubernetes_version": "1.19.2"}, {"coredns"}),
+        ({"kubernetes_version": "1.22.2"}, {"coredns", "metrics-server"}),
+        ({"kubernetes_version": "1.22.2", "dns": True}, {"metrics-server"}),
+        ({"kubernetes_version": "1.22.2", "metrics_server": True}, {"coredns"}),
+        ({"kubernetes_version": "1.37.2"}, {*SETS} - {"coredns"}),
+        ({"kubernetes_version": "1.37.2", "dns": False}, {*SETS}),
+    ],
+    ids=str,
+)
+def test_add_ons_that_a_release_can_have_go_where_they_are_not_wanted(
+    data: dict[str, Any], gone: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    records = [Record(name).manifest() for name in SETS]
+    found = [
+        Object("ConfigMap", one["metadata"]["name"], "kube-system", {**one, "data": {}})
+        for one in records
+    ]
+    more = {"objects.Objects": ObjectStates("ok", objects=found)}
+    _, shown = prepared(
+        lambda: run_phases([leave_addons]), ONE_NODE, data, PackageStates("apt"), more=more
+    )
+    said = "\n".join(shown.values())
+    assert {name for name in SETS if f"pyinfra-kube-set-{name}: present → absent" in said} == gone
 
 
 # What a server answers by TCP to the question for a.b, after its header.

@@ -19,6 +19,7 @@ from pyinfra.context import ctx_state
 from pyinfra_kube.cluster.runtimes.docker_spelling import flag_name, members, texts
 from pyinfra_kube.facts.docker import DAEMON_JSON, OPTION_FILES, Docker, DockerState
 from pyinfra_kube.operations import docker
+from pyinfra_kube.operations.docker_options import known
 from pyinfra_kube.operations.files import File
 from tests.unit import harness
 
@@ -274,6 +275,43 @@ def test_what_a_run_wrote_before_yields_to_a_flag_of_the_host(
     ):
         after, _ = configure(told, monkeypatch, options=CLUSTER, defaults=DEFAULTS)
         assert after.effective()["data-root"] == ["/data/docker"]
+
+
+BOUNDS: dict[str, Any] = {"log-opts": {"max-size": "10m", "max-file": "5"}}
+BOUND = ["max-size=10m", "max-file=5"]
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "found"),
+    [
+        (Told(), {}, BOUND),
+        (Told(start=f"{START} --log-driver=json-file"), {}, BOUND),
+        (Told(start=f"{START} --log-driver=journald"), {}, None),
+        (Told(environment={"OPTIONS": "--selinux-enabled --log-driver=journald"}), {}, None),
+        (Told(files={DAEMON_JSON: '{"log-driver": "local"}'}), {}, None),
+        (Told(), {"log-driver": "journald"}, None),
+        (Told(files={DAEMON_JSON: '{"log-opts": {"max-size": "1g"}}'}), {}, ["max-size=1g"]),
+        (Told(start=f"{START} --log-opt max-size=1g"), {}, ["max-size=1g"]),
+        (Told(), {"log-opts": {"max-size": "2g"}}, ["max-size=2g"]),
+        # What an earlier run wrote.
+        (Told(files={DAEMON_JSON: json.dumps({**BOUNDS, "log-driver": "journald"})}), {}, None),
+        (
+            Told(files={DAEMON_JSON: '{"log-driver": "journald", "log-opts": {"tag": "x"}}'}),
+            {},
+            ["tag=x"],
+        ),
+    ],
+)
+def test_logs_have_bounds_where_the_driver_takes_them_and_the_host_has_none(
+    told: Told, options: dict[str, Any], found: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after, _ = configure(told, monkeypatch, options=options, defaults=BOUNDS)
+    assert after.effective().get("log-opt") == found
+
+
+def test_an_old_docker_is_told_no_bounds() -> None:
+    assert known(BOUNDS, "1.7.1") == {}
+    assert known(BOUNDS, "1.8.0") == BOUNDS
 
 
 @pytest.mark.parametrize(

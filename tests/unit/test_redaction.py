@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 import string
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.redaction import HIDDEN, redact
+from pyinfra_kube.cluster.components import PODS
+from pyinfra_kube.cluster.redaction import HIDDEN, OWN_CONTAINERS, redact
+
+ADDONS = Path(__file__).parents[2] / "templates" / "addons"
 
 # Long enough not to be a part of what stands around it.
 _SAFE = string.ascii_letters + string.digits
@@ -49,6 +58,33 @@ PLACES = (
     "apiVersion: v1\nstringData:\n  any: {}\n  more: {}\nkind: Secret",
     '{{"kind": "Secret", "data": {{"any": "{}"}}, "metadata": {{}}}}',
     '{{\\"data\\":{{\\"any\\":\\"{}\\"}},\\"kind\\":\\"Secret\\"}}',
+    '{{"args":["--password","{}"]}}',
+    '{{"args": ["-c",\n  "--password",\n  "{}"]}}',
+    '{{\\"args\\":[\\"--password\\",\\"{}\\"]}}',
+    '["mysqladmin", "password", "{}"]',
+    "command: [mysqld, --password, {}]",
+    "  args:\n  - --password\n  - {}\n",
+    "  args:\n  - mysqladmin\n  - password\n  - '{}'\n",
+    "/usr/bin/db\n--password\n{}\n--more",
+    "DB_PASS={}",
+    "export PGPASS={}",
+    "MYSQL_PWD='{}'",
+    "S3_KEY: {}",
+    "GITHUB_PAT={}",
+    '"dbPass": "{}"',
+    "DB_PASSWORD=/{}",
+    "S3_KEY=/{}/more",
+    "password: {} and more {}",
+    "password: 'it''{}'",
+    "PASSWORD=a,{}",
+    'PASSWORD="a"{}',
+    "tokens:\n- {}\n- {}\n",
+    '{{"tokens": ["a", "{}"]}}',
+    "- value: {}\n  name: DB_PASS",
+    "    token: >-\n\n      {}\n      {}\n    more: 1",
+    "postgres://joe:a/{}@db.example/x",
+    '{{"kind": "Secret", "stringData": {{"any": "{{}} {}"}}}}',
+    '{{"kind":"SecretList","items":[{{"data":{{"any":"{}"}}}}]}}',
     "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----",
     "-----BEGIN EC PRIVATE KEY-----\n{}\n",
 )
@@ -85,6 +121,102 @@ def test_tokens_are_hidden() -> None:
     assert parts[1] not in redact(f"got {'.'.join(parts)} of a pod")
 
 
+POD = {
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {
+        "containers": [
+            {
+                "name": "web",
+                "image": "web:1",
+                "command": ["mysql", "-pHUNTER2"],
+                "args": ["HUNTER2"],
+                "env": [{"name": "ANY", "value": "HUNTER2"}, {"name": "B", "valueFrom": {}}],
+                "livenessProbe": {
+                    "exec": {"command": ["mysqladmin", "-pHUNTER2", "ping"]},
+                    "httpGet": {"httpHeaders": [{"name": "X-Any", "value": "HUNTER2"}]},
+                },
+            }
+        ]
+    },
+}
+
+
+def _with(namespace: str, container: str) -> dict[str, Any]:
+    found = json.loads(json.dumps(POD))
+    found["metadata"]["namespace"] = namespace
+    found["spec"]["containers"][0]["name"] = container
+    return {"kind": "PodList", "items": [found]}
+
+
+def _template(pods: dict[str, Any]) -> dict[str, Any]:
+    (pod,) = pods["items"]
+    return {"items": [{"metadata": pod["metadata"], "spec": {"template": {"spec": pod["spec"]}}}]}
+
+
+@pytest.mark.parametrize("form", [json.dumps, lambda one: json.dumps(one, indent=2)])
+@pytest.mark.parametrize("kind", [dict, _template])
+@pytest.mark.parametrize(("namespace", "name"), [("shop", "coredns"), ("kube-system", "web")])
+def test_variables_and_arguments_of_others_go(
+    namespace: str, name: str, kind: Callable[[Any], Any], form: Callable[[Any], str]
+) -> None:
+    found = redact(f"# kubectl get\n{form(kind(_with(namespace, name)))}\n")
+    assert "HUNTER2" not in found
+    assert found.startswith("# kubectl get\n{")
+    assert '"image":"web:1"' in found
+
+
+def test_those_of_the_cluster_stay() -> None:
+    text = json.dumps(_with("kube-system", "coredns"))
+    assert redact(text) == text
+    secret = text.replace('"ANY"', '"DB_PASS"').replace("-pHUNTER2", "--password")
+    found = json.loads(redact(secret))["items"][0]["spec"]["containers"][0]
+    assert found["env"][0] == {"name": "DB_PASS", "value": HIDDEN}
+    assert found["command"] == ["mysql", "--password"]
+    assert found["livenessProbe"]["exec"]["command"] == ["mysqladmin", "--password", HIDDEN]
+
+
+def test_the_cluster_knows_its_containers() -> None:
+    manifests = "".join(one.read_text() for one in ADDONS.glob("*.yaml.j2"))
+    names = {*PODS, *re.findall(r"name: ([\w.-]+)\n +image:", manifests)}
+    assert names <= OWN_CONTAINERS
+
+
+def test_what_kubectl_notes_of_an_apply_goes() -> None:
+    note = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(POD)}
+    assert "HUNTER2" not in redact(json.dumps({"metadata": {"annotations": note}}))
+
+
+# What lines are made of.
+PIECES = st.sampled_from(
+    [
+        *("a", "-", "--", ".", "_", " ", "\n", "\\", '"', "'", ":", "=", ",", "/", "@", "[", "{"),
+        *("eyJ", "://", "x-", "token", "token=", "--password ", "name: token ", "value: ", "}]"),
+        *(
+            "secret: |\n",
+            "secret:\n- ",
+            '"data":{"',
+            "kind: Secret\n",
+            "cookie: ",
+            "LS0tLS1CRUdJTi",
+        ),
+        *("bearer ", "-----BEGIN ", "PRIVATE KEY-----", 'token=\\"', "secret=/etc/", "A1"),
+    ]
+)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=4).map("".join))
+def test_work_grows_as_the_text_does(piece: str) -> None:
+    def work(size: int) -> float:
+        begin = time.process_time()
+        redact((piece * size)[:size])
+        return time.process_time() - begin
+
+    redact(piece)
+    few, many = work(10_000), work(80_000)
+    # Of squares it would be 64 times as much.
+    assert many < 24 * few + 0.1
+
+
 KEPT = (
     "--kubeconfig=/var/lib/kubelet/kubeconfig",
     "--tls-private-key-file=/srv/kubernetes/server.key",
@@ -99,6 +231,16 @@ KEPT = (
     "automountServiceAccountToken: false",
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "kind: ConfigMap\ndata:\n  Corefile: text",
+    'resources: ["secrets", "configmaps"]',
+    "  - secrets\n  - configmaps\n",
+    "imagePullSecrets:\n- name: registry\n",
+    "topologyKey: kubernetes.io/hostname",
+    'controller.go:1] "Syncing" key="kube-system/coredns" bypass=2',
+    "PWD=/root",
+    "    client-key: /srv/kubernetes/admin.key",
+    'FLAG: --tls-private-key-file="/srv/kubernetes/server.key"',
+    "image: r.example:5000/coredns@sha256:0123456789abcdef",
+    "--token-auth-file /srv/kubernetes/known_tokens.csv --v=2",
 )
 
 

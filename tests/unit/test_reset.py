@@ -16,6 +16,7 @@ from pyinfra_kube.facts.packages import PackageStates
 from pyinfra_kube.facts.record import Recorded
 from pyinfra_kube.facts.selinux import LabelStates
 from pyinfra_kube.facts.services import UnitState, UnitStates
+from pyinfra_kube.operations import policy_rules
 from tests.unit.blank import TWO_NODES, prepared
 from tests.unit.test_scratch_runs import DEBIAN, TODAY
 
@@ -60,6 +61,23 @@ def test_units_are_shown_before_they_stop_and_come_back(
         assert "containerd.service: enabled → disabled" in lines
         assert "containerd.service: active → stopped" not in lines
         assert any(line.startswith("firewalld.service:") and "running" in line for line in lines)
+
+
+def test_sets_of_kube_router_go_where_they_are_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    gone = "rules of kube-router: removed"
+    state = FileState("file", "600", "root", "root", 1, 1.0, points_at="file")
+    data = {**TODAY, "credentials_dir": str(tmp_path / "none")}
+    more: dict[str, Any] = {"record.Record": WAS, "leftovers.KubeRules": {"iptables": 6}}
+    for there in (True, False):
+        more["files.Files"] = {policy_rules.MARKER: state} if there else {}
+        _, shown = prepared(reset, TWO_NODES, data, DEBIAN, more=more)
+        lines = shown["n"].splitlines()
+        assert (gone in lines) == there
+        chains = lines.index("iptables: 6 chains of Kubernetes: present → absent")
+        assert not there or lines.index(gone) < chains
 
 
 def test_data_of_some_members_of_etcd_stays(
