@@ -142,11 +142,11 @@ def explains(cause: Finding, other: Finding) -> bool:
     if cause.check.id == other.check.id:
         # What lies between two hosts is seen from both.
         return other.check.id in cause.check.explains and not there.isdisjoint(concerned)
-    if not _names(cause.check.explains, other.check.id):
+    if other.said.chosen or not _names(cause.check.explains, other.check.id):
         return False
-    # What the API tells of the whole may have its cause anywhere.
+    # What concerns no host has its cause in none.
     if not there or not concerned:
-        return True
+        return not there
     return cause.host in concerned if cause.host != CLUSTER else not there.isdisjoint(concerned)
 
 

@@ -151,7 +151,25 @@ def services(_: Host, readings: Readings) -> Iterator[Said]:
     for one in readings.objects.services or ():
         available = conditions(one).get("Available") or {}
         if available.get("status") == "False":
-            yield Said(str(available.get("message"))[:200], "available", one["metadata"]["name"])
+            seen, about = str(available.get("message"))[:200], _serving(one, readings)
+            # Who lacks the service itself waits for nothing.
+            chosen = available.get("reason") == "ServiceNotFound"
+            yield Said(seen, "available", one["metadata"]["name"], about, chosen=chosen)
+
+
+def _serving(one: Mapping[str, Any], readings: Readings) -> tuple[str, ...]:
+    """The hosts of the pods that serve a part of the API, by the name of their service."""
+
+    service = (one.get("spec") or {}).get("service") or {}
+    name, space = str(service.get("name")), service.get("namespace")
+    found = {
+        readings.host_of(pod["spec"]["nodeName"]): None
+        for pod in readings.objects.pods or ()
+        if pod["metadata"].get("namespace") == space and (pod.get("spec") or {}).get("nodeName")
+        if name in (pod["metadata"].get("labels") or {}).values()
+        or pod["metadata"]["name"].startswith(f"{name}-")
+    }
+    return tuple(found)
 
 
 def deleted(_: Host, readings: Readings) -> Iterator[Said]:
@@ -160,7 +178,8 @@ def deleted(_: Host, readings: Readings) -> Iterator[Said]:
         if _overdue(one, readings):
             why = [c["message"] for c in conditions(one).values() if c["status"] == "True"]
             seen = str(why[-1])[:200] if why else "it stays"
-            yield Said(seen, "gone", f"namespace {one['metadata']['name']}", state="warning")
+            name, about = one["metadata"]["name"], _holding(one["metadata"]["name"], readings)
+            yield Said(seen, "gone", f"namespace {name}", about, "warning")
     for one in readings.objects.pods or ():
         if _overdue(one, readings):
             host = readings.host_of((one.get("spec") or {}).get("nodeName", ""))
@@ -168,6 +187,23 @@ def deleted(_: Host, readings: Readings) -> Iterator[Said]:
             held = one["metadata"].get("finalizers") or ()
             seen = f"kept by {', '.join(held)}" if held else f"it stays on {host or 'no node'}"
             yield Said(seen, "gone", name, (host,) if host else (), "warning")
+
+
+def _holding(space: str, readings: Readings) -> tuple[str, ...]:
+    """The hosts that may keep a namespace: of pods that stay in it, or that serve the API."""
+
+    pods = [
+        readings.host_of((one.get("spec") or {}).get("nodeName", ""))
+        for one in readings.objects.pods or ()
+        if one["metadata"].get("namespace") == space and _overdue(one, readings)
+    ]
+    served = [
+        host
+        for one in readings.objects.services or ()
+        if (conditions(one).get("Available") or {}).get("status") == "False"
+        for host in _serving(one, readings)
+    ]
+    return tuple(dict.fromkeys(host for host in (*pods, *served) if host))
 
 
 def _overdue(one: Mapping[str, Any], readings: Readings) -> bool:

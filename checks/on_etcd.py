@@ -14,12 +14,14 @@ _FULL, _BEHIND = 80, 1000
 _QUOTA = 2 * 1024**3
 
 
-def answers(host: Host, _: Readings) -> Iterator[Said]:
+def answers(host: Host, readings: Readings) -> Iterator[Said]:
     """Members of etcd that are not well."""
     if "etcd health" in host.answers:
         answer = host.answer("etcd health")
         if '"health":"true"' not in answer.text.replace(" ", ""):
-            yield Said(answer.text.strip()[:200] or "no answer", "healthy", mend="")
+            # Who says so itself may lack the others.
+            about = _members(readings) if '"health"' in answer.text else ()
+            yield Said(answer.text.strip()[:200] or "no answer", "healthy", about=about)
 
 
 def members(host: Host, readings: Readings) -> Iterator[Said]:
@@ -27,7 +29,7 @@ def members(host: Host, readings: Readings) -> Iterator[Said]:
     if "etcd members" not in host.answers:
         return
     members = _json(host, "etcd members").get("members") or []
-    planned = {n: f"//{h.wanted.address}:" for n, h in readings.hosts.items() if _member(h)}
+    planned = {n: f"//{readings.hosts[n].wanted.address}:" for n in _members(readings)}
     found = dict.fromkeys(planned, "")
     for one in members:
         urls, name = " ".join(one.get("peerURLs") or []), str(one.get("name") or "")
@@ -66,9 +68,7 @@ def revision(host: Host, readings: Readings) -> Iterator[Said]:
         return
     own = _json(host, "etcd status")
     if not own.get("leader") or own["leader"] == "0":
-        yield Said(
-            "no leader", "one", about=tuple(n for n, h in readings.hosts.items() if _member(h))
-        )
+        yield Said("no leader", "one", about=_members(readings))
     for name, other in readings.hosts.items():
         if other is host or "etcd status" not in other.answers:
             continue
@@ -87,8 +87,8 @@ def _revision(status: Mapping[str, Any]) -> int:
     return int((status.get("header") or {}).get("revision") or 0)
 
 
-def _member(host: Host) -> bool:
-    return host.is_a("etcd")
+def _members(readings: Readings) -> tuple[str, ...]:
+    return tuple(name for name, host in readings.hosts.items() if host.is_a("etcd"))
 
 
 def _json(host: Host, question: str) -> dict[str, Any]:

@@ -178,9 +178,10 @@ def dns_runs(_: Host, readings: Readings) -> Iterator[Said]:
     names = {one["spec"]["nodeName"] for one in pods if one["spec"].get("nodeName")}
     hosts = tuple(readings.host_of(name) for name in sorted(names))
     if not pods:
-        yield Said("no pod of CoreDNS", "one or more")
+        # The controller manager makes them.
+        yield Said("no pod of CoreDNS", "one or more", about=readings.control_plane)
     elif not any(_is_ready(one) for one in pods):
-        yield Said(_why(pods[0]), "ready", about=hosts)
+        yield Said(_why(pods[0]), "ready", about=hosts or _waited_for(pods[0], readings))
 
 
 def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
@@ -190,7 +191,8 @@ def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
         if phase == "Succeeded" or _is_ready(one) or one["metadata"].get("deletionTimestamp"):
             continue
         space = one["metadata"]["namespace"]
-        host = readings.host_of((one.get("spec") or {}).get("nodeName", ""))
+        node = (one.get("spec") or {}).get("nodeName", "")
+        about = (readings.host_of(node),) if node else _waited_for(one, readings)
         # Without a network of ours, pods wait for that of their owner.
         ours = space == "kube-system" and readings.network != "none"
         state = "failed" if ours else "warning"
@@ -198,9 +200,17 @@ def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
             _why(one),
             "ready",
             f"{space}/{one['metadata']['name']}",
-            (host,) if host else (),
+            about,
             state,  # type: ignore[arg-type]
         )
+
+
+def _waited_for(pod: Mapping[str, Any], readings: Readings) -> tuple[str, ...]:
+    """The hosts that may keep a pod from being scheduled."""
+
+    said = str((conditions(pod).get("PodScheduled") or {}).get("message") or "")
+    # A pod may also ask for what no node ever had.
+    return () if said and "taint" not in said and "schedulable" not in said else (*readings.hosts,)
 
 
 def _why(pod: Mapping[str, Any]) -> str:

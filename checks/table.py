@@ -18,16 +18,23 @@ from pyinfra_kube.checks.check import Check
 
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
-_DNS = (
-    *("dns.runs", "dns.pods", "dns.service", "dns.node"),
-    *("pods.ready", "api.services", "api.deleted"),
-)
-_WAYS = ("net.way", "net.pods", "net.service", *_DNS)
+_DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready")
+_PODS = (*_DNS, "api.services", "api.deleted")
+_WAYS = ("net.way", "net.pods", "net.service", *_PODS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
 _HEALTH = ("health", "etcd.health", "etcd.revision", *_API)
 _CONTROL = ("node.deleted", *_HEALTH)
 _RUNS = ("unit.runs", "pod.runs", *_CONTROL)
+# What others see of a host that is off.
+_OFF = ("host.loss", "host.reaches", *_HEALTH)
+# What a run would have set.
+_UNBUILT = (
+    *("host.swap", "net.firewall", "host.loss", "host.reaches", "host.names", "host.kernel"),
+    *("cert.*", "runtime.*", "cni.*", "image.*", "unit.*", "pod.*", "etcd.*", "health"),
+    *("net.bridge", "net.mtu", "net.overlay", "net.route", "net.flannel", "net.masquerade"),
+    *("net.hairpin", "net.proxy", *_CONTROL),
+)
 _NODE = ("node",)
 _ONCE = ("cluster",)
 _GET = "kubectl get {of}"
@@ -41,7 +48,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.answers,
         "ssh {host}",
         "start the host; see its network, its sshd and the address in the inventory",
-        explains=("*",),
+        explains=_OFF,
     ),
     Check(
         "host.built",
@@ -50,7 +57,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.built,
         "ls /etc/kubernetes /srv/kubernetes; systemctl status kubelet",
         "run the path's deploy",
-        explains=("*",),
+        explains=_UNBUILT,
     ),
     Check(
         "host.clock",
@@ -232,7 +239,7 @@ CHECKS: tuple[Check, ...] = (
         "openssl pkey -pubout -in /srv/kubernetes/service-account.key",
         "run the path's deploy: it gives the control plane its keys again",
         ("control_plane",),
-        explains=_DNS,
+        explains=_PODS,
     ),
     # The container runtime, and units
     Check(
@@ -299,7 +306,7 @@ CHECKS: tuple[Check, ...] = (
         "ls /var/lib/cni/networks/pods; crictl pods",
         "delete the files there that are named as no pod's address, or drain and reboot the host",
         _NODE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     Check(
         "image.there",
@@ -573,7 +580,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl describe node {of}",
         "kubectl uncordon {of}; kubectl taint nodes --all KEY-",
         _ONCE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     # The pod network
     Check(
@@ -593,7 +600,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.default_route,
         "ip route; ip route get {of}",
         "bring its network up again; ip route add default via its router",
-        explains=("net.service", "registry", "logs", *_DNS),
+        explains=("net.service", "registry", "logs", *_PODS),
     ),
     Check(
         "net.twice",
@@ -668,7 +675,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.service_addresses,
         "ip -4 address show {of}",
         "ip link delete {of}, if nobody needs it: a kube-proxy of the mode ipvs leaves kube-ipvs0",
-        explains=("net.service", *_DNS),
+        explains=("net.service", *_PODS),
     ),
     Check(
         "net.hairpin",
@@ -678,7 +685,7 @@ CHECKS: tuple[Check, ...] = (
         "bridge -d link show | grep -A 1 {of}",
         "for port in /sys/class/net/{of}/brif/veth*; do echo 1 >$port/hairpin_mode; done",
         _NODE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     Check(
         "net.proxy",
@@ -688,7 +695,7 @@ CHECKS: tuple[Check, ...] = (
         "iptables-save -t nat | grep KUBE-; nft list tables",
         "systemctl restart kube-proxy",
         _NODE,
-        explains=("net.service", *_DNS),
+        explains=("net.service", *_PODS),
     ),
     Check(
         "net.pods",
@@ -698,7 +705,7 @@ CHECKS: tuple[Check, ...] = (
         "ip route get {of}; tcpdump -ni any host {of}",
         "see routes and firewalls of both hosts",
         _NODE,
-        explains=("net.pods", *_DNS),
+        explains=("net.pods", *_PODS),
     ),
     Check(
         "net.service",
@@ -708,7 +715,7 @@ CHECKS: tuple[Check, ...] = (
         "curl -k https://{of}/version; iptables-save -t nat | grep {of}",
         "systemctl restart kube-proxy",
         _NODE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     # DNS, and what runs in pods
     Check(
@@ -720,7 +727,7 @@ CHECKS: tuple[Check, ...] = (
         "raise the quota, delete the webhook, make the account that it names, or take away the "
         "namespace's label pod-security.kubernetes.io/enforce",
         _ONCE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     Check(
         "dns.objects",
@@ -797,7 +804,7 @@ CHECKS: tuple[Check, ...] = (
         "the receiver of logs takes them",
         "an empty request",
         on_ways.log_receiver,
-        "curl -v -X POST -H 'Content-Type: application/json' -d '{{}}' {of}/v1/logs",
+        "curl -v -X POST -H 'Content-Type: application/json' -d '{}' {of}/v1/logs",
         "start the receiver, see log_receiver; kubectl -n kube-system logs -l k8s-app=node-logs",
         _NODE,
     ),

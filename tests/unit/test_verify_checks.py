@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfra_kube.checks import on_host
-from pyinfra_kube.checks.check import Finding, Said
+from pyinfra_kube.checks.check import Check, Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
 from pyinfra_kube.checks.on_cluster import objects_of
 from pyinfra_kube.checks.page import page
@@ -664,6 +665,51 @@ def test_a_cause_comes_before_what_it_explains() -> None:
             assert any(one.startswith(stem) for one in ids[number:]), (check.id, pattern)
 
 
+_CHOSEN = (
+    *("dns.objects", "dns.policy", "api.deprecated", "api.rights", "pods.made", "logs"),
+    *("node.open", "node.version", "node.address", "node.cidr", "cert.open", "host.clock"),
+)
+
+
+def test_what_somebody_chose_is_explained_by_nothing() -> None:
+    explained = {name for check in CHECKS for name in _CHOSEN if _named(check, name)}
+    assert explained == {"logs", "cert.open"}
+    # A host that was not set up has no files of ours, and what is lost on its way may be logs.
+    for name, by in (("logs", {"host.loss", "net.default"}), ("cert.open", {"host.built"})):
+        assert {check.id for check in CHECKS if _named(check, name)} == by
+
+
+def _named(check: Check, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in check.explains)
+
+
+@pytest.mark.parametrize(
+    ("message", "causes"),
+    [
+        ("0/3 nodes are available: 3 Insufficient cpu.", 3),
+        ("1 node(s) had untolerated taint(s)", 2),
+    ],
+)
+def test_a_host_that_is_off_explains_what_waits_for_it(message: str, causes: int) -> None:
+    """A pod that waits, an API that is served there, and one that nobody serves."""
+    waiting = w.pod("waits", ready="False")
+    waiting["spec"] = {}
+    said = {"type": "PodScheduled", "status": "False", "message": message}
+    waiting["status"]["conditions"].append(said)
+    served = w.service("False", "MissingEndpoints")
+    served["spec"] = {"service": {"namespace": "kube-system", "name": "metrics-server"}}
+    told = off().objects
+    told = replace(
+        told,
+        pods=[w.coredns(), waiting, w.pod("metrics-server-1", on="n")],
+        services=[served, {**w.service("False"), "metadata": {"name": "v1.nobody"}}],
+    )
+    found = judge(replace(off(), objects=told)).causes
+    ids = [(one.finding.check.id, one.finding.said.subject) for one in found]
+    pending = [("pods.ready", "kube-system/waits")] if causes == 3 else []
+    assert ids == [("host.answers", ""), *pending, ("api.services", "v1.nobody")]
+
+
 # -- Any readings --------------------------------------------------------------------------------
 
 _OPTIONAL = (
@@ -721,12 +767,22 @@ def test_a_consequence_is_no_cause(names: list[str]) -> None:
 _SET = (
     *("an ended certificate", "a bridge with another MTU", "no route"),
     *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
-    *("an address of a service", "kube-proxy without rights"),
+    *("an address of a service", "kube-proxy without rights", "a host that is off"),
+    *("a selector that selects nothing", "an API that nobody serves", "an old API"),
+    "others' pods that are refused",
     *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
 )
 
 
-@given(st.lists(st.sampled_from(_SET), min_size=2, max_size=3, unique=True))
+# What is on the host that is off is not seen.
+_UNSEEN = frozenset(name for name in _SET if FAULTS[name].host == "n") - {"a host that is off"}
+
+
+@given(
+    st.lists(st.sampled_from(_SET), min_size=2, max_size=3, unique=True).filter(
+        lambda names: "a host that is off" not in names or _UNSEEN.isdisjoint(names)
+    )
+)
 def test_what_somebody_set_stays_a_cause_beside_others(names: list[str]) -> None:
     faults = [FAULTS[name] for name in names]
     causes = judge(_together([fault.readings() for fault in faults])).causes
@@ -769,10 +825,14 @@ def _both(whole: Any, found: Any, one: Any) -> Any:
     return one if one != whole else found
 
 
+def _check(name: str) -> Check:
+    return next(check for check in CHECKS if check.id == name)
+
+
 def test_a_warning_explains_nothing() -> None:
     first, *_, last = CHECKS
     below = Finding(last, "n", Said("x"))
-    assert explains(Finding(first, "n", Said("x")), below)
+    assert explains(Finding(first, "n", Said("x")), Finding(_check("pods.ready"), "n", Said("x")))
     assert not explains(Finding(last, "n", Said("x")), below)
 
 

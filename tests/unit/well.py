@@ -283,10 +283,14 @@ def deployment(space: str = "kube-system", **states: str) -> dict[str, Any]:
     }
 
 
-def service(available: str = "True") -> dict[str, Any]:
+def service(available: str = "True", reason: str = "ServiceNotFound") -> dict[str, Any]:
     return {
         "metadata": {"name": "v1.example.com"},
-        "status": {"conditions": conditions(Available=available)},
+        "status": {
+            "conditions": [
+                {"type": "Available", "status": available, "reason": reason, "message": reason}
+            ]
+        },
     }
 
 
