@@ -135,46 +135,15 @@ def made(_: Host, readings: Readings) -> Iterator[Said]:
             yield Said(seen, "its pods are taken", f"{space}/{name}", state=state)  # type: ignore[arg-type]
 
 
-def policies(_: Host, readings: Readings) -> Iterator[Said]:
-    """Policies that keep pods from DNS, or CoreDNS from its clients."""
-    for one in told(readings.objects.policies, "network policies"):
-        spec, meta = one.get("spec") or {}, one["metadata"]
-        kinds = spec.get("policyTypes") or ["Ingress"]
-        chosen = (spec.get("podSelector") or {}).get("matchLabels") or {}
-        name = f"{meta['namespace']}/{meta['name']}"
-        serves = meta["namespace"] == "kube-system" and chosen in ({}, {"k8s-app": "kube-dns"})
-        if "Ingress" in kinds and serves and not _allows_dns(spec.get("ingress")):
-            yield Said("keeps clients from CoreDNS", "port 53 is allowed", name)
-        elif (
-            "Egress" in kinds and not _alone(one, readings) and not _allows_dns(spec.get("egress"))
-        ):
-            seen = "keeps its pods from DNS"
-            yield Said(seen, "port 53 is allowed", name, state="warning")
-
-
-def _alone(one: Mapping[str, Any], readings: Readings) -> bool:
-    """Whether another policy of the namespace lets DNS pass."""
-    return any(
-        other["metadata"]["namespace"] == one["metadata"]["namespace"]
-        and other is not one
-        and _allows_dns((other.get("spec") or {}).get("egress"))
-        for other in readings.objects.policies or ()
-    )
-
-
-def _allows_dns(rules: Sequence[Mapping[str, Any]] | None) -> bool:
-    for rule in rules or ():
-        ports = rule.get("ports")
-        if not ports or any(one.get("port") in (None, 53, "dns", "dns-tcp") for one in ports):
-            return True
-    return False
-
-
 def dns_runs(_: Host, readings: Readings) -> Iterator[Said]:
     """Whether a pod of CoreDNS is ready."""
     if not readings.dns:
         return
-    pods = [one for one in _pods(readings) if _labels(one).get("k8s-app") == "kube-dns"]
+    pods = [
+        one
+        for one in _pods(readings)
+        if _labels(one).get("k8s-app") == "kube-dns" and not _is_given_up(one)
+    ]
     names = {one["spec"]["nodeName"] for one in pods if one["spec"].get("nodeName")}
     hosts = tuple(readings.host_of(name) for name in sorted(names))
     if not pods:
@@ -190,6 +159,8 @@ def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
         phase = (one.get("status") or {}).get("phase")
         if phase == "Succeeded" or _is_ready(one) or one["metadata"].get("deletionTimestamp"):
             continue
+        if _is_given_up(one):
+            continue
         space = one["metadata"]["namespace"]
         node = (one.get("spec") or {}).get("nodeName", "")
         about = (readings.host_of(node),) if node else _waited_for(one, readings)
@@ -203,6 +174,14 @@ def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
             about,
             state,  # type: ignore[arg-type]
         )
+
+
+def _is_given_up(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod has ended for good, such as an evicted one, and its controller makes others."""
+
+    owners = pod["metadata"].get("ownerReferences") or ()
+    failed = (pod.get("status") or {}).get("phase") == "Failed"
+    return failed and any(one.get("controller") and one["kind"] != "Node" for one in owners)
 
 
 def _waited_for(pod: Mapping[str, Any], readings: Readings) -> tuple[str, ...]:

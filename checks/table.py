@@ -12,6 +12,7 @@ from pyinfra_kube.checks import (
     on_host,
     on_network,
     on_pods,
+    on_policies,
     on_ways,
 )
 from pyinfra_kube.checks.check import Check
@@ -743,7 +744,7 @@ CHECKS: tuple[Check, ...] = (
         "dns.policy",
         "policies let DNS pass",
         "the API",
-        on_pods.policies,
+        on_policies.policies,
         "kubectl get networkpolicies --all-namespaces",
         "allow port 53 in {of}, or delete it",
         _ONCE,

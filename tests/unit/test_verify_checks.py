@@ -110,8 +110,28 @@ def dead_etcd() -> Readings:
     return w.well({"m": one, **others}, objects=w.objects(nodes=None, pods=None))
 
 
-def policy(**spec: Any) -> list[dict[str, Any]]:
-    return [{"metadata": {"namespace": "kube-system", "name": "deny"}, "spec": spec}]
+def policy(space: str = "kube-system", **spec: Any) -> list[dict[str, Any]]:
+    spec = {"podSelector": {}, **spec}
+    return [{"metadata": {"namespace": space, "name": "deny"}, "spec": spec}]
+
+
+def opened(*ports: Any, **rule: Any) -> list[dict[str, Any]]:
+    return policy(podSelector=COREDNS, ingress=[{"ports": [*ports], **rule}])
+
+
+def _spaces(*names: str) -> list[dict[str, Any]]:
+    return [{"metadata": {"name": one, "labels": {"name": one}}} for one in names]
+
+
+COREDNS = {"matchLabels": {"k8s-app": "kube-dns"}}
+UDP = {"port": 53, "protocol": "UDP"}
+DENY = policy(policyTypes=["Ingress"])
+
+
+def evicted() -> dict[str, Any]:
+    owner = {"kind": "ReplicaSet", "name": "x", "controller": True}
+    one = w.pod("x-1", ready="False", labels=COREDNS["matchLabels"], ownerReferences=[owner])
+    return {**one, "status": {"phase": "Failed", "reason": "Evicted"}}
 
 
 def _links(address: str = w.cidr("n", "1"), mtu: int = 1460) -> dict[str, Any]:
@@ -408,6 +428,43 @@ FAULTS = {
     "a policy against DNS": Fault(
         "dns.policy", CLUSTER, objects(policies=policy(podSelector={}, policyTypes=["Ingress"]))
     ),
+    "a policy for some clients of DNS": Fault(
+        "dns.policy",
+        CLUSTER,
+        objects(policies=opened(UDP, **{"from": [{"podSelector": {"matchLabels": {"a": "b"}}}]})),
+    ),
+    "a policy that keeps a namespace from DNS": Fault(
+        "dns.policy",
+        CLUSTER,
+        objects(
+            namespaces=_spaces("shop", "kube-system"),
+            policies=opened(
+                UDP, **{"from": [{"namespaceSelector": {"matchLabels": {"name": "kube-system"}}}]}
+            ),
+        ),
+        "warning",
+    ),
+    "a policy of another port": Fault(
+        "dns.policy", CLUSTER, objects(policies=opened({"port": 54, "endPort": 1024}))
+    ),
+    "pods that may not ask DNS": Fault(
+        "dns.policy", CLUSTER, objects(policies=policy("shop", policyTypes=["Egress"])), "warning"
+    ),
+    "pods that may ask others on port 53": Fault(
+        "dns.policy",
+        CLUSTER,
+        objects(
+            policies=policy(
+                "shop",
+                policyTypes=["Egress"],
+                egress=[{"to": [{"podSelector": COREDNS}], "ports": [UDP]}],
+            )
+        ),
+        "warning",
+    ),
+    "an evicted CoreDNS that nobody replaces": Fault(
+        "dns.runs", CLUSTER, objects(pods=[evicted()])
+    ),
     "no CoreDNS": Fault("dns.runs", CLUSTER, objects(pods=[])),
     "CoreDNS that is not ready": Fault("dns.runs", CLUSTER, objects(pods=[w.coredns("False")])),
     "a CoreDNS that is silent": Fault("dns.pods", "n", said("n", "to dns-pod m 10.10.0.7", "", 1)),
@@ -584,6 +641,38 @@ def _losing(ways: dict[str, str]) -> Readings:
     ("readings", "what"),
     [
         (objects(namespaces=[w.deleted("x", at="2026-11-27T00:59:40Z")]), "has just been deleted"),
+        *(
+            (objects(policies=many, namespaces=_spaces("shop", "x")), what)
+            for many, what in (
+                ([*DENY, *opened(UDP)], "policies add up"),
+                (opened({"port": 1, "endPort": 1024}), "a range has it"),
+                (opened(UDP, **{"from": [{"namespaceSelector": {}}]}), "from everywhere"),
+                (opened(UDP, **{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}), "all pods"),
+                (opened(), "on every port"),
+                (
+                    policy(
+                        podSelector={
+                            "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]
+                        }
+                    ),
+                    "it chooses other pods",
+                ),
+                (
+                    [
+                        *policy("shop", policyTypes=["Ingress", "Egress"]),
+                        *policy(
+                            "shop",
+                            policyTypes=["Egress"],
+                            egress=[
+                                {"to": [{"namespaceSelector": {}, "podSelector": COREDNS}]},
+                            ],
+                        ),
+                    ],
+                    "another one lets DNS pass",
+                ),
+            )
+        ),
+        (objects(pods=[w.coredns(), evicted()]), "its controller has made another"),
         (said("n", "to loss m", "20 transmitted, 0 received, 100% packet loss"), "may answer none"),
         (said("n", "to loss m", "20 transmitted, 19 received, 5% packet loss"), "one is none"),
         (said("n", "ports of bridges", "eth1 cbr0 0"), "no pod's port"),
