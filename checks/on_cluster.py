@@ -22,6 +22,13 @@ _OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 
 
+def kubectl(host: Host, _: Readings) -> Iterator[Said]:
+    """A host of the control plane that cannot ask its API."""
+    ready = host.answers.get("ready")
+    if ready and ready.code == 127:
+        yield Said(ready.text.strip().rpartition("\n")[2] or "not there", "kubectl is there")
+
+
 def api(host: Host, _: Readings) -> Iterator[Said]:
     """An apiserver that is not ready."""
     if "ready" in host.answers:

@@ -34,7 +34,7 @@ _UNBUILT = (
     *("host.swap", "net.firewall", "host.loss", "host.reaches", "host.names", "host.kernel"),
     *("cert.*", "runtime.*", "cni.*", "image.*", "unit.*", "pod.*", "etcd.*", "health"),
     *("net.bridge", "net.mtu", "net.overlay", "net.route", "net.flannel", "net.masquerade"),
-    *("net.hairpin", "net.proxy", *_CONTROL),
+    *("net.hairpin", "net.proxy", "api.kubectl", *_CONTROL),
 )
 _NODE = ("node",)
 _ONCE = ("cluster",)
@@ -476,6 +476,15 @@ CHECKS: tuple[Check, ...] = (
         explains=_API,
     ),
     # The API and nodes
+    Check(
+        "api.kubectl",
+        "kubectl is there to ask the API",
+        "kubectl",
+        on_cluster.kubectl,
+        "ls -l /usr/local/bin/kubectl; command -v kubectl",
+        "run the path's deploy, which brings it",
+        ("control_plane",),
+    ),
     Check(
         "api.ready",
         "the apiserver is ready, for its administrator",

@@ -286,21 +286,22 @@ def logs_way(url: str) -> str:
     return f"curl {options} -H 'Content-Type: application/json' --data '{{}}' {address}"
 
 
-def way(address: str, port: int, from_pod: bool = False) -> str:
+def way(address: str, port: int, from_pod: bool = False, closed: bool = False) -> str:
     """
-    Give shell that succeeds if an address answers a connection, were it with a refusal.
+    Give shell that succeeds if an address takes a connection.
 
     + address, port: where
     + from_pod: whether it is tried from a pod, where one runs
+    + closed: whether the port may be closed, so that a refusal is an answer, too
     """
 
     inside = f"{_IN_POD}pid=$(in_pod)\nset -- ${{pid:+nsenter --target $pid --net}}\n"
+    refused = "case $said in *refused*) exit 0 ;; esac\n" if closed else ""
     return f"""\
 {inside if from_pod else "set --"}
 command -v bash >/dev/null || exit 127
 said=$("$@" timeout 4 bash -c '</dev/tcp/{address}/{port}' 2>&1) && exit
-case $said in *refused*) exit 0 ;; esac
-echo "$said" | tail -n 1
+{refused}echo "$said" | tail -n 1
 exit 1"""
 
 
@@ -320,19 +321,28 @@ def dns_way(server: str, domain: str, answer: str, from_pod: bool = False) -> st
     return f"{_IN_POD}pid=$(in_pod)\n${{pid:+nsenter --target $pid --net}} {query}"
 
 
-def pods_by_node(pods: Iterable[Mapping[str, object]]) -> dict[str, dict[str, bool]]:
+def pods_by_node(
+    pods: Iterable[Mapping[str, object]], policies: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, dict[str, bool]]:
     """
     Give the addresses of running pods on networks of their own, by node, and whether each is of
-    CoreDNS.
+    CoreDNS. Who enforces policies may refuse or drop what goes to others in their namespaces.
 
-    + pods: as the API tells them
+    + pods, policies: as the API tells them
     """
 
     found: dict[str, dict[str, bool]] = {}
+    kept = {
+        one["metadata"]["namespace"]
+        for one in policies
+        if "Ingress" in (one["spec"].get("policyTypes") or ["Ingress"])
+    }
     for pod in pods:
         spec, status, meta = (dict(pod.get(k) or {}) for k in ("spec", "status", "metadata"))  # type: ignore[call-overload]
         own = not spec.get("hostNetwork") and status.get("phase") == "Running"
         if own and status.get("podIP") and not meta.get("deletionTimestamp"):
             is_dns = (meta.get("labels") or {}).get("k8s-app") == "kube-dns"
+            if not is_dns and meta["namespace"] in kept:
+                continue
             found.setdefault(spec.get("nodeName", ""), {})[status["podIP"]] = is_dns
     return found

@@ -80,7 +80,7 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
     cluster = seen_cluster(state)
     told = on_each_host(state, cluster, lambda: _ask_host(cluster))
     objects = _objects(cluster, told)
-    pods = questions.pods_by_node(objects.pods or ())
+    pods = questions.pods_by_node(objects.pods or (), objects.policies or ())
     answered = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
     hosts = {}
     for spec in cluster.spec.hosts:

@@ -191,6 +191,9 @@ FAULTS = {
     "a certificate that ends": Fault(
         "cert.ends", "n", said("n", "certificates", w.certificates(x=w.leaf(9))), "warning"
     ),
+    "a certificate that has not begun": Fault(
+        "cert.ends", "n", said("n", "certificates", w.certificates(x=w.leaf(begins=20)))
+    ),
     "another CA": Fault(
         "cert.ca", "n", said("n", "certificates", w.certificates(**{w.CA: w.ca("other").cert}))
     ),
@@ -731,6 +734,14 @@ def test_all_is_well() -> None:
     assert "all is well" in text(verdict)
 
 
+def test_without_kubectl_nothing_of_the_api_is_known_and_that_fails() -> None:
+    lacking = {name: Answer(127, "kubectl: not found") for name in ("ready", "etcd health")}
+    untold = dict.fromkeys(("nodes", "pods", "policies", "bindings", "deprecated"), None)
+    readings = w.well({"m": w.host("m", said=lacking)}, objects=w.objects(**untold))
+    verdict = judge(readings)
+    assert [one.finding.check.id for one in verdict.failed] == ["api.kubectl"]
+
+
 def test_a_page_shows_what_failed_and_then_the_topology() -> None:
     verdict = judge(FAULTS["a full disk"].readings())
     shown = page("of a <test>", verdict, {"n/routes.txt": 9}, "<svg></svg>")
@@ -740,7 +751,7 @@ def test_a_page_shows_what_failed_and_then_the_topology() -> None:
 
 
 def test_every_check_has_a_fault() -> None:
-    shown = {fault.check for fault in FAULTS.values()}
+    shown = {fault.check for fault in FAULTS.values()} | {"api.kubectl"}
     # It needs flannel.
     assert {check.id for check in CHECKS} - shown == {"net.flannel"}
 
