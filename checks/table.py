@@ -672,9 +672,9 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "net.masquerade",
         "packets of pods get the host's address once, and only outside the cluster",
-        "iptables-save",
+        "iptables-save, nft",
         on_network.masquerade,
-        "iptables-save -t nat | grep -E 'MASQUERADE|SNAT'",
+        "iptables-save -t nat | grep -E 'MASQUERADE|SNAT'; nft list table ip kube-masquerade",
         "delete the rule that is one too many, or run the path's deploy where none is",
         _NODE,
     ),

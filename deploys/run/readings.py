@@ -44,6 +44,7 @@ from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.firewall import OtherFirewalls
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
+from pyinfra_kube.facts.nftables import MASQUERADE, NftTable, with_masquerade
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import Units
@@ -171,6 +172,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
         "cni": Subject(Cni, {"bin_dir": cni_bin_dir(cluster)}),
         "firewall": Subject(OtherFirewalls),
         "rules": Subject(Rules),
+        "nft": Subject(NftTable, {"table": MASQUERADE}),
         "routes": Subject(Routes),
         "files": Subject(Files, {"paths": _CONFIGURATIONS}),
         "pods": Subject(StaticPods, {"directory": directory, "runtime": cluster.runtime.name}),
@@ -180,6 +182,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     expect(subjects.values())
     told = {name: _tell(one.fact, **one.arguments) for name, one in subjects.items()}
     marks = told.pop("marks") or {}
+    told["rules"] = with_masquerade(told["rules"], told.pop("nft"))
     packaged = UNITS["kubelet"] not in marks and bool(marks)
     on_fedora = packaged or any(unit in marks for unit in _OWN_UNITS)
     seen = cluster.own_facts

@@ -130,9 +130,7 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     kubenet = (spec.bridge_approach, cluster.release.kubelet_bridge) == ("kubelet", "kubenet")
     bridge = bridge_of_pods(cluster) if on_fedora else "" if kubenet else BRIDGE
     by_cni = has_network and cluster.runtime is not DOCKER
-    # Its checks know iptables only.
-    by_us = (spec.bridge_approach, spec.packet_filter) == ("manual", "iptables")
-    masquerades = has_network and by_us
+    masquerades = has_network and spec.bridge_approach == "manual"
     planned = node if has_network and not spec.flannel_leases else None
     backend = spec.flannel_backend if on_flannel else ""
     dockers = on_fedora and cluster.runtime is DOCKER
