@@ -10,6 +10,7 @@ from typing import Any
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Objects, Readings, told
 from pyinfra_kube.cluster.releases import minor_of
+from pyinfra_kube.facts.flannel import Lease
 
 # Seconds after which a node's lease is late: what the controller manager waits.
 _LATE = 40
@@ -18,6 +19,7 @@ _GOING = 60
 # The controller manager itself lists each group's resources, these too where a release has them.
 _OF_CONTROLLERS = ("extensions/v1beta1:ingresses", "policy/v1beta1:podsecuritypolicies")
 _CORDONED = "cordoned"
+_OF_FLANNEL = "flannel.alpha.coreos.com"
 _OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 
@@ -123,18 +125,15 @@ def node_cidr(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes with another pod CIDR than planned."""
     for host, node in _planned(readings):
         wanted, found = host.wanted.pod_cidr, (node.get("spec") or {}).get("podCIDR", "")
-        if wanted and readings.network == "routes" and found != wanted:
+        planned = wanted and readings.network != "none" and not host.wanted.leased
+        if planned and found != wanted:
             yield Said(found or "none", wanted, host.wanted.node, (host.name,))
 
 
 def node_address(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes that registered with another address."""
     for host, node in _planned(readings):
-        addresses = [
-            one["address"]
-            for one in (node.get("status") or {}).get("addresses") or []
-            if one["type"] == "InternalIP"
-        ]
+        addresses = _addresses(node)
         if host.wanted.address and addresses and host.wanted.address not in addresses:
             yield Said(addresses[0], host.wanted.address, host.wanted.node, (host.name,))
 
@@ -249,6 +248,27 @@ def conditions(one: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     + one: the object
     """
     return {c["type"]: c for c in (one.get("status") or {}).get("conditions") or ()}
+
+
+def leases_of(nodes: Sequence[Mapping[str, Any]]) -> list[Lease]:
+    """
+    Give what flannel took from the API, where it has no leases of its own.
+
+    + nodes: objects
+    """
+    found = []
+    for node in nodes:
+        notes = node["metadata"].get("annotations") or {}
+        address = notes.get(f"{_OF_FLANNEL}/public-ip") or next(iter(_addresses(node)), "")
+        data = json.loads(notes.get(f"{_OF_FLANNEL}/backend-data") or "null") or {}
+        if cidr := (node.get("spec") or {}).get("podCIDR"):
+            found.append(Lease(cidr, address, vtep_mac=str(data.get("VtepMAC", "")).lower()))
+    return found
+
+
+def _addresses(node: Mapping[str, Any]) -> list[str]:
+    addresses = (node.get("status") or {}).get("addresses") or []
+    return [one["address"] for one in addresses if one["type"] == "InternalIP"]
 
 
 def _nodes(readings: Readings) -> dict[str, Mapping[str, Any]]:

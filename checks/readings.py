@@ -57,6 +57,8 @@ class Wanted:
     + device: of the overlay; empty for none
     + overhead: bytes that the overlay adds to a packet
     + packets: that must pass the host
+    + leased: whether flannel chose the CIDR of its pods
+    + by_docker: whether docker makes the bridge, and masquerades
     + masquerades: whether packets of pods that leave the cluster get the host's address here
     + systemd_groups: whether the runtime leaves control groups to systemd
     + plugins: of CNI, that must be there
@@ -87,6 +89,8 @@ class Wanted:
     device: str = ""
     overhead: int = 0
     packets: tuple[Packet, ...] = ()
+    leased: bool = False
+    by_docker: bool = False
     masquerades: bool = False
     systemd_groups: bool = False
     plugins: tuple[str, ...] = ()
@@ -104,6 +108,7 @@ class Host:
     + silent: why it does not answer; empty if it does
     + state: disks, swap, its clock
     + links, routes, rules, firewall, units, pods, images, cni, flags, files: as their facts tell
+    + disagreements: what of flannel's differs from what else of it, and how
     + answers: to the questions of ``deploys.run.questions``, by name
     """
 
@@ -121,6 +126,7 @@ class Host:
     cni: CniState | None = None
     flags: Mapping[str, ProcessState] | None = None
     files: Mapping[str, FileState] | None = None
+    disagreements: Sequence[tuple[str, str]] | None = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
     @property

@@ -21,6 +21,7 @@ from pyinfra_kube.checks.check import Check
 # What somebody set wrongly is never among them.
 _DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready")
 _PODS = (*_DNS, "api.services", "api.deleted")
+_FLANNEL = ("net.lease", "net.flannel")
 _WAYS = ("net.way", "net.pods", "net.service", *_PODS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
@@ -33,7 +34,7 @@ _OFF = ("host.loss", "host.reaches", *_HEALTH)
 _UNBUILT = (
     *("host.swap", "net.firewall", "host.loss", "host.reaches", "host.names", "host.kernel"),
     *("cert.*", "runtime.*", "cni.*", "image.*", "unit.*", "pod.*", "etcd.*", "health"),
-    *("net.bridge", "net.mtu", "net.overlay", "net.route", "net.flannel", "net.masquerade"),
+    *("net.bridge", "net.mtu", "net.overlay", "net.route", *_FLANNEL, "net.masquerade"),
     *("net.hairpin", "net.proxy", "api.kubectl", *_CONTROL),
 )
 _NODE = ("node",)
@@ -369,7 +370,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_runs,
         "journalctl --no-pager -n 50 -u {of}",
         "systemctl start {of}",
-        explains=("pod.runs", "net.overlay", "net.flannel", "net.proxy", *_CONTROL),
+        explains=("pod.runs", "net.overlay", *_FLANNEL, "net.proxy", *_CONTROL),
     ),
     Check(
         "unit.fresh",
@@ -415,7 +416,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get nodes; on {of}: journalctl -n 50 -u kubelet",
         "on {of}: systemctl restart kubelet, which registers when it starts; run the path's deploy",
         _ONCE,
-        explains=("health", "node.registered", *_WAYS),
+        explains=("health", "node.registered", *_FLANNEL, *_WAYS),
     ),
     # etcd
     Check(
@@ -522,7 +523,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get nodes; on {of}: journalctl -n 50 -u kubelet",
         "start kubelet on {of}, see why it cannot register",
         _ONCE,
-        explains=_WAYS,
+        explains=(*_FLANNEL, *_WAYS),
     ),
     Check(
         "node.pressure",
@@ -562,7 +563,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get node {of} --output=jsonpath='{.spec.podCIDR}'",
         "kubectl delete node {of}, restart its kubelet, and run the path's deploy",
         _ONCE,
-        explains=("net.flannel", *_WAYS),
+        explains=(*_FLANNEL, *_WAYS),
     ),
     Check(
         "node.address",
@@ -601,7 +602,7 @@ CHECKS: tuple[Check, ...] = (
         "ip address show {of}",
         "run the path's deploy",
         _NODE,
-        explains=_WAYS,
+        explains=("net.lease", *_WAYS),
     ),
     Check(
         "net.default",
@@ -629,7 +630,7 @@ CHECKS: tuple[Check, ...] = (
         "ip link show {of}",
         "run the path's deploy",
         _NODE,
-        explains=("net.overlay", *_WAYS),
+        explains=("net.overlay", "net.lease", *_WAYS),
     ),
     Check(
         "net.overlay",
@@ -638,6 +639,16 @@ CHECKS: tuple[Check, ...] = (
         on_network.overlay,
         "ip -d link show {of}; systemctl status flanneld",
         "systemctl restart flanneld",
+        _NODE,
+        explains=(*_FLANNEL, *_WAYS),
+    ),
+    Check(
+        "net.lease",
+        "flannel's lease, its subnet.env, its device and the bridge agree",
+        "etcd or the API, /run/flannel/subnet.env, ip address",
+        on_network.agreement,
+        "cat /run/flannel/subnet.env; ip -4 -d address",
+        "systemctl restart flanneld; where docker makes the bridge, restart docker, too",
         _NODE,
         explains=("net.flannel", *_WAYS),
     ),

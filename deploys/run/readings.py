@@ -15,7 +15,7 @@ from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.checks.judge import Verdict, judge
-from pyinfra_kube.checks.on_cluster import objects_of
+from pyinfra_kube.checks.on_cluster import leases_of, objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
@@ -40,8 +40,10 @@ from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.answers import Answer, Answers
 from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.facts.etcd import EtcdKeys
 from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.firewall import OtherFirewalls
+from pyinfra_kube.facts.flannel import Flannel, lease_states
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
 from pyinfra_kube.facts.nftables import MASQUERADE, NftTable, with_masquerade
@@ -50,6 +52,7 @@ from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import Units
 from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations.component_unit import SYSTEM, UNITS
+from pyinfra_kube.operations.flannel_agreement import HostNetwork, compare
 
 T = TypeVar("T")
 
@@ -83,12 +86,14 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
     objects = _objects(cluster, told)
     pods = questions.pods_by_node(objects.pods or (), objects.policies or ())
     answered = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
+    differences = _differences(cluster, told, objects)
     hosts = {}
     for spec in cluster.spec.hosts:
         known = told.get(spec.name)
         if known:
-            answers = {**known["answers"], **answered.get(spec.name, {})}
-            hosts[spec.name] = Host(**{**known, "answers": answers})
+            known["answers"] |= answered.get(spec.name, {})
+            known["disagreements"] = None if differences is None else differences.get(spec.name, ())
+            hosts[spec.name] = Host(**known)
         else:
             wanted = blank(cluster, spec)
             reason = cluster.unanswered.get(spec.name)
@@ -179,6 +184,11 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
         "marks": Subject(Files, {"paths": _MARKS, "digest": False}),
         "answers": Subject(Answers, {"commands": _questions(cluster)}),
     }
+    if cluster.on_flannel and cluster.is_a("node"):
+        subjects["flannel"] = Subject(Flannel)
+    if cluster.spec.flannel_in_etcd and cluster.is_a("etcd"):
+        where = {"prefix": f"{cluster.spec.flannel_etcd_prefix}/", "api": cluster.flannel_api}
+        subjects["leases"] = Subject(EtcdKeys, {**where, **cluster.etcd_as_member})
     expect(subjects.values())
     told = {name: _tell(one.fact, **one.arguments) for name, one in subjects.items()}
     marks = told.pop("marks") or {}
@@ -189,8 +199,39 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
     answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
     from_trip = {"links": seen.links, "state": seen.fit.state}
-    wanted = wanted_of_host(cluster, on_fedora)
+    flannel, keys = told.pop("flannel", None), told.pop("leases", None)
+    subnet = flannel.subnet if flannel else None
+    wanted = wanted_of_host(cluster, on_fedora, subnet)
+    network = HostNetwork(cluster.host_spec.name, seen.links, subnet)
+    cluster.notes("flannel")[network.host] = network, keys
     return {**told, **from_trip, "answers": answers, "wanted": wanted}
+
+
+def _differences(
+    cluster: Cluster, told: Mapping[str, Mapping[str, Any]], objects: Objects
+) -> dict[str, list[tuple[str, str]]] | None:
+    """What of flannel's does not agree on each host; ``None`` where no lease is known."""
+
+    spec, seen = cluster.spec, cluster.notes("flannel")
+    if not cluster.on_flannel:
+        return {}
+    leases = leases_of(objects.nodes) if objects.nodes else []
+    if spec.flannel_in_etcd:
+        keys = [one for _, one in seen.values() if one and one.status == "ok"]
+        leases = [*lease_states(keys[0], spec.flannel_etcd_prefix).leases] if keys else []
+    if not leases:
+        return None
+    nodes = [seen[one.name][0] for one in spec.nodes if one.name in told]
+    bridge = told[nodes[0].host]["wanted"].bridge if nodes else BRIDGE
+    network = spec.flannel_network if spec.flannel_leases else spec.cluster_cidr
+    options = (network, spec.flannel_backend, spec.flannel_vni, bridge)
+    found: dict[str, list[tuple[str, str]]] = {one.host: [] for one in nodes}
+    for one in compare(leases, nodes, *options, lasting=not spec.flannel_leases):
+        # The MTU of our own bridge is planned.
+        ours = one.what == f"MTU of {bridge}" and not spec.flannel_leases
+        if one.agrees is False and not ours:
+            found[one.host].append((one.what, one.detail))
+    return found
 
 
 def _files_of(cluster: Cluster, component: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyinfra_kube.checks import on_host
 from pyinfra_kube.checks.check import Check, Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
-from pyinfra_kube.checks.on_cluster import objects_of
+from pyinfra_kube.checks.on_cluster import leases_of, objects_of
 from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
@@ -25,6 +25,7 @@ from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.cni import CniState
 from pyinfra_kube.facts.firewall import Chain, Firewall, Match, Step
+from pyinfra_kube.facts.flannel import Lease
 from pyinfra_kube.facts.images import ImageStates
 from pyinfra_kube.facts.processes import ProcessState
 from pyinfra_kube.facts.routes import Route
@@ -727,6 +728,124 @@ def test_a_fault_is_called_what_it_is_and_nothing_else(fault: Fault) -> None:
     assert found == [(fault.check, fault.host, fault.state)]
 
 
+def _flannel(name: str, backend: str = "vxlan", docker: bool = False, **changed: Any) -> Host:
+    """A node whose packets flannel carries; docker's on a subnet that flannel chose."""
+    ports = {"ports of bridges": Answer(0, "veth1 cbr0 1\nveth2 docker0 1")}
+    one, device = (
+        w.host(name, said=ports),
+        {"vxlan": "flannel.1", "udp": "flannel0"}.get(backend, ""),
+    )
+    bridge = "docker0" if docker else "cbr0"
+    known = {"device": device, "overhead": 50 if device else 0, "bridge": bridge, "routes": ()}
+    wanted = replace(one.wanted, **known, leased=docker, by_docker=docker, bridge_mtu=0)
+    links = dict(one.links or {})
+    links[bridge] = replace(links.pop("cbr0"), name=bridge, mtu=1450)
+    if device:
+        links[device] = w.link(device, w.cidr(name).replace("/24", "/32"), mtu=1450)
+    ways = {other: w.cidr(other) for other in w.HOSTS if other != name}
+    far = [
+        Route(there, None if backend == "udp" else there[:-3], device)
+        if device
+        else Route(there, w.HOSTS[other], "eth0")
+        for other, there in ways.items()
+    ]
+    # Its device has an address in the network of all.
+    far = [Route(w.CLUSTER, None, device)] if backend == "udp" else far
+    docks = f"-A POSTROUTING -s {w.cidr(name)} ! -o docker0 -j MASQUERADE"
+    told = {"links": links, "routes": [Route("0.0.0.0/0", "192.0.2.254", "eth0"), *far]}
+    told |= {"rules": w.rules(docks)} if docker else {}
+    return w.replaced(one, wanted=wanted, **{**told, **changed})
+
+
+def _on_flannels(
+    backend: str = "vxlan", docker: bool = False, more: Mapping[str, Any] | None = None, **n: Any
+) -> Callable[[], Readings]:
+    """A cluster on flannel, and what node n tells otherwise."""
+    return lambda: w.well(
+        {name: _flannel(name, backend, docker, **(n if name == "n" else {})) for name in w.HOSTS},
+        network="flannel",
+        **(more or {}),
+    )
+
+
+DEFAULT = Route("0.0.0.0/0", "192.0.2.254", "eth0")
+KINDS = [(backend, docker) for backend in ("vxlan", "udp", "host-gw") for docker in (False, True)]
+OTHER_CIDR = [w.node("m", podCIDR="10.10.9.0/24"), *(w.node(one) for one in "no")]
+ON_FLANNEL = {
+    **{
+        f"no route of {backend}": Fault("net.flannel", "n", _on_flannels(backend, routes=[DEFAULT]))
+        for backend in ("vxlan", "udp", "host-gw")
+    },
+    "a route around flannel": Fault(
+        "net.flannel",
+        "n",
+        _on_flannels(
+            routes=[DEFAULT, *(Route(w.cidr(one), w.HOSTS[one], "eth0") for one in "mo")],
+        ),
+    ),
+    "a lease of another subnet": Fault(
+        "net.lease", "n", _on_flannels(disagreements=[("lease and subnet.env", "a, b")])
+    ),
+}
+OF_FLANNEL = {
+    "docker's bridge elsewhere": Fault(
+        "net.bridge",
+        "n",
+        _on_flannels(
+            docker=True,
+            links={
+                **(_flannel("n", docker=True).links or {}),
+                "docker0": w.link("docker0", "10.99.99.1/24", kind="bridge", mtu=1450),
+            },
+        ),
+    ),
+    "docker without masquerade": Fault(
+        "net.masquerade", "n", _on_flannels(docker=True, rules=w.rules())
+    ),
+    "another pod CIDR of a node": Fault(
+        "node.cidr", CLUSTER, _on_flannels(more={"objects": w.objects(nodes=OTHER_CIDR)})
+    ),
+}
+
+
+@pytest.mark.parametrize(("backend", "docker"), KINDS)
+def test_all_is_well_on_flannel(backend: str, docker: bool) -> None:
+    verdict = judge(_on_flannels(backend, docker)())
+    assert (verdict.causes, verdict.unknown) == ((), ())
+
+
+@pytest.mark.parametrize("name", [*ON_FLANNEL, *OF_FLANNEL])
+def test_a_fault_of_flannel_is_called_what_it_is(name: str) -> None:
+    fault = {**ON_FLANNEL, **OF_FLANNEL}[name]
+    causes = judge(fault.readings()).causes
+    assert {(one.finding.check.id, one.finding.host) for one in causes} == {
+        (fault.check, fault.host)
+    }
+
+
+def test_each_host_without_routes_of_flannel_is_named() -> None:
+    hosts = {name: _flannel(name, docker=True, routes=[DEFAULT]) for name in w.HOSTS}
+    causes = judge(w.well(hosts, network="flannel")).causes
+    assert {(one.finding.check.id, one.finding.host) for one in causes} == {
+        ("net.flannel", name) for name in w.HOSTS
+    }
+
+
+def test_what_flannel_takes_from_the_api() -> None:
+    noted = w.node("m")
+    start = "flannel.alpha.coreos.com"
+    noted["metadata"]["annotations"] = {
+        f"{start}/public-ip": "192.0.2.9",
+        f"{start}/backend-data": '{"VNI":1,"VtepMAC":"AA:00:00:00:00:01"}',
+    }
+    for_host_gw = w.node("n")
+    for_host_gw["metadata"]["annotations"] = {f"{start}/backend-data": "null"}
+    assert leases_of([noted, for_host_gw, w.node("o", podCIDR="")]) == [
+        Lease(w.cidr("m"), "192.0.2.9", vtep_mac="aa:00:00:00:00:01"),
+        Lease(w.cidr("n"), w.HOSTS["n"]),
+    ]
+
+
 def test_all_is_well() -> None:
     verdict = judge(w.well())
     assert not verdict.causes
@@ -753,7 +872,7 @@ def test_a_page_shows_what_failed_and_then_the_topology() -> None:
 def test_every_check_has_a_fault() -> None:
     shown = {fault.check for fault in FAULTS.values()} | {"api.kubectl"}
     # It needs flannel.
-    assert {check.id for check in CHECKS} - shown == {"net.flannel"}
+    assert {check.id for check in CHECKS} - shown == {fault.check for fault in ON_FLANNEL.values()}
 
 
 def test_a_cause_comes_before_what_it_explains() -> None:
