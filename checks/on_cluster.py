@@ -284,12 +284,14 @@ def _planned(readings: Readings) -> list[tuple[Host, Mapping[str, Any]]]:
     ]
 
 
-def objects_of(answers: Mapping[str, Any], own: Sequence[Mapping[str, Any]] = ()) -> Objects:
+def objects_of(
+    answers: Mapping[str, Any], sets: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+) -> Objects:
     """
     Read what the API answered to one host.
 
     + answers: of that host, by the name of the question
-    + own: the objects that it was asked for, as they are to be
+    + sets: the objects that it was asked for, as they are to be: ``own``, ``addons``, ``users``
     """
 
     def items(name: str) -> list[Any] | None:
@@ -315,11 +317,15 @@ def objects_of(answers: Mapping[str, Any], own: Sequence[Mapping[str, Any]] = ()
         bindings=items("bindings"),
         now=float(now or 0),
         deprecated=metrics.text.split() if metrics and metrics.good else None,
-        own=[
-            (one, json.loads(line) if line.startswith("{") else None)
-            for one, line in zip(own, told_of_own.text.splitlines(), strict=False)
-            if line.startswith("{") or "NotFound" in line
-        ]
-        if (told_of_own := answers.get("own objects"))
-        else (),
+        **{name: _pairs(answers.get(f"{name} objects"), one) for name, one in (sets or {}).items()},
     )
+
+
+def _pairs(answer: Any, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
+    """Each object as it is to be and as it is, where the API told."""
+
+    return [
+        (one, json.loads(line) if line.startswith("{") else None)
+        for one, line in zip(wanted, answer.text.splitlines() if answer else (), strict=False)
+        if line.startswith("{") or "NotFound" in line
+    ]

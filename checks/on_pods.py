@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.on_cluster import conditions
-from pyinfra_kube.checks.readings import Host, Readings, Untold, told
+from pyinfra_kube.checks.readings import Host, Pairs, Readings, Untold, told
 
+_GONE = "not there"
 _SECOND = "mv {of} out of the folder: kubelet reads every file there"
 
 
@@ -101,18 +104,38 @@ def same_images(host: Host, readings: Readings) -> Iterator[Said]:
 
 
 def objects(_: Host, readings: Readings) -> Iterator[Said]:
-    """Objects of this package that somebody changed or deleted."""
-    for wanted, found in readings.objects.own:
+    """Objects of CoreDNS that somebody changed or deleted."""
+    return _changed(readings.objects.own)
+
+
+def addons(_: Host, readings: Readings) -> Iterator[Said]:
+    """Objects of other add-ons that somebody changed or deleted, and of the user's manifests."""
+    yield from _changed(readings.objects.addons)
+    for one in _changed(readings.objects.users):
+        # Controllers change some of them, and what is in them may be nobody else's business.
+        there = one.seen != _GONE
+        shown = f"{one.seen.split()[0]} was changed" if there else _GONE
+        yield one._replace(seen=shown, state="warning" if there else "failed")
+
+
+def _changed(pairs: Pairs) -> Iterator[Said]:
+    for wanted, found in pairs:
+        space = wanted["metadata"].get("namespace")
         subject = f"{wanted['kind']} {wanted['metadata']['name']}"
         if found is None:
-            yield Said("not there", "there", subject)
-        elif differs := _differs(wanted, found):
+            look = f"{'{of}'} --namespace={space}" if space else "{of}"
+            yield Said(_GONE, "there", subject, look=f"kubectl get {look}")
+        # The values of a secret are not asked for.
+        elif wanted["kind"] != "Secret" and (differs := _differs(wanted, found)):
             yield Said(differs, "the plan's", subject)
 
 
 def _differs(wanted: Any, found: Any, path: str = "") -> str:
     """The first field of what is wanted that is not so; what else there is, others may have set."""
 
+    # The API leaves out what is empty, and writes quantities its own way.
+    if (not wanted and found is None) or _same_quantity(wanted, found):
+        return ""
     parts: list[tuple[Any, Any, str]] = []
     if isinstance(wanted, dict) and isinstance(found, dict):
         parts = [(value, found.get(key), f"{path}.{key}") for key, value in wanted.items()]
@@ -122,6 +145,22 @@ def _differs(wanted: Any, found: Any, path: str = "") -> str:
         short = f"is {found}" if len(str(found)) < 60 else "was changed"
         return f"{path[1:]} {short}"
     return next((said for part in parts if (said := _differs(*part))), "")
+
+
+_SUFFIXES = {
+    **{"": Decimal(1), "m": Decimal("0.001")},
+    **{word: Decimal(10) ** (3 * n) for n, word in enumerate("kMGT", 1)},
+    **{f"{word}i": Decimal(2) ** (10 * n) for n, word in enumerate("KMGT", 1)},
+}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([mkMGT]|[KMGT]i)?")
+
+
+def _same_quantity(wanted: Any, found: Any) -> bool:
+    if isinstance(wanted, bool) or not isinstance(wanted, (str, int, float)):
+        return False
+    read = [_QUANTITY.fullmatch(str(one)) for one in (wanted, found)]
+    values = [Decimal(one[1]) * _SUFFIXES[one[2] or ""] for one in read if one]
+    return len(values) == 2 and values[0] == values[1]
 
 
 def made(_: Host, readings: Readings) -> Iterator[Said]:

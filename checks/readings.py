@@ -22,6 +22,8 @@ from pyinfra_kube.facts.static_pods import StaticPodStates
 
 T = TypeVar("T")
 
+Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]
+
 CLUSTER = "the cluster"
 """What stands in place of a host for what is asked of the API."""
 
@@ -166,7 +168,8 @@ class Objects:
 
     + nodes, leases, pods, policies, deployments, services: objects; services are those of the API
     + namespaces, bindings: objects; bindings are those of roles that the API server makes itself
-    + own: objects that this package sets, each as it is to be and as it is
+    + own: the objects of CoreDNS, each as it is to be and as it is
+    + addons, users: likewise those of other add-ons, and of the user's manifests
     + now: the time of the host that asked
     + deprecated: groups, versions and kinds in use that a later release has no more
     """
@@ -179,7 +182,9 @@ class Objects:
     services: Sequence[Mapping[str, Any]] | None = None
     namespaces: Sequence[Mapping[str, Any]] | None = None
     bindings: Sequence[Mapping[str, Any]] | None = None
-    own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = ()
+    own: Pairs = ()
+    addons: Pairs = ()
+    users: Pairs = ()
     now: float = 0.0
     deprecated: Sequence[str] | None = None
 

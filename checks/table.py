@@ -761,6 +761,16 @@ CHECKS: tuple[Check, ...] = (
         explains=_DNS,
     ),
     Check(
+        "api.objects",
+        "objects of add-ons and of manifests are those of the plan",
+        "the API",
+        on_pods.addons,
+        "kubectl get {of} --all-namespaces --output=yaml",
+        "run the path's deploy; with --dry --diff it shows what differs",
+        _ONCE,
+        explains=("dns.node", "pods.ready", "api.services", "api.deleted"),
+    ),
+    Check(
         "dns.policy",
         "policies let DNS pass",
         "the API",

@@ -13,6 +13,7 @@ from netaddr import IPNetwork
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.etcd import CLIENT
+from pyinfra_kube.cluster.kinds import path_of
 from pyinfra_kube.deploys.phases.addons import dns_query
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.run.etcd import client_files
@@ -185,13 +186,24 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> str:
     + objects: at least the kind and the name of each
     """
 
-    paths = []
+    asked = []
     for one in objects:
-        group, meta = one["apiVersion"], one["metadata"]
-        space = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
-        start = f"/apis/{group}" if "/" in group else f"/api/{group}"
-        paths.append(f"{start}{space}/{one['kind'].lower()}s/{meta['name']}")
-    return f'{KUBECTL}for path in {" ".join(paths)}; do get "$path" 2>&1 | tail -n 1; done'
+        path = shlex.quote(path_of_object(one))
+        # No secret leaves the host.
+        shown = "sed 's/^{.*/{}/' | tail -n 1" if one["kind"] == "Secret" else "tail -n 1"
+        asked.append(f"get {path} 2>&1 | {shown}")
+    return "\n".join([KUBECTL, *asked])
+
+
+def path_of_object(one: Mapping[str, Any]) -> str:
+    """
+    Give the path of an object in the API; empty where it is not known.
+
+    + one: at least its version, kind and name
+    """
+
+    meta = one["metadata"]
+    return path_of(one["apiVersion"], one["kind"], meta["name"], meta.get("namespace", ""))
 
 
 def of_etcd(port: int, tls: bool, version: str, control_plane: bool) -> dict[str, str]:

@@ -26,12 +26,14 @@ from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, ETCD_CONF
 from pyinfra_kube.deploys.run.wanted import (
+    addon_objects,
     blank,
     bound,
     names,
     own_objects,
     planned_routes,
     runs_dns,
+    user_objects,
     wanted_of_host,
 )
 from pyinfra_kube.deploys.run.ways import ways
@@ -268,8 +270,8 @@ def _questions(cluster: Cluster) -> dict[str, str]:
             found[f"way to {network}"] = way
     if cluster.is_a("control_plane"):
         found |= questions.of_control_plane()
-        if own := own_objects(cluster):
-            found["own objects"] = questions.of_objects(own)
+        for name, wanted in _sets(cluster).items():
+            found[f"{name} objects"] = questions.of_objects(wanted)
     if cluster.is_a("etcd"):
         version = spec.etcd_version or cluster.release.etcd_version
         both = cluster.is_a("control_plane")
@@ -282,7 +284,18 @@ def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects
 
     asked = [told[one.name]["answers"] for one in cluster.spec.control_plane if one.name in told]
     good = [one for one in asked if "nodes" in one and one["nodes"].good]
-    return objects_of(good[0], own_objects(cluster)) if good else Objects()
+    return objects_of(good[0], _sets(cluster)) if good else Objects()
+
+
+def _sets(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
+    """The objects that must be there, by whose they are."""
+
+    known = {
+        "own": own_objects(cluster),
+        "addons": addon_objects(cluster),
+        "users": user_objects(cluster),
+    }
+    return {name: wanted for name, wanted in known.items() if wanted}
 
 
 # -- The third trip ------------------------------------------------------------------------------

@@ -21,9 +21,12 @@ from pyinfra_kube.cluster.spec.settings import OVERHEAD
 from pyinfra_kube.deploys.phases.addons import dns_manifest
 from pyinfra_kube.deploys.phases.control_plane import manifest, pods_of
 from pyinfra_kube.deploys.phases.firewalls import packets
+from pyinfra_kube.deploys.phases.manifests import addons
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
+from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.firewall import Packet
 from pyinfra_kube.facts.flannel import SubnetEnv
 from pyinfra_kube.facts.processes import parse_flags
@@ -59,6 +62,30 @@ def own_objects(cluster: Cluster) -> list[dict[str, Any]]:
     """
 
     return documents(Manifest("coredns", dns_manifest(cluster))) if runs_dns(cluster) else []
+
+
+def addon_objects(cluster: Cluster) -> list[dict[str, Any]]:
+    """
+    Give the objects of the other add-ons, as they are to be.
+
+    + cluster: the cluster
+    """
+
+    known = addons(cluster)
+    if cluster.spec.flannel_on_api:
+        known["flannel"] = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
+    return [one for name, text in known.items() for one in documents(Manifest(name, text))]
+
+
+def user_objects(cluster: Cluster) -> list[dict[str, Any]]:
+    """
+    Give the objects of the user's manifests whose paths are known, as they are to be.
+
+    + cluster: the cluster
+    """
+
+    found = [one for manifest in cluster.manifests for one in documents(manifest)]
+    return [one for one in found if questions.path_of_object(one)]
 
 
 # What the API server gives to the users of components, by its own bindings.

@@ -124,6 +124,11 @@ def _spaces(*names: str) -> list[dict[str, Any]]:
     return [{"metadata": {"name": one, "labels": {"name": one}}} for one in names]
 
 
+DAEMONS = {
+    "kind": "DaemonSet",
+    "metadata": {"name": "kube-router", "namespace": "kube-system"},
+    "spec": {"image": "x"},
+}
 COREDNS = {"matchLabels": {"k8s-app": "kube-dns"}}
 UDP = {"port": 53, "protocol": "UDP"}
 DENY = policy(policyTypes=["Ingress"])
@@ -602,6 +607,23 @@ FAULTS = {
     "an object that is gone": Fault(
         "dns.objects", CLUSTER, objects(own=[(w.SERVICE_OF_DNS, None)])
     ),
+    "a DaemonSet that is gone": Fault(
+        "api.objects",
+        CLUSTER,
+        objects(addons=[(DAEMONS, None)], services=[w.service("False", "x")]),
+    ),
+    "a DaemonSet with another image": Fault(
+        "api.objects", CLUSTER, objects(addons=[(DAEMONS, {**DAEMONS, "spec": {"image": "y"}})])
+    ),
+    "a manifest's object that is gone": Fault(
+        "api.objects", CLUSTER, objects(users=[(DAEMONS, None)])
+    ),
+    "a manifest's object that was changed": Fault(
+        "api.objects",
+        CLUSTER,
+        objects(users=[(DAEMONS, {**DAEMONS, "spec": {"image": "y"}})]),
+        "warning",
+    ),
     "an API that nobody serves": Fault(
         "api.services", CLUSTER, objects(services=[w.service("False")])
     ),
@@ -1058,8 +1080,9 @@ def test_a_warning_explains_nothing() -> None:
 def test_an_object_is_gone_only_where_the_api_says_so() -> None:
     own = [{"kind": name} for name in "abc"]
     lines = ['{"x": 1}', 'Error from server (NotFound): "b" not found', "Unable to connect"]
-    told = objects_of({"own objects": Answer(0, "\n".join(lines))}, own)
+    told = objects_of({"own objects": Answer(0, "\n".join(lines))}, {"own": own, "users": own})
     assert told.own == [(own[0], {"x": 1}), (own[1], None)]
+    assert told.users == []
 
 
 NO_PROXY = {
@@ -1086,6 +1109,28 @@ def test_a_field_that_nobody_wants_is_no_difference() -> None:
     live["spec"]["ports"] = [{"port": 54}]
     (cause,) = judge(objects(own=[(wanted, live)])()).causes
     assert cause.finding.said.seen == "spec.ports[0].port is 54"
+
+
+SAME = [("1000m", "1"), (1, "1"), ("1024Mi", "1Gi"), ({}, None), (False, None), ("0.5", "500m")]
+OTHER = [("1", "2"), ("1Gi", "1G"), ("a", None), ([1], [1, 2]), ("x", "y")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "same"),
+    [*((*one, True) for one in SAME), *((*one, False) for one in OTHER)],
+)
+def test_the_api_writes_some_values_its_own_way(wanted: Any, found: Any, same: bool) -> None:
+    pair = ({**DAEMONS, "spec": {"x": wanted}}, {**DAEMONS, "spec": {"x": found}})
+    assert same is not bool(judge(objects(addons=[pair])()).causes)
+
+
+def test_values_of_the_users_objects_are_not_shown() -> None:
+    secret = {"kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "wanted"}}
+    changed = {**DAEMONS, "spec": {"image": "private"}}
+    verdict = judge(objects(users=[(secret, {}), (DAEMONS, changed)])())
+    (cause,) = verdict.causes
+    assert cause.finding.said.seen == "spec.image was changed"
+    assert "private" not in document(verdict)
 
 
 def test_refusals_of_others_are_not_ours() -> None:

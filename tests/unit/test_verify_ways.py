@@ -55,3 +55,26 @@ def test_a_pod_that_a_policy_may_close_is_not_tried() -> None:
     ]
     found = questions.pods_by_node(pods, policies)
     assert found == {"n": {"10.10.0.6": False, "10.10.0.7": True}}
+
+
+def test_objects_are_asked_for_by_their_paths_and_secrets_without_values(tmp_path: Path) -> None:
+    group = "networking.k8s.io/v1"
+    objects = [
+        {"apiVersion": group, "kind": "NetworkPolicy", "metadata": {"name": "x"}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "shop"}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
+    ]
+    script = questions.of_objects(objects).replace("/usr/local/bin/kubectl", "/none")
+    (tmp_path / "kubectl").write_text(
+        '#!/bin/sh\nfor last; do :; done\necho "{\\"path\\": \\"${last#--raw=}\\"}"\n'
+    )
+    (tmp_path / "kubectl").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", script], env={"PATH": path}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [
+        '{"path": "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/x"}',
+        "{}",
+        '{"path": "/api/v1/namespaces/shop"}',
+    ]
