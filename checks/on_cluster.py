@@ -9,7 +9,6 @@ from typing import Any
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Objects, Readings, told
-from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.facts.flannel import Lease
 
 # Seconds after which a node's lease is late: what the controller manager waits.
@@ -136,20 +135,6 @@ def node_address(_: Host, readings: Readings) -> Iterator[Said]:
         addresses = _addresses(node)
         if host.wanted.address and addresses and host.wanted.address not in addresses:
             yield Said(addresses[0], host.wanted.address, host.wanted.node, (host.name,))
-
-
-def versions(_: Host, readings: Readings) -> Iterator[Said]:
-    """kubelets of another release than planned, and those that Kubernetes does not allow."""
-    wanted = minor_of(readings.version)
-    for host, node in _planned(readings):
-        info = (node.get("status") or {}).get("nodeInfo") or {}
-        version = str(info.get("kubeletVersion", "")).removeprefix("v")
-        if not version or version == readings.version:
-            continue
-        minor = minor_of(version)
-        allowed = minor[0] == wanted[0] and 0 <= wanted[1] - minor[1] <= readings.skew
-        state = "warning" if allowed else "failed"
-        yield Said(version, readings.version, host.wanted.node, (host.name,), state)  # type: ignore[arg-type]
 
 
 def services(_: Host, readings: Readings) -> Iterator[Said]:

@@ -110,6 +110,7 @@ class Host:
     + silent: why it does not answer; empty if it does
     + state: disks, swap, its clock
     + links, routes, rules, firewall, units, pods, images, cni, flags, files: as their facts tell
+    + versions: of its components that run
     + disagreements: what of flannel's differs from what else of it, and how
     + answers: to the questions of ``deploys.run.questions``, by name
     """
@@ -128,6 +129,7 @@ class Host:
     cni: CniState | None = None
     flags: Mapping[str, ProcessState] | None = None
     files: Mapping[str, FileState] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
     disagreements: Sequence[tuple[str, str]] | None = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
 

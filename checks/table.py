@@ -13,6 +13,7 @@ from pyinfra_kube.checks import (
     on_network,
     on_pods,
     on_policies,
+    on_versions,
     on_ways,
 )
 from pyinfra_kube.checks.check import Check
@@ -575,10 +576,18 @@ CHECKS: tuple[Check, ...] = (
         _ONCE,
     ),
     Check(
+        "version",
+        "its components have the planned version, and go with the apiservers",
+        "the API, the programs that run",
+        on_versions.components,
+        "kubectl version; kubectl -n kube-system get pods --output=wide",
+        "run the path's deploy, which brings {of} to the planned version",
+    ),
+    Check(
         "node.version",
-        "kubelets have the planned release",
+        "kubelets have the planned version, and go with the apiservers",
         "the API",
-        on_cluster.versions,
+        on_versions.kubelets,
         "kubectl get nodes",
         "run the path's deploy, which brings kubelets to the planned release",
         _ONCE,

@@ -24,7 +24,7 @@ _KERNEL = ("net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables")
 # kubectl without a cache: all of it is asked by path.
 KUBECTL = f"""\
 kubectl=/usr/local/bin/kubectl; [ -x $kubectl ] || kubectl=kubectl
-get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --raw="$1"; }}
+get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --raw="$@"; }}
 """
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 # Those that it makes itself.
@@ -172,10 +172,16 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
     }
 
 
-def of_control_plane() -> dict[str, str]:
-    """Give the questions that each host of the control plane is asked."""
+def of_control_plane(port: int) -> dict[str, str]:
+    """
+    Give the questions that each host of the control plane is asked.
+
+    + port: of its own apiserver
+    """
 
     api = {name: f"{KUBECTL}{question}" for name, question in OF_API.items()}
+    # Its own apiserver, whichever the kubeconfig leads to.
+    api["version"] = f"{KUBECTL}get /version --server=https://127.0.0.1:{port}"
     return {**api, "token keys": _TOKEN_KEYS, "tokens": _TOKENS}
 
 

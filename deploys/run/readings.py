@@ -5,6 +5,7 @@ know, what verification asks, and connections to what was found.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.answers import Answer, Answers
+from pyinfra_kube.facts.binaries import RunningVersions
 from pyinfra_kube.facts.cni import Cni
 from pyinfra_kube.facts.etcd import EtcdKeys
 from pyinfra_kube.facts.files import Files
@@ -160,6 +162,9 @@ _MARKS = [
     *(own_file(name) for name in ("kubelet", "kube-apiserver")),
 ]
 _PROGRAMS = [*COMPONENTS]
+# Ours, and that of a package.
+_PROXIES = ("/usr/local/bin/kube-proxy", "/usr/bin/kube-proxy")
+_VERSION = re.compile(r"\bv([1-9]\d*\.\d+\.\d+[-0-9A-Za-z.]*)")
 _CONFIGURATIONS = [one.configuration for one in COMPONENTS.values() if one.configuration]
 
 
@@ -186,6 +191,8 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
         "marks": Subject(Files, {"paths": _MARKS, "digest": False}),
         "answers": Subject(Answers, {"commands": _questions(cluster)}),
     }
+    for path in _PROXIES:
+        subjects[path] = Subject(RunningVersions, {"programs": {"kube-proxy.service": path}})
     if cluster.on_flannel and cluster.is_a("node"):
         subjects["flannel"] = Subject(Flannel)
     if cluster.spec.flannel_in_etcd and cluster.is_a("etcd"):
@@ -200,7 +207,12 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     seen = cluster.own_facts
     listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
     answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
-    from_trip = {"links": seen.links, "state": seen.fit.state}
+    ran = [one for path in _PROXIES for one in (told.pop(path) or {}).values()]
+    proxy = [found[1] for one in ran if (found := _VERSION.search(one.said))]
+    versions = {p: v for p, v in seen.versions.items() if p in COMPONENTS and p in PODS}
+    versions = {**versions, **({"kube-proxy": proxy[0]} if proxy else {})}
+    versions.pop("etcd", None)
+    from_trip = {"links": seen.links, "state": seen.fit.state, "versions": versions}
     flannel, keys = told.pop("flannel", None), told.pop("leases", None)
     subnet = flannel.subnet if flannel else None
     wanted = wanted_of_host(cluster, on_fedora, subnet)
@@ -269,7 +281,7 @@ def _questions(cluster: Cluster) -> dict[str, str]:
             way = questions.route_way(network, cluster.node.pod_cidr, BRIDGE)
             found[f"way to {network}"] = way
     if cluster.is_a("control_plane"):
-        found |= questions.of_control_plane()
+        found |= questions.of_control_plane(spec.secure_port)
         for name, wanted in _sets(cluster).items():
             found[f"{name} objects"] = questions.of_objects(wanted)
     if cluster.is_a("etcd"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyinfra_kube.checks import on_host
+from pyinfra_kube.checks import on_host, on_versions
 from pyinfra_kube.checks.check import Check, Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
 from pyinfra_kube.checks.on_cluster import leases_of, objects_of
@@ -122,6 +122,16 @@ def opened(*ports: Any, **rule: Any) -> list[dict[str, Any]]:
 
 def _spaces(*names: str) -> list[dict[str, Any]]:
     return [{"metadata": {"name": one, "labels": {"name": one}}} for one in names]
+
+
+LIVE = {"kube-apiserver": "1.37.0", "kube-scheduler": "1.37.0"}
+
+
+def mirror(component: str, version: str) -> dict[str, Any]:
+    one = w.pod(f"{component}-node-m")
+    image = f"registry.k8s.io/{component}:v{version}@sha256:9"
+    one["spec"]["containers"] = [{"name": component, "image": image}]
+    return one
 
 
 DAEMONS = {
@@ -354,6 +364,18 @@ FAULTS = {
         "node.version",
         CLUSTER,
         objects(nodes=[w.node("m", kubelet="v1.38.0"), *(w.node(o) for o in "no")]),
+    ),
+    "another apiserver than planned": Fault(
+        "version", "m", said("m", "version", '{"gitVersion": "v1.37.9"}'), "warning"
+    ),
+    "a scheduler that is newer than its apiserver": Fault(
+        "version", "m", on("m", versions={**LIVE, "kube-scheduler": "1.38.0"})
+    ),
+    "a controller manager that is too old": Fault(
+        "version", "m", objects(pods=[w.coredns(), mirror("kube-controller-manager", "1.35.3")])
+    ),
+    "a kube-proxy that is too old": Fault(
+        "version", "n", on("n", versions={"kube-proxy": "1.33.0"})
     ),
     "no bridge": Fault("net.bridge", "n", on("n", links={"lo": w.link("lo", "127.0.0.1/8")})),
     "a bridge with another address": Fault(
@@ -1131,6 +1153,29 @@ def test_values_of_the_users_objects_are_not_shown() -> None:
     (cause,) = verdict.causes
     assert cause.finding.said.seen == "spec.image was changed"
     assert "private" not in document(verdict)
+
+
+_MINORS = st.integers(30, 40)
+
+
+@given(st.lists(_MINORS, min_size=1, max_size=3), _MINORS, st.integers(2, 3))
+def test_versions_go_together_as_kubernetes_says(apis: list[int], minor: int, skew: int) -> None:
+    live = {name: f"1.{api}.0" for name, api in zip(w.HOSTS, apis, strict=False)}
+    hosts = {
+        n: w.host(n, versions={"kube-apiserver": live[n]} if n in live else {}) for n in w.HOSTS
+    }
+    told = w.objects(nodes=[w.node("m", kubelet=f"v1.{minor}.5")])
+    readings = w.well(hosts, objects=told, skew=skew)
+    (node,) = on_versions.kubelets(hosts["m"], readings)
+    allowed = minor <= min(apis) and max(apis) - minor <= skew
+    assert (node.state == "failed") is not allowed
+    failed = [
+        n
+        for n in live
+        for one in on_versions.components(hosts[n], readings)
+        if one.state == "failed"
+    ]
+    assert failed == [name for name, api in zip(live, apis, strict=True) if max(apis) - api > 1]
 
 
 def test_refusals_of_others_are_not_ours() -> None:
