@@ -63,7 +63,7 @@ def size(host: Host, _: Readings) -> Iterator[Said]:
 
 
 def revision(host: Host, readings: Readings) -> Iterator[Said]:
-    """Members that are behind others, or follow another leader."""
+    """Members that are behind others, follow another leader, or are of another cluster."""
     if "etcd status" not in host.answers:
         return
     own = _json(host, "etcd status")
@@ -76,15 +76,35 @@ def revision(host: Host, readings: Readings) -> Iterator[Said]:
             there = _json(other, "etcd status")
         except Untold:
             continue
-        behind = _revision(there) - _revision(own)
-        if behind > _BEHIND:
-            yield Said(
-                f"{behind} revisions behind {name}", "the same", about=(name,), state="warning"
-            )
+        if _differ(_header(own, "cluster_id"), _header(there, "cluster_id")):
+            yield Said(f"in another cluster than {name}", "one cluster", about=(name,))
+            continue
+        if _differ(own.get("leader"), there.get("leader")):
+            seen = f"it follows another leader than {name}"
+            yield Said(seen, "one leader", about=(name,), state="warning")
+        revisions = _number(_header(there, "revision")) - _number(_header(own, "revision"))
+        entries = _number(there.get("raftIndex")) - _number(own.get("raftAppliedIndex"))
+        # Up to 3.3 none tells what it has applied.
+        entries = entries if "raftAppliedIndex" in own else 0
+        for behind, what in ((revisions, "revisions"), (entries, "entries of raft")):
+            if behind > _BEHIND:
+                seen = f"{behind} {what} behind {name}"
+                yield Said(seen, "the same", about=(name,), state="warning")
+                break
 
 
-def _revision(status: Mapping[str, Any]) -> int:
-    return int((status.get("header") or {}).get("revision") or 0)
+def _header(status: Mapping[str, Any], name: str) -> Any:
+    return (status.get("header") or {}).get(name)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two members tell, and not the same."""
+
+    return one not in (None, "0") and other not in (None, "0") and one != other
+
+
+def _number(value: Any) -> int:
+    return int(value or 0)
 
 
 def _members(readings: Readings) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyinfra_kube.checks import on_host, on_versions
+from pyinfra_kube.checks import on_etcd, on_host, on_versions
 from pyinfra_kube.checks.check import Check, Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
 from pyinfra_kube.checks.on_cluster import leases_of, objects_of
@@ -1176,6 +1176,40 @@ def test_versions_go_together_as_kubernetes_says(apis: list[int], minor: int, sk
         if one.state == "failed"
     ]
     assert failed == [name for name, api in zip(live, apis, strict=True) if max(apis) - api > 1]
+
+
+def _member(**status: Any) -> Answer:
+    header = {"revision": "7", "cluster_id": status.pop("cluster_id", "5")}
+    known = {"dbSize": "1", "leader": "1", "raftIndex": "9000", "raftAppliedIndex": "9000"}
+    return Answer(0, json.dumps({"header": header, **known, **status}))
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "state"),
+    [
+        ({}, "", ""),
+        ({"cluster_id": "6", "leader": "2"}, "in another cluster than m", "failed"),
+        ({"leader": "2"}, "it follows another leader than m", "warning"),
+        ({"raftAppliedIndex": "7000"}, "2000 entries of raft behind m", "warning"),
+        (
+            {"raftIndex": "7000", "raftAppliedIndex": "7000"},
+            "2000 entries of raft behind m",
+            "warning",
+        ),
+    ],
+)
+def test_members_of_etcd_agree(status: dict[str, Any], seen: str, state: str) -> None:
+    first = w.host("m", said={"etcd status": _member()})
+    other = w.host("n", said={"etcd status": _member(**status)})
+    found = list(on_etcd.revision(other, w.well({"m": first, "n": other})))
+    assert [(one.seen, one.state) for one in found] == ([(seen, state)] if seen else [])
+
+
+def test_which_checks_hold_is_told_to_programs() -> None:
+    found = json.loads(document(judge(FAULTS["a full disk"].readings())))["hosts"]["n"]
+    assert "host.disk" not in found["well"]
+    assert len(found["well"]) == found["ok"]
+    assert "host.memory" in found["well"]
 
 
 def test_refusals_of_others_are_not_ours() -> None:
