@@ -16,6 +16,7 @@ from pyinfra_kube.cluster.releases import Minor, minor_of
 _API = "kube-apiserver"
 # How many minor releases each may be older than any apiserver; others as far as a kubelet.
 _OLDER = {_API: 1, "kube-controller-manager": 1, "kube-scheduler": 1}
+_NUMBER = re.compile(r"v([1-9]\d*\.\d+\.\d+(-(alpha|beta|rc)\.\d+)?)")
 _TAG = re.compile(r":v?(\d+\.\d+\.\d+[^@\s]*)(@.*)?$")
 
 
@@ -87,6 +88,8 @@ def _live(host: Host, readings: Readings) -> dict[str, str]:
                 if tag := _TAG.search(one.get("image", "")):
                     found[component] = tag[1]
     asked = host.answers.get("version")
-    if asked and asked.good:
-        found[_API] = str(json.loads(asked.text)["gitVersion"]).removeprefix("v")
+    said = json.loads(asked.text)["gitVersion"] if asked and asked.good else ""
+    # A build of one's own may not know it.
+    if number := _NUMBER.match(str(said)):
+        found[_API] = number[1]
     return found

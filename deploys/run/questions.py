@@ -362,5 +362,13 @@ def pods_by_node(
             is_dns = (meta.get("labels") or {}).get("k8s-app") == "kube-dns"
             if not is_dns and meta["namespace"] in kept:
                 continue
+            # One that is not ready serves nobody yet, and is named otherwise.
+            if is_dns and not _is_ready(status):
+                continue
             found.setdefault(spec.get("nodeName", ""), {})[status["podIP"]] = is_dns
     return found
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    states = {one["type"]: one["status"] for one in status.get("conditions") or ()}
+    return states.get("Ready") == "True"

@@ -14,11 +14,15 @@ from pyinfra_kube.deploys.run import questions
 DNS = {"k8s-app": "kube-dns"}
 
 
-def _pod(space: str, address: str, **labels: str) -> dict[str, Any]:
+def _pod(space: str, address: str, ready: str = "True", **labels: str) -> dict[str, Any]:
     return {
         "metadata": {"namespace": space, "labels": labels},
         "spec": {"nodeName": "n"},
-        "status": {"phase": "Running", "podIP": address},
+        "status": {
+            "phase": "Running",
+            "podIP": address,
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
     }
 
 
@@ -47,6 +51,7 @@ def test_a_pod_that_a_policy_may_close_is_not_tried() -> None:
         _pod("shop", "10.10.0.5"),
         _pod("open", "10.10.0.6"),
         _pod("kube-system", "10.10.0.7", **DNS),
+        _pod("kube-system", "10.10.0.8", "False", **DNS),
     ]
     policies = [
         {"metadata": {"namespace": "shop"}, "spec": {}},
