@@ -20,6 +20,7 @@ class Said(NamedTuple):
     + about: other hosts that take part in it: what is wrong there may be the cause
     + state: how bad it is
     + mend, look: in place of the row's
+    + chosen: whether somebody made it so, and nothing else is its cause
     """
 
     seen: str
@@ -29,6 +30,7 @@ class Said(NamedTuple):
     state: State = "failed"
     mend: str = ""
     look: str = ""
+    chosen: bool = False
 
 
 Judge = Callable[[Host, Readings], Iterable[Said]]

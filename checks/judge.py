@@ -32,13 +32,13 @@ class Verdict:
     + hosts: all that were judged
     + causes: the failures first, in the order of the table
     + unknown: checks that have no verdict
-    + well: how many checks hold on each host
+    + well: the checks that hold on each host
     """
 
     hosts: tuple[str, ...]
     causes: tuple[Cause, ...]
     unknown: tuple[Finding, ...]
-    well: dict[str, int]
+    well: dict[str, list[str]]
 
     @property
     def failed(self) -> tuple[Cause, ...]:
@@ -69,7 +69,7 @@ def judge(readings: Readings, checks: Sequence[Check] = CHECKS) -> Verdict:
     ```
     """
     findings: list[Finding] = []
-    well = dict.fromkeys((*readings.hosts, CLUSTER), 0)
+    well: dict[str, list[str]] = {name: [] for name in (*readings.hosts, CLUSTER)}
     places = [*readings.hosts.values(), Host(Wanted(CLUSTER, roles=frozenset({"cluster"})))]
     for check in checks:
         for host in places:
@@ -77,7 +77,7 @@ def judge(readings: Readings, checks: Sequence[Check] = CHECKS) -> Verdict:
                 continue
             found = [Finding(check, host.name, said) for said in _said(check, host, readings)]
             findings += found
-            well[host.name] += not found
+            well[host.name] += [] if found else [check.id]
     known = [one for one in findings if one.said.state != "unknown"]
     unknown = [one for one in findings if one.said.state == "unknown"]
     return Verdict(tuple(well), tuple(_causes(known)), tuple(unknown), well)
@@ -142,11 +142,11 @@ def explains(cause: Finding, other: Finding) -> bool:
     if cause.check.id == other.check.id:
         # What lies between two hosts is seen from both.
         return other.check.id in cause.check.explains and not there.isdisjoint(concerned)
-    if not _names(cause.check.explains, other.check.id):
+    if other.said.chosen or not _names(cause.check.explains, other.check.id):
         return False
-    # What the API tells of the whole may have its cause anywhere.
+    # What concerns no host has its cause in none.
     if not there or not concerned:
-        return True
+        return not there
     return cause.host in concerned if cause.host != CLUSTER else not there.isdisjoint(concerned)
 
 

@@ -49,13 +49,15 @@ def _read(text: str) -> list[x509.Certificate]:
 
 
 def ends(host: Host, readings: Readings) -> Iterator[Said]:
-    """Certificates that have ended, or soon will."""
+    """Certificates that have ended, soon will, or have not begun."""
     for path, held in certificates(host).items():
         if not held:
             yield Said("it cannot be read", "a certificate", path)
         for one in held[:1]:
             left = (one.not_valid_after_utc - readings.now).total_seconds() / 86400
-            when = f"{one.not_valid_after_utc:%Y-%m-%d}"
+            when, first = f"{one.not_valid_after_utc:%Y-%m-%d}", one.not_valid_before_utc
+            if first > readings.now:
+                yield Said(f"begins {first:%Y-%m-%d %H:%M} UTC", "one that is valid", path)
             if left < 0:
                 yield Said(f"ended {when}", "one that is valid", path)
             elif left < _DAYS:

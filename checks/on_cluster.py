@@ -9,7 +9,7 @@ from typing import Any
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Objects, Readings, told
-from pyinfra_kube.cluster.releases import minor_of
+from pyinfra_kube.facts.flannel import Lease
 
 # Seconds after which a node's lease is late: what the controller manager waits.
 _LATE = 40
@@ -18,8 +18,16 @@ _GOING = 60
 # The controller manager itself lists each group's resources, these too where a release has them.
 _OF_CONTROLLERS = ("extensions/v1beta1:ingresses", "policy/v1beta1:podsecuritypolicies")
 _CORDONED = "cordoned"
+_OF_FLANNEL = "flannel.alpha.coreos.com"
 _OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
+
+
+def kubectl(host: Host, _: Readings) -> Iterator[Said]:
+    """A host of the control plane that cannot ask its API."""
+    ready = host.answers.get("ready")
+    if ready and ready.code == 127:
+        yield Said(ready.text.strip().rpartition("\n")[2] or "not there", "kubectl is there")
 
 
 def api(host: Host, _: Readings) -> Iterator[Said]:
@@ -116,34 +124,17 @@ def node_cidr(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes with another pod CIDR than planned."""
     for host, node in _planned(readings):
         wanted, found = host.wanted.pod_cidr, (node.get("spec") or {}).get("podCIDR", "")
-        if wanted and readings.network == "routes" and found != wanted:
+        planned = wanted and readings.network != "none" and not host.wanted.leased
+        if planned and found != wanted:
             yield Said(found or "none", wanted, host.wanted.node, (host.name,))
 
 
 def node_address(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes that registered with another address."""
     for host, node in _planned(readings):
-        addresses = [
-            one["address"]
-            for one in (node.get("status") or {}).get("addresses") or []
-            if one["type"] == "InternalIP"
-        ]
+        addresses = _addresses(node)
         if host.wanted.address and addresses and host.wanted.address not in addresses:
             yield Said(addresses[0], host.wanted.address, host.wanted.node, (host.name,))
-
-
-def versions(_: Host, readings: Readings) -> Iterator[Said]:
-    """kubelets of another release than planned, and those that Kubernetes does not allow."""
-    wanted = minor_of(readings.version)
-    for host, node in _planned(readings):
-        info = (node.get("status") or {}).get("nodeInfo") or {}
-        version = str(info.get("kubeletVersion", "")).removeprefix("v")
-        if not version or version == readings.version:
-            continue
-        minor = minor_of(version)
-        allowed = minor[0] == wanted[0] and 0 <= wanted[1] - minor[1] <= readings.skew
-        state = "warning" if allowed else "failed"
-        yield Said(version, readings.version, host.wanted.node, (host.name,), state)  # type: ignore[arg-type]
 
 
 def services(_: Host, readings: Readings) -> Iterator[Said]:
@@ -151,7 +142,25 @@ def services(_: Host, readings: Readings) -> Iterator[Said]:
     for one in readings.objects.services or ():
         available = conditions(one).get("Available") or {}
         if available.get("status") == "False":
-            yield Said(str(available.get("message"))[:200], "available", one["metadata"]["name"])
+            seen, about = str(available.get("message"))[:200], _serving(one, readings)
+            # Who lacks the service itself waits for nothing.
+            chosen = available.get("reason") == "ServiceNotFound"
+            yield Said(seen, "available", one["metadata"]["name"], about, chosen=chosen)
+
+
+def _serving(one: Mapping[str, Any], readings: Readings) -> tuple[str, ...]:
+    """The hosts of the pods that serve a part of the API, by the name of their service."""
+
+    service = (one.get("spec") or {}).get("service") or {}
+    name, space = str(service.get("name")), service.get("namespace")
+    found = {
+        readings.host_of(pod["spec"]["nodeName"]): None
+        for pod in readings.objects.pods or ()
+        if pod["metadata"].get("namespace") == space and (pod.get("spec") or {}).get("nodeName")
+        if name in (pod["metadata"].get("labels") or {}).values()
+        or pod["metadata"]["name"].startswith(f"{name}-")
+    }
+    return tuple(found)
 
 
 def deleted(_: Host, readings: Readings) -> Iterator[Said]:
@@ -160,7 +169,8 @@ def deleted(_: Host, readings: Readings) -> Iterator[Said]:
         if _overdue(one, readings):
             why = [c["message"] for c in conditions(one).values() if c["status"] == "True"]
             seen = str(why[-1])[:200] if why else "it stays"
-            yield Said(seen, "gone", f"namespace {one['metadata']['name']}", state="warning")
+            name, about = one["metadata"]["name"], _holding(one["metadata"]["name"], readings)
+            yield Said(seen, "gone", f"namespace {name}", about, "warning")
     for one in readings.objects.pods or ():
         if _overdue(one, readings):
             host = readings.host_of((one.get("spec") or {}).get("nodeName", ""))
@@ -168,6 +178,23 @@ def deleted(_: Host, readings: Readings) -> Iterator[Said]:
             held = one["metadata"].get("finalizers") or ()
             seen = f"kept by {', '.join(held)}" if held else f"it stays on {host or 'no node'}"
             yield Said(seen, "gone", name, (host,) if host else (), "warning")
+
+
+def _holding(space: str, readings: Readings) -> tuple[str, ...]:
+    """The hosts that may keep a namespace: of pods that stay in it, or that serve the API."""
+
+    pods = [
+        readings.host_of((one.get("spec") or {}).get("nodeName", ""))
+        for one in readings.objects.pods or ()
+        if one["metadata"].get("namespace") == space and _overdue(one, readings)
+    ]
+    served = [
+        host
+        for one in readings.objects.services or ()
+        if (conditions(one).get("Available") or {}).get("status") == "False"
+        for host in _serving(one, readings)
+    ]
+    return tuple(dict.fromkeys(host for host in (*pods, *served) if host))
 
 
 def _overdue(one: Mapping[str, Any], readings: Readings) -> bool:
@@ -208,6 +235,27 @@ def conditions(one: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {c["type"]: c for c in (one.get("status") or {}).get("conditions") or ()}
 
 
+def leases_of(nodes: Sequence[Mapping[str, Any]]) -> list[Lease]:
+    """
+    Give what flannel took from the API, where it has no leases of its own.
+
+    + nodes: objects
+    """
+    found = []
+    for node in nodes:
+        notes = node["metadata"].get("annotations") or {}
+        address = notes.get(f"{_OF_FLANNEL}/public-ip") or next(iter(_addresses(node)), "")
+        data = json.loads(notes.get(f"{_OF_FLANNEL}/backend-data") or "null") or {}
+        if cidr := (node.get("spec") or {}).get("podCIDR"):
+            found.append(Lease(cidr, address, vtep_mac=str(data.get("VtepMAC", "")).lower()))
+    return found
+
+
+def _addresses(node: Mapping[str, Any]) -> list[str]:
+    addresses = (node.get("status") or {}).get("addresses") or []
+    return [one["address"] for one in addresses if one["type"] == "InternalIP"]
+
+
 def _nodes(readings: Readings) -> dict[str, Mapping[str, Any]]:
     return {one["metadata"]["name"]: one for one in told(readings.objects.nodes, "nodes")}
 
@@ -221,12 +269,14 @@ def _planned(readings: Readings) -> list[tuple[Host, Mapping[str, Any]]]:
     ]
 
 
-def objects_of(answers: Mapping[str, Any], own: Sequence[Mapping[str, Any]] = ()) -> Objects:
+def objects_of(
+    answers: Mapping[str, Any], sets: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+) -> Objects:
     """
     Read what the API answered to one host.
 
     + answers: of that host, by the name of the question
-    + own: the objects that it was asked for, as they are to be
+    + sets: the objects that it was asked for, as they are to be: ``own``, ``addons``, ``users``
     """
 
     def items(name: str) -> list[Any] | None:
@@ -252,11 +302,15 @@ def objects_of(answers: Mapping[str, Any], own: Sequence[Mapping[str, Any]] = ()
         bindings=items("bindings"),
         now=float(now or 0),
         deprecated=metrics.text.split() if metrics and metrics.good else None,
-        own=[
-            (one, json.loads(line) if line.startswith("{") else None)
-            for one, line in zip(own, told_of_own.text.splitlines(), strict=False)
-            if line.startswith("{") or "NotFound" in line
-        ]
-        if (told_of_own := answers.get("own objects"))
-        else (),
+        **{name: _pairs(answers.get(f"{name} objects"), one) for name, one in (sets or {}).items()},
     )
+
+
+def _pairs(answer: Any, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
+    """Each object as it is to be and as it is, where the API told."""
+
+    return [
+        (one, json.loads(line) if line.startswith("{") else None)
+        for one, line in zip(wanted, answer.text.splitlines() if answer else (), strict=False)
+        if line.startswith("{") or "NotFound" in line
+    ]

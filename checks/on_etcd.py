@@ -14,12 +14,14 @@ _FULL, _BEHIND = 80, 1000
 _QUOTA = 2 * 1024**3
 
 
-def answers(host: Host, _: Readings) -> Iterator[Said]:
+def answers(host: Host, readings: Readings) -> Iterator[Said]:
     """Members of etcd that are not well."""
     if "etcd health" in host.answers:
         answer = host.answer("etcd health")
         if '"health":"true"' not in answer.text.replace(" ", ""):
-            yield Said(answer.text.strip()[:200] or "no answer", "healthy", mend="")
+            # Who says so itself may lack the others.
+            about = _members(readings) if '"health"' in answer.text else ()
+            yield Said(answer.text.strip()[:200] or "no answer", "healthy", about=about)
 
 
 def members(host: Host, readings: Readings) -> Iterator[Said]:
@@ -27,7 +29,7 @@ def members(host: Host, readings: Readings) -> Iterator[Said]:
     if "etcd members" not in host.answers:
         return
     members = _json(host, "etcd members").get("members") or []
-    planned = {n: f"//{h.wanted.address}:" for n, h in readings.hosts.items() if _member(h)}
+    planned = {n: f"//{readings.hosts[n].wanted.address}:" for n in _members(readings)}
     found = dict.fromkeys(planned, "")
     for one in members:
         urls, name = " ".join(one.get("peerURLs") or []), str(one.get("name") or "")
@@ -61,14 +63,12 @@ def size(host: Host, _: Readings) -> Iterator[Said]:
 
 
 def revision(host: Host, readings: Readings) -> Iterator[Said]:
-    """Members that are behind others, or follow another leader."""
+    """Members that are behind others, follow another leader, or are of another cluster."""
     if "etcd status" not in host.answers:
         return
     own = _json(host, "etcd status")
     if not own.get("leader") or own["leader"] == "0":
-        yield Said(
-            "no leader", "one", about=tuple(n for n, h in readings.hosts.items() if _member(h))
-        )
+        yield Said("no leader", "one", about=_members(readings))
     for name, other in readings.hosts.items():
         if other is host or "etcd status" not in other.answers:
             continue
@@ -76,19 +76,39 @@ def revision(host: Host, readings: Readings) -> Iterator[Said]:
             there = _json(other, "etcd status")
         except Untold:
             continue
-        behind = _revision(there) - _revision(own)
-        if behind > _BEHIND:
-            yield Said(
-                f"{behind} revisions behind {name}", "the same", about=(name,), state="warning"
-            )
+        if _differ(_header(own, "cluster_id"), _header(there, "cluster_id")):
+            yield Said(f"in another cluster than {name}", "one cluster", about=(name,))
+            continue
+        if _differ(own.get("leader"), there.get("leader")):
+            seen = f"it follows another leader than {name}"
+            yield Said(seen, "one leader", about=(name,), state="warning")
+        revisions = _number(_header(there, "revision")) - _number(_header(own, "revision"))
+        entries = _number(there.get("raftIndex")) - _number(own.get("raftAppliedIndex"))
+        # Up to 3.3 none tells what it has applied.
+        entries = entries if "raftAppliedIndex" in own else 0
+        for behind, what in ((revisions, "revisions"), (entries, "entries of raft")):
+            if behind > _BEHIND:
+                seen = f"{behind} {what} behind {name}"
+                yield Said(seen, "the same", about=(name,), state="warning")
+                break
 
 
-def _revision(status: Mapping[str, Any]) -> int:
-    return int((status.get("header") or {}).get("revision") or 0)
+def _header(status: Mapping[str, Any], name: str) -> Any:
+    return (status.get("header") or {}).get(name)
 
 
-def _member(host: Host) -> bool:
-    return host.is_a("etcd")
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two members tell, and not the same."""
+
+    return one not in (None, "0") and other not in (None, "0") and one != other
+
+
+def _number(value: Any) -> int:
+    return int(value or 0)
+
+
+def _members(readings: Readings) -> tuple[str, ...]:
+    return tuple(name for name, host in readings.hosts.items() if host.is_a("etcd"))
 
 
 def _json(host: Host, question: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pyinfra_kube.checks.readings import Host, Readings, Untold, told
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.firewall import obstacles, of_iptables
 from pyinfra_kube.facts.iptables import Rule, Ruleset
+from pyinfra_kube.facts.routes import Route
 
 _NOWHERE = ("blackhole", "unreachable", "prohibit")
 # Chains whose rules see every packet of a pod that leaves.
@@ -198,15 +199,32 @@ def _meet(one: str, other: str) -> bool:
 
 def flannel_routes(host: Host, readings: Readings) -> Iterator[Said]:
     """Ways of flannel to the pods of other nodes."""
-    if readings.network != "flannel" or not host.wanted.pod_cidr:
+    if readings.network != "flannel" or not host.is_a("node"):
         return
-    found = {route.destination for route in told(host.routes, "its routes")}
+    found, device = told(host.routes, "its routes"), host.wanted.device
     for name, other in readings.hosts.items():
         cidr = other.wanted.pod_cidr
-        if other is host or not cidr or not other.is_a("node") or other.silent:
+        if other is host or not cidr or not other.is_a("node"):
             continue
-        if cidr not in found and readings.cluster_cidr not in found and other.takes_part:
-            yield Said("no route", f"through flannel to {name}", cidr, (name,))
+        if other.silent or not other.takes_part:
+            continue
+        address = other.wanted.address
+        ways = [one for one in found if _covers(one.destination, cidr) and not _is_default(one)]
+        way = max(ways, key=lambda one: IPNetwork(one.destination).prefixlen, default=None)
+        if not way or (way.dev != device if device else way.via != address):
+            seen = f"via {way.via or way.dev}" if way else "no route"
+            yield Said(seen, f"via {device or address}, to {name}", cidr, (name,))
+
+
+def _is_default(route: Route) -> bool:
+    return route.destination == "0.0.0.0/0"
+
+
+def agreement(host: Host, readings: Readings) -> Iterator[Said]:
+    """What flannel leased, wrote and set up on a host, where these differ."""
+    if readings.network == "flannel" and host.is_a("node"):
+        for what, detail in told(host.disagreements, "flannel's leases"):
+            yield Said(detail, "the same", what)
 
 
 def masquerade(host: Host, readings: Readings) -> Iterator[Said]:
@@ -223,7 +241,11 @@ def masquerade(host: Host, readings: Readings) -> Iterator[Said]:
         and _of_pods(rule, pods)
     ]
     inside = [rule for rule in leaving if not _only_outside(rule, readings.cluster_cidr)]
-    if inside:
+    if host.wanted.by_docker:
+        # It asks for packets that leave its bridge, and flannel may ask for some of them as well.
+        if not leaving:
+            yield Said("never", "once")
+    elif inside:
         yield Said(f"{inside[0]} hides pods from each other", "only what leaves the cluster")
     elif len(leaving) != 1:
         yield Said("never" if not leaving else f"{len(leaving)} times", "once")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.on_cluster import conditions
-from pyinfra_kube.checks.readings import Host, Readings, Untold, told
+from pyinfra_kube.checks.readings import Host, Pairs, Readings, Untold, told
 
+_GONE = "not there"
 _SECOND = "mv {of} out of the folder: kubelet reads every file there"
 
 
@@ -101,18 +104,38 @@ def same_images(host: Host, readings: Readings) -> Iterator[Said]:
 
 
 def objects(_: Host, readings: Readings) -> Iterator[Said]:
-    """Objects of this package that somebody changed or deleted."""
-    for wanted, found in readings.objects.own:
+    """Objects of CoreDNS that somebody changed or deleted."""
+    return _changed(readings.objects.own)
+
+
+def addons(_: Host, readings: Readings) -> Iterator[Said]:
+    """Objects of other add-ons that somebody changed or deleted, and of the user's manifests."""
+    yield from _changed(readings.objects.addons)
+    for one in _changed(readings.objects.users):
+        # Controllers change some of them, and what is in them may be nobody else's business.
+        there = one.seen != _GONE
+        shown = f"{one.seen.split()[0]} was changed" if there else _GONE
+        yield one._replace(seen=shown, state="warning" if there else "failed")
+
+
+def _changed(pairs: Pairs) -> Iterator[Said]:
+    for wanted, found in pairs:
+        space = wanted["metadata"].get("namespace")
         subject = f"{wanted['kind']} {wanted['metadata']['name']}"
         if found is None:
-            yield Said("not there", "there", subject)
-        elif differs := _differs(wanted, found):
+            look = f"{'{of}'} --namespace={space}" if space else "{of}"
+            yield Said(_GONE, "there", subject, look=f"kubectl get {look}")
+        # The values of a secret are not asked for.
+        elif wanted["kind"] != "Secret" and (differs := _differs(wanted, found)):
             yield Said(differs, "the plan's", subject)
 
 
 def _differs(wanted: Any, found: Any, path: str = "") -> str:
     """The first field of what is wanted that is not so; what else there is, others may have set."""
 
+    # The API leaves out what is empty, and writes quantities its own way.
+    if (not wanted and found is None) or _same_quantity(wanted, found):
+        return ""
     parts: list[tuple[Any, Any, str]] = []
     if isinstance(wanted, dict) and isinstance(found, dict):
         parts = [(value, found.get(key), f"{path}.{key}") for key, value in wanted.items()]
@@ -122,6 +145,22 @@ def _differs(wanted: Any, found: Any, path: str = "") -> str:
         short = f"is {found}" if len(str(found)) < 60 else "was changed"
         return f"{path[1:]} {short}"
     return next((said for part in parts if (said := _differs(*part))), "")
+
+
+_SUFFIXES = {
+    **{"": Decimal(1), "m": Decimal("0.001")},
+    **{word: Decimal(10) ** (3 * n) for n, word in enumerate("kMGT", 1)},
+    **{f"{word}i": Decimal(2) ** (10 * n) for n, word in enumerate("KMGT", 1)},
+}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([mkMGT]|[KMGT]i)?")
+
+
+def _same_quantity(wanted: Any, found: Any) -> bool:
+    if isinstance(wanted, bool) or not isinstance(wanted, (str, int, float)):
+        return False
+    read = [_QUANTITY.fullmatch(str(one)) for one in (wanted, found)]
+    values = [Decimal(one[1]) * _SUFFIXES[one[2] or ""] for one in read if one]
+    return len(values) == 2 and values[0] == values[1]
 
 
 def made(_: Host, readings: Readings) -> Iterator[Said]:
@@ -135,52 +174,22 @@ def made(_: Host, readings: Readings) -> Iterator[Said]:
             yield Said(seen, "its pods are taken", f"{space}/{name}", state=state)  # type: ignore[arg-type]
 
 
-def policies(_: Host, readings: Readings) -> Iterator[Said]:
-    """Policies that keep pods from DNS, or CoreDNS from its clients."""
-    for one in told(readings.objects.policies, "network policies"):
-        spec, meta = one.get("spec") or {}, one["metadata"]
-        kinds = spec.get("policyTypes") or ["Ingress"]
-        chosen = (spec.get("podSelector") or {}).get("matchLabels") or {}
-        name = f"{meta['namespace']}/{meta['name']}"
-        serves = meta["namespace"] == "kube-system" and chosen in ({}, {"k8s-app": "kube-dns"})
-        if "Ingress" in kinds and serves and not _allows_dns(spec.get("ingress")):
-            yield Said("keeps clients from CoreDNS", "port 53 is allowed", name)
-        elif (
-            "Egress" in kinds and not _alone(one, readings) and not _allows_dns(spec.get("egress"))
-        ):
-            seen = "keeps its pods from DNS"
-            yield Said(seen, "port 53 is allowed", name, state="warning")
-
-
-def _alone(one: Mapping[str, Any], readings: Readings) -> bool:
-    """Whether another policy of the namespace lets DNS pass."""
-    return any(
-        other["metadata"]["namespace"] == one["metadata"]["namespace"]
-        and other is not one
-        and _allows_dns((other.get("spec") or {}).get("egress"))
-        for other in readings.objects.policies or ()
-    )
-
-
-def _allows_dns(rules: Sequence[Mapping[str, Any]] | None) -> bool:
-    for rule in rules or ():
-        ports = rule.get("ports")
-        if not ports or any(one.get("port") in (None, 53, "dns", "dns-tcp") for one in ports):
-            return True
-    return False
-
-
 def dns_runs(_: Host, readings: Readings) -> Iterator[Said]:
     """Whether a pod of CoreDNS is ready."""
     if not readings.dns:
         return
-    pods = [one for one in _pods(readings) if _labels(one).get("k8s-app") == "kube-dns"]
+    pods = [
+        one
+        for one in _pods(readings)
+        if _labels(one).get("k8s-app") == "kube-dns" and not _is_given_up(one)
+    ]
     names = {one["spec"]["nodeName"] for one in pods if one["spec"].get("nodeName")}
     hosts = tuple(readings.host_of(name) for name in sorted(names))
     if not pods:
-        yield Said("no pod of CoreDNS", "one or more")
+        # The controller manager makes them.
+        yield Said("no pod of CoreDNS", "one or more", about=readings.control_plane)
     elif not any(_is_ready(one) for one in pods):
-        yield Said(_why(pods[0]), "ready", about=hosts)
+        yield Said(_why(pods[0]), "ready", about=hosts or _waited_for(pods[0], readings))
 
 
 def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
@@ -189,8 +198,11 @@ def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
         phase = (one.get("status") or {}).get("phase")
         if phase == "Succeeded" or _is_ready(one) or one["metadata"].get("deletionTimestamp"):
             continue
+        if _is_given_up(one):
+            continue
         space = one["metadata"]["namespace"]
-        host = readings.host_of((one.get("spec") or {}).get("nodeName", ""))
+        node = (one.get("spec") or {}).get("nodeName", "")
+        about = (readings.host_of(node),) if node else _waited_for(one, readings)
         # Without a network of ours, pods wait for that of their owner.
         ours = space == "kube-system" and readings.network != "none"
         state = "failed" if ours else "warning"
@@ -198,9 +210,25 @@ def pods_ready(_: Host, readings: Readings) -> Iterator[Said]:
             _why(one),
             "ready",
             f"{space}/{one['metadata']['name']}",
-            (host,) if host else (),
+            about,
             state,  # type: ignore[arg-type]
         )
+
+
+def _is_given_up(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod has ended for good, such as an evicted one, and its controller makes others."""
+
+    owners = pod["metadata"].get("ownerReferences") or ()
+    failed = (pod.get("status") or {}).get("phase") == "Failed"
+    return failed and any(one.get("controller") and one["kind"] != "Node" for one in owners)
+
+
+def _waited_for(pod: Mapping[str, Any], readings: Readings) -> tuple[str, ...]:
+    """The hosts that may keep a pod from being scheduled."""
+
+    said = str((conditions(pod).get("PodScheduled") or {}).get("message") or "")
+    # A pod may also ask for what no node ever had.
+    return () if said and "taint" not in said and "schedulable" not in said else (*readings.hosts,)
 
 
 def _why(pod: Mapping[str, Any]) -> str:

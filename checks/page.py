@@ -87,7 +87,7 @@ def _hosts(verdict: Verdict) -> str:
     rows = [
         "".join(
             f"<td>{escape(str(cell))}</td>"
-            for cell in (host, verdict.well[host], *(verdict.count(host, s) for s in states))
+            for cell in (host, len(verdict.well[host]), *(verdict.count(host, s) for s in states))
         )
         for host in verdict.hosts
     ]

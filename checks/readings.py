@@ -22,6 +22,8 @@ from pyinfra_kube.facts.static_pods import StaticPodStates
 
 T = TypeVar("T")
 
+Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]
+
 CLUSTER = "the cluster"
 """What stands in place of a host for what is asked of the API."""
 
@@ -57,6 +59,8 @@ class Wanted:
     + device: of the overlay; empty for none
     + overhead: bytes that the overlay adds to a packet
     + packets: that must pass the host
+    + leased: whether flannel chose the CIDR of its pods
+    + by_docker: whether docker makes the bridge, and masquerades
     + masquerades: whether packets of pods that leave the cluster get the host's address here
     + systemd_groups: whether the runtime leaves control groups to systemd
     + plugins: of CNI, that must be there
@@ -87,6 +91,8 @@ class Wanted:
     device: str = ""
     overhead: int = 0
     packets: tuple[Packet, ...] = ()
+    leased: bool = False
+    by_docker: bool = False
     masquerades: bool = False
     systemd_groups: bool = False
     plugins: tuple[str, ...] = ()
@@ -104,6 +110,8 @@ class Host:
     + silent: why it does not answer; empty if it does
     + state: disks, swap, its clock
     + links, routes, rules, firewall, units, pods, images, cni, flags, files: as their facts tell
+    + versions: of its components that run
+    + disagreements: what of flannel's differs from what else of it, and how
     + answers: to the questions of ``deploys.run.questions``, by name
     """
 
@@ -121,6 +129,8 @@ class Host:
     cni: CniState | None = None
     flags: Mapping[str, ProcessState] | None = None
     files: Mapping[str, FileState] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    disagreements: Sequence[tuple[str, str]] | None = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
     @property
@@ -160,7 +170,8 @@ class Objects:
 
     + nodes, leases, pods, policies, deployments, services: objects; services are those of the API
     + namespaces, bindings: objects; bindings are those of roles that the API server makes itself
-    + own: objects that this package sets, each as it is to be and as it is
+    + own: the objects of CoreDNS, each as it is to be and as it is
+    + addons, users: likewise those of other add-ons, and of the user's manifests
     + now: the time of the host that asked
     + deprecated: groups, versions and kinds in use that a later release has no more
     """
@@ -173,7 +184,9 @@ class Objects:
     services: Sequence[Mapping[str, Any]] | None = None
     namespaces: Sequence[Mapping[str, Any]] | None = None
     bindings: Sequence[Mapping[str, Any]] | None = None
-    own: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = ()
+    own: Pairs = ()
+    addons: Pairs = ()
+    users: Pairs = ()
     now: float = 0.0
     deprecated: Sequence[str] | None = None
 

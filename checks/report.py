@@ -31,7 +31,7 @@ def text(verdict: Verdict) -> str:
     states = ("warning", "failed", "unknown")
     for host in verdict.hosts:
         counts = [str(verdict.count(host, state)) for state in states]
-        rows.append((host, str(verdict.well[host]), *counts))
+        rows.append((host, str(len(verdict.well[host])), *counts))
     return "\n".join([*lines, *lines_of(rows), "", summary(verdict)])
 
 
@@ -45,7 +45,7 @@ def summary(verdict: Verdict) -> str:
     warned = len(verdict.causes) - failed
     below = sum(len(cause.consequences) for cause in verdict.causes)
     if not verdict.causes:
-        return f"all is well, as far as is known: {sum(verdict.well.values())} checks"
+        return f"all is well, as far as is known: {sum(map(len, verdict.well.values()))} checks"
     counted = [f"{failed} failed", _counted(warned, "warning")]
     return f"{', '.join(counted)}, with {_counted(below, 'consequence')}"
 
@@ -64,8 +64,9 @@ def document(verdict: Verdict) -> str:
         "failed": len(verdict.failed),
         "warnings": len(verdict.causes) - len(verdict.failed),
         "hosts": {
-            host: {"ok": verdict.well[host]}
+            host: {"ok": len(verdict.well[host])}
             | {state: verdict.count(host, state) for state in ("warning", "failed", "unknown")}
+            | {"well": verdict.well[host]}
             for host in verdict.hosts
         },
         "causes": [

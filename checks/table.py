@@ -12,22 +12,32 @@ from pyinfra_kube.checks import (
     on_host,
     on_network,
     on_pods,
+    on_policies,
+    on_versions,
     on_ways,
 )
 from pyinfra_kube.checks.check import Check
 
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
-_DNS = (
-    *("dns.runs", "dns.pods", "dns.service", "dns.node"),
-    *("pods.ready", "api.services", "api.deleted"),
-)
-_WAYS = ("net.way", "net.pods", "net.service", *_DNS)
+_DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready")
+_PODS = (*_DNS, "api.services", "api.deleted")
+_FLANNEL = ("net.lease", "net.flannel")
+_WAYS = ("net.way", "net.pods", "net.service", *_PODS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
 _HEALTH = ("health", "etcd.health", "etcd.revision", *_API)
 _CONTROL = ("node.deleted", *_HEALTH)
 _RUNS = ("unit.runs", "pod.runs", *_CONTROL)
+# What others see of a host that is off.
+_OFF = ("host.loss", "host.reaches", *_HEALTH)
+# What a run would have set.
+_UNBUILT = (
+    *("host.swap", "net.firewall", "host.loss", "host.reaches", "host.names", "host.kernel"),
+    *("cert.*", "runtime.*", "cni.*", "image.*", "unit.*", "pod.*", "etcd.*", "health"),
+    *("net.bridge", "net.mtu", "net.overlay", "net.route", *_FLANNEL, "net.masquerade"),
+    *("net.hairpin", "net.proxy", "api.kubectl", *_CONTROL),
+)
 _NODE = ("node",)
 _ONCE = ("cluster",)
 _GET = "kubectl get {of}"
@@ -41,7 +51,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.answers,
         "ssh {host}",
         "start the host; see its network, its sshd and the address in the inventory",
-        explains=("*",),
+        explains=_OFF,
     ),
     Check(
         "host.built",
@@ -50,7 +60,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.built,
         "ls /etc/kubernetes /srv/kubernetes; systemctl status kubelet",
         "run the path's deploy",
-        explains=("*",),
+        explains=_UNBUILT,
     ),
     Check(
         "host.clock",
@@ -232,7 +242,7 @@ CHECKS: tuple[Check, ...] = (
         "openssl pkey -pubout -in /srv/kubernetes/service-account.key",
         "run the path's deploy: it gives the control plane its keys again",
         ("control_plane",),
-        explains=_DNS,
+        explains=_PODS,
     ),
     # The container runtime, and units
     Check(
@@ -299,7 +309,7 @@ CHECKS: tuple[Check, ...] = (
         "ls /var/lib/cni/networks/pods; crictl pods",
         "delete the files there that are named as no pod's address, or drain and reboot the host",
         _NODE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     Check(
         "image.there",
@@ -361,7 +371,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_runs,
         "journalctl --no-pager -n 50 -u {of}",
         "systemctl start {of}",
-        explains=("pod.runs", "net.overlay", "net.flannel", "net.proxy", *_CONTROL),
+        explains=("pod.runs", "net.overlay", *_FLANNEL, "net.proxy", *_CONTROL),
     ),
     Check(
         "unit.fresh",
@@ -407,7 +417,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get nodes; on {of}: journalctl -n 50 -u kubelet",
         "on {of}: systemctl restart kubelet, which registers when it starts; run the path's deploy",
         _ONCE,
-        explains=("health", "node.registered", *_WAYS),
+        explains=("health", "node.registered", *_FLANNEL, *_WAYS),
     ),
     # etcd
     Check(
@@ -469,6 +479,15 @@ CHECKS: tuple[Check, ...] = (
     ),
     # The API and nodes
     Check(
+        "api.kubectl",
+        "kubectl is there to ask the API",
+        "kubectl",
+        on_cluster.kubectl,
+        "ls -l /usr/local/bin/kubectl; command -v kubectl",
+        "run the path's deploy, which brings it",
+        ("control_plane",),
+    ),
+    Check(
         "api.ready",
         "the apiserver is ready, for its administrator",
         "kubectl",
@@ -505,7 +524,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get nodes; on {of}: journalctl -n 50 -u kubelet",
         "start kubelet on {of}, see why it cannot register",
         _ONCE,
-        explains=_WAYS,
+        explains=(*_FLANNEL, *_WAYS),
     ),
     Check(
         "node.pressure",
@@ -545,7 +564,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get node {of} --output=jsonpath='{.spec.podCIDR}'",
         "kubectl delete node {of}, restart its kubelet, and run the path's deploy",
         _ONCE,
-        explains=("net.flannel", *_WAYS),
+        explains=(*_FLANNEL, *_WAYS),
     ),
     Check(
         "node.address",
@@ -557,10 +576,18 @@ CHECKS: tuple[Check, ...] = (
         _ONCE,
     ),
     Check(
+        "version",
+        "its components have the planned version, and go with the apiservers",
+        "the API, the programs that run",
+        on_versions.components,
+        "kubectl version; kubectl -n kube-system get pods --output=wide",
+        "run the path's deploy, which brings {of} to the planned version",
+    ),
+    Check(
         "node.version",
-        "kubelets have the planned release",
+        "kubelets have the planned version, and go with the apiservers",
         "the API",
-        on_cluster.versions,
+        on_versions.kubelets,
         "kubectl get nodes",
         "run the path's deploy, which brings kubelets to the planned release",
         _ONCE,
@@ -573,7 +600,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl describe node {of}",
         "kubectl uncordon {of}; kubectl taint nodes --all KEY-",
         _ONCE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     # The pod network
     Check(
@@ -584,7 +611,7 @@ CHECKS: tuple[Check, ...] = (
         "ip address show {of}",
         "run the path's deploy",
         _NODE,
-        explains=_WAYS,
+        explains=("net.lease", *_WAYS),
     ),
     Check(
         "net.default",
@@ -593,7 +620,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.default_route,
         "ip route; ip route get {of}",
         "bring its network up again; ip route add default via its router",
-        explains=("net.service", "registry", "logs", *_DNS),
+        explains=("net.service", "registry", "logs", *_PODS),
     ),
     Check(
         "net.twice",
@@ -612,7 +639,7 @@ CHECKS: tuple[Check, ...] = (
         "ip link show {of}",
         "run the path's deploy",
         _NODE,
-        explains=("net.overlay", *_WAYS),
+        explains=("net.overlay", "net.lease", *_WAYS),
     ),
     Check(
         "net.overlay",
@@ -621,6 +648,16 @@ CHECKS: tuple[Check, ...] = (
         on_network.overlay,
         "ip -d link show {of}; systemctl status flanneld",
         "systemctl restart flanneld",
+        _NODE,
+        explains=(*_FLANNEL, *_WAYS),
+    ),
+    Check(
+        "net.lease",
+        "flannel's lease, its subnet.env, its device and the bridge agree",
+        "etcd or the API, /run/flannel/subnet.env, ip address",
+        on_network.agreement,
+        "cat /run/flannel/subnet.env; ip -4 -d address",
+        "systemctl restart flanneld; where docker makes the bridge, restart docker, too",
         _NODE,
         explains=("net.flannel", *_WAYS),
     ),
@@ -655,9 +692,9 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "net.masquerade",
         "packets of pods get the host's address once, and only outside the cluster",
-        "iptables-save",
+        "iptables-save, nft",
         on_network.masquerade,
-        "iptables-save -t nat | grep -E 'MASQUERADE|SNAT'",
+        "iptables-save -t nat | grep -E 'MASQUERADE|SNAT'; nft list table ip kube-masquerade",
         "delete the rule that is one too many, or run the path's deploy where none is",
         _NODE,
     ),
@@ -668,7 +705,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.service_addresses,
         "ip -4 address show {of}",
         "ip link delete {of}, if nobody needs it: a kube-proxy of the mode ipvs leaves kube-ipvs0",
-        explains=("net.service", *_DNS),
+        explains=("net.service", *_PODS),
     ),
     Check(
         "net.hairpin",
@@ -678,7 +715,7 @@ CHECKS: tuple[Check, ...] = (
         "bridge -d link show | grep -A 1 {of}",
         "for port in /sys/class/net/{of}/brif/veth*; do echo 1 >$port/hairpin_mode; done",
         _NODE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     Check(
         "net.proxy",
@@ -688,7 +725,7 @@ CHECKS: tuple[Check, ...] = (
         "iptables-save -t nat | grep KUBE-; nft list tables",
         "systemctl restart kube-proxy",
         _NODE,
-        explains=("net.service", *_DNS),
+        explains=("net.service", *_PODS),
     ),
     Check(
         "net.pods",
@@ -698,7 +735,7 @@ CHECKS: tuple[Check, ...] = (
         "ip route get {of}; tcpdump -ni any host {of}",
         "see routes and firewalls of both hosts",
         _NODE,
-        explains=("net.pods", *_DNS),
+        explains=("net.pods", *_PODS),
     ),
     Check(
         "net.service",
@@ -708,7 +745,7 @@ CHECKS: tuple[Check, ...] = (
         "curl -k https://{of}/version; iptables-save -t nat | grep {of}",
         "systemctl restart kube-proxy",
         _NODE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     # DNS, and what runs in pods
     Check(
@@ -720,7 +757,7 @@ CHECKS: tuple[Check, ...] = (
         "raise the quota, delete the webhook, make the account that it names, or take away the "
         "namespace's label pod-security.kubernetes.io/enforce",
         _ONCE,
-        explains=_DNS,
+        explains=_PODS,
     ),
     Check(
         "dns.objects",
@@ -733,10 +770,20 @@ CHECKS: tuple[Check, ...] = (
         explains=_DNS,
     ),
     Check(
+        "api.objects",
+        "objects of add-ons and of manifests are those of the plan",
+        "the API",
+        on_pods.addons,
+        "kubectl get {of} --all-namespaces --output=yaml",
+        "run the path's deploy; with --dry --diff it shows what differs",
+        _ONCE,
+        explains=("dns.node", "pods.ready", "api.services", "api.deleted"),
+    ),
+    Check(
         "dns.policy",
         "policies let DNS pass",
         "the API",
-        on_pods.policies,
+        on_policies.policies,
         "kubectl get networkpolicies --all-namespaces",
         "allow port 53 in {of}, or delete it",
         _ONCE,
@@ -797,7 +844,7 @@ CHECKS: tuple[Check, ...] = (
         "the receiver of logs takes them",
         "an empty request",
         on_ways.log_receiver,
-        "curl -v -X POST -H 'Content-Type: application/json' -d '{{}}' {of}/v1/logs",
+        "curl -v -X POST -H 'Content-Type: application/json' -d '{}' {of}/v1/logs",
         "start the receiver, see log_receiver; kubectl -n kube-system logs -l k8s-app=node-logs",
         _NODE,
     ),

@@ -38,6 +38,23 @@ def apply_manifests() -> None:
         )
 
 
+def addons(cluster: Cluster) -> dict[str, str]:
+    """
+    Return the manifests of the add-ons but DNS, by the settings that ask for them.
+
+    + cluster: the cluster
+    """
+
+    spec = cluster.spec
+    made = {
+        "node_local_dns": cache_manifest,
+        "log_receiver": logs_manifest,
+        "metrics_server": metrics_manifest,
+        "network_policies": policies_manifest,
+    }
+    return {name: make(cluster) for name, make in made.items() if getattr(spec, name)}
+
+
 def of_addons(cluster: Cluster) -> list[Problem]:
     """
     Return the objects of manifests that an add-on has too: each run would set them twice.
@@ -45,14 +62,7 @@ def of_addons(cluster: Cluster) -> list[Problem]:
     + cluster: the cluster
     """
 
-    spec = cluster.spec
-    known = {
-        "dns": dns_manifest(cluster) if spec.dns else "",
-        "node_local_dns": cache_manifest(cluster) if spec.node_local_dns else "",
-        "log_receiver": logs_manifest(cluster) if spec.log_receiver else "",
-        "metrics_server": metrics_manifest(cluster) if spec.metrics_server else "",
-        "network_policies": policies_manifest(cluster) if spec.network_policies else "",
-    }
+    known = {"dns": dns_manifest(cluster) if cluster.spec.dns else "", **addons(cluster)}
     settings = {
         key(one): setting
         for setting, text in known.items()

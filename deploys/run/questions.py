@@ -13,6 +13,7 @@ from netaddr import IPNetwork
 
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.etcd import CLIENT
+from pyinfra_kube.cluster.kinds import path_of
 from pyinfra_kube.deploys.phases.addons import dns_query
 from pyinfra_kube.deploys.phases.credentials import ADMIN
 from pyinfra_kube.deploys.run.etcd import client_files
@@ -23,7 +24,7 @@ _KERNEL = ("net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables")
 # kubectl without a cache: all of it is asked by path.
 KUBECTL = f"""\
 kubectl=/usr/local/bin/kubectl; [ -x $kubectl ] || kubectl=kubectl
-get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --raw="$1"; }}
+get() {{ HOME=/proc NO_PROXY=* no_proxy=* $kubectl --kubeconfig={ADMIN} get --raw="$@"; }}
 """
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 # Those that it makes itself.
@@ -171,10 +172,16 @@ def of_host(names: Iterable[str], resolv_conf: str) -> dict[str, str]:
     }
 
 
-def of_control_plane() -> dict[str, str]:
-    """Give the questions that each host of the control plane is asked."""
+def of_control_plane(port: int) -> dict[str, str]:
+    """
+    Give the questions that each host of the control plane is asked.
+
+    + port: of its own apiserver
+    """
 
     api = {name: f"{KUBECTL}{question}" for name, question in OF_API.items()}
+    # Its own apiserver, whichever the kubeconfig leads to.
+    api["version"] = f"{KUBECTL}get /version --server=https://127.0.0.1:{port}"
     return {**api, "token keys": _TOKEN_KEYS, "tokens": _TOKENS}
 
 
@@ -185,13 +192,24 @@ def of_objects(objects: Iterable[Mapping[str, Any]]) -> str:
     + objects: at least the kind and the name of each
     """
 
-    paths = []
+    asked = []
     for one in objects:
-        group, meta = one["apiVersion"], one["metadata"]
-        space = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
-        start = f"/apis/{group}" if "/" in group else f"/api/{group}"
-        paths.append(f"{start}{space}/{one['kind'].lower()}s/{meta['name']}")
-    return f'{KUBECTL}for path in {" ".join(paths)}; do get "$path" 2>&1 | tail -n 1; done'
+        path = shlex.quote(path_of_object(one))
+        # No secret leaves the host.
+        shown = "sed 's/^{.*/{}/' | tail -n 1" if one["kind"] == "Secret" else "tail -n 1"
+        asked.append(f"get {path} 2>&1 | {shown}")
+    return "\n".join([KUBECTL, *asked])
+
+
+def path_of_object(one: Mapping[str, Any]) -> str:
+    """
+    Give the path of an object in the API; empty where it is not known.
+
+    + one: at least its version, kind and name
+    """
+
+    meta = one["metadata"]
+    return path_of(one["apiVersion"], one["kind"], meta["name"], meta.get("namespace", ""))
 
 
 def of_etcd(port: int, tls: bool, version: str, control_plane: bool) -> dict[str, str]:
@@ -286,21 +304,22 @@ def logs_way(url: str) -> str:
     return f"curl {options} -H 'Content-Type: application/json' --data '{{}}' {address}"
 
 
-def way(address: str, port: int, from_pod: bool = False) -> str:
+def way(address: str, port: int, from_pod: bool = False, closed: bool = False) -> str:
     """
-    Give shell that succeeds if an address answers a connection, were it with a refusal.
+    Give shell that succeeds if an address takes a connection.
 
     + address, port: where
     + from_pod: whether it is tried from a pod, where one runs
+    + closed: whether the port may be closed, so that a refusal is an answer, too
     """
 
     inside = f"{_IN_POD}pid=$(in_pod)\nset -- ${{pid:+nsenter --target $pid --net}}\n"
+    refused = "case $said in *refused*) exit 0 ;; esac\n" if closed else ""
     return f"""\
 {inside if from_pod else "set --"}
 command -v bash >/dev/null || exit 127
 said=$("$@" timeout 4 bash -c '</dev/tcp/{address}/{port}' 2>&1) && exit
-case $said in *refused*) exit 0 ;; esac
-echo "$said" | tail -n 1
+{refused}echo "$said" | tail -n 1
 exit 1"""
 
 
@@ -320,19 +339,36 @@ def dns_way(server: str, domain: str, answer: str, from_pod: bool = False) -> st
     return f"{_IN_POD}pid=$(in_pod)\n${{pid:+nsenter --target $pid --net}} {query}"
 
 
-def pods_by_node(pods: Iterable[Mapping[str, object]]) -> dict[str, dict[str, bool]]:
+def pods_by_node(
+    pods: Iterable[Mapping[str, object]], policies: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, dict[str, bool]]:
     """
     Give the addresses of running pods on networks of their own, by node, and whether each is of
-    CoreDNS.
+    CoreDNS. Who enforces policies may refuse or drop what goes to others in their namespaces.
 
-    + pods: as the API tells them
+    + pods, policies: as the API tells them
     """
 
     found: dict[str, dict[str, bool]] = {}
+    kept = {
+        one["metadata"]["namespace"]
+        for one in policies
+        if "Ingress" in (one["spec"].get("policyTypes") or ["Ingress"])
+    }
     for pod in pods:
         spec, status, meta = (dict(pod.get(k) or {}) for k in ("spec", "status", "metadata"))  # type: ignore[call-overload]
         own = not spec.get("hostNetwork") and status.get("phase") == "Running"
         if own and status.get("podIP") and not meta.get("deletionTimestamp"):
             is_dns = (meta.get("labels") or {}).get("k8s-app") == "kube-dns"
+            if not is_dns and meta["namespace"] in kept:
+                continue
+            # One that is not ready serves nobody yet, and is named otherwise.
+            if is_dns and not _is_ready(status):
+                continue
             found.setdefault(spec.get("nodeName", ""), {})[status["podIP"]] = is_dns
     return found
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    states = {one["type"]: one["status"] for one in status.get("conditions") or ()}
+    return states.get("Ready") == "True"

@@ -5,6 +5,7 @@ know, what verification asks, and connections to what was found.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.checks.judge import Verdict, judge
-from pyinfra_kube.checks.on_cluster import objects_of
+from pyinfra_kube.checks.on_cluster import leases_of, objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
 from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
@@ -26,12 +27,14 @@ from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, ETCD_CONF
 from pyinfra_kube.deploys.run.wanted import (
+    addon_objects,
     blank,
     bound,
     names,
     own_objects,
     planned_routes,
     runs_dns,
+    user_objects,
     wanted_of_host,
 )
 from pyinfra_kube.deploys.run.ways import ways
@@ -39,16 +42,21 @@ from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.answers import Answer, Answers
+from pyinfra_kube.facts.binaries import RunningVersions
 from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.facts.etcd import EtcdKeys
 from pyinfra_kube.facts.files import Files
 from pyinfra_kube.facts.firewall import OtherFirewalls
+from pyinfra_kube.facts.flannel import Flannel, lease_states
 from pyinfra_kube.facts.images import Images
 from pyinfra_kube.facts.iptables import Rules
+from pyinfra_kube.facts.nftables import MASQUERADE, NftTable, with_masquerade
 from pyinfra_kube.facts.processes import Flags
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.services import Units
 from pyinfra_kube.facts.static_pods import StaticPods
 from pyinfra_kube.operations.component_unit import SYSTEM, UNITS
+from pyinfra_kube.operations.flannel_agreement import HostNetwork, compare
 
 T = TypeVar("T")
 
@@ -80,14 +88,16 @@ def _read_cluster(state: State) -> tuple[Cluster, Readings]:
     cluster = seen_cluster(state)
     told = on_each_host(state, cluster, lambda: _ask_host(cluster))
     objects = _objects(cluster, told)
-    pods = questions.pods_by_node(objects.pods or ())
+    pods = questions.pods_by_node(objects.pods or (), objects.policies or ())
     answered = on_each_host(state, cluster, lambda: _ask_ways(cluster, pods))
+    differences = _differences(cluster, told, objects)
     hosts = {}
     for spec in cluster.spec.hosts:
         known = told.get(spec.name)
         if known:
-            answers = {**known["answers"], **answered.get(spec.name, {})}
-            hosts[spec.name] = Host(**{**known, "answers": answers})
+            known["answers"] |= answered.get(spec.name, {})
+            known["disagreements"] = None if differences is None else differences.get(spec.name, ())
+            hosts[spec.name] = Host(**known)
         else:
             wanted = blank(cluster, spec)
             reason = cluster.unanswered.get(spec.name)
@@ -152,6 +162,9 @@ _MARKS = [
     *(own_file(name) for name in ("kubelet", "kube-apiserver")),
 ]
 _PROGRAMS = [*COMPONENTS]
+# Ours, and that of a package.
+_PROXIES = ("/usr/local/bin/kube-proxy", "/usr/bin/kube-proxy")
+_VERSION = re.compile(r"\bv([1-9]\d*\.\d+\.\d+[-0-9A-Za-z.]*)")
 _CONFIGURATIONS = [one.configuration for one in COMPONENTS.values() if one.configuration]
 
 
@@ -171,23 +184,68 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
         "cni": Subject(Cni, {"bin_dir": cni_bin_dir(cluster)}),
         "firewall": Subject(OtherFirewalls),
         "rules": Subject(Rules),
+        "nft": Subject(NftTable, {"table": MASQUERADE}),
         "routes": Subject(Routes),
         "files": Subject(Files, {"paths": _CONFIGURATIONS}),
         "pods": Subject(StaticPods, {"directory": directory, "runtime": cluster.runtime.name}),
         "marks": Subject(Files, {"paths": _MARKS, "digest": False}),
         "answers": Subject(Answers, {"commands": _questions(cluster)}),
     }
+    for path in _PROXIES:
+        subjects[path] = Subject(RunningVersions, {"programs": {"kube-proxy.service": path}})
+    if cluster.on_flannel and cluster.is_a("node"):
+        subjects["flannel"] = Subject(Flannel)
+    if cluster.spec.flannel_in_etcd and cluster.is_a("etcd"):
+        where = {"prefix": f"{cluster.spec.flannel_etcd_prefix}/", "api": cluster.flannel_api}
+        subjects["leases"] = Subject(EtcdKeys, {**where, **cluster.etcd_as_member})
     expect(subjects.values())
     told = {name: _tell(one.fact, **one.arguments) for name, one in subjects.items()}
     marks = told.pop("marks") or {}
+    told["rules"] = with_masquerade(told["rules"], told.pop("nft"))
     packaged = UNITS["kubelet"] not in marks and bool(marks)
     on_fedora = packaged or any(unit in marks for unit in _OWN_UNITS)
     seen = cluster.own_facts
     listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
     answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
-    from_trip = {"links": seen.links, "state": seen.fit.state}
-    wanted = wanted_of_host(cluster, on_fedora)
+    ran = [one for path in _PROXIES for one in (told.pop(path) or {}).values()]
+    proxy = [found[1] for one in ran if (found := _VERSION.search(one.said))]
+    versions = {p: v for p, v in seen.versions.items() if p in COMPONENTS and p in PODS}
+    versions = {**versions, **({"kube-proxy": proxy[0]} if proxy else {})}
+    versions.pop("etcd", None)
+    from_trip = {"links": seen.links, "state": seen.fit.state, "versions": versions}
+    flannel, keys = told.pop("flannel", None), told.pop("leases", None)
+    subnet = flannel.subnet if flannel else None
+    wanted = wanted_of_host(cluster, on_fedora, subnet)
+    network = HostNetwork(cluster.host_spec.name, seen.links, subnet)
+    cluster.notes("flannel")[network.host] = network, keys
     return {**told, **from_trip, "answers": answers, "wanted": wanted}
+
+
+def _differences(
+    cluster: Cluster, told: Mapping[str, Mapping[str, Any]], objects: Objects
+) -> dict[str, list[tuple[str, str]]] | None:
+    """What of flannel's does not agree on each host; ``None`` where no lease is known."""
+
+    spec, seen = cluster.spec, cluster.notes("flannel")
+    if not cluster.on_flannel:
+        return {}
+    leases = leases_of(objects.nodes) if objects.nodes else []
+    if spec.flannel_in_etcd:
+        keys = [one for _, one in seen.values() if one and one.status == "ok"]
+        leases = [*lease_states(keys[0], spec.flannel_etcd_prefix).leases] if keys else []
+    if not leases:
+        return None
+    nodes = [seen[one.name][0] for one in spec.nodes if one.name in told]
+    bridge = told[nodes[0].host]["wanted"].bridge if nodes else BRIDGE
+    network = spec.flannel_network if spec.flannel_leases else spec.cluster_cidr
+    options = (network, spec.flannel_backend, spec.flannel_vni, bridge)
+    found: dict[str, list[tuple[str, str]]] = {one.host: [] for one in nodes}
+    for one in compare(leases, nodes, *options, lasting=not spec.flannel_leases):
+        # The MTU of our own bridge is planned.
+        ours = one.what == f"MTU of {bridge}" and not spec.flannel_leases
+        if one.agrees is False and not ours:
+            found[one.host].append((one.what, one.detail))
+    return found
 
 
 def _files_of(cluster: Cluster, component: str) -> list[str]:
@@ -223,9 +281,9 @@ def _questions(cluster: Cluster) -> dict[str, str]:
             way = questions.route_way(network, cluster.node.pod_cidr, BRIDGE)
             found[f"way to {network}"] = way
     if cluster.is_a("control_plane"):
-        found |= questions.of_control_plane()
-        if own := own_objects(cluster):
-            found["own objects"] = questions.of_objects(own)
+        found |= questions.of_control_plane(spec.secure_port)
+        for name, wanted in _sets(cluster).items():
+            found[f"{name} objects"] = questions.of_objects(wanted)
     if cluster.is_a("etcd"):
         version = spec.etcd_version or cluster.release.etcd_version
         both = cluster.is_a("control_plane")
@@ -238,7 +296,18 @@ def _objects(cluster: Cluster, told: Mapping[str, Mapping[str, Any]]) -> Objects
 
     asked = [told[one.name]["answers"] for one in cluster.spec.control_plane if one.name in told]
     good = [one for one in asked if "nodes" in one and one["nodes"].good]
-    return objects_of(good[0], own_objects(cluster)) if good else Objects()
+    return objects_of(good[0], _sets(cluster)) if good else Objects()
+
+
+def _sets(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
+    """The objects that must be there, by whose they are."""
+
+    known = {
+        "own": own_objects(cluster),
+        "addons": addon_objects(cluster),
+        "users": user_objects(cluster),
+    }
+    return {name: wanted for name, wanted in known.items() if wanted}
 
 
 # -- The third trip ------------------------------------------------------------------------------

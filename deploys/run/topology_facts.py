@@ -25,6 +25,7 @@ from pyinfra_kube.engine.subject import Subject
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.firewall import OtherFirewalls, of_iptables
 from pyinfra_kube.facts.iptables import Rules, Ruleset
+from pyinfra_kube.facts.nftables import MASQUERADE, NftTable, with_masquerade
 from pyinfra_kube.facts.nodes import Node, Nodes, NodeStates
 from pyinfra_kube.facts.routes import Routes
 from pyinfra_kube.facts.sysctl import Sysctls
@@ -123,8 +124,9 @@ def _view() -> dict[str, Any]:
 
     keys = {"keys": [FORWARDING, BRIDGED]}
     facts = [Subject(fact) for fact in (Links, Routes, Rules, OtherFirewalls, Peers, ProxyChains)]
-    expect([*facts, Subject(Sysctls, keys)])
-    rules = read(Rules) or Ruleset({}, ())
+    ours = {"table": MASQUERADE}
+    expect([*facts, Subject(Sysctls, keys), Subject(NftTable, ours)])
+    rules = with_masquerade(read(Rules), read(NftTable, **ours)) or Ruleset({}, ())
     return {
         "links": read(Links),
         "routes": read(Routes) or [],

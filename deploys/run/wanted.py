@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from netaddr import IPNetwork
+
 from pyinfra_kube.checks.readings import Wanted
 from pyinfra_kube.cluster.components import COMPONENTS, components_on, flanneld
 from pyinfra_kube.cluster.errors import InputError
@@ -19,10 +21,14 @@ from pyinfra_kube.cluster.spec.settings import OVERHEAD
 from pyinfra_kube.deploys.phases.addons import dns_manifest
 from pyinfra_kube.deploys.phases.control_plane import manifest, pods_of
 from pyinfra_kube.deploys.phases.firewalls import packets
+from pyinfra_kube.deploys.phases.manifests import addons
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
+from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.firewall import Packet
+from pyinfra_kube.facts.flannel import SubnetEnv
 from pyinfra_kube.facts.processes import parse_flags
 from pyinfra_kube.operations.cni import CONFLIST, PLUGINS
 from pyinfra_kube.operations.images import archive
@@ -56,6 +62,30 @@ def own_objects(cluster: Cluster) -> list[dict[str, Any]]:
     """
 
     return documents(Manifest("coredns", dns_manifest(cluster))) if runs_dns(cluster) else []
+
+
+def addon_objects(cluster: Cluster) -> list[dict[str, Any]]:
+    """
+    Give the objects of the other add-ons, as they are to be.
+
+    + cluster: the cluster
+    """
+
+    known = addons(cluster)
+    if cluster.spec.flannel_on_api:
+        known["flannel"] = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
+    return [one for name, text in known.items() for one in documents(Manifest(name, text))]
+
+
+def user_objects(cluster: Cluster) -> list[dict[str, Any]]:
+    """
+    Give the objects of the user's manifests whose paths are known, as they are to be.
+
+    + cluster: the cluster
+    """
+
+    found = [one for manifest in cluster.manifests for one in documents(manifest)]
+    return [one for one in found if questions.path_of_object(one)]
 
 
 # What the API server gives to the users of components, by its own bindings.
@@ -113,12 +143,13 @@ def blank(cluster: Cluster, host: HostSpec) -> Wanted:
     )
 
 
-def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
+def wanted_of_host(cluster: Cluster, on_fedora: bool, subnet: SubnetEnv | None = None) -> Wanted:
     """
     Give what the current host is to be.
 
     + cluster: the cluster
     + on_fedora: whether the control plane runs as units
+    + subnet: what flanneld wrote on it
     """
 
     spec, host = cluster.spec, cluster.host_spec
@@ -130,12 +161,16 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
     kubenet = (spec.bridge_approach, cluster.release.kubelet_bridge) == ("kubelet", "kubenet")
     bridge = bridge_of_pods(cluster) if on_fedora else "" if kubenet else BRIDGE
     by_cni = has_network and cluster.runtime is not DOCKER
-    # Its checks know iptables only.
-    by_us = (spec.bridge_approach, spec.packet_filter) == ("manual", "iptables")
-    masquerades = has_network and by_us
-    planned = node if has_network and not spec.flannel_leases else None
     backend = spec.flannel_backend if on_flannel else ""
     dockers = on_fedora and cluster.runtime is DOCKER
+    masquerades = spec.bridge_approach == "manual"
+    if dockers:
+        # On a network of flannel's choice; elsewhere docker may have one of its own.
+        asked = (spec.docker_options.get(word) for word in ("iptables", "ip-masq"))
+        masquerades = spec.flannel_leases and False not in asked
+    bridge_address = node.bridge_address if node and has_network else ""
+    if spec.flannel_leases:
+        bridge_address = subnet.subnet if subnet else ""
     # On Fedora the control plane has no containers.
     runs_containers = cluster.is_a("node") or not on_fedora
     others = [*pods, "pause"] if runs_containers else []
@@ -170,15 +205,17 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool) -> Wanted:
         images=tuple(map(cluster.runtime.full_name, images.values())),
         image_ids=_image_ids(cluster, images),
         image_digests={name: {digest} for name, digest in spec.image_sha256.items()},
-        pod_cidr=planned.pod_cidr if planned else "",
+        pod_cidr=str(IPNetwork(bridge_address).cidr) if bridge_address else "",
         bridge=bridge if has_network else "",
-        bridge_address=planned.bridge_address if planned else "",
+        bridge_address=bridge_address,
         bridge_mtu=0 if dockers else spec.bridge_mtu,
         routes=tuple(planned_routes(cluster, dockers)),
         device=flanneld.device_of(backend, spec.flannel_vni) or "" if backend else "",
         overhead=OVERHEAD.get(backend, 0),
         packets=tuple(_packets(cluster, bridge) if has_network or not cluster.is_a("node") else ()),
-        masquerades=masquerades and not dockers,
+        leased=spec.flannel_leases,
+        by_docker=dockers,
+        masquerades=has_network and masquerades,
         systemd_groups=bool(runs_containers and cluster.runtime.uses_systemd),
         plugins=tuple(PLUGINS) if by_cni else (),
         network_file=CONFLIST.rpartition("/")[2] if by_cni else "",

@@ -36,7 +36,7 @@ def ways(cluster: Cluster, pods: Mapping[str, Mapping[str, bool]]) -> dict[str, 
         others = (others[at:] + others[:at])[:_TARGETS]
     for one in others:
         if address := plan.addresses[one.name]:
-            found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec))
+            found[f"to host {one.name}"] = questions.way(address, kubelet_port(spec), closed=True)
             found[f"to loss {one.name}"] = questions.loss_way(address, kubelet_port(spec))
             if "node" in one.roles and (access := _access_to_kubelets(cluster)):
                 url = f"https://{address}:{kubelet_port(spec)}/healthz"
@@ -91,8 +91,12 @@ def _to_pods(cluster: Cluster, one: HostSpec, there: Mapping[str, bool]) -> dict
     """The ways to a pod of another node, or to its bridge where it runs none."""
 
     node = cluster.plan.nodes.get(one.name)
-    address = next(iter(there), "") or (node.bridge_address.split("/")[0] if node else "")
+    # CoreDNS takes connections; that another pod refuses one may be the doing of somebody else.
+    address = next(iter(sorted(there, key=lambda one: not there[one])), "") or (
+        node.bridge_address.split("/")[0] if node else ""
+    )
     if not address or "node" not in one.roles:
         return {}
     port = _DNS if there.get(address) else _CLOSED
-    return {f"to pods {one.name} {address}": questions.way(address, port, from_pod=True)}
+    asked = questions.way(address, port, from_pod=True, closed=port == _CLOSED)
+    return {f"to pods {one.name} {address}": asked}

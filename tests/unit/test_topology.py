@@ -20,6 +20,7 @@ from pyinfra_kube.deploys.run.topology_picture import picture
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.firewall import of_iptables
 from pyinfra_kube.facts.iptables import Rule, Ruleset
+from pyinfra_kube.facts.nftables import with_masquerade
 from pyinfra_kube.facts.routes import Route
 from pyinfra_kube.facts.ways import Decision, PeerStates
 from pyinfra_kube.facts.workloads import Pod, Service, ServicePort
@@ -221,6 +222,15 @@ def test_rules_are_shown_as_the_kernel_has_them() -> None:
     hop = way("default/web", index=1).hops[1]
     assert hop.rules == (PROXY["service-ips"][0], "meta l4proto tcp dnat to 10.10.2.2:8080")
     assert way("default/web", index=1).hops[2].rules == ("10.10.2.0/24 via 192.0.2.2 dev eth0",)
+
+
+def test_a_host_without_iptables_masquerades() -> None:
+    table = (
+        "table ip kube-masquerade { chain postrouting { type nat hook postrouting priority srcnat; "
+        "policy accept; ip daddr != 10.10.0.0/16 fib daddr type != local masquerade } }"
+    )
+    rules = with_masquerade(None, table)
+    assert texts(way("203.0.113.9", host(1, rules=rules))) == ARRIVES["203.0.113.9:443"]
 
 
 def test_a_pod_that_reaches_itself_is_masqueraded() -> None:

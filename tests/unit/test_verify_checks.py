@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyinfra_kube.checks import on_host
-from pyinfra_kube.checks.check import Finding, Said
+from pyinfra_kube.checks import on_etcd, on_host, on_versions
+from pyinfra_kube.checks.check import Check, Finding, Said
 from pyinfra_kube.checks.judge import explains, judge
-from pyinfra_kube.checks.on_cluster import objects_of
+from pyinfra_kube.checks.on_cluster import leases_of, objects_of
 from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
@@ -24,6 +25,7 @@ from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.cni import CniState
 from pyinfra_kube.facts.firewall import Chain, Firewall, Match, Step
+from pyinfra_kube.facts.flannel import Lease
 from pyinfra_kube.facts.images import ImageStates
 from pyinfra_kube.facts.processes import ProcessState
 from pyinfra_kube.facts.routes import Route
@@ -109,8 +111,43 @@ def dead_etcd() -> Readings:
     return w.well({"m": one, **others}, objects=w.objects(nodes=None, pods=None))
 
 
-def policy(**spec: Any) -> list[dict[str, Any]]:
-    return [{"metadata": {"namespace": "kube-system", "name": "deny"}, "spec": spec}]
+def policy(space: str = "kube-system", **spec: Any) -> list[dict[str, Any]]:
+    spec = {"podSelector": {}, **spec}
+    return [{"metadata": {"namespace": space, "name": "deny"}, "spec": spec}]
+
+
+def opened(*ports: Any, **rule: Any) -> list[dict[str, Any]]:
+    return policy(podSelector=COREDNS, ingress=[{"ports": [*ports], **rule}])
+
+
+def _spaces(*names: str) -> list[dict[str, Any]]:
+    return [{"metadata": {"name": one, "labels": {"name": one}}} for one in names]
+
+
+LIVE = {"kube-apiserver": "1.37.0", "kube-scheduler": "1.37.0"}
+
+
+def mirror(component: str, version: str) -> dict[str, Any]:
+    one = w.pod(f"{component}-node-m")
+    image = f"registry.k8s.io/{component}:v{version}@sha256:9"
+    one["spec"]["containers"] = [{"name": component, "image": image}]
+    return one
+
+
+DAEMONS = {
+    "kind": "DaemonSet",
+    "metadata": {"name": "kube-router", "namespace": "kube-system"},
+    "spec": {"image": "x"},
+}
+COREDNS = {"matchLabels": {"k8s-app": "kube-dns"}}
+UDP = {"port": 53, "protocol": "UDP"}
+DENY = policy(policyTypes=["Ingress"])
+
+
+def evicted() -> dict[str, Any]:
+    owner = {"kind": "ReplicaSet", "name": "x", "controller": True}
+    one = w.pod("x-1", ready="False", labels=COREDNS["matchLabels"], ownerReferences=[owner])
+    return {**one, "status": {"phase": "Failed", "reason": "Evicted"}}
 
 
 def _links(address: str = w.cidr("n", "1"), mtu: int = 1460) -> dict[str, Any]:
@@ -169,6 +206,9 @@ FAULTS = {
     ),
     "a certificate that ends": Fault(
         "cert.ends", "n", said("n", "certificates", w.certificates(x=w.leaf(9))), "warning"
+    ),
+    "a certificate that has not begun": Fault(
+        "cert.ends", "n", said("n", "certificates", w.certificates(x=w.leaf(begins=20)))
     ),
     "another CA": Fault(
         "cert.ca", "n", said("n", "certificates", w.certificates(**{w.CA: w.ca("other").cert}))
@@ -325,6 +365,18 @@ FAULTS = {
         CLUSTER,
         objects(nodes=[w.node("m", kubelet="v1.38.0"), *(w.node(o) for o in "no")]),
     ),
+    "another apiserver than planned": Fault(
+        "version", "m", said("m", "version", '{"gitVersion": "v1.37.9"}'), "warning"
+    ),
+    "a scheduler that is newer than its apiserver": Fault(
+        "version", "m", on("m", versions={**LIVE, "kube-scheduler": "1.38.0"})
+    ),
+    "a controller manager that is too old": Fault(
+        "version", "m", objects(pods=[w.coredns(), mirror("kube-controller-manager", "1.35.3")])
+    ),
+    "a kube-proxy that is too old": Fault(
+        "version", "n", on("n", versions={"kube-proxy": "1.33.0"})
+    ),
     "no bridge": Fault("net.bridge", "n", on("n", links={"lo": w.link("lo", "127.0.0.1/8")})),
     "a bridge with another address": Fault(
         "net.bridge", "n", on("n", links=_links("10.10.9.1/24"))
@@ -406,6 +458,43 @@ FAULTS = {
     ),
     "a policy against DNS": Fault(
         "dns.policy", CLUSTER, objects(policies=policy(podSelector={}, policyTypes=["Ingress"]))
+    ),
+    "a policy for some clients of DNS": Fault(
+        "dns.policy",
+        CLUSTER,
+        objects(policies=opened(UDP, **{"from": [{"podSelector": {"matchLabels": {"a": "b"}}}]})),
+    ),
+    "a policy that keeps a namespace from DNS": Fault(
+        "dns.policy",
+        CLUSTER,
+        objects(
+            namespaces=_spaces("shop", "kube-system"),
+            policies=opened(
+                UDP, **{"from": [{"namespaceSelector": {"matchLabels": {"name": "kube-system"}}}]}
+            ),
+        ),
+        "warning",
+    ),
+    "a policy of another port": Fault(
+        "dns.policy", CLUSTER, objects(policies=opened({"port": 54, "endPort": 1024}))
+    ),
+    "pods that may not ask DNS": Fault(
+        "dns.policy", CLUSTER, objects(policies=policy("shop", policyTypes=["Egress"])), "warning"
+    ),
+    "pods that may ask others on port 53": Fault(
+        "dns.policy",
+        CLUSTER,
+        objects(
+            policies=policy(
+                "shop",
+                policyTypes=["Egress"],
+                egress=[{"to": [{"podSelector": COREDNS}], "ports": [UDP]}],
+            )
+        ),
+        "warning",
+    ),
+    "an evicted CoreDNS that nobody replaces": Fault(
+        "dns.runs", CLUSTER, objects(pods=[evicted()])
     ),
     "no CoreDNS": Fault("dns.runs", CLUSTER, objects(pods=[])),
     "CoreDNS that is not ready": Fault("dns.runs", CLUSTER, objects(pods=[w.coredns("False")])),
@@ -540,6 +629,23 @@ FAULTS = {
     "an object that is gone": Fault(
         "dns.objects", CLUSTER, objects(own=[(w.SERVICE_OF_DNS, None)])
     ),
+    "a DaemonSet that is gone": Fault(
+        "api.objects",
+        CLUSTER,
+        objects(addons=[(DAEMONS, None)], services=[w.service("False", "x")]),
+    ),
+    "a DaemonSet with another image": Fault(
+        "api.objects", CLUSTER, objects(addons=[(DAEMONS, {**DAEMONS, "spec": {"image": "y"}})])
+    ),
+    "a manifest's object that is gone": Fault(
+        "api.objects", CLUSTER, objects(users=[(DAEMONS, None)])
+    ),
+    "a manifest's object that was changed": Fault(
+        "api.objects",
+        CLUSTER,
+        objects(users=[(DAEMONS, {**DAEMONS, "spec": {"image": "y"}})]),
+        "warning",
+    ),
     "an API that nobody serves": Fault(
         "api.services", CLUSTER, objects(services=[w.service("False")])
     ),
@@ -583,6 +689,38 @@ def _losing(ways: dict[str, str]) -> Readings:
     ("readings", "what"),
     [
         (objects(namespaces=[w.deleted("x", at="2026-11-27T00:59:40Z")]), "has just been deleted"),
+        *(
+            (objects(policies=many, namespaces=_spaces("shop", "x")), what)
+            for many, what in (
+                ([*DENY, *opened(UDP)], "policies add up"),
+                (opened({"port": 1, "endPort": 1024}), "a range has it"),
+                (opened(UDP, **{"from": [{"namespaceSelector": {}}]}), "from everywhere"),
+                (opened(UDP, **{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}), "all pods"),
+                (opened(), "on every port"),
+                (
+                    policy(
+                        podSelector={
+                            "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]
+                        }
+                    ),
+                    "it chooses other pods",
+                ),
+                (
+                    [
+                        *policy("shop", policyTypes=["Ingress", "Egress"]),
+                        *policy(
+                            "shop",
+                            policyTypes=["Egress"],
+                            egress=[
+                                {"to": [{"namespaceSelector": {}, "podSelector": COREDNS}]},
+                            ],
+                        ),
+                    ],
+                    "another one lets DNS pass",
+                ),
+            )
+        ),
+        (objects(pods=[w.coredns(), evicted()]), "its controller has made another"),
         (said("n", "to loss m", "20 transmitted, 0 received, 100% packet loss"), "may answer none"),
         (said("n", "to loss m", "20 transmitted, 19 received, 5% packet loss"), "one is none"),
         (said("n", "ports of bridges", "eth1 cbr0 0"), "no pod's port"),
@@ -634,11 +772,137 @@ def test_a_fault_is_called_what_it_is_and_nothing_else(fault: Fault) -> None:
     assert found == [(fault.check, fault.host, fault.state)]
 
 
+def _flannel(name: str, backend: str = "vxlan", docker: bool = False, **changed: Any) -> Host:
+    """A node whose packets flannel carries; docker's on a subnet that flannel chose."""
+    ports = {"ports of bridges": Answer(0, "veth1 cbr0 1\nveth2 docker0 1")}
+    one, device = (
+        w.host(name, said=ports),
+        {"vxlan": "flannel.1", "udp": "flannel0"}.get(backend, ""),
+    )
+    bridge = "docker0" if docker else "cbr0"
+    known = {"device": device, "overhead": 50 if device else 0, "bridge": bridge, "routes": ()}
+    wanted = replace(one.wanted, **known, leased=docker, by_docker=docker, bridge_mtu=0)
+    links = dict(one.links or {})
+    links[bridge] = replace(links.pop("cbr0"), name=bridge, mtu=1450)
+    if device:
+        links[device] = w.link(device, w.cidr(name).replace("/24", "/32"), mtu=1450)
+    ways = {other: w.cidr(other) for other in w.HOSTS if other != name}
+    far = [
+        Route(there, None if backend == "udp" else there[:-3], device)
+        if device
+        else Route(there, w.HOSTS[other], "eth0")
+        for other, there in ways.items()
+    ]
+    # Its device has an address in the network of all.
+    far = [Route(w.CLUSTER, None, device)] if backend == "udp" else far
+    docks = f"-A POSTROUTING -s {w.cidr(name)} ! -o docker0 -j MASQUERADE"
+    told = {"links": links, "routes": [Route("0.0.0.0/0", "192.0.2.254", "eth0"), *far]}
+    told |= {"rules": w.rules(docks)} if docker else {}
+    return w.replaced(one, wanted=wanted, **{**told, **changed})
+
+
+def _on_flannels(
+    backend: str = "vxlan", docker: bool = False, more: Mapping[str, Any] | None = None, **n: Any
+) -> Callable[[], Readings]:
+    """A cluster on flannel, and what node n tells otherwise."""
+    return lambda: w.well(
+        {name: _flannel(name, backend, docker, **(n if name == "n" else {})) for name in w.HOSTS},
+        network="flannel",
+        **(more or {}),
+    )
+
+
+DEFAULT = Route("0.0.0.0/0", "192.0.2.254", "eth0")
+KINDS = [(backend, docker) for backend in ("vxlan", "udp", "host-gw") for docker in (False, True)]
+OTHER_CIDR = [w.node("m", podCIDR="10.10.9.0/24"), *(w.node(one) for one in "no")]
+ON_FLANNEL = {
+    **{
+        f"no route of {backend}": Fault("net.flannel", "n", _on_flannels(backend, routes=[DEFAULT]))
+        for backend in ("vxlan", "udp", "host-gw")
+    },
+    "a route around flannel": Fault(
+        "net.flannel",
+        "n",
+        _on_flannels(
+            routes=[DEFAULT, *(Route(w.cidr(one), w.HOSTS[one], "eth0") for one in "mo")],
+        ),
+    ),
+    "a lease of another subnet": Fault(
+        "net.lease", "n", _on_flannels(disagreements=[("lease and subnet.env", "a, b")])
+    ),
+}
+OF_FLANNEL = {
+    "docker's bridge elsewhere": Fault(
+        "net.bridge",
+        "n",
+        _on_flannels(
+            docker=True,
+            links={
+                **(_flannel("n", docker=True).links or {}),
+                "docker0": w.link("docker0", "10.99.99.1/24", kind="bridge", mtu=1450),
+            },
+        ),
+    ),
+    "docker without masquerade": Fault(
+        "net.masquerade", "n", _on_flannels(docker=True, rules=w.rules())
+    ),
+    "another pod CIDR of a node": Fault(
+        "node.cidr", CLUSTER, _on_flannels(more={"objects": w.objects(nodes=OTHER_CIDR)})
+    ),
+}
+
+
+@pytest.mark.parametrize(("backend", "docker"), KINDS)
+def test_all_is_well_on_flannel(backend: str, docker: bool) -> None:
+    verdict = judge(_on_flannels(backend, docker)())
+    assert (verdict.causes, verdict.unknown) == ((), ())
+
+
+@pytest.mark.parametrize("name", [*ON_FLANNEL, *OF_FLANNEL])
+def test_a_fault_of_flannel_is_called_what_it_is(name: str) -> None:
+    fault = {**ON_FLANNEL, **OF_FLANNEL}[name]
+    causes = judge(fault.readings()).causes
+    assert {(one.finding.check.id, one.finding.host) for one in causes} == {
+        (fault.check, fault.host)
+    }
+
+
+def test_each_host_without_routes_of_flannel_is_named() -> None:
+    hosts = {name: _flannel(name, docker=True, routes=[DEFAULT]) for name in w.HOSTS}
+    causes = judge(w.well(hosts, network="flannel")).causes
+    assert {(one.finding.check.id, one.finding.host) for one in causes} == {
+        ("net.flannel", name) for name in w.HOSTS
+    }
+
+
+def test_what_flannel_takes_from_the_api() -> None:
+    noted = w.node("m")
+    start = "flannel.alpha.coreos.com"
+    noted["metadata"]["annotations"] = {
+        f"{start}/public-ip": "192.0.2.9",
+        f"{start}/backend-data": '{"VNI":1,"VtepMAC":"AA:00:00:00:00:01"}',
+    }
+    for_host_gw = w.node("n")
+    for_host_gw["metadata"]["annotations"] = {f"{start}/backend-data": "null"}
+    assert leases_of([noted, for_host_gw, w.node("o", podCIDR="")]) == [
+        Lease(w.cidr("m"), "192.0.2.9", vtep_mac="aa:00:00:00:00:01"),
+        Lease(w.cidr("n"), w.HOSTS["n"]),
+    ]
+
+
 def test_all_is_well() -> None:
     verdict = judge(w.well())
     assert not verdict.causes
     assert not verdict.unknown
     assert "all is well" in text(verdict)
+
+
+def test_without_kubectl_nothing_of_the_api_is_known_and_that_fails() -> None:
+    lacking = {name: Answer(127, "kubectl: not found") for name in ("ready", "etcd health")}
+    untold = dict.fromkeys(("nodes", "pods", "policies", "bindings", "deprecated"), None)
+    readings = w.well({"m": w.host("m", said=lacking)}, objects=w.objects(**untold))
+    verdict = judge(readings)
+    assert [one.finding.check.id for one in verdict.failed] == ["api.kubectl"]
 
 
 def test_a_page_shows_what_failed_and_then_the_topology() -> None:
@@ -650,9 +914,9 @@ def test_a_page_shows_what_failed_and_then_the_topology() -> None:
 
 
 def test_every_check_has_a_fault() -> None:
-    shown = {fault.check for fault in FAULTS.values()}
+    shown = {fault.check for fault in FAULTS.values()} | {"api.kubectl"}
     # It needs flannel.
-    assert {check.id for check in CHECKS} - shown == {"net.flannel"}
+    assert {check.id for check in CHECKS} - shown == {fault.check for fault in ON_FLANNEL.values()}
 
 
 def test_a_cause_comes_before_what_it_explains() -> None:
@@ -662,6 +926,51 @@ def test_a_cause_comes_before_what_it_explains() -> None:
         for pattern in check.explains:
             stem = pattern.rstrip("*")
             assert any(one.startswith(stem) for one in ids[number:]), (check.id, pattern)
+
+
+_CHOSEN = (
+    *("dns.objects", "dns.policy", "api.deprecated", "api.rights", "pods.made", "logs"),
+    *("node.open", "node.version", "node.address", "node.cidr", "cert.open", "host.clock"),
+)
+
+
+def test_what_somebody_chose_is_explained_by_nothing() -> None:
+    explained = {name for check in CHECKS for name in _CHOSEN if _named(check, name)}
+    assert explained == {"logs", "cert.open"}
+    # A host that was not set up has no files of ours, and what is lost on its way may be logs.
+    for name, by in (("logs", {"host.loss", "net.default"}), ("cert.open", {"host.built"})):
+        assert {check.id for check in CHECKS if _named(check, name)} == by
+
+
+def _named(check: Check, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in check.explains)
+
+
+@pytest.mark.parametrize(
+    ("message", "causes"),
+    [
+        ("0/3 nodes are available: 3 Insufficient cpu.", 3),
+        ("1 node(s) had untolerated taint(s)", 2),
+    ],
+)
+def test_a_host_that_is_off_explains_what_waits_for_it(message: str, causes: int) -> None:
+    """A pod that waits, an API that is served there, and one that nobody serves."""
+    waiting = w.pod("waits", ready="False")
+    waiting["spec"] = {}
+    said = {"type": "PodScheduled", "status": "False", "message": message}
+    waiting["status"]["conditions"].append(said)
+    served = w.service("False", "MissingEndpoints")
+    served["spec"] = {"service": {"namespace": "kube-system", "name": "metrics-server"}}
+    told = off().objects
+    told = replace(
+        told,
+        pods=[w.coredns(), waiting, w.pod("metrics-server-1", on="n")],
+        services=[served, {**w.service("False"), "metadata": {"name": "v1.nobody"}}],
+    )
+    found = judge(replace(off(), objects=told)).causes
+    ids = [(one.finding.check.id, one.finding.said.subject) for one in found]
+    pending = [("pods.ready", "kube-system/waits")] if causes == 3 else []
+    assert ids == [("host.answers", ""), *pending, ("api.services", "v1.nobody")]
 
 
 # -- Any readings --------------------------------------------------------------------------------
@@ -721,12 +1030,22 @@ def test_a_consequence_is_no_cause(names: list[str]) -> None:
 _SET = (
     *("an ended certificate", "a bridge with another MTU", "no route"),
     *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
-    *("an address of a service", "kube-proxy without rights"),
+    *("an address of a service", "kube-proxy without rights", "a host that is off"),
+    *("a selector that selects nothing", "an API that nobody serves", "an old API"),
+    "others' pods that are refused",
     *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
 )
 
 
-@given(st.lists(st.sampled_from(_SET), min_size=2, max_size=3, unique=True))
+# What is on the host that is off is not seen.
+_UNSEEN = frozenset(name for name in _SET if FAULTS[name].host == "n") - {"a host that is off"}
+
+
+@given(
+    st.lists(st.sampled_from(_SET), min_size=2, max_size=3, unique=True).filter(
+        lambda names: "a host that is off" not in names or _UNSEEN.isdisjoint(names)
+    )
+)
 def test_what_somebody_set_stays_a_cause_beside_others(names: list[str]) -> None:
     faults = [FAULTS[name] for name in names]
     causes = judge(_together([fault.readings() for fault in faults])).causes
@@ -769,18 +1088,23 @@ def _both(whole: Any, found: Any, one: Any) -> Any:
     return one if one != whole else found
 
 
+def _check(name: str) -> Check:
+    return next(check for check in CHECKS if check.id == name)
+
+
 def test_a_warning_explains_nothing() -> None:
     first, *_, last = CHECKS
     below = Finding(last, "n", Said("x"))
-    assert explains(Finding(first, "n", Said("x")), below)
+    assert explains(Finding(first, "n", Said("x")), Finding(_check("pods.ready"), "n", Said("x")))
     assert not explains(Finding(last, "n", Said("x")), below)
 
 
 def test_an_object_is_gone_only_where_the_api_says_so() -> None:
     own = [{"kind": name} for name in "abc"]
     lines = ['{"x": 1}', 'Error from server (NotFound): "b" not found', "Unable to connect"]
-    told = objects_of({"own objects": Answer(0, "\n".join(lines))}, own)
+    told = objects_of({"own objects": Answer(0, "\n".join(lines))}, {"own": own, "users": own})
     assert told.own == [(own[0], {"x": 1}), (own[1], None)]
+    assert told.users == []
 
 
 NO_PROXY = {
@@ -807,6 +1131,85 @@ def test_a_field_that_nobody_wants_is_no_difference() -> None:
     live["spec"]["ports"] = [{"port": 54}]
     (cause,) = judge(objects(own=[(wanted, live)])()).causes
     assert cause.finding.said.seen == "spec.ports[0].port is 54"
+
+
+SAME = [("1000m", "1"), (1, "1"), ("1024Mi", "1Gi"), ({}, None), (False, None), ("0.5", "500m")]
+OTHER = [("1", "2"), ("1Gi", "1G"), ("a", None), ([1], [1, 2]), ("x", "y")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "same"),
+    [*((*one, True) for one in SAME), *((*one, False) for one in OTHER)],
+)
+def test_the_api_writes_some_values_its_own_way(wanted: Any, found: Any, same: bool) -> None:
+    pair = ({**DAEMONS, "spec": {"x": wanted}}, {**DAEMONS, "spec": {"x": found}})
+    assert same is not bool(judge(objects(addons=[pair])()).causes)
+
+
+def test_values_of_the_users_objects_are_not_shown() -> None:
+    secret = {"kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "wanted"}}
+    changed = {**DAEMONS, "spec": {"image": "private"}}
+    verdict = judge(objects(users=[(secret, {}), (DAEMONS, changed)])())
+    (cause,) = verdict.causes
+    assert cause.finding.said.seen == "spec.image was changed"
+    assert "private" not in document(verdict)
+
+
+_MINORS = st.integers(30, 40)
+
+
+@given(st.lists(_MINORS, min_size=1, max_size=3), _MINORS, st.integers(2, 3))
+def test_versions_go_together_as_kubernetes_says(apis: list[int], minor: int, skew: int) -> None:
+    live = {name: f"1.{api}.0" for name, api in zip(w.HOSTS, apis, strict=False)}
+    hosts = {
+        n: w.host(n, versions={"kube-apiserver": live[n]} if n in live else {}) for n in w.HOSTS
+    }
+    told = w.objects(nodes=[w.node("m", kubelet=f"v1.{minor}.5")])
+    readings = w.well(hosts, objects=told, skew=skew)
+    (node,) = on_versions.kubelets(hosts["m"], readings)
+    allowed = minor <= min(apis) and max(apis) - minor <= skew
+    assert (node.state == "failed") is not allowed
+    failed = [
+        n
+        for n in live
+        for one in on_versions.components(hosts[n], readings)
+        if one.state == "failed"
+    ]
+    assert failed == [name for name, api in zip(live, apis, strict=True) if max(apis) - api > 1]
+
+
+def _member(**status: Any) -> Answer:
+    header = {"revision": "7", "cluster_id": status.pop("cluster_id", "5")}
+    known = {"dbSize": "1", "leader": "1", "raftIndex": "9000", "raftAppliedIndex": "9000"}
+    return Answer(0, json.dumps({"header": header, **known, **status}))
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "state"),
+    [
+        ({}, "", ""),
+        ({"cluster_id": "6", "leader": "2"}, "in another cluster than m", "failed"),
+        ({"leader": "2"}, "it follows another leader than m", "warning"),
+        ({"raftAppliedIndex": "7000"}, "2000 entries of raft behind m", "warning"),
+        (
+            {"raftIndex": "7000", "raftAppliedIndex": "7000"},
+            "2000 entries of raft behind m",
+            "warning",
+        ),
+    ],
+)
+def test_members_of_etcd_agree(status: dict[str, Any], seen: str, state: str) -> None:
+    first = w.host("m", said={"etcd status": _member()})
+    other = w.host("n", said={"etcd status": _member(**status)})
+    found = list(on_etcd.revision(other, w.well({"m": first, "n": other})))
+    assert [(one.seen, one.state) for one in found] == ([(seen, state)] if seen else [])
+
+
+def test_which_checks_hold_is_told_to_programs() -> None:
+    found = json.loads(document(judge(FAULTS["a full disk"].readings())))["hosts"]["n"]
+    assert "host.disk" not in found["well"]
+    assert len(found["well"]) == found["ok"]
+    assert "host.memory" in found["well"]
 
 
 def test_refusals_of_others_are_not_ours() -> None:

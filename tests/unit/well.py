@@ -44,8 +44,8 @@ def ca(name: str) -> pki.KeyPair:
 
 
 @cache
-def leaf(days: int = 365, of: str = "kubernetes-ca") -> str:
-    made = NOW - timedelta(30)
+def leaf(days: int = 365, of: str = "kubernetes-ca", begins: int = -30) -> str:
+    made = NOW + timedelta(begins)
     return pki.issue(ca(of), "client", "system:node", days=days + 30, now=made).cert
 
 
@@ -283,10 +283,14 @@ def deployment(space: str = "kube-system", **states: str) -> dict[str, Any]:
     }
 
 
-def service(available: str = "True") -> dict[str, Any]:
+def service(available: str = "True", reason: str = "ServiceNotFound") -> dict[str, Any]:
     return {
         "metadata": {"name": "v1.example.com"},
-        "status": {"conditions": conditions(Available=available)},
+        "status": {
+            "conditions": [
+                {"type": "Available", "status": available, "reason": reason, "message": reason}
+            ]
+        },
     }
 
 
