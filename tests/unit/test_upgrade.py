@@ -107,14 +107,14 @@ REFUSED: dict[str, tuple[Has, Wanted, str]] = {
     "back": (
         cluster(TODAY, TODAY),
         wanted("1.36.3"),
-        "m: kubernetes_version = '1.36.3'; allowed: 1.37 or 1.38, for its kube-apiserver is "
+        "m: kubernetes_version = '1.36.3'; allowed: 1.37, for its kube-apiserver is "
         "1.37.2; "
         'a control plane never goes back; fix: write "1.37.2"',
     ),
     "back in the middle of an upgrade": (
         {"m": plane("1.36.3") | {"kube-apiserver": TODAY}},
         wanted("1.36.3"),
-        "m: kubernetes_version = '1.36.3'; allowed: 1.37 or 1.38, for its kube-apiserver is "
+        "m: kubernetes_version = '1.36.3'; allowed: 1.37, for its kube-apiserver is "
         "1.37.2; "
         'a control plane never goes back; fix: write "1.37.2"',
     ),
