@@ -231,7 +231,9 @@ def _of_absent(current: Versions, wanted: Release, hosts: _Hosts) -> Iterator[Pr
     if newest:
         allowed = f"up to {_dotted(_minor(newest))}, for its kube-apiserver may be of that release"
     allowed += "; the host takes no part in the run"
-    fix = "let it take part in the run; if it is lost for good, take it out of the inventory"
+    fix = "let it take part in the run"
+    if len(hosts.control_plane) > 1:
+        fix += "; if it is lost for good, take it out of the inventory"
     for host in hosts.absent:
         if host in hosts.control_plane:
             yield _problem(host, wanted, allowed, fix)

@@ -250,7 +250,7 @@ class Cluster:
         asked = self.host_facts.get(self.spec.control_plane[0].name)
         if not (asked and self._versions) or asked.nodes.status == "ok":
             return ""
-        return asked.nodes.reason or asked.nodes.status
+        return asked.nodes.reason or "kubectl is not there"
 
     @property
     def _wanted(self) -> Wanted:
