@@ -2,9 +2,10 @@
 How a cluster comes from one release to another: which hosts, in which order, and what is refused.
 
 After Kubernetes' `version skew policy <https://kubernetes.io/releases/version-skew-policy/>`_: a
-control plane goes one minor release at a time and never back, no kubelet is newer than the
-apiserver, and none is too old for it. Between patches of one minor release everything goes. etcd
-has the same rule of its own.
+control plane goes one minor release at a time and never back, its apiservers are one minor release
+apart at most, no kubelet is newer than any apiserver, and none is too old for it. kube-proxy moves
+with its kubelet. Between patches of one minor release everything goes. etcd has the same rule of
+its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.data import table
 from pyinfra_kube.cluster.errors import Problem
-from pyinfra_kube.cluster.releases import Minor, Release, minor_of, newest_patch
+from pyinfra_kube.cluster.releases import Minor, Release, known_releases, minor_of, newest_patch
 
 Versions = Mapping[str, Mapping[str, str]]
 """Host → component → its version there; what is not known is not in it."""
@@ -146,12 +147,21 @@ def _changes(current: Versions, wanted: Wanted) -> Iterator[str]:
             yield f"{title} {', '.join(sorted(old, key=minor_of))} → {wanted.of(components[0])}"
 
 
-def upgrade_problems(current: Versions, wanted: Wanted) -> list[Problem]:
+def upgrade_problems(
+    current: Versions,
+    wanted: Wanted,
+    control_plane: Collection[str] = (),
+    absent: Collection[str] = (),
+    foreign: Collection[str] = (),
+) -> list[Problem]:
     """
     Name what forbids to take hosts from what they have to what is wanted, each with its way out.
 
     + current: what hosts have; of nodes that take no part in the run too
     + wanted: what they are to have
+    + control_plane: the hosts of the control plane
+    + absent: those hosts of the inventory that take no part in the run
+    + foreign: nodes outside of the inventory
 
     ```
     >>> now = {"m": {"kube-apiserver": "1.35.4"}}
@@ -159,11 +169,34 @@ def upgrade_problems(current: Versions, wanted: Wanted) -> list[Problem]:
     m: kubernetes_version = '1.37.2'; allowed: 1.35 or 1.36, for its kube-apiserver is 1.35.4 …
     ```
     """
-    found = _of_control_plane(current, wanted.kubernetes)
-    return [
-        *(found or _of_kubelets(current, wanted.kubernetes)),
-        *_of_etcd(current, wanted.etcd),
+    release, hosts = wanted.kubernetes, _Hosts(control_plane, absent, foreign)
+    found = _of_control_plane(current, release) or [
+        *_of_absent(current, release, hosts),
+        *_of_kubelets(current, release, hosts),
     ]
+    return [*found, *_of_etcd(current, wanted.etcd)]
+
+
+@dataclass(frozen=True)
+class _Hosts:
+    """Which host is what, as ``upgrade_problems`` takes it."""
+
+    control_plane: Collection[str]
+    absent: Collection[str]
+    foreign: Collection[str]
+
+    def way_out(self, host: str) -> str:
+        """How a host leaves the cluster, to come back as a new one."""
+        if host in self.foreign:
+            own = "give that node, which is not in the inventory, another kubelet"
+            return f"{own}, or `kubectl delete node {host}`"
+        if host in self.control_plane:
+            return _built_anew(host)
+        return "take the node out with deploys/remove_node.py, and build it anew"
+
+
+def _built_anew(host: str) -> str:
+    return f"take it back with deploys/reset.py and --limit {host}, and build it anew"
 
 
 def _of_control_plane(current: Versions, wanted: Release) -> list[Problem]:
@@ -171,20 +204,42 @@ def _of_control_plane(current: Versions, wanted: Release) -> list[Problem]:
     if not versions:
         return []
     newest, component, host = max(versions, key=_minor)
+    oldest, lagging, behind = min(versions, key=_minor)
+    apart = _steps(minor_of(oldest), minor_of(newest))
+    if apart > 1:
+        # Whatever is wanted, it skips a release for one host or goes back for the other.
+        allowed = f"control planes that are one minor release apart at most; its {lagging} is "
+        allowed += f"{oldest}, and the {component} of {host} is {newest}"
+        return [_problem(behind, wanted, allowed, _built_anew(behind))]
+    allowed = _known(newest, 1 - apart)
     if minor_of(newest) > wanted.minor:
-        allowed = (
-            f"{_or_next(newest)}, for its {component} is {newest}; a control plane never goes back"
-        )
-        return [_problem(host, wanted, allowed, f'write "{newest}"')]
-    oldest, component, host = min(versions, key=_minor)
+        allowed += f", for its {component} is {newest}; a control plane never goes back"
+        return [_problem(host, wanted, allowed, _write(newest))]
     if _steps(minor_of(oldest), wanted.minor) > 1:
-        allowed = f"{_or_next(oldest)}, for its {component} is {oldest}; a control plane goes "
-        allowed += "one minor release at a time"
-        return [_problem(host, wanted, allowed, _ways(oldest, wanted))]
+        allowed += f", for its {lagging} is {oldest}; a control plane goes one minor release at a "
+        allowed += "time"
+        return [_problem(behind, wanted, allowed, _ways(oldest, wanted))]
     return []
 
 
-def _of_kubelets(current: Versions, wanted: Release) -> Iterator[Problem]:
+def _of_absent(current: Versions, wanted: Release, hosts: _Hosts) -> Iterator[Problem]:
+    """No apiserver that nobody sees is left behind. It is as new as any kubelet, or newer."""
+    newest = max(_versions(current, ("kubelet",)), key=_minor, default=None)
+    if newest and _minor(newest) >= wanted.minor:
+        return
+    allowed = "the release of its kube-apiserver, which is not known"
+    if newest:
+        allowed = f"up to {_dotted(_minor(newest))}, for its kube-apiserver may be of that release"
+    allowed += "; the host takes no part in the run"
+    fix = "let it take part in the run"
+    if len(hosts.control_plane) > 1:
+        fix += "; if it is lost for good, take it out of the inventory"
+    for host in hosts.absent:
+        if host in hosts.control_plane:
+            yield _problem(host, wanted, allowed, fix)
+
+
+def _of_kubelets(current: Versions, wanted: Release, hosts: _Hosts) -> Iterator[Problem]:
     planes = _versions(current, CONTROL_PLANE_COMPONENTS)
     skew = int(wanted.fact("kubelet_skew"))
     # A node that came back too old is drained and brought up beside the control plane as it is.
@@ -196,18 +251,23 @@ def _of_kubelets(current: Versions, wanted: Release) -> Iterator[Problem]:
                 f"{_dotted(minor_of(version))}, for its kubelet is {version}, and no kubelet goes "
             )
             allowed += "back or is newer than the apiserver"
-            fix = "take the node out with deploys/remove_node.py, and build it anew"
+            fix = hosts.way_out(host) if planes else _write(version)
             yield _problem(host, wanted, allowed, fix)
         elif moves and steps > skew:
-            now = min(planes, key=_minor)[0]
             allowed = (
                 f"up to {_dotted(_plus(minor_of(version), skew))}, for its kubelet is {version}; "
             )
             allowed += f"an apiserver takes kubelets that are {skew} minor releases older at most"
-            fix = (
-                f'write "{now}" and run this, which brings that kubelet up; then "{wanted.version}"'
-            )
-            yield _problem(host, wanted, allowed, fix)
+            yield _problem(host, wanted, allowed, _way_up(host, planes, wanted, hosts))
+
+
+def _way_up(host: str, planes: list[tuple[str, str, str]], wanted: Release, hosts: _Hosts) -> str:
+    """How a kubelet that is too old comes up: beside a control plane that stays as it is."""
+    now = max(planes, key=_minor)[0]
+    if host in hosts.foreign or minor_of(now) != _minor(min(planes, key=_minor)):
+        return hosts.way_out(host)
+    those = f"with {host} in the run, which brings" if host in hosts.absent else "which brings"
+    return f'write "{now}" and run this, {those} that kubelet up; then "{wanted.version}"'
 
 
 def _of_etcd(current: Versions, wanted: str) -> Iterator[Problem]:
@@ -253,9 +313,17 @@ def _plus(minor: Minor, steps: int) -> Minor:
     return minor[0], minor[1] + steps
 
 
-def _or_next(version: str) -> str:
-    minor = minor_of(version)
-    return f"{_dotted(minor)} or {_dotted(_plus(minor, 1))}"
+def _known(version: str, steps: int) -> str:
+    """The release line of a version, and the ones up to some steps after it, if they are known."""
+    lines = [_dotted(_plus(minor_of(version), step)) for step in range(steps + 1)]
+    return " or ".join(lines[:1] + [line for line in lines[1:] if line in known_releases()])
+
+
+def _write(version: str) -> str:
+    """How a release is chosen that some host has already."""
+    if _dotted(minor_of(version)) in known_releases():
+        return f'write "{version}"'
+    return "take a newer pyinfra-kube, which knows that release"
 
 
 def _ways(version: str, wanted: Release) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from pyinfra import logger
 from pyinfra.api import OperationError
 from pyinfra.context import ctx_state
 
@@ -50,6 +51,12 @@ def check_upgrade(cluster: Cluster) -> None:
         raise InputError([Problem("install_packages", False, None, allowed)])
     if cluster.upgrade and cluster.is_first_control_plane:
         changes.say(str(cluster.upgrade))
+        if cluster.unseen_nodes:
+            logger.warning(
+                f"notice: the API does not answer on {cluster.host_spec.name} "
+                f"({cluster.unseen_nodes}): nodes that are not in the run and pods without a "
+                "controller are not checked; the upgrade may stop at a drain"
+            )
         _refuse_stuck_pods(cluster)
 
 

@@ -222,18 +222,36 @@ class Cluster:
     @property
     def upgrade_problems(self) -> list[Problem]:
         """What forbids to come to the wanted release."""
-        known = {self.spec.host(name).hostname_override for name in self.host_facts}
+        names = {host.hostname_override: host.name for host in self.spec.hosts}
+        absent = [host.name for host in self.spec.hosts if host.name not in self.host_facts]
         others = {
-            name: {"kubelet": one.kubelet.removeprefix("v")}
-            for name, one in self._nodes.items()
-            if name not in known and one.kubelet.removeprefix("v")[:1].isdigit()
+            names.get(node, node): {"kubelet": version}
+            for node, one in self._nodes.items()
+            if names.get(node, node) not in self.host_facts and (version := _kubelet_of(one))
         }
-        found = upgrade_problems({**self._versions, **others}, self._wanted)
+        begun = self._versions or not self.credentials.new
+        found = upgrade_problems(
+            {**self._versions, **others},
+            self._wanted,
+            control_plane=[host.name for host in self.spec.control_plane],
+            # Of a cluster that is not there yet no apiserver runs anywhere.
+            absent=absent if begun else [],
+            foreign=[node for node in others if node not in names.values()],
+        )
         asked = self.spec.control_plane[0].name
-        if self.upgrade.nodes and asked not in self.host_facts:
+        if self.upgrade.nodes and asked in absent and asked not in {one.host for one in found}:
             allowed = f"that of the running cluster, for {asked}, which drains nodes, is not there"
-            found.append(Problem("kubernetes_version", self.release.version, None, allowed))
+            fix = f"let {asked} take part in the run, too"
+            found.append(Problem("kubernetes_version", self.release.version, None, allowed, fix))
         return found
+
+    @property
+    def unseen_nodes(self) -> str:
+        """Why the API does not tell a running cluster's nodes; empty where it does."""
+        asked = self.host_facts.get(self.spec.control_plane[0].name)
+        if not (asked and self._versions) or asked.nodes.status == "ok":
+            return ""
+        return asked.nodes.reason or "kubectl is not there"
 
     @property
     def _wanted(self) -> Wanted:
@@ -245,18 +263,23 @@ class Cluster:
     def _versions(self) -> Versions:
         """
         What hosts have. A kubelet that is the very one to install is as wanted, and any patch of
-        the wanted release where packages bring it.
+        the wanted release where packages bring it. Of a kubelet that does not tell, its node does.
         """
         found: dict[str, dict[str, str]] = {}
         for host, seen in told(self.spec.hosts, self.host_facts):
-            if not seen.versions:
+            has = dict(seen.versions)
+            node = self._nodes.get(host.hostname_override)
+            # A blank host may have had a node, which comes back as a new one.
+            if "kubelet" not in has and seen.fit.ours and node and _kubelet_of(node):
+                has["kubelet"] = _kubelet_of(node)
+            if not has:
                 continue
-            found[host.name] = dict(seen.versions)
+            found[host.name] = has
             if seen.packaged:
                 minor, wanted = self.release.minor, self.release.version
                 found[host.name] = {
                     name: wanted if minor_of(version) == minor else version
-                    for name, version in seen.versions.items()
+                    for name, version in has.items()
                 }
                 continue
             differs = seen.versions.get("kubelet", self.release.version) != self.release.version
@@ -737,6 +760,13 @@ def _gather(state: State, spec: ClusterSpec) -> tuple[dict[str, HostFacts], dict
     answers = internals.on_each(hosts, ask)
     host_facts = {name: one for name, one in answers.items() if isinstance(one, HostFacts)}
     return host_facts, {name: one for name, one in answers.items() if isinstance(one, FactError)}
+
+
+def _kubelet_of(node: Node) -> str:
+    """The version of a node's kubelet; empty where it has told none."""
+
+    version = node.kubelet.removeprefix("v")
+    return version if version[:1].isdigit() else ""
 
 
 def told(

@@ -107,14 +107,14 @@ REFUSED: dict[str, tuple[Has, Wanted, str]] = {
     "back": (
         cluster(TODAY, TODAY),
         wanted("1.36.3"),
-        "m: kubernetes_version = '1.36.3'; allowed: 1.37 or 1.38, for its kube-apiserver is "
+        "m: kubernetes_version = '1.36.3'; allowed: 1.37, for its kube-apiserver is "
         "1.37.2; "
         'a control plane never goes back; fix: write "1.37.2"',
     ),
     "back in the middle of an upgrade": (
         {"m": plane("1.36.3") | {"kube-apiserver": TODAY}},
         wanted("1.36.3"),
-        "m: kubernetes_version = '1.36.3'; allowed: 1.37 or 1.38, for its kube-apiserver is "
+        "m: kubernetes_version = '1.36.3'; allowed: 1.37, for its kube-apiserver is "
         "1.37.2; "
         'a control plane never goes back; fix: write "1.37.2"',
     ),
@@ -140,6 +140,33 @@ REFUSED: dict[str, tuple[Has, Wanted, str]] = {
         "kubelet "
         "goes back or is newer than the apiserver; fix: take the node out with "
         "deploys/remove_node.py, and build it anew",
+    ),
+    "control planes are two minor releases apart": (
+        {"m": plane(TODAY), "o": plane("1.35.4")},
+        wanted(TODAY),
+        "o: kubernetes_version = '1.37.2'; allowed: control planes that are one minor release "
+        "apart at most; its kube-apiserver is 1.35.4, and the kube-apiserver of m is 1.37.2; fix: "
+        "take it back with deploys/reset.py and --limit o, and build it anew",
+    ),
+    "half way, the release of the newer ones is allowed": (
+        {"m": plane("1.36.3"), "o": plane("1.35.4")},
+        wanted(TODAY),
+        "o: kubernetes_version = '1.37.2'; allowed: 1.36, for its kube-apiserver is 1.35.4; a "
+        'control plane goes one minor release at a time; fix: run this with "1.36.6", then with '
+        '"1.37.2"',
+    ),
+    "a control plane has a release that is not known": (
+        cluster("1.38.0"),
+        wanted(TODAY),
+        "m: kubernetes_version = '1.37.2'; allowed: 1.38, for its kube-apiserver is 1.38.0; a "
+        "control plane never goes back; fix: take a newer pyinfra-kube, which knows that release",
+    ),
+    "a kubelet is too old half way": (
+        {"m": plane("1.36.3"), "o": plane(TODAY, "1.36.3"), "n": {"kubelet": "1.32.13"}},
+        wanted(TODAY),
+        "n: kubernetes_version = '1.37.2'; allowed: up to 1.35, for its kubelet is 1.32.13; an "
+        "apiserver takes kubelets that are 3 minor releases older at most; fix: take the node out "
+        "with deploys/remove_node.py, and build it anew",
     ),
     "etcd skips": (
         cluster("1.36.3", etcd="3.4.13-0"),
@@ -175,6 +202,44 @@ def test_nothing_to_do(case: str) -> None:
 def test_what_is_refused(case: str) -> None:
     now, then, said = REFUSED[case]
     assert [str(problem) for problem in upgrade_problems(now, then)] == [said]
+
+
+AWAY: list[tuple[dict[str, Has], str]] = [
+    (
+        {"absent": {"m": {}}},
+        "m: kubernetes_version = '1.37.2'; allowed: the release of its kube-apiserver, which is "
+        "not known; the host takes no part in the run; fix: let it take part in the run; if it is "
+        "lost for good, take it out of the inventory",
+    ),
+    (
+        {"told": cluster("1.36.3"), "absent": {"o": {"kubelet": "1.36.3"}}},
+        "o: kubernetes_version = '1.37.2'; allowed: up to 1.36, for its kube-apiserver may be of "
+        "that release; the host takes no part in the run; fix: let it take part in the run; if it "
+        "is lost for good, take it out of the inventory",
+    ),
+    # The newest kubelet is no newer than any apiserver.
+    ({"told": cluster(TODAY), "absent": {"o": {"kubelet": "1.36.3"}}}, ""),
+    (
+        {"told": cluster("1.36.3"), "foreign": {"f": {"kubelet": "1.33.13"}}},
+        "f: kubernetes_version = '1.37.2'; allowed: up to 1.36, for its kubelet is 1.33.13; an "
+        "apiserver takes kubelets that are 3 minor releases older at most; fix: give that node, "
+        "which is not in the inventory, another kubelet, or `kubectl delete node f`",
+    ),
+    (
+        {"told": cluster("1.36.3"), "absent": {"n": {"kubelet": "1.33.13"}}},
+        "n: kubernetes_version = '1.37.2'; allowed: up to 1.36, for its kubelet is 1.33.13; an "
+        'apiserver takes kubelets that are 3 minor releases older at most; fix: write "1.36.3" and '
+        'run this, with n in the run, which brings that kubelet up; then "1.37.2"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("hosts", "said"), AWAY)
+def test_who_takes_no_part_counts(hosts: dict[str, Has], said: str) -> None:
+    now = {name: has for some in hosts.values() for name, has in some.items() if has}
+    outside = {key: list(hosts.get(key, {})) for key in ("absent", "foreign")}
+    found = upgrade_problems(now, wanted(TODAY), control_plane=["m", "o"], **outside)
+    assert [str(problem) for problem in found] == [said] * bool(said)
 
 
 def test_a_kubelet_that_was_left_behind_catches_up() -> None:

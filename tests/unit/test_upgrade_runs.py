@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from pyinfra.api import State
 from pyinfra.api.exceptions import DeployError
 
+from pyinfra_kube.cluster.credential_store import CredentialStore
 from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.phases.fedora_hosts import prepare_fedora_host
@@ -79,8 +81,9 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         /,
         **data: Any,
     ) -> State:
+        away = {key: data.pop(key, ()) for key in ("left_out", "dead")}
         folders = {"kubernetes_source": str(source), "credentials_dir": str(tmp_path / "none")}
-        state, _ = prepared(path, groups, {**TODAY, **folders, **data}, packages, each=each)
+        state, _ = prepared(path, groups, {**TODAY, **folders, **data}, packages, each=each, **away)
         return state
 
     return plan
@@ -198,6 +201,57 @@ def test_an_old_node_outside_of_the_run_counts(plan: Plan) -> None:
         DeployError, match=r"elsewhere: kubernetes_version = .*; allowed: up to 1.36"
     ):
         plan(each)
+
+
+@pytest.mark.parametrize("how", ["left_out", "dead"])
+def test_a_control_plane_outside_of_the_run_is_not_left_behind(plan: Plan, how: str) -> None:
+    each = running("1.36.3", o=Node("o", kubelet="v1.35.4"))
+    each["n"] |= {"files.FileContents": manifests("1.36.3")}
+    groups = {"control_plane": ["m", "n", "o"], "nodes": ["m", "n", "o"]}
+    with pytest.raises(DeployError, match=r"o: kubernetes_version .* let it take part in the run"):
+        plan(each, scratch, groups, **{how: ["o"]})
+
+
+@pytest.mark.parametrize("how", ["left_out", "dead"])
+def test_a_new_node_alone_is_no_newer_than_the_control_plane(
+    plan: Plan, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is there yet, and a node waits for what comes.
+    assert ("Install kubelet", "o") in order(plan({}, **{how: ["m", "n"]}))
+    planned = CredentialStore.plan
+    kept = lambda *given, **more: replace(planned(*given, **more), new=False)  # noqa: E731
+    monkeypatch.setattr(CredentialStore, "plan", kept)
+    with pytest.raises(DeployError, match=r"m: kubernetes_version .* let it take part in the run"):
+        plan({}, **{how: ["m", "n"]})
+    assert ("Install kubelet", "o") in order(plan({"n": has("1.37.2")}, **{how: ["m"]}))
+
+
+def test_who_drains_nodes_is_needed(plan: Plan) -> None:
+    each = {"n": has("1.37.2"), "o": has("1.36.3")}
+    with pytest.raises(DeployError, match=r"m, which drains nodes, .* let m take part in the run"):
+        plan(each, left_out=["m"])
+
+
+def test_a_kubelet_that_does_not_tell_has_its_turn(plan: Plan) -> None:
+    each = running("1.36.3")
+    each["n"] = {"files.Files": {"/srv/kubernetes/ca.crt": OURS}}
+    found = order(plan(each))
+    assert _at(found, "Drain n", "m") < _at(found, "Install kubelet", "n")
+    for kubelet, said in {"v1.38.0": "no kubelet goes back", "v1.32.1": "up to 1.35"}.items():
+        each["m"]["nodes.Nodes"].nodes["n"] = Node("n", kubelet=kubelet)
+        with pytest.raises(DeployError, match=f"n: kubernetes_version .*{said}"):
+            plan(each)
+
+
+def test_an_api_that_does_not_answer_is_said(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("pyinfra.logger.warning", said.append)
+    each = running("1.36.3")
+    each["m"] |= {"nodes.Nodes": NodeStates("down", "no route to host")}
+    each["m"] |= {"nodes.Evictable": EvictablePods("down", "no route to host")}
+    plan(each)
+    notice = r"notice: the API does not answer on m \(no route to host\): nodes .* not checked"
+    assert [line for line in said if re.match(notice, line)]
 
 
 def test_a_phase_alone_upgrades_nothing(plan: Plan) -> None:
