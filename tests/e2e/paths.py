@@ -192,10 +192,11 @@ def succeeded(run: Run) -> Run:
 
 
 # What a host is: files and their dates, packages, links, routes, rules, settings, units. What a
-# login leaves behind is in /run and /var/log; rpm dates its database anew when it is only asked.
+# login leaves behind is in /run and /var/log; rpm dates its database anew when it is only asked; etcd
+# writes into its data all the time.
 _STATE = r"""
 find / /usr -xdev \( -path /proc -o -path /run -o -path /sys -o -path /var/log \
-  -o -path /var/lib/rpm \) -prune -o \
+  -o -path /var/lib/rpm -o -path '/var/lib/etcd/member/*' \) -prune -o \
   -printf 'file %p %y %m %U:%G %s %T@ %l\n' | sort -u
 if command -v rpm >/dev/null; then rpm --query --all | sed 's/^/package /'
 else dpkg-query --show --showformat='package ${Package} ${Version} ${Status}\n'; fi
