@@ -192,8 +192,8 @@ def succeeded(run: Run) -> Run:
 
 
 # What a host is: files and their dates, packages, links, routes, rules, settings, units. What a
-# login leaves behind is in /run and /var/log; rpm dates its database anew when it is only asked; etcd
-# writes into its data all the time.
+# login leaves behind is in /run and /var/log; rpm dates its database anew when it is only asked;
+# etcd writes into its data all the time.
 _STATE = r"""
 find / /usr -xdev \( -path /proc -o -path /run -o -path /sys -o -path /var/log \
   -o -path /var/lib/rpm -o -path '/var/lib/etcd/member/*' \) -prune -o \
