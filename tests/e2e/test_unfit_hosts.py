@@ -179,6 +179,12 @@ FAULTS: dict[str, Unfit] = {
         "program losetup = 'missing'",
         setting={"install_packages": True},
     ),
+    "a program of kube-proxy": Unfit(
+        FIRST,
+        "mv /usr/sbin/nft /root/",
+        "program nft = 'missing'",
+        setting={"install_packages": True},
+    ),
     "a nameserver of its own": Unfit(
         FIRST,
         "echo nameserver 127.0.0.1 > /etc/resolv.conf",
@@ -342,6 +348,9 @@ FAULTS: dict[str, Unfit] = {
 }
 
 
+_NFT = "apt-get update -q && apt-get install -q -y --no-install-recommends nftables"
+
+
 @pytest.fixture(scope="module")
 def settings() -> dict[str, Any]:
     """Of a cluster on which each of them matters."""
@@ -358,6 +367,8 @@ def settings() -> dict[str, Any]:
 def broken(lab: Lab, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """What a run says to all of them at once. It changes nothing."""
 
+    # Without install_packages somebody else installs it.
+    each(lambda host: execute(lab, host, _NFT), lab.hosts)
     _each_on_its_host(lab, FAULTS, "fault")
     site = Site(tmp_path_factory.mktemp("unfit") / "cluster", settings)
     before = state(lab), site.contents()
