@@ -65,8 +65,22 @@ def rules(
         )
     """
 
-    script = _planned(rules, table, owner, present, persist, runtime)
-    yield from run_or_noop(script, _as_wanted(present))
+    wishes = _wishes(rules, table, owner)
+    wanted = {rule for _, rule in wishes}
+    found = [rule for rule in ruleset().rules if rule.table == table]
+    if present:
+        adding = [wish for wish in wishes if not _satisfied(wish, found, owner)]
+        removing = unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
+        removing += _doubled(wishes, found)
+    else:
+        adding = []
+        removing = unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
+
+    unit = _unit(wishes, owner, present and persist, runtime) if owner else None
+    yield from run_or_noop(
+        join([live(adding, removing), unit]),
+        f"iptables rules are {'as wanted' if present else 'absent'}",
+    )
 
 
 @operation()
@@ -101,10 +115,10 @@ def masquerade(
 
     subnet = _network(cluster_cidr)
     rule = f"-A POSTROUTING ! -d {subnet} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
-    # With nftables the unit of this name is that table's.
-    script = _planned([rule], "nat", owner, present, persist, runtime, description_of_table(owner))
-    other = _table_absent(owner) if present else None
-    yield from run_or_noop(join([script, other]), _as_wanted(present))
+    table_absent = _table_absent(owner) if present else None
+    yield from rules._inner([rule], "nat", owner, present, persist, runtime)
+    if table_absent:
+        yield table_absent
 
 
 @operation()
@@ -153,34 +167,6 @@ def forward_rules(cluster_cidr: str) -> list[str]:
 
 
 # -- What is planned -----------------------------------------------------------------------------
-
-
-def _planned(
-    rules: Sequence[str],
-    table: str,
-    owner: str | None,
-    present: bool,
-    persist: bool,
-    runtime: str,
-    replaces: str = "",
-) -> Script | None:
-    wishes = _wishes(rules, table, owner)
-    wanted = {rule for _, rule in wishes}
-    found = [rule for rule in ruleset().rules if rule.table == table]
-    if present:
-        adding = [wish for wish in wishes if not _satisfied(wish, found, owner)]
-        removing = unwanted(rule for rule in found if _owned(rule, owner) and rule not in wanted)
-        removing += _doubled(wishes, found)
-    else:
-        adding = []
-        removing = unwanted(rule for rule in found if _owned(rule, owner) or rule in wanted)
-
-    unit = _unit(wishes, owner, present and persist, runtime, replaces) if owner else None
-    return join([live(adding, removing), unit])
-
-
-def _as_wanted(present: bool) -> str:
-    return f"iptables rules are {'as wanted' if present else 'absent'}"
 
 
 def rules_absent(table: str, owner: str) -> Script | None:
@@ -319,9 +305,7 @@ def _ensure(wishes: Iterable[Wish]) -> list[str]:
     ] + [f"{rule.command('-C')} 2>/dev/null || {rule.command(action)}" for action, rule in wishes]
 
 
-def _unit(
-    wishes: Sequence[Wish], owner: str, present: bool, runtime: str, replaces: str
-) -> Script | None:
+def _unit(wishes: Sequence[Wish], owner: str, present: bool, runtime: str) -> Script | None:
     return plan_boot_unit(
         owner,
         description_of_rules(owner),
@@ -329,7 +313,8 @@ def _unit(
         before=[runtime_named(runtime).unit, "kubelet.service"],
         after=FIREWALLS,
         present=present and bool(wishes),
-        replaces=replaces,
+        # With nftables the unit of this name is that table's.
+        replaces=description_of_table(owner),
     )
 
 
