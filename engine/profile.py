@@ -212,7 +212,7 @@ def picture(spans: Sequence[Span]) -> str:
     hosts = {host: row for row, host in enumerate(dict.fromkeys(span.host for span in spans))}
     phases = list(dict.fromkeys(s.phase for s in sorted(spans, key=lambda s: s.begin)))
     colors = {phase: f"hsl({index * 137 % 360} 60% 60%)" for index, phase in enumerate(phases)}
-    whole = max((span.end for span in spans), default=0.0) or 1.0
+    whole = max([1.0, *(span.end for span in spans)])
     scale = (_WIDTH - _LEFT - 10) / whole
     bottom = 30 + _ROW * len(hosts)
     bars = [_bar(span, 30 + _ROW * hosts[span.host], scale, colors) for span in spans]
