@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pyinfra_kube.checks.check import Check, Finding, Said
+from pyinfra_kube.checks.on_certificates import days_left
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings, Untold, Wanted
 from pyinfra_kube.checks.table import CHECKS
 
@@ -33,12 +34,14 @@ class Verdict:
     + causes: the failures first, in the order of the table
     + unknown: checks that have no verdict
     + well: the checks that hold on each host
+    + days_left: of the certificates on each host, by their files
     """
 
     hosts: tuple[str, ...]
     causes: tuple[Cause, ...]
     unknown: tuple[Finding, ...]
     well: dict[str, list[str]]
+    days_left: dict[str, dict[str, int]]
 
     @property
     def failed(self) -> tuple[Cause, ...]:
@@ -80,7 +83,8 @@ def judge(readings: Readings, checks: Sequence[Check] = CHECKS) -> Verdict:
             well[host.name] += [] if found else [check.id]
     known = [one for one in findings if one.said.state != "unknown"]
     unknown = [one for one in findings if one.said.state == "unknown"]
-    return Verdict(tuple(well), tuple(_causes(known)), tuple(unknown), well)
+    left = {name: days_left(host, readings) for name, host in readings.hosts.items()}
+    return Verdict(tuple(well), tuple(_causes(known)), tuple(unknown), well, left)
 
 
 def _asked(check: Check, host: Host) -> bool:

@@ -48,6 +48,20 @@ def _read(text: str) -> list[x509.Certificate]:
     return found
 
 
+def days_left(host: Host, readings: Readings) -> dict[str, int]:
+    """
+    Give the days that each certificate of a host still lasts, by its file.
+
+    + host: it
+    + readings: of the cluster
+    """
+    return {
+        path: (held[0].not_valid_after_utc - readings.now).days
+        for path, held in (certificates(host) if "certificates" in host.answers else {}).items()
+        if held
+    }
+
+
 def ends(host: Host, readings: Readings) -> Iterator[Said]:
     """Certificates that have ended, soon will, or have not begun."""
     for path, held in certificates(host).items():

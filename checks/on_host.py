@@ -226,22 +226,12 @@ def _unit(host: Host, name: str) -> Iterator[Said]:
 def unit_fresh(host: Host, _: Readings) -> Iterator[Said]:
     """Units that were started before what they read last changed."""
     units = told(host.units, "its units")
-    read = host.answers.get("files of units")
-    files = (
-        dict(line.split("\t") for line in read.text.splitlines() if "\t" in line) if read else {}
-    )
     for name in (host.wanted.runtime_unit, *_names(host)):
         unit = units.units.get(name)
         if not unit or unit.started is None:
             continue
-        component = name.removesuffix(".service")
-        own = {path: units.mtimes[path] for path in unit.files if path in units.mtimes}
-        own |= {
-            path: units.mtimes[path]
-            for path in files.get(component, "").split()
-            if path in units.mtimes
-        }
-        late = [path for path, changed in own.items() if changed > unit.started + 1]
+        read = (*unit.files, *host.wanted.reads.get(name.removesuffix(".service"), ()))
+        late = units.changed_since(unit.started, read)
         if late or unit.reload_needed:
             seen = f"{late[0]} changed after it started" if late else "its files changed"
             yield Said(seen, "a restart since", name, state="warning")

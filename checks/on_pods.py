@@ -51,6 +51,18 @@ def static_pods(host: Host, _: Readings) -> Iterator[Said]:
             yield Said(f"no container runs; {last}", "running", component)
 
 
+def fresh(host: Host, _: Readings) -> Iterator[Said]:
+    """Static pods that were started before what they read last changed."""
+    pods, units = told(host.pods, "its pods"), told(host.units, "its files")
+    for component in host.wanted.pods:
+        for one in pods.of(component):
+            if one.running and one.container == component:
+                paths = host.wanted.reads.get(component, ())
+                for path in units.changed_since(one.started, paths)[:1]:
+                    seen = f"{path} changed after it started"
+                    yield Said(seen, "a restart since", component, state="warning")
+
+
 def pinned_images(host: Host, readings: Readings) -> Iterator[Said]:
     """Images that are not those of the archives or the digests that were given."""
     held = host.images.ids if host.images else {}

@@ -46,6 +46,7 @@ class Wanted:
     + units: the components that run as units
     + pods: the components that run as static pods
     + manifests: path → SHA-256 of each static pod's manifest
+    + reads: component → files that it reads when it starts
     + flags: component → flag → value
     + configurations: path → SHA-256 of what its components are configured by
     + servers: path of a kubeconfig → URL of the API server in it
@@ -77,6 +78,7 @@ class Wanted:
     units: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
     manifests: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, Sequence[str]] = field(default_factory=dict)
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     configurations: Mapping[str, str] = field(default_factory=dict)
     servers: Mapping[str, str] = field(default_factory=dict)

@@ -27,11 +27,13 @@ def text(verdict: Verdict) -> str:
         where.setdefault((one.check.id, one.said.seen), []).append(one.host)
     reasons = [f"unknown  {', '.join(hosts)}: {id_}: {why}" for (id_, why), hosts in where.items()]
     lines += [*_some(reasons), ""] if reasons else []
-    rows: list[tuple[str, ...]] = [("HOST", "OK", "WARNINGS", "FAILED", "UNKNOWN")]
+    rows: list[tuple[str, ...]] = [("HOST", "OK", "WARNINGS", "FAILED", "UNKNOWN", "CERTIFICATES")]
     states = ("warning", "failed", "unknown")
     for host in verdict.hosts:
         counts = [str(verdict.count(host, state)) for state in states]
-        rows.append((host, str(len(verdict.well[host])), *counts))
+        left = verdict.days_left.get(host)
+        days = f"{min(left.values())} days or more" if left else "-"
+        rows.append((host, str(len(verdict.well[host])), *counts, days))
     return "\n".join([*lines, *lines_of(rows), "", summary(verdict)])
 
 
@@ -67,6 +69,7 @@ def document(verdict: Verdict) -> str:
             host: {"ok": len(verdict.well[host])}
             | {state: verdict.count(host, state) for state in ("warning", "failed", "unknown")}
             | {"well": verdict.well[host]}
+            | {"certificates": verdict.days_left.get(host, {})}
             for host in verdict.hosts
         },
         "causes": [

@@ -38,6 +38,8 @@ _UNBUILT = (
     *("net.bridge", "net.mtu", "net.overlay", "net.route", *_FLANNEL, "net.masquerade"),
     *("net.hairpin", "net.proxy", "api.kubectl", *_CONTROL),
 )
+# Whoever changed a file did so after its reader had started.
+_FRESH = ("unit.fresh", "pod.fresh")
 _NODE = ("node",)
 _ONCE = ("cluster",)
 _GET = "kubectl get {of}"
@@ -206,7 +208,7 @@ CHECKS: tuple[Check, ...] = (
         on_certificates.ends,
         "openssl x509 -noout -dates -in {of}",
         "run the path's deploy: it makes certificates anew before they end",
-        explains=_CONTROL,
+        explains=(*_FRESH, *_CONTROL),
     ),
     Check(
         "cert.ca",
@@ -215,7 +217,7 @@ CHECKS: tuple[Check, ...] = (
         on_certificates.signers,
         "openssl x509 -noout -issuer -subject -in {of}",
         "run the path's deploy: it gives hosts the cluster's CA again",
-        explains=("unit.runs", *_CONTROL),
+        explains=("unit.runs", *_FRESH, *_CONTROL),
     ),
     Check(
         "cert.open",
@@ -232,7 +234,7 @@ CHECKS: tuple[Check, ...] = (
         on_certificates.kubeconfigs,
         "grep server: {of}",
         "run the path's deploy: it gives hosts their kubeconfigs again",
-        explains=("unit.runs", "unit.fresh", "pod.runs", *_CONTROL),
+        explains=("unit.runs", "pod.runs", *_FRESH, *_CONTROL),
     ),
     Check(
         "cert.tokens",
@@ -242,7 +244,7 @@ CHECKS: tuple[Check, ...] = (
         "openssl pkey -pubout -in /srv/kubernetes/service-account.key",
         "run the path's deploy: it gives the control plane its keys again",
         ("control_plane",),
-        explains=_PODS,
+        explains=(*_FRESH, *_PODS),
     ),
     # The container runtime, and units
     Check(
@@ -362,7 +364,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.configurations,
         "cat {of}",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=("unit.runs", "unit.fresh", "pod.runs", "net.proxy", *_CONTROL),
+        explains=("unit.runs", "pod.runs", "net.proxy", *_FRESH, *_CONTROL),
     ),
     Check(
         "unit.runs",
@@ -399,6 +401,14 @@ CHECKS: tuple[Check, ...] = (
         "crictl ps --all --name {of} || docker ps --all; journalctl -n 50 -u kubelet",
         "see why it ended: crictl logs $(crictl ps --all --quiet --name {of} | head -n 1)",
         explains=_CONTROL,
+    ),
+    Check(
+        "pod.fresh",
+        "its static pods were restarted since what they read changed",
+        "the runtime, the files' times",
+        on_pods.fresh,
+        "crictl ps --name {of}; ls -l --time-style=full-iso /srv/kubernetes",
+        "run the path's deploy, which restarts it",
     ),
     Check(
         "pod.flags",

@@ -67,6 +67,16 @@ class UnitStates(Printable):
     units: dict[str, UnitState] = field(default_factory=dict)
     mtimes: dict[str, float] = field(default_factory=dict)
 
+    def changed_since(self, started: float, paths: Iterable[str]) -> list[str]:
+        """
+        Give the files that changed after something had started, a second left out of account.
+
+        + started: seconds since the epoch
+        + paths: of the files
+        """
+
+        return [path for path in paths if self.mtimes.get(path, 0) > started + 1]
+
 
 class Units(FactBase[UnitStates]):
     """

@@ -19,13 +19,14 @@ from pyinfra_kube.checks.judge import Verdict, judge
 from pyinfra_kube.checks.on_cluster import leases_of, objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings
 from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
-from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
+from pyinfra_kube.cluster.fedora_variables import own_file
 from pyinfra_kube.cluster.runtimes import RUNTIMES
 from pyinfra_kube.deploys.phases import verification
 from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
+from pyinfra_kube.deploys.phases.control_plane import pods_of
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE, ETCD_CONF
+from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.deploys.run.wanted import (
     addon_objects,
     blank,
@@ -33,6 +34,8 @@ from pyinfra_kube.deploys.run.wanted import (
     names,
     own_objects,
     planned_routes,
+    read_by_pod,
+    read_by_unit,
     runs_dns,
     user_objects,
     wanted_of_host,
@@ -41,7 +44,7 @@ from pyinfra_kube.deploys.run.ways import ways
 from pyinfra_kube.engine import internals
 from pyinfra_kube.engine.snapshot import ask_now, expect, read
 from pyinfra_kube.engine.subject import Subject
-from pyinfra_kube.facts.answers import Answer, Answers
+from pyinfra_kube.facts.answers import Answers
 from pyinfra_kube.facts.binaries import RunningVersions
 from pyinfra_kube.facts.cni import Cni
 from pyinfra_kube.facts.etcd import EtcdKeys
@@ -174,11 +177,11 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     names = [*(one.unit for one in RUNTIMES.values()), "flanneld.service"]
     names += [f"{name}.service" for name in COMPONENTS]
     directory = cluster.spec.manifest_dir
-    files = {name: _files_of(cluster, name) for name in COMPONENTS}
+    read_files = {path for name in COMPONENTS for path in read_by_unit(name)}
+    for name in pods_of(cluster.host_spec):
+        read_files.update(read_by_pod(cluster, name))
     subjects = {
-        "units": Subject(
-            Units, {"units": names, "config": sorted({f for some in files.values() for f in some})}
-        ),
+        "units": Subject(Units, {"units": names, "config": sorted(read_files)}),
         "flags": Subject(Flags, {"names": _PROGRAMS}),
         "images": Subject(Images, {"runtime": cluster.runtime.name}),
         "cni": Subject(Cni, {"bin_dir": cni_bin_dir(cluster)}),
@@ -205,8 +208,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     packaged = UNITS["kubelet"] not in marks and bool(marks)
     on_fedora = packaged or any(unit in marks for unit in _OWN_UNITS)
     seen = cluster.own_facts
-    listed = "\n".join(f"{name}\t{' '.join(paths)}" for name, paths in files.items())
-    answers = {**(told["answers"] or {}), "files of units": Answer(0, listed)}
+    answers = dict(told["answers"] or {})
     ran = [one for path in _PROXIES for one in (told.pop(path) or {}).values()]
     proxy = [found[1] for one in ran if (found := _VERSION.search(one.said))]
     versions = {p: v for p, v in seen.versions.items() if p in COMPONENTS and p in PODS}
@@ -246,16 +248,6 @@ def _differences(
         if one.agrees is False and not ours:
             found[one.host].append((one.what, one.detail))
     return found
-
-
-def _files_of(cluster: Cluster, component: str) -> list[str]:
-    """What a component's unit reads when it starts; those of both ways to run it."""
-
-    one = COMPONENTS[component]
-    binary = f"/usr/local/bin/{component}"
-    # etcd reads none of Kubernetes' own.
-    of_fedora = [CONFIG, own_file(component)] if one.shared_variables else [ETCD_CONF]
-    return [p for p in (binary, one.kubeconfig, one.configuration, *of_fedora) if p]
 
 
 def _questions(cluster: Cluster) -> dict[str, str]:

@@ -11,7 +11,10 @@ from netaddr import IPNetwork
 
 from pyinfra_kube.checks.readings import Wanted
 from pyinfra_kube.cluster.components import COMPONENTS, components_on, flanneld
+from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.rendering import reread_files
 from pyinfra_kube.cluster.errors import InputError
+from pyinfra_kube.cluster.fedora_variables import CONFIG, own_file
 from pyinfra_kube.cluster.identities import user_of
 from pyinfra_kube.cluster.images import image_of
 from pyinfra_kube.cluster.kubeconfigs import server_of
@@ -25,7 +28,7 @@ from pyinfra_kube.deploys.phases.manifests import addons
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster
-from pyinfra_kube.deploys.run.host_facts import BRIDGE
+from pyinfra_kube.deploys.run.host_facts import BRIDGE, ETCD_CONF
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.firewall import Packet
 from pyinfra_kube.facts.flannel import SubnetEnv
@@ -143,6 +146,33 @@ def blank(cluster: Cluster, host: HostSpec) -> Wanted:
     )
 
 
+def read_by_unit(component: str) -> list[str]:
+    """
+    Give what a component's unit reads when it starts, of both ways to run it.
+
+    + component: its name
+    """
+
+    one = COMPONENTS[component]
+    # etcd reads none of Kubernetes' own.
+    of_fedora = [CONFIG, own_file(component)] if one.shared_variables else [ETCD_CONF]
+    found = [f"/usr/local/bin/{component}", one.kubeconfig, one.configuration, *of_fedora]
+    return [path for path in found if path]
+
+
+def read_by_pod(cluster: Cluster, component: str) -> list[str]:
+    """
+    Give what a component's static pod reads when it starts, and not again.
+
+    + cluster: the cluster
+    + component: its name
+    """
+
+    again = reread_files(component, cluster.release, cluster.settings())
+    named = parse_flags(cluster.command_line(component)).values()
+    return [one for one in named if one.startswith(f"{CONFIG_DIR}/") and one not in again]
+
+
 def wanted_of_host(cluster: Cluster, on_fedora: bool, subnet: SubnetEnv | None = None) -> Wanted:
     """
     Give what the current host is to be.
@@ -190,6 +220,10 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool, subnet: SubnetEnv | None =
         pods=tuple(pods),
         manifests={
             f"{spec.manifest_dir}/{pod}.yaml": _digest(manifest(cluster, pod)) for pod in pods
+        },
+        reads={
+            **{unit: read_by_unit(unit) for unit in units},
+            **{pod: read_by_pod(cluster, pod) for pod in pods},
         },
         flags={
             p: parse_flags(cluster.command_line(p)) for p in (*units, *pods) if p != "etcd" or pods

@@ -20,7 +20,7 @@ AUDIT_LOG = "/var/log/kube-apiserver/audit.log"
 FILE = "/srv/kubernetes/encryption.yaml"
 SNAPSHOT = "/var/lib/etcd/snapshot.db"
 
-_ETCDCTL = (
+ETCDCTL = (
     "crictl exec $(crictl ps --quiet --name '^etcd$') etcdctl"
     " --endpoints=https://127.0.0.1:2379 --cacert=/srv/kubernetes/etcd-ca.crt"
     " --cert=/srv/kubernetes/etcd-server.crt --key=/srv/kubernetes/etcd-server.key"
@@ -83,7 +83,7 @@ def value_of(kubectl: Kubectl, name: str) -> str:
 
 def see_value_nowhere(lab: Lab, host: str, value: str) -> None:
     """Neither etcd's data and snapshot nor the audit log has a value, plain or in base64."""
-    execute(lab, host, f"{_ETCDCTL} snapshot save {SNAPSHOT} && sync")
+    execute(lab, host, f"{ETCDCTL} snapshot save {SNAPSHOT} && sync")
     encoded = base64.b64encode(value.encode()).decode().rstrip("=")[:-1]
     places = f"/var/lib/etcd {AUDIT_LOG.rpartition('/')[0]}"
     look = f"grep --recursive --text --files-with-matches -e {value} -e {encoded} {places}"
@@ -101,7 +101,7 @@ def providers(lab: Lab, host: str) -> list[str]:
 
 def stored(lab: Lab, host: str) -> set[str]:
     """The keys that Secrets in etcd need, by name; ``identity`` where one needs none."""
-    ask = f"{_ETCDCTL} get --prefix /registry/secrets/"
+    ask = f"{ETCDCTL} get --prefix /registry/secrets/"
     [count] = execute(lab, host, f"{ask} --keys-only | grep -c /registry/secrets/")
     begin = "k8s:enc:secretbox:v1:"
     heads = execute(lab, host, f"{ask} --print-value-only | grep -aoE '{begin}[^:]+:' || :")

@@ -11,7 +11,9 @@ import time
 
 import pytest
 
-from tests.e2e.closed import Writer, providers, stored
+from tests.e2e import faults
+from tests.e2e.closed import ETCDCTL, Writer, providers, stored
+from tests.e2e.faults import Fault
 from tests.e2e.paths import Run, Site, each, execute, started, starts, succeeded
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab
@@ -70,6 +72,28 @@ def test_the_second_run_changes_and_restarts_nothing(built: object, lab: Lab, si
     before = {name: starts(lab, name) for name in lab.hosts}
     assert succeeded(site.run("-y", "--json")).changed == set()
     assert started(lab, before) == set()
+
+
+# A member that is dead, one that was put out, and one that nobody planned.
+MEMBERS = {
+    "a dead member": Fault(
+        "etcd.health", HOSTS[2], "kill -STOP $(pidof etcd)", "kill -CONT $(pidof etcd)", patience=60
+    ),
+    "a member of nobody": Fault(
+        "etcd.members",
+        HOSTS[0],
+        f"{ETCDCTL} member add stranger --peer-urls=https://192.0.2.9:2380",
+        f"{ETCDCTL} member remove $({ETCDCTL} member list | grep 192.0.2.9 | cut -d, -f1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_verification_names_what_is_wrong_with_a_member(
+    built: object, lab: Lab, site: Site, name: str
+) -> None:
+    faults.until_well(site)
+    faults.see(MEMBERS[name], lab, site)
 
 
 def test_a_lost_file_restarts_only_what_reads_it(built: object, lab: Lab, site: Site) -> None:

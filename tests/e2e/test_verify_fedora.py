@@ -35,6 +35,19 @@ FAULTS = {
     "an overlay with another MTU": Fault(
         "net.overlay", NODE, "ip link set flannel.1 mtu 1300", "ip link set flannel.1 mtu 1450"
     ),
+    "a route of flannel's that is gone": Fault(
+        "net.flannel",
+        NODE,
+        "ip route delete $(ip route show dev flannel.1 | grep ' via ' | cut -d' ' -f1)",
+        "systemctl restart flanneld",
+    ),
+    "another lease in subnet.env": Fault(
+        "net.lease",
+        NODE,
+        "cp --archive /run/flannel/subnet.env /run/kept-subnet.env\n"
+        "sed -i 's/^FLANNEL_SUBNET=.*/FLANNEL_SUBNET=10.99.1.1\\/24/' /run/flannel/subnet.env",
+        "cp --archive /run/kept-subnet.env /run/flannel/subnet.env",
+    ),
     "no overlay": Fault(
         "net.overlay", NODE, "ip link set flannel.1 down", "systemctl restart flanneld"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
@@ -91,6 +92,15 @@ def new_kubelet() -> Readings:
 def deleted_node() -> Readings:
     one = w.host("n", said={"health of kube-proxy": Answer(22, "503")})
     return w.well({"n": one}, objects=w.objects(nodes=[w.node("m"), w.node("o")]))
+
+
+def older_pod() -> Readings:
+    one = w.host("m")
+    assert one.units
+    file, late = "/srv/kubernetes/ca.crt", {"/srv/kubernetes/ca.crt": 1500.0}
+    reads = {"kube-apiserver": [file], "kube-scheduler": ["/srv/kubernetes/other"]}
+    changed = {"wanted": replace(one.wanted, reads=reads), "units": replace(one.units, mtimes=late)}
+    return w.well({"m": replace(one, **changed)})
 
 
 def off() -> Readings:
@@ -270,6 +280,7 @@ FAULTS = {
     "a stale unit": Fault(
         "unit.fresh", "n", on("n", units=units(kubelet={"started": 1.0})), "warning"
     ),
+    "a pod that is older than a file": Fault("pod.fresh", "m", older_pod, "warning"),
     "a changed manifest": Fault(
         "pod.manifest",
         "m",
@@ -1203,6 +1214,16 @@ def test_members_of_etcd_agree(status: dict[str, Any], seen: str, state: str) ->
     other = w.host("n", said={"etcd status": _member(**status)})
     found = list(on_etcd.revision(other, w.well({"m": first, "n": other})))
     assert [(one.seen, one.state) for one in found] == ([(seen, state)] if seen else [])
+
+
+def test_days_left_are_told_of_each_host() -> None:
+    readings = w.well()
+    said = text(judge(readings)).splitlines()
+    [row] = [line for line in said if line.startswith("m ")]
+    assert re.search(r" \d+ days or more$", row)
+    told = json.loads(document(judge(readings)))["hosts"]["m"]["certificates"]
+    assert f"{min(told.values())} days" in row
+    assert all(path.startswith("/") for path in told)
 
 
 def test_which_checks_hold_is_told_to_programs() -> None:

@@ -92,12 +92,43 @@ def _read_only(path: str) -> tuple[str, str]:
     return put_in, f"mount -o remount,bind,rw {path}\numount -l {path}"
 
 
+def _seems(path: str, content: str) -> tuple[str, str]:
+    """What belongs to the whole machine, and only this host sees so."""
+    seen = f"/run/seems-{path.rpartition('/')[2]}"
+    return f"{content} >{seen}\nmount --bind {seen} {path}", f"umount {path}"
+
+
 def _changed(path: str, change: str) -> tuple[str, str]:
     """A changed file of kubelet's, which is then restarted."""
     return f"{_keep(path)}sed -i '{change}' {path}\n{_AGAIN}", f"{_back(path)}{_AGAIN}"
 
 
 FAULTS: dict[str, Fault] = {
+    "a skewed clock": Fault(
+        "host.clock",
+        NODE,
+        'printf \'#!/bin/sh\\nexec /usr/bin/date -d "300 seconds ago" "$@"\\n\' '
+        ">/usr/local/sbin/date\nchmod +x /usr/local/sbin/date",
+        "rm /usr/local/sbin/date",
+    ),
+    "swap that came back": Fault(
+        "host.swap",
+        NODE,
+        *_seems("/proc/swaps", "printf 'Filename Type\\n/dev/zram0 partition 1 0 100\\n'"),
+    ),
+    "little memory": Fault(
+        "host.memory",
+        NODE,
+        *_seems("/proc/meminfo", "sed 's/^MemAvailable:.*/MemAvailable: 9216 kB/' /proc/meminfo"),
+    ),
+    "no room for connections": Fault(
+        "host.connections",
+        NODE,
+        *_seems(
+            "/proc/sys/net/netfilter/nf_conntrack_count",
+            "cat /proc/sys/net/netfilter/nf_conntrack_max",
+        ),
+    ),
     # Units
     "a stopped kubelet": Fault(
         "unit.runs", NODE, "systemctl stop kubelet", "systemctl start kubelet", quick=True
