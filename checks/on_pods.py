@@ -120,6 +120,11 @@ def objects(_: Host, readings: Readings) -> Iterator[Said]:
     return _changed(readings.objects.own)
 
 
+def access(_: Host, readings: Readings) -> Iterator[Said]:
+    """Objects that let components use the API, that somebody changed or deleted."""
+    yield from _changed(readings.objects.access)
+
+
 def addons(_: Host, readings: Readings) -> Iterator[Said]:
     """Objects of other add-ons that somebody changed or deleted, and of the user's manifests."""
     yield from _changed(readings.objects.addons)

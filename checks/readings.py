@@ -172,8 +172,8 @@ class Objects:
 
     + nodes, leases, pods, policies, deployments, services: objects; services are those of the API
     + namespaces, bindings: objects; bindings are those of roles that the API server makes itself
-    + own: the objects of CoreDNS, each as it is to be and as it is
-    + addons, users: likewise those of other add-ons, and of the user's manifests
+    + access: the objects that let components use the API, each as it is to be and as it is
+    + own, addons, users: likewise those of CoreDNS, of other add-ons, and of the user's manifests
     + now: the time of the host that asked
     + deprecated: groups, versions and kinds in use that a later release has no more
     """
@@ -186,6 +186,7 @@ class Objects:
     services: Sequence[Mapping[str, Any]] | None = None
     namespaces: Sequence[Mapping[str, Any]] | None = None
     bindings: Sequence[Mapping[str, Any]] | None = None
+    access: Pairs = ()
     own: Pairs = ()
     addons: Pairs = ()
     users: Pairs = ()

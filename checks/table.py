@@ -518,6 +518,16 @@ CHECKS: tuple[Check, ...] = (
         explains=("net.proxy", *_NODES),
     ),
     Check(
+        "api.access",
+        "this package's components may use the API",
+        "the API",
+        on_pods.access,
+        "kubectl get {of} --output=yaml",
+        "run the path's deploy; with --dry --diff it shows what differs",
+        _ONCE,
+        explains=(*_FLANNEL, *_NODES),
+    ),
+    Check(
         "api.reaches",
         "the host reaches the API",
         "curl",

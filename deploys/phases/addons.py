@@ -47,14 +47,26 @@ def allow_components() -> None:
         )
         manifest = render("addons/cluster-admins.yaml.j2", group=CLUSTER_ADMINS)
         set_objects(cluster, "Let administrators in", "cluster-admins", manifest, emergency)
+    whom = {"kubelet-api-admin": "the apiserver use kubelets", "flannel": "flanneld read nodes"}
+    for owner, manifest in access_manifests(cluster).items():
+        set_objects(cluster, f"Let {whom[owner]}", owner, manifest)
+
+
+def access_manifests(cluster: Cluster) -> dict[str, str]:
+    """
+    Return what lets components use the API, by the names of the sets.
+
+    + cluster: the cluster
+    """
+
+    found = {}
     client = value_at(KUBELET_CLIENTS, cluster.release.minor)
     if client and not client.groups:
         # A kubelet keeps a refusal for half a minute.
-        manifest = render("addons/kubelet-api-admin.yaml.j2", user=client.user)
-        set_objects(cluster, "Let the apiserver use kubelets", "kubelet-api-admin", manifest)
+        found["kubelet-api-admin"] = render("addons/kubelet-api-admin.yaml.j2", user=client.user)
     if cluster.spec.flannel_on_api:
-        manifest = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
-        set_objects(cluster, "Let flanneld read nodes", "flannel", manifest)
+        found["flannel"] = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
+    return found
 
 
 def _ready(cluster: Cluster) -> verify.Check:

@@ -28,6 +28,7 @@ from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.deploys.run.wanted import (
+    access_objects,
     addon_objects,
     blank,
     bound,
@@ -295,6 +296,7 @@ def _sets(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
     """The objects that must be there, by whose they are."""
 
     known = {
+        "access": access_objects(cluster),
         "own": own_objects(cluster),
         "addons": addon_objects(cluster),
         "users": user_objects(cluster),

@@ -21,7 +21,7 @@ from pyinfra_kube.cluster.kubeconfigs import server_of
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.cluster.spec import HostSpec
 from pyinfra_kube.cluster.spec.settings import OVERHEAD
-from pyinfra_kube.deploys.phases.addons import dns_manifest
+from pyinfra_kube.deploys.phases.addons import access_manifests, dns_manifest
 from pyinfra_kube.deploys.phases.control_plane import manifest, pods_of
 from pyinfra_kube.deploys.phases.firewalls import packets
 from pyinfra_kube.deploys.phases.manifests import addons
@@ -29,7 +29,6 @@ from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE, ETCD_CONF
-from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.firewall import Packet
 from pyinfra_kube.facts.flannel import SubnetEnv
 from pyinfra_kube.facts.processes import parse_flags
@@ -67,6 +66,16 @@ def own_objects(cluster: Cluster) -> list[dict[str, Any]]:
     return documents(Manifest("coredns", dns_manifest(cluster))) if runs_dns(cluster) else []
 
 
+def access_objects(cluster: Cluster) -> list[dict[str, Any]]:
+    """
+    Give the objects that let components use the API, as they are to be.
+
+    + cluster: the cluster
+    """
+
+    return _objects(access_manifests(cluster))
+
+
 def addon_objects(cluster: Cluster) -> list[dict[str, Any]]:
     """
     Give the objects of the other add-ons, as they are to be.
@@ -74,10 +83,11 @@ def addon_objects(cluster: Cluster) -> list[dict[str, Any]]:
     + cluster: the cluster
     """
 
-    known = addons(cluster)
-    if cluster.spec.flannel_on_api:
-        known["flannel"] = render("addons/flannel.yaml.j2", user=flanneld.USER.user)
-    return [one for name, text in known.items() for one in documents(Manifest(name, text))]
+    return _objects(addons(cluster))
+
+
+def _objects(manifests: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [one for name, text in manifests.items() for one in documents(Manifest(name, text))]
 
 
 def user_objects(cluster: Cluster) -> list[dict[str, Any]]:

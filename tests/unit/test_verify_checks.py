@@ -420,6 +420,14 @@ FAULTS = {
     "a runtime that keeps control groups": Fault(
         "runtime.cgroups", "n", said("n", "control groups", "cgroupfs")
     ),
+    "an apiserver that may not use kubelets": Fault(
+        "api.access",
+        CLUSTER,
+        lambda: w.well(
+            {"m": w.host("m", said={"to kubelet n": Answer(1, "Forbidden")})},
+            objects=w.objects(access=[(w.binding("kube-apiserver"), None)]),
+        ),
+    ),
     "kube-proxy without rights": Fault("api.rights", CLUSTER, objects(bindings=[])),
     "a binding without its user": Fault(
         "api.rights", CLUSTER, objects(bindings=[w.binding("somebody")])

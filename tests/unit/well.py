@@ -266,7 +266,8 @@ PROXIER = "system:node-proxier"
 
 
 def binding(user: str = "system:kube-proxy") -> dict[str, Any]:
-    return {"metadata": {"name": PROXIER}, "subjects": [{"kind": "User", "name": user}]}
+    subjects = [{"kind": "User", "name": user}]
+    return {"kind": "ClusterRoleBinding", "metadata": {"name": PROXIER}, "subjects": subjects}
 
 
 SERVICE_OF_DNS = {

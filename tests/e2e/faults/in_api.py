@@ -132,6 +132,15 @@ FAULTS: dict[str, Fault] = {
         "kubectl create -f /run/binding.yaml",
         CONTROL_PLANE,
     ),
+    "an apiserver that may not use kubelets": Fault(
+        "api.access",
+        CLUSTER,
+        "kubectl get clusterrolebinding pyinfra-kube:kubelet-api-admin --output=yaml |"
+        "sed '/resourceVersion/d; /uid/d' >/run/binding.yaml\n"
+        "kubectl delete clusterrolebinding pyinfra-kube:kubelet-api-admin",
+        "kubectl create -f /run/binding.yaml",
+        CONTROL_PLANE,
+    ),
     "pods that the namespace's label refuses": Fault(
         "pods.made",
         CLUSTER,
