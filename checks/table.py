@@ -71,7 +71,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.clock,
         "timedatectl",
         "timedatectl set-ntp true, or let chrony step it: chronyc makestep",
-        explains=("etcd.health", "etcd.revision", "health", *_API),
+        explains=(*_FRESH, "etcd.health", "etcd.revision", "health", *_API),
     ),
     Check(
         "host.disk",
