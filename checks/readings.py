@@ -50,6 +50,7 @@ class Wanted:
     + flags: component → flag → value
     + configurations: path → SHA-256 of what its components are configured by
     + servers: path of a kubeconfig → URL of the API server in it
+    + issued: paths of the certificates that a CA of the cluster signs
     + images: that the host needs
     + image_ids: image → those that it may have, where its archive tells
     + image_digests: image → those by which its registry may know it, where one is given
@@ -82,6 +83,7 @@ class Wanted:
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     configurations: Mapping[str, str] = field(default_factory=dict)
     servers: Mapping[str, str] = field(default_factory=dict)
+    issued: Collection[str] = ()
     images: tuple[str, ...] = ()
     image_ids: Mapping[str, Collection[str]] = field(default_factory=dict)
     image_digests: Mapping[str, Collection[str]] = field(default_factory=dict)

@@ -226,6 +226,11 @@ FAULTS = {
     "signed by another CA": Fault(
         "cert.ca", "n", said("n", "certificates", w.certificates(x=w.leaf(of="other")))
     ),
+    "signed by itself": Fault(
+        "cert.ca",
+        "m",
+        said("m", "certificates", w.certificates(**{w.KUBELET_CRT: w.ca("self").cert})),
+    ),
     "another key for tokens": Fault(
         "cert.tokens",
         "m",

@@ -34,6 +34,7 @@ RUN = "/etc/kubernetes/manifests"
 CA = "/srv/kubernetes/ca.crt"
 KUBELET = "/var/lib/kubelet/kubeconfig"
 CONFIG = "/var/lib/kubelet/config.yaml"
+KUBELET_CRT = "/var/lib/kubelet/pki/kubelet.crt"
 API = "https://192.0.2.1:6443"
 SERVICES = "10.254.0.0/24"
 
@@ -51,7 +52,7 @@ def leaf(days: int = 365, of: str = "kubernetes-ca", begins: int = -30) -> str:
 
 def certificates(**files: str) -> str:
     """What a host tells of its certificates; words of names are parts of a path."""
-    known = {CA: ca("kubernetes-ca").cert, "/var/lib/kubelet/pki/kubelet.crt": leaf(), **files}
+    known = {CA: ca("kubernetes-ca").cert, KUBELET_CRT: leaf(), **files}
     return "\n".join(f"file {path}\n{text}" for path, text in known.items())
 
 
@@ -84,6 +85,7 @@ def wanted(name: str) -> Wanted:
         flags={"kubelet": {"v": "2"}},
         configurations={CONFIG: "sha256"},
         servers={KUBELET: API},
+        issued={KUBELET_CRT},
         images=("pause",),
         image_ids={"pause": {"1"}, "coredns:1": {"2"}},
         image_digests={"etcd:1": {"3"}},

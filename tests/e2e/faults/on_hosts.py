@@ -13,6 +13,7 @@ from tests.lab import Lab
 
 _KUBELET_CRT = "/var/lib/kubelet/pki/kubelet.crt"
 _KUBELET_KEY = "/var/lib/kubelet/pki/kubelet.key"
+_CLIENT = "/srv/kubernetes/kubelet-client.crt"
 _DROP_IN = "/etc/systemd/system/kubelet.service.d/99-foreign.conf"
 _KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 _CONFIGURATION = "/var/lib/kubelet/config.yaml"
@@ -312,6 +313,13 @@ FAULTS: dict[str, Fault] = {
         NODE,
         lambda lab, _: _strange_kubeconfig(lab),
         _back(_KUBECONFIG),
+    ),
+    "a certificate that signs itself": Fault(
+        "cert.ca",
+        CONTROL_PLANE,
+        f"{_keep(_CLIENT)}openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=self "
+        f"-keyout /run/self.key -out /run/self.crt 2>/dev/null\ncat /run/self.crt >{_CLIENT}",
+        _back(_CLIENT),
     ),
     "another key for tokens": Fault(
         "cert.tokens",
