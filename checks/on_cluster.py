@@ -71,6 +71,19 @@ def _of_registering(question: str) -> bool:
 def ready(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes that are not Ready, or whose lease is late."""
     leases = {one["metadata"]["name"]: one for one in readings.objects.leases or ()}
+    renewed = {
+        host.name: str(spec["renewTime"])[:19]
+        for host, _ in _planned(readings)
+        if (spec := leases.get(host.wanted.node, {}).get("spec") or {}).get("renewTime")
+    }
+    late = {
+        name: seconds
+        for name, at in renewed.items()
+        if (seconds := readings.objects.now - datetime.fromisoformat(f"{at}+00:00").timestamp())
+        > _LATE
+    }
+    # Where every lease is late, nobody could write them.
+    writers = _writers(readings) if len(late) == len(renewed) else ()
     for host, node in _planned(readings):
         condition = conditions(node).get("Ready") or {}
         if condition.get("status") != "True":
@@ -78,13 +91,17 @@ def ready(_: Host, readings: Readings) -> Iterator[Said]:
             if readings.network == "none" and "cni" in said.lower():
                 continue
             yield Said(f"not Ready: {said[:160]}", "Ready", host.name, (host.name,))
-        elif renewed := (leases.get(host.wanted.node, {}).get("spec") or {}).get("renewTime"):
-            late = (
-                readings.objects.now - datetime.fromisoformat(renewed[:19] + "+00:00").timestamp()
-            )
-            if late > _LATE:
-                seen = f"its lease was renewed {late:.0f} s ago"
-                yield Said(seen, f"within {_LATE} s", host.name, (host.name,))
+        elif host.name in late:
+            seen = f"its lease was renewed {late[host.name]:.0f} s ago"
+            yield Said(seen, f"within {_LATE} s", host.name, (host.name, *writers))
+
+
+def _writers(readings: Readings) -> tuple[str, ...]:
+    """The hosts that keep what the API is told."""
+
+    return tuple(
+        h.name for h in readings.hosts.values() if h.is_a("control_plane") or h.is_a("etcd")
+    )
 
 
 def pressure(_: Host, readings: Readings) -> Iterator[Said]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings, told
@@ -77,6 +78,13 @@ def _apiservers(readings: Readings) -> dict[str, Minor]:
     return found or {"": minor_of(readings.version)}
 
 
+def _without_image(pod: Mapping[str, Any]) -> set[str]:
+    """The containers of a pod that never ran, for their image is not there."""
+
+    states = (pod.get("status") or {}).get("containerStatuses") or ()
+    return {one["name"] for one in states if one.get("imageID") == ""}
+
+
 def _live(host: Host, readings: Readings) -> dict[str, str]:
     found = dict(host.versions)
     for pod in readings.objects.pods or ():
@@ -84,8 +92,10 @@ def _live(host: Host, readings: Readings) -> dict[str, str]:
         component = meta["name"].removesuffix(f"-{host.wanted.node}")
         own = spec.get("nodeName") == host.wanted.node and meta.get("namespace") == "kube-system"
         if own and component in (_API, *_OLDER):
+            lacking = _without_image(pod)
             for one in spec.get("containers") or ():
-                if tag := _TAG.search(one.get("image", "")):
+                tag = _TAG.search(one.get("image", ""))
+                if tag and one.get("name") not in lacking:
                     found[component] = tag[1]
     asked = host.answers.get("version")
     said = json.loads(asked.text)["gitVersion"] if asked and asked.good else ""

@@ -40,6 +40,8 @@ _UNBUILT = (
 )
 # Whoever changed a file did so after its reader had started.
 _FRESH = ("unit.fresh", "pod.fresh")
+# kubelet says by its own limits when a node lacks something.
+_LIMITS = ("node.pressure",)
 _NODE = ("node",)
 _ONCE = ("cluster",)
 _GET = "kubectl get {of}"
@@ -346,7 +348,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_files,
         "systemctl cat {of}",
         "move the drop-in away; systemctl daemon-reload; systemctl restart {of}",
-        explains=("unit.runs", "pod.flags", *_CONTROL),
+        explains=("unit.runs", "pod.flags", *_LIMITS, *_CONTROL),
     ),
     Check(
         "unit.proxy",
@@ -364,7 +366,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.configurations,
         "cat {of}",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=("unit.runs", "pod.runs", "net.proxy", *_FRESH, *_CONTROL),
+        explains=("unit.runs", "pod.runs", "net.proxy", *_LIMITS, *_FRESH, *_CONTROL),
     ),
     Check(
         "unit.runs",
@@ -417,7 +419,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.flags,
         "tr '\\0' '\\n' </proc/$(pidof {of})/cmdline",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=_CONTROL,
+        explains=(*_LIMITS, *_CONTROL),
     ),
     Check(
         "node.deleted",
@@ -479,6 +481,16 @@ CHECKS: tuple[Check, ...] = (
         ("etcd",),
     ),
     Check(
+        "api.rights",
+        "components may do what they are there for",
+        "the API",
+        on_cluster.rights,
+        "kubectl get clusterrolebinding {of} --output=yaml",
+        "restart an apiserver: it makes its own bindings again when it starts",
+        _ONCE,
+        explains=("health", "net.proxy", *_NODES),
+    ),
+    Check(
         "health",
         "its components answer their probes",
         "curl",
@@ -506,16 +518,6 @@ CHECKS: tuple[Check, ...] = (
         "see what failed there",
         ("control_plane",),
         explains=("api.reaches", *_NODES),
-    ),
-    Check(
-        "api.rights",
-        "components may do what they are there for",
-        "the API",
-        on_cluster.rights,
-        "kubectl get clusterrolebinding {of} --output=yaml",
-        "restart an apiserver: it makes its own bindings again when it starts",
-        _ONCE,
-        explains=("net.proxy", *_NODES),
     ),
     Check(
         "api.reaches",

@@ -121,6 +121,23 @@ def dead_etcd() -> Readings:
     return w.well({"m": one, **others}, objects=w.objects(nodes=None, pods=None))
 
 
+def started_without_rights() -> Readings:
+    one = w.host("n", said={"health of kube-proxy": Answer(7, "refused")})
+    return w.well({"n": one}, objects=w.objects(bindings=[]))
+
+
+def full_etcd() -> Readings:
+    one = w.host("m", said={"etcd alarms": Answer(0, '{"alarms": [{"alarm": "NOSPACE"}]}')})
+    return w.well({"m": one}, objects=w.objects(leases=[w.lease(name) for name in w.HOSTS]))
+
+
+def wrong_limits() -> Readings:
+    states = w.conditions(Ready="True", DiskPressure="True")
+    nodes = [w.node("m"), w.node("n", conditions=states), w.node("o")]
+    one = w.host("n", files={w.CONFIG: w.file("other")})
+    return w.well({"n": one}, objects=w.objects(nodes=nodes))
+
+
 def policy(space: str = "kube-system", **spec: Any) -> list[dict[str, Any]]:
     spec = {"podSelector": {}, **spec}
     return [{"metadata": {"namespace": space, "name": "deny"}, "spec": spec}]
@@ -141,6 +158,12 @@ def mirror(component: str, version: str) -> dict[str, Any]:
     one = w.pod(f"{component}-node-m")
     image = f"registry.k8s.io/{component}:v{version}@sha256:9"
     one["spec"]["containers"] = [{"name": component, "image": image}]
+    return one
+
+
+def unpulled() -> dict[str, Any]:
+    one = mirror("kube-scheduler", "1.37.20")
+    one["status"]["containerStatuses"] = [{"name": "kube-scheduler", "imageID": ""}]
     return one
 
 
@@ -343,7 +366,9 @@ FAULTS = {
         lambda: w.well(node_names=("node-m", "node-n")),
         "warning",
     ),
+    "leases that etcd has no space for": Fault("etcd.alarm", "m", full_etcd),
     "a late lease": Fault("node.ready", CLUSTER, objects(leases=[w.lease("n")])),
+    "wrong limits of kubelet": Fault("unit.configuration", "n", wrong_limits),
     "disk pressure": Fault(
         "node.pressure",
         CLUSTER,
@@ -426,6 +451,7 @@ FAULTS = {
         "runtime.cgroups", "n", said("n", "control groups", "cgroupfs")
     ),
     "kube-proxy without rights": Fault("api.rights", CLUSTER, objects(bindings=[])),
+    "kube-proxy that starts without rights": Fault("api.rights", CLUSTER, started_without_rights),
     "a binding without its user": Fault(
         "api.rights", CLUSTER, objects(bindings=[w.binding("somebody")])
     ),
@@ -737,6 +763,7 @@ def _losing(ways: dict[str, str]) -> Readings:
             )
         ),
         (objects(pods=[w.coredns(), evicted()]), "its controller has made another"),
+        (objects(pods=[w.coredns(), unpulled()]), "that version never ran"),
         (said("n", "to loss m", "20 transmitted, 0 received, 100% packet loss"), "may answer none"),
         (said("n", "to loss m", "20 transmitted, 19 received, 5% packet loss"), "one is none"),
         (said("n", "ports of bridges", "eth1 cbr0 0"), "no pod's port"),

@@ -299,6 +299,15 @@ FAULTS: dict[str, Fault] = {
         f"{_keep('/etc/resolv.conf')}: >/etc/resolv.conf",
         "cat /run/kept-resolv.conf >/etc/resolv.conf",
     ),
+    "limits of kubelet that no disk keeps": Fault(
+        "unit.configuration",
+        NODE,
+        *_changed(_CONFIGURATION, "$ a evictionHard: {nodefs.available: 99%}"),
+        patience=40,
+    ),
+    "an image of a static pod that is nowhere": Fault(
+        "pod.manifest", CONTROL_PLANE, *_manifest("sed -i 's/kube-scheduler:v[0-9.]*/&9/' {path}")
+    ),
     # Certificates
     "a certificate that ended": Fault("cert.ends", NODE, _end_certificate, _back(_KUBELET_CRT)),
     "a kubelet with another name": Fault(
