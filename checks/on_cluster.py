@@ -18,6 +18,7 @@ _GOING = 60
 # The controller manager itself lists each group's resources, these too where a release has them.
 _OF_CONTROLLERS = ("extensions/v1beta1:ingresses", "policy/v1beta1:podsecuritypolicies")
 _CORDONED = "cordoned"
+_OF_SERVICE = "kubernetes.io/service-name"
 _OF_FLANNEL = "flannel.alpha.coreos.com"
 _OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
@@ -180,6 +181,39 @@ def _serving(one: Mapping[str, Any], readings: Readings) -> tuple[str, ...]:
     return tuple(found)
 
 
+def webhooks(_: Host, readings: Readings) -> Iterator[Said]:
+    """Webhooks that nobody serves, and without whose word the API server takes nothing."""
+    if readings.objects.slices is None:
+        return
+    for one in readings.objects.webhooks or ():
+        for hook in one.get("webhooks") or ():
+            service = (hook.get("clientConfig") or {}).get("service")
+            if not service or hook.get("failurePolicy") == "Ignore":
+                continue
+            ends = _endpoints(service, readings.objects.slices)
+            if not any((end.get("conditions") or {}).get("ready") is not False for end in ends):
+                about = [readings.host_of(end["nodeName"]) for end in ends if end.get("nodeName")]
+                seen = f"no ready pod is behind {service['namespace']}/{service['name']}"
+                hosts = tuple(dict.fromkeys(about))
+                # Behind a service that is gone no host serves anything.
+                yield Said(seen, "one", one["metadata"]["name"], hosts, chosen=not hosts)
+                break
+
+
+def _endpoints(
+    service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Who is behind a service, ready or not."""
+
+    return [
+        end
+        for one in slices
+        if one["metadata"].get("namespace") == service["namespace"]
+        if (one["metadata"].get("labels") or {}).get(_OF_SERVICE) == service["name"]
+        for end in one.get("endpoints") or ()
+    ]
+
+
 def deleted(_: Host, readings: Readings) -> Iterator[Said]:
     """Namespaces and pods that were deleted, and stay."""
     for one in readings.objects.namespaces or ():
@@ -296,13 +330,15 @@ def objects_of(
     + sets: the objects that it was asked for, as they are to be: ``own``, ``addons``, ``users``
     """
 
-    def items(name: str) -> list[Any] | None:
+    def items(name: str, whole: bool = False) -> list[Any] | None:
         answer = answers.get(name)
         if not answer or not answer.good:
             return None
         try:
             # kubectl may say something before.
-            return list(json.loads(answer.text[answer.text.index("{") :]).get("items") or [])
+            said = json.loads(answer.text[answer.text.index("{") :])
+            more = (said.get("metadata") or {}).get("continue")
+            return None if whole and more else list(said.get("items") or [])
         except ValueError:
             return None
 
@@ -317,6 +353,11 @@ def objects_of(
         services=items("services"),
         namespaces=items("namespaces"),
         bindings=items("bindings"),
+        webhooks=[
+            *(items("validating webhooks") or ()),
+            *(items("mutating webhooks") or ()),
+        ],
+        slices=items("slices", whole=True),
         now=float(now or 0),
         deprecated=metrics.text.split() if metrics and metrics.good else None,
         **{name: _pairs(answers.get(f"{name} objects"), one) for name, one in (sets or {}).items()},

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings, told
@@ -78,11 +77,13 @@ def _apiservers(readings: Readings) -> dict[str, Minor]:
     return found or {"": minor_of(readings.version)}
 
 
-def _without_image(pod: Mapping[str, Any]) -> set[str]:
-    """The containers of a pod that never ran, for their image is not there."""
+def _runs(host: Host, component: str) -> bool:
+    """Not where the image that a static pod names is nowhere."""
 
-    states = (pod.get("status") or {}).get("containerStatuses") or ()
-    return {one["name"] for one in states if one.get("imageID") == ""}
+    if component not in host.wanted.pods or not host.pods:
+        return True
+    containers = host.pods.of(component)
+    return any(one.running for one in containers if one.container == component)
 
 
 def _live(host: Host, readings: Readings) -> dict[str, str]:
@@ -92,14 +93,12 @@ def _live(host: Host, readings: Readings) -> dict[str, str]:
         component = meta["name"].removesuffix(f"-{host.wanted.node}")
         own = spec.get("nodeName") == host.wanted.node and meta.get("namespace") == "kube-system"
         if own and component in (_API, *_OLDER):
-            lacking = _without_image(pod)
             for one in spec.get("containers") or ():
-                tag = _TAG.search(one.get("image", ""))
-                if tag and one.get("name") not in lacking:
+                if tag := _TAG.search(one.get("image", "")):
                     found[component] = tag[1]
     asked = host.answers.get("version")
     said = json.loads(asked.text)["gitVersion"] if asked and asked.good else ""
     # A build of one's own may not know it.
     if number := _NUMBER.match(str(said)):
         found[_API] = number[1]
-    return found
+    return {name: number for name, number in found.items() if _runs(host, name)}

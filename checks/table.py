@@ -21,7 +21,8 @@ from pyinfra_kube.checks.check import Check
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
 _DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready")
-_PODS = (*_DNS, "api.services", "api.deleted")
+_SERVED = (*_DNS, "api.services", "api.deleted")
+_PODS = ("api.webhooks", *_SERVED)
 _FLANNEL = ("net.lease", "net.flannel")
 _WAYS = ("net.way", "net.pods", "net.service", *_PODS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
@@ -101,6 +102,15 @@ CHECKS: tuple[Check, ...] = (
         "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
         "raise net.netfilter.nf_conntrack_max; see who opens so many: conntrack -L",
         explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+    ),
+    Check(
+        "host.ports",
+        "no program of others has a port of its components",
+        "/proc/net",
+        on_host.ports,
+        "ss -lnp",
+        "end what has {of}",
+        explains=_RUNS,
     ),
     Check(
         "host.swap",
@@ -761,6 +771,17 @@ CHECKS: tuple[Check, ...] = (
     ),
     # DNS, and what runs in pods
     Check(
+        "api.webhooks",
+        "the webhooks that the API server must ask are served",
+        "the API",
+        on_cluster.webhooks,
+        "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations {of} "
+        "--output=yaml --ignore-not-found",
+        "start what serves it, or delete {of}: until then the API server refuses what it is for",
+        _ONCE,
+        explains=("pods.made", *_SERVED),
+    ),
+    Check(
         "pods.made",
         "the API server takes pods",
         "the API",
@@ -769,7 +790,7 @@ CHECKS: tuple[Check, ...] = (
         "raise the quota, delete the webhook, make the account that it names, or take away the "
         "namespace's label pod-security.kubernetes.io/enforce",
         _ONCE,
-        explains=_PODS,
+        explains=_SERVED,
     ),
     Check(
         "dns.objects",

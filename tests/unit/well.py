@@ -278,10 +278,13 @@ SERVICE_OF_DNS = {
 }
 
 
-def deployment(space: str = "kube-system", **states: str) -> dict[str, Any]:
+def deployment(
+    space: str = "kube-system", message: str = "exceeded quota", **states: str
+) -> dict[str, Any]:
+    told = [{**one, "message": message} for one in conditions(**states)]
     return {
         "metadata": {"namespace": space, "name": "coredns"},
-        "status": {"conditions": conditions(**states)},
+        "status": {"conditions": told},
     }
 
 
@@ -296,6 +299,20 @@ def service(available: str = "True", reason: str = "ServiceNotFound") -> dict[st
     }
 
 
+def webhook(policy: str = "Fail") -> dict[str, Any]:
+    service = {"namespace": "guards", "name": "guard"}
+    hook = {"failurePolicy": policy, "clientConfig": {"service": service}}
+    return {"metadata": {"name": "guard"}, "webhooks": [{"clientConfig": {"url": "x"}}, hook]}
+
+
+def endpoints(ready: bool = True) -> dict[str, Any]:
+    labels = {"kubernetes.io/service-name": "guard"}
+    return {
+        "metadata": {"namespace": "guards", "name": "guard-1", "labels": labels},
+        "endpoints": [{"nodeName": "node-n", "conditions": {"ready": ready}}],
+    }
+
+
 def objects(**changed: Any) -> Objects:
     values: dict[str, Any] = {
         "nodes": [node(name) for name in HOSTS],
@@ -306,6 +323,8 @@ def objects(**changed: Any) -> Objects:
         "services": [service()],
         "namespaces": [{"metadata": {"name": "default"}}],
         "bindings": [binding()],
+        "webhooks": [webhook()],
+        "slices": [endpoints()],
         "own": [(SERVICE_OF_DNS, {**SERVICE_OF_DNS, "status": {}})],
         "now": NOW.timestamp() + 3605,
         "deprecated": [],

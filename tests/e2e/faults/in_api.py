@@ -110,8 +110,11 @@ FAULTS: dict[str, Fault] = {
     "pods that a quota refuses": Fault(
         "pods.made", CLUSTER, *_refused(_QUOTA), on=CONTROL_PLANE, patience=40
     ),
+    "a dead webhook that nobody met": Fault(
+        "api.webhooks", CLUSTER, *_applied(_WEBHOOK), on=CONTROL_PLANE
+    ),
     "pods that a dead webhook refuses": Fault(
-        "pods.made", CLUSTER, *_refused(_WEBHOOK), on=CONTROL_PLANE, patience=40
+        "api.webhooks", CLUSTER, *_refused(_WEBHOOK), on=CONTROL_PLANE, patience=40
     ),
     "a taint on every node": Fault(
         "node.open",

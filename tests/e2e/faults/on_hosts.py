@@ -18,6 +18,9 @@ _DROP_IN = "/etc/systemd/system/kubelet.service.d/99-foreign.conf"
 _KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 _CONFIGURATION = "/var/lib/kubelet/config.yaml"
 _CONTAINERD = "/etc/containerd/config.toml"
+_HOLDS = (
+    "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 10250, Listen => 5); sleep"
+)
 _AGAIN = "systemctl restart kubelet"
 
 
@@ -298,6 +301,13 @@ FAULTS: dict[str, Fault] = {
         NODE,
         f"{_keep('/etc/resolv.conf')}: >/etc/resolv.conf",
         "cat /run/kept-resolv.conf >/etc/resolv.conf",
+    ),
+    "a program on the port of kubelet": Fault(
+        "host.ports",
+        NODE,
+        f"printf '{_HOLDS}' >/run/hold.pl\nsystemctl stop kubelet\n"
+        "systemd-run --quiet --unit=holds perl /run/hold.pl\nsleep 1\nsystemctl start kubelet",
+        f"systemctl stop holds\n{_AGAIN}",
     ),
     "limits of kubelet that no disk keeps": Fault(
         "unit.configuration",
