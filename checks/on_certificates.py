@@ -83,8 +83,10 @@ def signers(host: Host, readings: Readings) -> Iterator[Said]:
     known = _authorities(readings)
     held = certificates(host)
     for path, certs in held.items():
-        own = [one for one in certs if _is_authority(one)]
-        leaves = [one for one in certs if not _is_authority(one)]
+        # One that signs itself, such as openssl's, says that it is a CA, too.
+        issued = certs[:1] if path in host.wanted.issued else []
+        own = [one for one in certs if _is_authority(one) and one not in issued]
+        leaves = [one for one in certs if one in issued or not _is_authority(one)]
         strange = own and not any(_digest(one) in known for one in own)
         if strange:
             yield Said(f"the CA {_name(own[0])}, {_digest(own[0])[:8]}", "the cluster's CA", path)
@@ -101,8 +103,8 @@ def _authorities(readings: Readings) -> dict[str, x509.Certificate]:
     hosts = [host for host in readings.hosts.values() if "certificates" in host.answers]
     for host in hosts:
         for path, certs in certificates(host).items():
-            # A kubeconfig's is a copy.
-            for one in certs if " " not in path else ():
+            # A kubeconfig's is a copy, and what a CA signs is none.
+            for one in certs if " " not in path and path not in host.wanted.issued else ():
                 if _is_authority(one):
                     by_digest[_digest(one)] = one
                     weight = len(hosts) if host.is_a("control_plane") else 1

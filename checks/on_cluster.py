@@ -18,6 +18,7 @@ _GOING = 60
 # The controller manager itself lists each group's resources, these too where a release has them.
 _OF_CONTROLLERS = ("extensions/v1beta1:ingresses", "policy/v1beta1:podsecuritypolicies")
 _CORDONED = "cordoned"
+_OF_SERVICE = "kubernetes.io/service-name"
 _OF_FLANNEL = "flannel.alpha.coreos.com"
 _OF_KUBERNETES = ("node.kubernetes.io/", "node-role.kubernetes.io/")
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
@@ -71,6 +72,19 @@ def _of_registering(question: str) -> bool:
 def ready(_: Host, readings: Readings) -> Iterator[Said]:
     """Nodes that are not Ready, or whose lease is late."""
     leases = {one["metadata"]["name"]: one for one in readings.objects.leases or ()}
+    renewed = {
+        host.name: str(spec["renewTime"])[:19]
+        for host, _ in _planned(readings)
+        if (spec := leases.get(host.wanted.node, {}).get("spec") or {}).get("renewTime")
+    }
+    late = {
+        name: seconds
+        for name, at in renewed.items()
+        if (seconds := readings.objects.now - datetime.fromisoformat(f"{at}+00:00").timestamp())
+        > _LATE
+    }
+    # Where every lease is late, nobody could write them.
+    writers = _writers(readings) if len(late) == len(renewed) else ()
     for host, node in _planned(readings):
         condition = conditions(node).get("Ready") or {}
         if condition.get("status") != "True":
@@ -78,13 +92,17 @@ def ready(_: Host, readings: Readings) -> Iterator[Said]:
             if readings.network == "none" and "cni" in said.lower():
                 continue
             yield Said(f"not Ready: {said[:160]}", "Ready", host.name, (host.name,))
-        elif renewed := (leases.get(host.wanted.node, {}).get("spec") or {}).get("renewTime"):
-            late = (
-                readings.objects.now - datetime.fromisoformat(renewed[:19] + "+00:00").timestamp()
-            )
-            if late > _LATE:
-                seen = f"its lease was renewed {late:.0f} s ago"
-                yield Said(seen, f"within {_LATE} s", host.name, (host.name,))
+        elif host.name in late:
+            seen = f"its lease was renewed {late[host.name]:.0f} s ago"
+            yield Said(seen, f"within {_LATE} s", host.name, (host.name, *writers))
+
+
+def _writers(readings: Readings) -> tuple[str, ...]:
+    """The hosts that keep what the API is told."""
+
+    return tuple(
+        h.name for h in readings.hosts.values() if h.is_a("control_plane") or h.is_a("etcd")
+    )
 
 
 def pressure(_: Host, readings: Readings) -> Iterator[Said]:
@@ -161,6 +179,39 @@ def _serving(one: Mapping[str, Any], readings: Readings) -> tuple[str, ...]:
         or pod["metadata"]["name"].startswith(f"{name}-")
     }
     return tuple(found)
+
+
+def webhooks(_: Host, readings: Readings) -> Iterator[Said]:
+    """Webhooks that nobody serves, and without whose word the API server takes nothing."""
+    if readings.objects.slices is None:
+        return
+    for one in readings.objects.webhooks or ():
+        for hook in one.get("webhooks") or ():
+            service = (hook.get("clientConfig") or {}).get("service")
+            if not service or hook.get("failurePolicy") == "Ignore":
+                continue
+            ends = _endpoints(service, readings.objects.slices)
+            if not any((end.get("conditions") or {}).get("ready") is not False for end in ends):
+                about = [readings.host_of(end["nodeName"]) for end in ends if end.get("nodeName")]
+                seen = f"no ready pod is behind {service['namespace']}/{service['name']}"
+                hosts = tuple(dict.fromkeys(about))
+                # Behind a service that is gone no host serves anything.
+                yield Said(seen, "one", one["metadata"]["name"], hosts, chosen=not hosts)
+                break
+
+
+def _endpoints(
+    service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Who is behind a service, ready or not."""
+
+    return [
+        end
+        for one in slices
+        if one["metadata"].get("namespace") == service["namespace"]
+        if (one["metadata"].get("labels") or {}).get(_OF_SERVICE) == service["name"]
+        for end in one.get("endpoints") or ()
+    ]
 
 
 def deleted(_: Host, readings: Readings) -> Iterator[Said]:
@@ -279,13 +330,15 @@ def objects_of(
     + sets: the objects that it was asked for, as they are to be: ``own``, ``addons``, ``users``
     """
 
-    def items(name: str) -> list[Any] | None:
+    def items(name: str, whole: bool = False) -> list[Any] | None:
         answer = answers.get(name)
         if not answer or not answer.good:
             return None
         try:
             # kubectl may say something before.
-            return list(json.loads(answer.text[answer.text.index("{") :]).get("items") or [])
+            said = json.loads(answer.text[answer.text.index("{") :])
+            more = (said.get("metadata") or {}).get("continue")
+            return None if whole and more else list(said.get("items") or [])
         except ValueError:
             return None
 
@@ -300,6 +353,11 @@ def objects_of(
         services=items("services"),
         namespaces=items("namespaces"),
         bindings=items("bindings"),
+        webhooks=[
+            *(items("validating webhooks") or ()),
+            *(items("mutating webhooks") or ()),
+        ],
+        slices=items("slices", whole=True),
         now=float(now or 0),
         deprecated=metrics.text.split() if metrics and metrics.good else None,
         **{name: _pairs(answers.get(f"{name} objects"), one) for name, one in (sets or {}).items()},

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings, Untold, told
 from pyinfra_kube.cluster.fitness.checks import OTHER_INSTALLERS
+from pyinfra_kube.cluster.fitness.holders import freeing
 
 # Seconds that two clocks may be apart: etcd warns from one on.
 _APART = 2
@@ -93,6 +94,14 @@ def connections(host: Host, _: Readings) -> Iterator[Said]:
     held, most = map(int, host.answer("connections").text.split() or (0, 0))
     if held * 100 > most * _HELD:
         yield Said(f"{held} connections of {most}", f"at most {_HELD} %")
+
+
+def ports(host: Host, _: Readings) -> Iterator[Said]:
+    """Programs of others on ports that components need when they start."""
+    for one in host.strangers:
+        who = f"{one.program} (pid {one.pid}) has it" if one.pid else "the kernel has it"
+        look = f"ss -lnp 'sport = :{one.port.split()[1]}'"
+        yield Said(who, f"{one.component} alone", one.port, look=look, mend=freeing(one))
 
 
 def swap(host: Host, _: Readings) -> Iterator[Said]:

@@ -188,7 +188,8 @@ def made(_: Host, readings: Readings) -> Iterator[Said]:
             space, name = one["metadata"]["namespace"], one["metadata"]["name"]
             state = "failed" if space == "kube-system" else "warning"
             seen = str(failure.get("message"))[:300]
-            yield Said(seen, "its pods are taken", f"{space}/{name}", state=state)  # type: ignore[arg-type]
+            chosen = "failed calling webhook" not in seen
+            yield Said(seen, "its pods are taken", f"{space}/{name}", (), state, chosen=chosen)  # type: ignore[arg-type]
 
 
 def dns_runs(_: Host, readings: Readings) -> Iterator[Said]:

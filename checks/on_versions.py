@@ -77,6 +77,15 @@ def _apiservers(readings: Readings) -> dict[str, Minor]:
     return found or {"": minor_of(readings.version)}
 
 
+def _runs(host: Host, component: str) -> bool:
+    """Not where the image that a static pod names is nowhere."""
+
+    if component not in host.wanted.pods or not host.pods:
+        return True
+    containers = host.pods.of(component)
+    return any(one.running for one in containers if one.container == component)
+
+
 def _live(host: Host, readings: Readings) -> dict[str, str]:
     found = dict(host.versions)
     for pod in readings.objects.pods or ():
@@ -92,4 +101,4 @@ def _live(host: Host, readings: Readings) -> dict[str, str]:
     # A build of one's own may not know it.
     if number := _NUMBER.match(str(said)):
         found[_API] = number[1]
-    return found
+    return {name: number for name, number in found.items() if _runs(host, name)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from pyinfra_kube.cluster.fitness.states import HostState
+from pyinfra_kube.cluster.fitness.states import HostState, Stranger
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.bridge import Link
 from pyinfra_kube.facts.cni import CniState
@@ -50,6 +50,7 @@ class Wanted:
     + flags: component → flag → value
     + configurations: path → SHA-256 of what its components are configured by
     + servers: path of a kubeconfig → URL of the API server in it
+    + issued: paths of the certificates that a CA of the cluster signs
     + images: that the host needs
     + image_ids: image → those that it may have, where its archive tells
     + image_digests: image → those by which its registry may know it, where one is given
@@ -82,6 +83,7 @@ class Wanted:
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     configurations: Mapping[str, str] = field(default_factory=dict)
     servers: Mapping[str, str] = field(default_factory=dict)
+    issued: Collection[str] = ()
     images: tuple[str, ...] = ()
     image_ids: Mapping[str, Collection[str]] = field(default_factory=dict)
     image_digests: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Host:
     + state: disks, swap, its clock
     + links, routes, rules, firewall, units, pods, images, cni, flags, files: as their facts tell
     + versions: of its components that run
+    + strangers: programs of others on ports of its components
     + disagreements: what of flannel's differs from what else of it, and how
     + answers: to the questions of ``deploys.run.questions``, by name
     """
@@ -132,6 +135,7 @@ class Host:
     flags: Mapping[str, ProcessState] | None = None
     files: Mapping[str, FileState] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    strangers: Sequence[Stranger] = ()
     disagreements: Sequence[tuple[str, str]] | None = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
@@ -172,6 +176,8 @@ class Objects:
 
     + nodes, leases, pods, policies, deployments, services: objects; services are those of the API
     + namespaces, bindings: objects; bindings are those of roles that the API server makes itself
+    + webhooks: objects that name some; of both kinds
+    + slices: of the endpoints of all services; ``None``, too, where there are too many
     + access: the objects that let components use the API, each as it is to be and as it is
     + own, addons, users: likewise those of CoreDNS, of other add-ons, and of the user's manifests
     + now: the time of the host that asked
@@ -186,6 +192,8 @@ class Objects:
     services: Sequence[Mapping[str, Any]] | None = None
     namespaces: Sequence[Mapping[str, Any]] | None = None
     bindings: Sequence[Mapping[str, Any]] | None = None
+    webhooks: Sequence[Mapping[str, Any]] | None = None
+    slices: Sequence[Mapping[str, Any]] | None = None
     access: Pairs = ()
     own: Pairs = ()
     addons: Pairs = ()

@@ -21,7 +21,8 @@ from pyinfra_kube.checks.check import Check
 # What is only the consequence of something: ways that do not work, components that do not answer.
 # What somebody set wrongly is never among them.
 _DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready")
-_PODS = (*_DNS, "api.services", "api.deleted")
+_SERVED = (*_DNS, "api.services", "api.deleted")
+_PODS = ("api.webhooks", *_SERVED)
 _FLANNEL = ("net.lease", "net.flannel")
 _WAYS = ("net.way", "net.pods", "net.service", *_PODS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
@@ -40,6 +41,8 @@ _UNBUILT = (
 )
 # Whoever changed a file did so after its reader had started.
 _FRESH = ("unit.fresh", "pod.fresh")
+# kubelet says by its own limits when a node lacks something.
+_LIMITS = ("node.pressure",)
 _NODE = ("node",)
 _ONCE = ("cluster",)
 _GET = "kubectl get {of}"
@@ -99,6 +102,15 @@ CHECKS: tuple[Check, ...] = (
         "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
         "raise net.netfilter.nf_conntrack_max; see who opens so many: conntrack -L",
         explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+    ),
+    Check(
+        "host.ports",
+        "no program of others has a port of its components",
+        "/proc/net",
+        on_host.ports,
+        "ss -lnp",
+        "end what has {of}",
+        explains=_RUNS,
     ),
     Check(
         "host.swap",
@@ -346,7 +358,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.unit_files,
         "systemctl cat {of}",
         "move the drop-in away; systemctl daemon-reload; systemctl restart {of}",
-        explains=("unit.runs", "pod.flags", *_CONTROL),
+        explains=("unit.runs", "pod.flags", *_LIMITS, *_CONTROL),
     ),
     Check(
         "unit.proxy",
@@ -364,7 +376,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.configurations,
         "cat {of}",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=("unit.runs", "pod.runs", "net.proxy", *_FRESH, *_CONTROL),
+        explains=("unit.runs", "pod.runs", "net.proxy", *_LIMITS, *_FRESH, *_CONTROL),
     ),
     Check(
         "unit.runs",
@@ -417,7 +429,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.flags,
         "tr '\\0' '\\n' </proc/$(pidof {of})/cmdline",
         "run the path's deploy; with --dry --diff it shows what differs",
-        explains=_CONTROL,
+        explains=(*_LIMITS, *_CONTROL),
     ),
     Check(
         "node.deleted",
@@ -479,6 +491,26 @@ CHECKS: tuple[Check, ...] = (
         ("etcd",),
     ),
     Check(
+        "api.rights",
+        "components may do what they are there for",
+        "the API",
+        on_cluster.rights,
+        "kubectl get clusterrolebinding {of} --output=yaml",
+        "restart an apiserver: it makes its own bindings again when it starts",
+        _ONCE,
+        explains=("health", "net.proxy", *_NODES),
+    ),
+    Check(
+        "api.access",
+        "this package's components may use the API",
+        "the API",
+        on_pods.access,
+        "kubectl get {of} --output=yaml",
+        "run the path's deploy; with --dry --diff it shows what differs",
+        _ONCE,
+        explains=(*_FLANNEL, *_NODES),
+    ),
+    Check(
         "health",
         "its components answer their probes",
         "curl",
@@ -506,26 +538,6 @@ CHECKS: tuple[Check, ...] = (
         "see what failed there",
         ("control_plane",),
         explains=("api.reaches", *_NODES),
-    ),
-    Check(
-        "api.rights",
-        "components may do what they are there for",
-        "the API",
-        on_cluster.rights,
-        "kubectl get clusterrolebinding {of} --output=yaml",
-        "restart an apiserver: it makes its own bindings again when it starts",
-        _ONCE,
-        explains=("net.proxy", *_NODES),
-    ),
-    Check(
-        "api.access",
-        "this package's components may use the API",
-        "the API",
-        on_pods.access,
-        "kubectl get {of} --output=yaml",
-        "run the path's deploy; with --dry --diff it shows what differs",
-        _ONCE,
-        explains=(*_FLANNEL, *_NODES),
     ),
     Check(
         "api.reaches",
@@ -769,6 +781,17 @@ CHECKS: tuple[Check, ...] = (
     ),
     # DNS, and what runs in pods
     Check(
+        "api.webhooks",
+        "the webhooks that the API server must ask are served",
+        "the API",
+        on_cluster.webhooks,
+        "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations {of} "
+        "--output=yaml --ignore-not-found",
+        "start what serves it, or delete {of}: until then the API server refuses what it is for",
+        _ONCE,
+        explains=("pods.made", *_SERVED),
+    ),
+    Check(
         "pods.made",
         "the API server takes pods",
         "the API",
@@ -777,7 +800,7 @@ CHECKS: tuple[Check, ...] = (
         "raise the quota, delete the webhook, make the account that it names, or take away the "
         "namespace's label pod-security.kubernetes.io/enforce",
         _ONCE,
-        explains=_PODS,
+        explains=_SERVED,
     ),
     Check(
         "dns.objects",

@@ -70,7 +70,7 @@ def cases(cluster: Cluster, as_units: bool = False) -> list[Case]:
                 cni_bin_dir=_plugins(cluster, seen),
                 resolv_conf=str(settings["resolv_conf"] or "/etc/resolv.conf"),
                 modules=seen.fit.modules,
-                strangers=list(_strangers(cluster, host, seen, as_units)),
+                strangers=list(strangers(cluster, host, seen, as_units)),
                 networks=_before_ours(seen.fit.networks),
                 chains=seen.fit.chains,
                 peers=_peers(cluster, host),
@@ -103,10 +103,17 @@ def _before_ours(networks: tuple[str, ...]) -> list[str]:
     return [f"{CONF_DIR}/{name}" for name in networks if name < own]
 
 
-def _strangers(
+def strangers(
     cluster: Cluster, host: HostSpec, seen: HostFacts, as_units: bool
 ) -> Iterator[Stranger]:
-    """The programs that use ports of a host's components, and would be mistaken for them."""
+    """
+    Give the programs that use ports of a host's components, and would be mistaken for them.
+
+    + cluster: the cluster
+    + host: which
+    + seen: what it told
+    + as_units: whether the control plane runs as units
+    """
 
     components = components_on(host.roles)
     units = components if as_units else cluster.units_of(host)

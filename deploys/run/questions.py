@@ -32,6 +32,8 @@ _BINDINGS = (
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
     "?labelSelector=kubernetes.io%2Fbootstrapping%3Drbac-defaults"
 )
+_WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
+_SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 _POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 # Only what some release will no longer have; of others there is no end.
 _DEPRECATED = """\
@@ -54,6 +56,9 @@ OF_API = {
     "services": "get /apis/apiregistration.k8s.io/v1/apiservices",
     "namespaces": "get /api/v1/namespaces",
     "bindings": f"get '{_BINDINGS}'",
+    "validating webhooks": f"get {_WEBHOOKS}/validatingwebhookconfigurations",
+    "mutating webhooks": f"get {_WEBHOOKS}/mutatingwebhookconfigurations",
+    "slices": f"get '{_SLICES}?limit=2000'",
     "deprecated": _DEPRECATED,
 }
 """Questions to the API, on a host of the control plane."""

@@ -26,6 +26,7 @@ from pyinfra_kube.deploys.phases.container_runtime import cni_bin_dir
 from pyinfra_kube.deploys.phases.control_plane import pods_of
 from pyinfra_kube.deploys.run import questions
 from pyinfra_kube.deploys.run.context import Cluster, seen_cluster
+from pyinfra_kube.deploys.run.fitness import strangers
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.deploys.run.wanted import (
     access_objects,
@@ -216,6 +217,7 @@ def _ask_host(cluster: Cluster) -> dict[str, Any]:
     versions = {**versions, **({"kube-proxy": proxy[0]} if proxy else {})}
     versions.pop("etcd", None)
     from_trip = {"links": seen.links, "state": seen.fit.state, "versions": versions}
+    from_trip["strangers"] = [*strangers(cluster, cluster.host_spec, seen, on_fedora)]
     flannel, keys = told.pop("flannel", None), told.pop("leases", None)
     subnet = flannel.subnet if flannel else None
     wanted = wanted_of_host(cluster, on_fedora, subnet)

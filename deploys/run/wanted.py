@@ -10,6 +10,7 @@ from typing import Any
 from netaddr import IPNetwork
 
 from pyinfra_kube.checks.readings import Wanted
+from pyinfra_kube.cluster.certificates import certificates
 from pyinfra_kube.cluster.components import COMPONENTS, components_on, flanneld
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rendering import reread_files
@@ -245,6 +246,11 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool, subnet: SubnetEnv | None =
         },
         servers={
             COMPONENTS[p].kubeconfig: server_of(spec, p) for p in parts if COMPONENTS[p].kubeconfig
+        },
+        issued={
+            f"{one.path}.crt"
+            for one in certificates(spec, cluster.plan)
+            if one.host in ("", host.name) and one.role in host.roles
         },
         images=tuple(map(cluster.runtime.full_name, images.values())),
         image_ids=_image_ids(cluster, images),

@@ -21,7 +21,7 @@ from pyinfra_kube.checks.page import page
 from pyinfra_kube.checks.readings import CLUSTER, Host, Readings
 from pyinfra_kube.checks.report import document, text
 from pyinfra_kube.checks.table import CHECKS
-from pyinfra_kube.cluster.fitness.states import Disk, HostState
+from pyinfra_kube.cluster.fitness.states import Disk, HostState, Stranger
 from pyinfra_kube.cluster.spec.settings import NODE_DNS
 from pyinfra_kube.facts.answers import Answer
 from pyinfra_kube.facts.cni import CniState
@@ -34,6 +34,7 @@ from pyinfra_kube.facts.services import UnitStates
 from pyinfra_kube.facts.static_pods import StaticPodStates
 from tests.unit import well as w
 
+REFUSED = 'Internal error occurred: failed calling webhook "guard.example.com"'
 BAD = Answer(1, "bash: connect: No route to host")
 
 
@@ -119,6 +120,39 @@ def dead_etcd() -> Readings:
     one = w.host("m", pods=replace(known, containers=held), said=told)
     others = {name: w.host(name, said={"to api m": BAD}) for name in "no"}
     return w.well({"m": one, **others}, objects=w.objects(nodes=None, pods=None))
+
+
+def started_without_rights() -> Readings:
+    one = w.host("n", said={"health of kube-proxy": Answer(7, "refused")})
+    return w.well({"n": one}, objects=w.objects(bindings=[]))
+
+
+def full_etcd() -> Readings:
+    one = w.host("m", said={"etcd alarms": Answer(0, '{"alarms": [{"alarm": "NOSPACE"}]}')})
+    return w.well({"m": one}, objects=w.objects(leases=[w.lease(name) for name in w.HOSTS]))
+
+
+def port_held() -> Readings:
+    held = [Stranger("tcp 10250", "kubelet", "agent", 7, "0::/system.slice/agent.service")]
+    waits = {"active": "activating", "sub": "auto-restart", "started": None}
+    told = {"health of kubelet": Answer(7, "refused")}
+    return w.well({"n": w.host("n", strangers=held, units=units(kubelet=waits), said=told)})
+
+
+def image_nowhere() -> Readings:
+    known = w.host("m").pods
+    assert known
+    changed = {**known.manifests, f"{w.RUN}/kube-apiserver.yaml": "other"}
+    held = [replace(one, running=one.container == "etcd") for one in known.containers]
+    pods = replace(known, manifests=changed, containers=held)
+    return w.well({"m": w.host("m", pods=pods, versions={"kube-apiserver": "1.37.9"})})
+
+
+def wrong_limits() -> Readings:
+    states = w.conditions(Ready="True", DiskPressure="True")
+    nodes = [w.node("m"), w.node("n", conditions=states), w.node("o")]
+    one = w.host("n", files={w.CONFIG: w.file("other")})
+    return w.well({"n": one}, objects=w.objects(nodes=nodes))
 
 
 def policy(space: str = "kube-system", **spec: Any) -> list[dict[str, Any]]:
@@ -225,6 +259,11 @@ FAULTS = {
     ),
     "signed by another CA": Fault(
         "cert.ca", "n", said("n", "certificates", w.certificates(x=w.leaf(of="other")))
+    ),
+    "signed by itself": Fault(
+        "cert.ca",
+        "m",
+        said("m", "certificates", w.certificates(**{w.KUBELET_CRT: w.ca("self").cert})),
     ),
     "another key for tokens": Fault(
         "cert.tokens",
@@ -338,7 +377,10 @@ FAULTS = {
         lambda: w.well(node_names=("node-m", "node-n")),
         "warning",
     ),
+    "leases that etcd has no space for": Fault("etcd.alarm", "m", full_etcd),
     "a late lease": Fault("node.ready", CLUSTER, objects(leases=[w.lease("n")])),
+    "an image that is nowhere": Fault("pod.manifest", "m", image_nowhere),
+    "wrong limits of kubelet": Fault("unit.configuration", "n", wrong_limits),
     "disk pressure": Fault(
         "node.pressure",
         CLUSTER,
@@ -429,6 +471,7 @@ FAULTS = {
         ),
     ),
     "kube-proxy without rights": Fault("api.rights", CLUSTER, objects(bindings=[])),
+    "kube-proxy that starts without rights": Fault("api.rights", CLUSTER, started_without_rights),
     "a binding without its user": Fault(
         "api.rights", CLUSTER, objects(bindings=[w.binding("somebody")])
     ),
@@ -629,6 +672,20 @@ FAULTS = {
             nodes=[w.node(one, taints=[{"key": "x", "effect": "NoExecute"}]) for one in w.HOSTS]
         ),
     ),
+    "a program on a port of kubelet": Fault("host.ports", "n", port_held),
+    "a webhook that nobody serves": Fault("api.webhooks", CLUSTER, objects(slices=[])),
+    "a webhook whose pod is not ready": Fault(
+        "api.webhooks", CLUSTER, objects(slices=[w.endpoints(ready=False)])
+    ),
+    "pods that a webhook refuses": Fault(
+        "api.webhooks",
+        CLUSTER,
+        objects(
+            slices=[],
+            deployments=[w.deployment(message=REFUSED, ReplicaFailure="True")],
+            pods=[],
+        ),
+    ),
     "pods that are refused": Fault(
         "pods.made",
         CLUSTER,
@@ -740,6 +797,8 @@ def _losing(ways: dict[str, str]) -> Readings:
             )
         ),
         (objects(pods=[w.coredns(), evicted()]), "its controller has made another"),
+        (objects(webhooks=[w.webhook("Ignore")], slices=[]), "nobody waits for its word"),
+        (objects(slices=None), "the release has none, or there are too many"),
         (said("n", "to loss m", "20 transmitted, 0 received, 100% packet loss"), "may answer none"),
         (said("n", "to loss m", "20 transmitted, 19 received, 5% packet loss"), "one is none"),
         (said("n", "ports of bridges", "eth1 cbr0 0"), "no pod's port"),
@@ -948,7 +1007,7 @@ def test_a_cause_comes_before_what_it_explains() -> None:
 
 
 _CHOSEN = (
-    *("dns.objects", "dns.policy", "api.deprecated", "api.rights", "pods.made", "logs"),
+    *("dns.objects", "dns.policy", "api.deprecated", "api.rights", "logs"),
     *("node.open", "node.version", "node.address", "node.cidr", "cert.open", "host.clock"),
 )
 
@@ -1021,7 +1080,9 @@ def test_what_is_not_told_is_no_failure(data: st.DataObject) -> None:
         hosts[name] = w.lost(name, takes_part=False) if away else one
     known = w.objects()
     lists = ("nodes", "leases", "pods", "policies", "deprecated", "services", "namespaces")
-    lacking = data.draw(st.sets(st.sampled_from([*lists, "bindings", "deployments"])))
+    lacking = data.draw(
+        st.sets(st.sampled_from([*lists, "bindings", "deployments", "webhooks", "slices"]))
+    )
     told = replace(known, **dict.fromkeys(lacking, None))
     verdict = judge(w.well(hosts, objects=told))
     assert [one.finding for one in verdict.causes] == []
@@ -1051,7 +1112,7 @@ _SET = (
     *("masquerade twice", "a rule of nft", "another network", "no forwarding", "a stopped kubelet"),
     *("an address of a service", "kube-proxy without rights", "a host that is off"),
     *("a selector that selects nothing", "an API that nobody serves", "an old API"),
-    "others' pods that are refused",
+    *("others' pods that are refused", "a webhook that nobody serves"),
     *("a cordoned node", "a policy against DNS", "an alarm of etcd", "a changed manifest"),
 )
 
@@ -1116,6 +1177,12 @@ def test_a_warning_explains_nothing() -> None:
     below = Finding(last, "n", Said("x"))
     assert explains(Finding(first, "n", Said("x")), Finding(_check("pods.ready"), "n", Said("x")))
     assert not explains(Finding(last, "n", Said("x")), below)
+
+
+def test_what_is_behind_services_is_known_only_as_a_whole() -> None:
+    for more, known in (("", []), ("next", None)):
+        said = json.dumps({"metadata": {"continue": more}, "items": []})
+        assert objects_of({"slices": Answer(0, said)}).slices == known
 
 
 def test_an_object_is_gone_only_where_the_api_says_so() -> None:

@@ -34,6 +34,7 @@ RUN = "/etc/kubernetes/manifests"
 CA = "/srv/kubernetes/ca.crt"
 KUBELET = "/var/lib/kubelet/kubeconfig"
 CONFIG = "/var/lib/kubelet/config.yaml"
+KUBELET_CRT = "/var/lib/kubelet/pki/kubelet.crt"
 API = "https://192.0.2.1:6443"
 SERVICES = "10.254.0.0/24"
 
@@ -51,7 +52,7 @@ def leaf(days: int = 365, of: str = "kubernetes-ca", begins: int = -30) -> str:
 
 def certificates(**files: str) -> str:
     """What a host tells of its certificates; words of names are parts of a path."""
-    known = {CA: ca("kubernetes-ca").cert, "/var/lib/kubelet/pki/kubelet.crt": leaf(), **files}
+    known = {CA: ca("kubernetes-ca").cert, KUBELET_CRT: leaf(), **files}
     return "\n".join(f"file {path}\n{text}" for path, text in known.items())
 
 
@@ -84,6 +85,7 @@ def wanted(name: str) -> Wanted:
         flags={"kubelet": {"v": "2"}},
         configurations={CONFIG: "sha256"},
         servers={KUBELET: API},
+        issued={KUBELET_CRT},
         images=("pause",),
         image_ids={"pause": {"1"}, "coredns:1": {"2"}},
         image_digests={"etcd:1": {"3"}},
@@ -277,10 +279,13 @@ SERVICE_OF_DNS = {
 }
 
 
-def deployment(space: str = "kube-system", **states: str) -> dict[str, Any]:
+def deployment(
+    space: str = "kube-system", message: str = "exceeded quota", **states: str
+) -> dict[str, Any]:
+    told = [{**one, "message": message} for one in conditions(**states)]
     return {
         "metadata": {"namespace": space, "name": "coredns"},
-        "status": {"conditions": conditions(**states)},
+        "status": {"conditions": told},
     }
 
 
@@ -295,6 +300,20 @@ def service(available: str = "True", reason: str = "ServiceNotFound") -> dict[st
     }
 
 
+def webhook(policy: str = "Fail") -> dict[str, Any]:
+    service = {"namespace": "guards", "name": "guard"}
+    hook = {"failurePolicy": policy, "clientConfig": {"service": service}}
+    return {"metadata": {"name": "guard"}, "webhooks": [{"clientConfig": {"url": "x"}}, hook]}
+
+
+def endpoints(ready: bool = True) -> dict[str, Any]:
+    labels = {"kubernetes.io/service-name": "guard"}
+    return {
+        "metadata": {"namespace": "guards", "name": "guard-1", "labels": labels},
+        "endpoints": [{"nodeName": "node-n", "conditions": {"ready": ready}}],
+    }
+
+
 def objects(**changed: Any) -> Objects:
     values: dict[str, Any] = {
         "nodes": [node(name) for name in HOSTS],
@@ -305,6 +324,8 @@ def objects(**changed: Any) -> Objects:
         "services": [service()],
         "namespaces": [{"metadata": {"name": "default"}}],
         "bindings": [binding()],
+        "webhooks": [webhook()],
+        "slices": [endpoints()],
         "own": [(SERVICE_OF_DNS, {**SERVICE_OF_DNS, "status": {}})],
         "now": NOW.timestamp() + 3605,
         "deprecated": [],

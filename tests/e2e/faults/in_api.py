@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tests.e2e.faults.fault import CLUSTER, CONTROL_PLANE, NODE, Fault
+from tests.e2e.paths import ssh
 
 _POLICY = {
     "apiVersion": "networking.k8s.io/v1",
@@ -69,6 +70,13 @@ _NO_SERVICE = {
 }
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _COREDNS = "deployment/coredns"
+_TAKE_RIGHTS = (
+    "kubectl get clusterrolebinding system:node-proxier --output=yaml |"
+    "sed '/resourceVersion/d; /uid/d' >/run/binding.yaml\n"
+    "kubectl delete clusterrolebinding system:node-proxier"
+)
+_GIVE_RIGHTS = "kubectl create -f /run/binding.yaml"
+_PROXY_AGAIN = "systemctl restart kube-proxy"
 _NEW_PODS = "kubectl -n kube-system delete pods --selector=k8s-app=kube-dns --wait=false"
 
 
@@ -102,8 +110,11 @@ FAULTS: dict[str, Fault] = {
     "pods that a quota refuses": Fault(
         "pods.made", CLUSTER, *_refused(_QUOTA), on=CONTROL_PLANE, patience=40
     ),
+    "a dead webhook that nobody met": Fault(
+        "api.webhooks", CLUSTER, *_applied(_WEBHOOK), on=CONTROL_PLANE
+    ),
     "pods that a dead webhook refuses": Fault(
-        "pods.made", CLUSTER, *_refused(_WEBHOOK), on=CONTROL_PLANE, patience=40
+        "api.webhooks", CLUSTER, *_refused(_WEBHOOK), on=CONTROL_PLANE, patience=40
     ),
     "a taint on every node": Fault(
         "node.open",
@@ -124,13 +135,13 @@ FAULTS: dict[str, Fault] = {
         patience=40,
     ),
     "kube-proxy without its rights": Fault(
+        "api.rights", CLUSTER, _TAKE_RIGHTS, _GIVE_RIGHTS, CONTROL_PLANE
+    ),
+    "a kube-proxy that starts without its rights": Fault(
         "api.rights",
         CLUSTER,
-        "kubectl get clusterrolebinding system:node-proxier --output=yaml |"
-        "sed '/resourceVersion/d; /uid/d' >/run/binding.yaml\n"
-        "kubectl delete clusterrolebinding system:node-proxier",
-        "kubectl create -f /run/binding.yaml",
-        CONTROL_PLANE,
+        lambda lab, _: (ssh(lab, CONTROL_PLANE, _TAKE_RIGHTS), ssh(lab, NODE, _PROXY_AGAIN)),
+        lambda lab, _: (ssh(lab, CONTROL_PLANE, _GIVE_RIGHTS), ssh(lab, NODE, _PROXY_AGAIN)),
     ),
     "an apiserver that may not use kubelets": Fault(
         "api.access",

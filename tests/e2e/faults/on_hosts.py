@@ -13,10 +13,14 @@ from tests.lab import Lab
 
 _KUBELET_CRT = "/var/lib/kubelet/pki/kubelet.crt"
 _KUBELET_KEY = "/var/lib/kubelet/pki/kubelet.key"
+_CLIENT = "/srv/kubernetes/kubelet-client.crt"
 _DROP_IN = "/etc/systemd/system/kubelet.service.d/99-foreign.conf"
 _KUBECONFIG = "/var/lib/kubelet/kubeconfig"
 _CONFIGURATION = "/var/lib/kubelet/config.yaml"
 _CONTAINERD = "/etc/containerd/config.toml"
+_HOLDS = (
+    "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 10250, Listen => 5); sleep"
+)
 _AGAIN = "systemctl restart kubelet"
 
 
@@ -298,6 +302,22 @@ FAULTS: dict[str, Fault] = {
         f"{_keep('/etc/resolv.conf')}: >/etc/resolv.conf",
         "cat /run/kept-resolv.conf >/etc/resolv.conf",
     ),
+    "a program on the port of kubelet": Fault(
+        "host.ports",
+        NODE,
+        f"printf '{_HOLDS}' >/run/hold.pl\nsystemctl stop kubelet\n"
+        "systemd-run --quiet --unit=holds perl /run/hold.pl\nsleep 1\nsystemctl start kubelet",
+        f"systemctl stop holds\n{_AGAIN}",
+    ),
+    "limits of kubelet that no disk keeps": Fault(
+        "unit.configuration",
+        NODE,
+        *_changed(_CONFIGURATION, "$ a evictionHard: {nodefs.available: 99%}"),
+        patience=40,
+    ),
+    "an image of a static pod that is nowhere": Fault(
+        "pod.manifest", CONTROL_PLANE, *_manifest("sed -i 's/kube-scheduler:v[0-9.]*/&9/' {path}")
+    ),
     # Certificates
     "a certificate that ended": Fault("cert.ends", NODE, _end_certificate, _back(_KUBELET_CRT)),
     "a kubelet with another name": Fault(
@@ -312,6 +332,13 @@ FAULTS: dict[str, Fault] = {
         NODE,
         lambda lab, _: _strange_kubeconfig(lab),
         _back(_KUBECONFIG),
+    ),
+    "a certificate that signs itself": Fault(
+        "cert.ca",
+        CONTROL_PLANE,
+        f"{_keep(_CLIENT)}openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=self "
+        f"-keyout /run/self.key -out /run/self.crt 2>/dev/null\ncat /run/self.crt >{_CLIENT}",
+        _back(_CLIENT),
     ),
     "another key for tokens": Fault(
         "cert.tokens",
