@@ -73,13 +73,19 @@ def disk(host: Host, _: Readings) -> Iterator[Said]:
         # Programs may lie where nobody writes.
         if folder.startswith("/var/") and "ro" in one.options:
             yield Said("it is read-only", "it can be written to", folder, mend=_WRITABLE)
-    mounts = {one.mount: one for one in disks.values() if one.mount}
-    for mount, one in sorted(mounts.items()):
+    # One that is mounted in several places is said once.
+    seen = {
+        (one.size, one.free, one.inodes, one.inodes_free): one
+        for one in sorted(disks.values(), key=lambda one: one.mount, reverse=True)
+        if one.mount
+    }
+    for one in sorted(seen.values(), key=lambda one: one.mount):
         free = 100 * one.free / one.size if one.size else 100
         nodes = 100 * one.inodes_free / one.inodes if one.inodes else 100
         for left, least, what in ((free, _SPACE, "space"), (nodes, _INODES, "inodes")):
             if left < least:
-                yield Said(f"{left:.0f} % of the {what} are free", f"at least {least} %", mount)
+                shown = f"{left:.0f} % of the {what} are free"
+                yield Said(shown, f"at least {least} %", one.mount)
 
 
 def memory(host: Host, _: Readings) -> Iterator[Said]:

@@ -119,7 +119,8 @@ CHECKS: tuple[Check, ...] = (
         on_host.swap,
         "swapon --show",
         "swapoff -a, and take it out of /etc/fstab",
-        explains=_RUNS,
+        # A plan on a host with swap lets kubelet start beside it.
+        explains=("unit.configuration", "pod.flags", *_RUNS),
     ),
     Check(
         "host.selinux",
@@ -508,7 +509,7 @@ CHECKS: tuple[Check, ...] = (
         "kubectl get {of} --output=yaml",
         "run the path's deploy; with --dry --diff it shows what differs",
         _ONCE,
-        explains=(*_FLANNEL, *_NODES),
+        explains=("health", *_FLANNEL, *_NODES),
     ),
     Check(
         "health",

@@ -213,10 +213,25 @@ FAULTS = {
     "a full disk": Fault(
         "host.disk", "n", on("n", state=HostState(disks={"/": Disk("/", 100, 1, 9, 9)}))
     ),
+    "a full disk in two places": Fault(
+        "host.disk",
+        "n",
+        on("n", state=HostState(disks={at: Disk(at, 100, 1, 9, 9) for at in ("/usr", "/")})),
+    ),
     "no inodes": Fault(
         "host.disk", "n", on("n", state=HostState(disks={"/": Disk("/", 100, 50, 100, 1)}))
     ),
     "a clock that is behind": Fault("host.clock", "n", on("n", state=HostState(behind=(59, 61)))),
+    "a clock that is behind when units have started": Fault(
+        "host.clock",
+        "n",
+        on("n", state=HostState(behind=(299, 301)), units=units(kubelet={"started": 1.0})),
+    ),
+    "swap beside which a plan lets kubelet start": Fault(
+        "host.swap",
+        "n",
+        on("n", state=HostState(swaps=("/dev/sda2",)), files={w.CONFIG: w.file("other")}),
+    ),
     "a clock that is ahead": Fault("host.clock", "n", on("n", state=HostState(behind=(-61, -59)))),
     "swap": Fault("host.swap", "n", on("n", state=HostState(swaps=("/dev/sda2",)))),
     "a refusal of SELinux": Fault("host.selinux", "n", said("n", "refusals", AVC)),

@@ -6,6 +6,7 @@ import json
 
 from tests.e2e.faults.fault import CONTROL_PLANE, NODE, OTHER, Fault
 from tests.lab import Lab, network
+from tests.lab.machine import require_tools
 
 _UPLINK = "link=$(ip -4 route show default | awk '{ print $5 }')\n"
 _ROUTE = "ip -4 route show | grep -m1 -E '^10\\.10\\.[0-9]+\\.0/24 via '"
@@ -36,6 +37,7 @@ def _without_pod(lab: Lab, first: str) -> None:
 
 def _lose(lab: Lab, do: str) -> None:
     """A switch that does not carry all that goes to a host."""
+    require_tools({"iptables": "iptables"})
     some = "-m statistic --mode random --probability 0.3"
     network.on_switch(f"iptables {do} FORWARD -d {lab.hosts[NODE].ip} {some} -j DROP")
 
