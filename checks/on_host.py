@@ -18,6 +18,8 @@ _SPACE, _INODES, _MEMORY = 10, 5, 100
 _HELD = 95
 _ASK = "ask those who set it up: its cluster is not the inventory's"
 _WRITABLE = "see why: dmesg, mount | grep {of}; mount -o remount,rw {of}"
+_ASK_SERVER = "cat {of}; nslookup kubernetes.io and the server's address"
+_ANSWERING = "start the server, let port 53 to it pass, or take it out of {of}"
 # Of SELinux's refusals.
 _MOST = 5
 _DENIED = re.compile(r"avc: +denied +\{([^}]*)\}")
@@ -167,6 +169,11 @@ def nameservers(host: Host, readings: Readings) -> Iterator[Said]:
         yield Said(f"{file} names {bad[0]}", "servers outside the cluster's DNS", file)
     elif not servers:
         yield Said(f"{file} names no server", "at least one", file)
+    elif silent := set(host.answer("silent nameservers").text.split()) & {*servers}:
+        seen = f"{', '.join(sorted(silent))} does not answer"
+        yield Said(
+            seen, "an answer to a query", file, state="warning", mend=_ANSWERING, look=_ASK_SERVER
+        )
 
 
 # -- Units ---------------------------------------------------------------------------------------

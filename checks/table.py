@@ -197,8 +197,8 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "host.nameservers",
-        "its pods get nameservers that they can reach",
-        "the file that kubelet gives to pods",
+        "its pods get nameservers that answer",
+        "the file that kubelet gives to pods, a query from the host",
         on_host.nameservers,
         "cat {of}",
         "name real servers in {of}; CoreDNS asks itself through a loopback address, and ends",

@@ -1,9 +1,14 @@
-"""A server outside of the cluster: it answers each client with the address that it sees."""
+"""
+What is outside of the cluster: a server that answers each client with the address that it sees, and
+a nameserver that knows no name.
+"""
 
 from __future__ import annotations
 
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingUDPServer
+from threading import Thread
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -18,5 +23,21 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Nameserver(BaseRequestHandler):
+    """Answers any question that there is no such name."""
+
+    def handle(self) -> None:
+        question, socket = self.request
+        # A response, with recursion as wished and available: NXDOMAIN.
+        flags = bytes([0x80 | question[2] & 0x79, 0x83])
+        # The question again, without what else a query may have.
+        name_end = question.index(0, 12)
+        answer = question[:2] + flags + question[4:6] + bytes(6) + question[12 : name_end + 5]
+        socket.sendto(answer, self.client_address)
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer((sys.argv[1], 80), Echo).serve_forever()
+    server, gateway = sys.argv[1:]
+    names = ThreadingUDPServer((gateway, 53), Nameserver)
+    Thread(target=names.serve_forever, daemon=True).start()
+    ThreadingHTTPServer((server, 80), Echo).serve_forever()

@@ -259,6 +259,9 @@ FAULTS = {
     "a loopback nameserver": Fault(
         "host.nameservers", "n", said("n", "nameservers", "/etc/resolv.conf\n127.0.0.53")
     ),
+    "a nameserver that is dead": Fault(
+        "host.nameservers", "n", said("n", "silent nameservers", "192.0.2.53"), "warning"
+    ),
     "no nameserver": Fault("host.nameservers", "n", said("n", "nameservers", "/etc/resolv.conf")),
     "an ended certificate": Fault(
         "cert.ends", "n", said("n", "certificates", w.certificates(x=w.leaf(-1)))

@@ -290,6 +290,13 @@ FAULTS: dict[str, Fault] = {
         f"{_keep('/etc/resolv.conf')}echo nameserver 127.0.0.53 >/etc/resolv.conf",
         "cat /run/kept-resolv.conf >/etc/resolv.conf",
     ),
+    # Nobody has this address, so nobody refuses either.
+    "a nameserver that is dead": Fault(
+        "host.nameservers",
+        NODE,
+        f"{_keep('/etc/resolv.conf')}echo nameserver 192.0.2.53 >>/etc/resolv.conf",
+        "cat /run/kept-resolv.conf >/etc/resolv.conf",
+    ),
     "the cluster's DNS as a nameserver": Fault(
         "host.nameservers",
         NODE,

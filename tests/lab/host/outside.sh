@@ -11,4 +11,4 @@ ip link set lo up
 ip address add "$ADDRESS/32" dev lo
 ip address add "$GATEWAY/24" dev eth0
 ip link set eth0 up
-exec "$PYTHON" "$(dirname "$0")/../outside.py" "$ADDRESS"
+exec "$PYTHON" "$(dirname "$0")/../outside.py" "$ADDRESS" "$GATEWAY"
