@@ -24,7 +24,7 @@ def plugins(host: Host, _: Readings) -> Iterator[Said]:
         one for one in host.wanted.plugins if one not in told(host.cni, "its plugins").plugins
     ]
     if missing:
-        yield Said(f"{', '.join(missing)} missing", "there")
+        yield Said(f"{', '.join(missing)} missing, or not executable", "programs")
 
 
 def addresses_left(host: Host, _: Readings) -> Iterator[Said]:
@@ -187,9 +187,11 @@ def _covers(network: str, other: str) -> bool:
 def kernel_ways(host: Host, _: Readings) -> Iterator[Said]:
     """Ways that the kernel chooses for packets of pods, in spite of the routes."""
     for destination, via in host.wanted.routes:
-        way = host.answer(f"way to {destination}").text.strip()
+        answer = host.answer(f"way to {destination}")
+        way = answer.text.strip().partition("\n")[0]
         if f"via {via} " not in way:
-            yield Said(way.partition("\n")[0], f"via {via}", destination)
+            seen = way if answer.good else f"the kernel refuses it: {way}"
+            yield Said(seen, f"via {via}", destination)
 
 
 def _meet(one: str, other: str) -> bool:
