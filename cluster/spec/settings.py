@@ -404,12 +404,12 @@ class RunSettings(Settings):
     """How long each wait for the cluster may take, in seconds."""
     open_ports: bool = True
     """Whether a rule of iptables opens the apiserver's port."""
-    open_firewalld: bool = False
+    open_firewalld: bool = Field(default_factory=_from_1_24)
     """Whether a firewalld that runs stays, and lets the cluster's packets in: its zone `trusted`
     gets the pods' range and the hosts' addresses, and the zone of the host's link the apiserver's
-    port; a run without it takes that back. Otherwise Fedora's paths stop it, and others leave it as
-    it is. When it is reloaded it drops all rules of iptables, also ours until the next run; those
-    of nftables stay."""
+    port. With `False` a run takes that back; then Fedora's paths stop it, as the guide does, and
+    others leave it as it is. When it is reloaded it drops all rules of iptables, also ours until
+    the next run; those of nftables stay."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
     verify_json: str | None = None

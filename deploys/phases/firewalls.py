@@ -11,6 +11,7 @@ from pyinfra_kube.cluster.components.own_ports import kubelet_port
 from pyinfra_kube.cluster.spec.settings import FLANNEL_PORTS, NODE_DNS
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.engine.snapshot import ask_now, read
+from pyinfra_kube.facts.firewalld import Firewalld
 from pyinfra_kube.facts.record import Record
 from pyinfra_kube.operations import firewall_report, firewalld, iptables
 
@@ -110,7 +111,7 @@ def open_ports(cluster: Cluster) -> None:
 
 def open_firewalld(cluster: Cluster, present: bool = True, gone: Collection[str] = ()) -> None:
     """
-    Have the current host's firewalld let the cluster's packets in, where it is asked to.
+    Have the current host's firewalld let the cluster's packets in, where it runs.
 
     + cluster: the cluster
     + present: ``False`` takes that back
@@ -119,7 +120,7 @@ def open_firewalld(cluster: Cluster, present: bool = True, gone: Collection[str]
 
     spec = cluster.spec
     opened = spec.open_firewalld and present
-    if not (opened or read(Record).of(firewalld.KIND)):
+    if not (read(Record).of(firewalld.KIND) or (opened and read(Firewalld))):
         return
     hosts = [cluster.plan.addresses[one.name] for one in spec.hosts if one.name not in gone]
     others = [one for one in hosts if one and one != cluster.own_address]

@@ -1,6 +1,6 @@
 """
-firewalld, with its default zone, stays on hosts of a cluster: its rules stay, and the cluster's
-packets pass.
+firewalld, with its default zone and without a setting, stays on hosts of a cluster: its rules stay,
+and the cluster's packets pass.
 """
 
 from __future__ import annotations
@@ -25,11 +25,6 @@ firewall-cmd --quiet --add-port=7777/tcp"""
 SAYS = (
     "firewall-cmd --state; firewall-cmd --get-default-zone; firewall-cmd --zone=public --list-ports"
 )
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site") / "cluster", {"open_firewalld": True})
 
 
 @pytest.fixture(scope="module")
