@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pyinfra_kube.checks.check import Said
+from pyinfra_kube.checks.on_etcd import unwell
 from pyinfra_kube.checks.readings import Host, Objects, Readings, told
 from pyinfra_kube.facts.flannel import Lease
 
@@ -31,14 +32,15 @@ def kubectl(host: Host, _: Readings) -> Iterator[Said]:
         yield Said(ready.text.strip().rpartition("\n")[2] or "not there", "kubectl is there")
 
 
-def api(host: Host, _: Readings) -> Iterator[Said]:
+def api(host: Host, readings: Readings) -> Iterator[Said]:
     """An apiserver that is not ready."""
     if "ready" in host.answers:
         answer = host.answer("ready")
         bad = [line[3:].split()[0] for line in answer.text.splitlines() if line.startswith("[-]")]
         if not answer.good:
             said = answer.text.strip().rpartition("\n")[2][:200]
-            yield Said(f"{', '.join(bad)} failed" if bad else said or "no answer", "ready")
+            seen = f"{', '.join(bad)} failed" if bad else said or "no answer"
+            yield Said(seen, "ready", about=unwell(readings))
 
 
 def registered(_: Host, readings: Readings) -> Iterator[Said]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyinfra_kube.checks.check import Said
 from pyinfra_kube.checks.readings import Host, Readings, Untold
+from pyinfra_kube.facts.answers import Answer
 
 # Percent of etcd's quota, and how many revisions a member may be behind.
 _FULL, _BEHIND = 80, 1000
@@ -16,20 +17,32 @@ _QUOTA = 2 * 1024**3
 
 def answers(host: Host, readings: Readings) -> Iterator[Said]:
     """Members of etcd that are not well."""
-    if "etcd health" in host.answers:
-        answer = host.answer("etcd health")
-        if '"health":"true"' not in answer.text.replace(" ", ""):
-            # Who says so itself may lack the others.
-            about = _members(readings) if '"health"' in answer.text else ()
-            yield Said(answer.text.strip()[:200] or "no answer", "healthy", about=about)
+    if "etcd health" in host.answers and not _is_well(answer := host.answer("etcd health")):
+        # Who says so itself may lack the others.
+        about = _members(readings) if '"health"' in answer.text else ()
+        yield Said(answer.text.strip()[:200] or "no answer", "healthy", about=about)
+
+
+def unwell(readings: Readings) -> tuple[str, ...]:
+    """
+    Give the hosts whose members of etcd are not well: each apiserver asks all members.
+
+    + readings: of the cluster
+    """
+    said = {name: host.answers.get("etcd health") for name, host in readings.hosts.items()}
+    return tuple(name for name, answer in said.items() if answer and not _is_well(answer))
+
+
+def _is_well(answer: Answer) -> bool:
+    return '"health":"true"' in answer.text.replace(" ", "")
 
 
 def members(host: Host, readings: Readings) -> Iterator[Said]:
     """Members that nobody planned, and planned ones that are not there."""
     if "etcd members" not in host.answers:
         return
-    members = _json(host, "etcd members").get("members") or []
-    planned = {n: f"//{readings.hosts[n].wanted.address}:" for n in _members(readings)}
+    members, all_members = _json(host, "etcd members").get("members") or [], _members(readings)
+    planned = {n: f"//{readings.hosts[n].wanted.address}:" for n in all_members}
     found = dict.fromkeys(planned, "")
     for one in members:
         urls, name = " ".join(one.get("peerURLs") or []), str(one.get("name") or "")
@@ -37,9 +50,9 @@ def members(host: Host, readings: Readings) -> Iterator[Said]:
         owner = next((n for n, there in planned.items() if there in urls or n == name), "")
         found[owner] = urls
         if not owner:
-            yield Said(f"{name or urls} is a member", "planned ones alone", urls)
+            yield Said(f"{name or urls} is a member", "planned ones alone", urls, all_members)
         elif not name:
-            yield Said("it has never started", "started", urls)
+            yield Said("it has never started", "started", urls, all_members)
     for name in (name for name in planned if not found[name]):
         yield Said("no member", "a member", name, (name,))
 

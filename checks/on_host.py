@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from pyinfra_kube.checks.check import Said
+from pyinfra_kube.checks.on_etcd import unwell
 from pyinfra_kube.checks.readings import Host, Readings, Untold, told
 from pyinfra_kube.cluster.fitness.checks import OTHER_INSTALLERS
 from pyinfra_kube.cluster.fitness.holders import freeing
@@ -284,14 +285,15 @@ def _differing(host: Host, component: str) -> list[str]:
     return lacking + [f"--{name} is set" for name in running if name not in wanted]
 
 
-def health(host: Host, _: Readings) -> Iterator[Said]:
+def health(host: Host, readings: Readings) -> Iterator[Said]:
     """Components that do not answer their probe."""
     for component in (*(name.removesuffix(".service") for name in _names(host)), *host.wanted.pods):
         if f"health of {component}" not in host.answers:
             continue
         answer = host.answer(f"health of {component}")
         if not answer.good:
-            yield Said(_last(answer.text) or "no answer", "ok", component)
+            about = unwell(readings) if component == "kube-apiserver" else ()
+            yield Said(_last(answer.text) or "no answer", "ok", component, about)
 
 
 def _names(host: Host) -> list[str]:

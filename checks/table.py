@@ -471,7 +471,8 @@ CHECKS: tuple[Check, ...] = (
         "etcdctl member list",
         "etcdctl member remove the one that is gone; run the path's deploy for one that lacks",
         ("etcd",),
-        explains=("etcd.revision",),
+        # Each member tells it; a dead one more may keep the others from agreeing.
+        explains=("etcd.members", "etcd.revision", "health", *_API),
     ),
     Check(
         "etcd.size",

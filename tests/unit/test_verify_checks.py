@@ -155,6 +155,28 @@ def wrong_limits() -> Readings:
     return w.well({"n": one}, objects=w.objects(nodes=nodes))
 
 
+def three_members(**told: Mapping[str, Answer]) -> Callable[[], Readings]:
+    """A control plane of three; what is told by host is said in place of what a well one says."""
+
+    def made() -> Readings:
+        first, hosts = w.host("m"), {}
+        own = {q: a for q, a in first.answers.items() if q.startswith(("etcd", "health", "ready"))}
+        own["etcd members"] = Answer(0, json.dumps({"members": _MEMBERS}))
+        for name in w.HOSTS:
+            said = {**own, **told.get(name, {})}
+            one = w.host(name, said=said, pods=first.pods)
+            same = {key: getattr(first.wanted, key) for key in ("roles", "pods", "manifests")}
+            hosts[name] = replace(one, wanted=replace(one.wanted, **same))
+        return w.well(hosts)
+
+    return made
+
+
+_MEMBERS = [{"name": n, "peerURLs": [f"https://{at}:2380"]} for n, at in w.HOSTS.items()]
+_STRANGER = {"name": "x", "peerURLs": ["https://192.0.2.99:2380"]}
+_FOUR = Answer(0, json.dumps({"members": [*_MEMBERS, _STRANGER]}))
+
+
 def policy(space: str = "kube-system", **spec: Any) -> list[dict[str, Any]]:
     spec = {"podSelector": {}, **spec}
     return [{"metadata": {"namespace": space, "name": "deny"}, "spec": spec}]
@@ -357,6 +379,23 @@ FAULTS = {
     ),
     "an etcd that is not well": Fault(
         "etcd.health", "m", said("m", "etcd health", "timed out", 28)
+    ),
+    "a dead member of three": Fault(
+        "etcd.health",
+        "o",
+        three_members(
+            o={"etcd health": Answer(28), "etcd status": Answer(28), "etcd members": Answer(28)},
+            n={"health of kube-apiserver": Answer(22, "500"), "ready": Answer(1, "[-]etcd failed")},
+        ),
+    ),
+    "a member of nobody among three": Fault(
+        "etcd.members",
+        "m",
+        three_members(
+            m={"etcd members": _FOUR},
+            o={"etcd members": _FOUR},
+            n={"etcd members": _FOUR, "health of kube-apiserver": Answer(22, "500")},
+        ),
     ),
     "a member too many": Fault(
         "etcd.members",
