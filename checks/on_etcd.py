@@ -13,14 +13,20 @@ from pyinfra_kube.facts.answers import Answer
 # Percent of etcd's quota, and how many revisions a member may be behind.
 _FULL, _BEHIND = 80, 1000
 _QUOTA = 2 * 1024**3
+_SAYS = '"health"'
 
 
-def answers(host: Host, readings: Readings) -> Iterator[Said]:
-    """Members of etcd that are not well."""
-    if "etcd health" in host.answers and not _is_well(answer := host.answer("etcd health")):
-        # Who says so itself may lack the others.
-        about = _members(readings) if '"health"' in answer.text else ()
-        yield Said(answer.text.strip()[:200] or "no answer", "healthy", about=about)
+def answers(host: Host, _: Readings) -> Iterator[Said]:
+    """Members of etcd that say nothing of themselves."""
+    if "etcd health" in host.answers and _SAYS not in (answer := host.answer("etcd health")).text:
+        yield Said(answer.text.strip()[:200] or "no answer", "an answer")
+
+
+def health(host: Host, readings: Readings) -> Iterator[Said]:
+    """Members of etcd that say that they are not well: they may lack the others."""
+    answer = host.answer("etcd health") if "etcd health" in host.answers else None
+    if answer and _SAYS in answer.text and not _is_well(answer):
+        yield Said(answer.text.strip()[:200], "healthy", about=_members(readings))
 
 
 def unwell(readings: Readings) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ _FLANNEL = ("net.lease", "net.flannel")
 _WAYS = ("net.way", "net.pods", "net.service", *_PODS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
-_HEALTH = ("health", "etcd.health", "etcd.revision", *_API)
+_HEALTH = ("health", "etcd.answers", "etcd.health", "etcd.revision", *_API)
 _CONTROL = ("node.deleted", *_HEALTH)
 _RUNS = ("unit.runs", "pod.runs", *_CONTROL)
 # What others see of a host that is off.
@@ -74,7 +74,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.clock,
         "timedatectl",
         "timedatectl set-ntp true, or let chrony step it: chronyc makestep",
-        explains=(*_FRESH, "etcd.health", "etcd.revision", "health", *_API),
+        explains=(*_FRESH, "etcd.answers", "etcd.health", "etcd.revision", "health", *_API),
     ),
     Check(
         "host.disk",
@@ -101,7 +101,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.connections,
         "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
         "raise net.netfilter.nf_conntrack_max; see who opens so many: conntrack -L",
-        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+        explains=("host.reaches", "etcd.answers", "etcd.health", "etcd.revision", *_API),
     ),
     Check(
         "host.ports",
@@ -138,7 +138,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.one_address,
         "ip -4 address",
         "ip address delete {of}",
-        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+        explains=("host.reaches", "etcd.answers", "etcd.health", "etcd.revision", *_API),
     ),
     Check(
         "host.neighbours",
@@ -151,6 +151,7 @@ CHECKS: tuple[Check, ...] = (
             "host.neighbours",
             "host.loss",
             "host.reaches",
+            "etcd.answers",
             "etcd.health",
             "etcd.revision",
             *_API,
@@ -163,7 +164,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.firewall,
         "iptables-save; nft list ruleset",
         "delete the rule, or let the cluster's packets pass before it",
-        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+        explains=("host.reaches", "etcd.answers", "etcd.health", "etcd.revision", *_API),
     ),
     Check(
         "host.loss",
@@ -173,7 +174,7 @@ CHECKS: tuple[Check, ...] = (
         "ping -c 50 {of}; ip -s link",
         "see cables, the switch, duplex and drivers; what shapes packets: tc -s qdisc",
         explains=(
-            *("host.loss", "host.reaches", "etcd.health", "etcd.revision"),
+            *("host.loss", "host.reaches", "etcd.answers", "etcd.health", "etcd.revision"),
             *("registry", "logs", *_API),
         ),
     ),
@@ -184,7 +185,7 @@ CHECKS: tuple[Check, ...] = (
         on_ways.hosts_reached,
         "ping {of}; ip route get {of}",
         "see cables, routers and firewalls between the two",
-        explains=("host.reaches", "etcd.health", "etcd.revision", *_API),
+        explains=("host.reaches", "etcd.answers", "etcd.health", "etcd.revision", *_API),
     ),
     Check(
         "host.names",
@@ -193,7 +194,7 @@ CHECKS: tuple[Check, ...] = (
         on_host.names,
         "getent ahostsv4 {of}; grep {of} /etc/hosts",
         "take the wrong line out of /etc/hosts, and run the path's deploy",
-        explains=("etcd.health", *_API),
+        explains=("etcd.answers", "etcd.health", *_API),
     ),
     Check(
         "host.nameservers",
@@ -454,10 +455,20 @@ CHECKS: tuple[Check, ...] = (
         explains=_HEALTH,
     ),
     Check(
+        "etcd.answers",
+        "etcd answers",
+        "its /health",
+        on_etcd.answers,
+        "crictl logs $(crictl ps --all --quiet --name etcd | head -n 1)",
+        "see its log and its disk; restart it",
+        ("etcd",),
+        explains=("etcd.health", "etcd.revision", "health", *_API),
+    ),
+    Check(
         "etcd.health",
         "etcd is well",
         "its /health",
-        on_etcd.answers,
+        on_etcd.health,
         "crictl logs $(crictl ps --all --quiet --name etcd | head -n 1)",
         "see its log, its disk and the other members",
         ("etcd",),

@@ -77,7 +77,11 @@ def test_the_second_run_changes_and_restarts_nothing(built: object, lab: Lab, si
 # A member that is dead, one that was put out, and one that nobody planned.
 MEMBERS = {
     "a dead member": Fault(
-        "etcd.health", HOSTS[2], "kill -STOP $(pidof etcd)", "kill -CONT $(pidof etcd)", patience=60
+        "etcd.answers",
+        HOSTS[2],
+        "kill -STOP $(pidof etcd)",
+        "kill -CONT $(pidof etcd)",
+        patience=60,
     ),
     "a member of nobody": Fault(
         "etcd.members",

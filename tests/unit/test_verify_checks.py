@@ -378,12 +378,14 @@ FAULTS = {
         "etcd.alarm", "m", said("m", "etcd alarms", '{"alarms": [{"alarm": "NOSPACE"}]}')
     ),
     "an etcd that is not well": Fault(
-        "etcd.health", "m", said("m", "etcd health", "timed out", 28)
+        "etcd.health", "m", said("m", "etcd health", '{"health":"false"}')
     ),
+    "an etcd that hangs": Fault("etcd.answers", "m", said("m", "etcd health", "timed out", 28)),
     "a dead member of three": Fault(
-        "etcd.health",
+        "etcd.answers",
         "o",
         three_members(
+            m={"etcd health": Answer(0, '{"health":"false","reason":"RAFT NO LEADER"}')},
             o={"etcd health": Answer(28), "etcd status": Answer(28), "etcd members": Answer(28)},
             n={"health of kube-apiserver": Answer(22, "500"), "ready": Answer(1, "[-]etcd failed")},
         ),

@@ -229,7 +229,7 @@ FAULTS: dict[str, Fault] = {
     "a manifest of etcd that is gone": Fault(
         "pod.manifest", CONTROL_PLANE, *_manifest("rm {path}", "etcd"), patience=60
     ),
-    "an etcd that hangs": Fault("etcd.health", CONTROL_PLANE, *_frozen("etcd"), patience=60),
+    "an etcd that hangs": Fault("etcd.answers", CONTROL_PLANE, *_frozen("etcd"), patience=60),
     "a scheduler that hangs": Fault("health", CONTROL_PLANE, *_frozen("kube-scheduler")),
     "a controller manager that hangs": Fault(
         "health", CONTROL_PLANE, *_frozen("kube-controller-manager")
