@@ -48,6 +48,7 @@ def allow_components() -> None:
         manifest = render("addons/cluster-admins.yaml.j2", group=CLUSTER_ADMINS)
         set_objects(cluster, "Let administrators in", "cluster-admins", manifest, emergency)
     whom = {"kubelet-api-admin": "the apiserver use kubelets", "flannel": "flanneld read nodes"}
+    # Before anybody asks a kubelet: it keeps a refusal for half a minute.
     for owner, manifest in access_manifests(cluster).items():
         set_objects(cluster, f"Let {whom[owner]}", owner, manifest)
 
@@ -62,7 +63,6 @@ def access_manifests(cluster: Cluster) -> dict[str, str]:
     found = {}
     client = value_at(KUBELET_CLIENTS, cluster.release.minor)
     if client and not client.groups:
-        # A kubelet keeps a refusal for half a minute.
         found["kubelet-api-admin"] = render("addons/kubelet-api-admin.yaml.j2", user=client.user)
     if cluster.spec.flannel_on_api:
         found["flannel"] = render("addons/flannel.yaml.j2", user=flanneld.USER.user)

@@ -74,7 +74,7 @@ def test_the_second_run_changes_and_restarts_nothing(built: object, lab: Lab, si
     assert started(lab, before) == set()
 
 
-# A member that is dead, one that was put out, and one that nobody planned.
+# A member that is dead, and one that nobody planned.
 MEMBERS = {
     "a dead member": Fault(
         "etcd.answers",

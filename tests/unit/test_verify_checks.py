@@ -1065,6 +1065,10 @@ def test_a_cause_comes_before_what_it_explains() -> None:
             assert any(one.startswith(stem) for one in ids[number:]), (check.id, pattern)
 
 
+def test_pods_are_refused_by_somebody_or_by_a_dead_webhook() -> None:
+    assert [one.id for one in CHECKS if "pods.made" in one.explains] == ["api.webhooks"]
+
+
 _CHOSEN = (
     *("dns.objects", "dns.policy", "api.deprecated", "api.rights", "logs"),
     *("node.open", "node.version", "node.address", "node.cidr", "cert.open", "host.clock"),
