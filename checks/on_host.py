@@ -30,6 +30,7 @@ _OURS = re.compile(
     r"loopback|portmap|iptables.*|nft"
 )
 _CONFINED = frozenset(["container_t", "kubelet_t", "container_runtime_t", "container_init_t"])
+FLANNELD = "flanneld.service"
 _LINK = re.compile(r"net\.ipv4\.conf\.(.*)\.forwarding")
 
 
@@ -180,6 +181,16 @@ def nameservers(host: Host, readings: Readings) -> Iterator[Said]:
 # -- Units ---------------------------------------------------------------------------------------
 
 
+def subnet_giver(host: Host, _: Readings) -> Iterator[Said]:
+    """flanneld, where docker has its subnet from it: docker's unit requires that of flanneld."""
+    if _docker_needs_flanneld(host):
+        yield from _unit(host, FLANNELD)
+
+
+def _docker_needs_flanneld(host: Host) -> bool:
+    return host.wanted.leased and FLANNELD in _names(host)
+
+
 def runtime(host: Host, _: Readings) -> Iterator[Said]:
     """The container runtime's unit."""
     if host.wanted.runtime:
@@ -233,7 +244,8 @@ def configurations(host: Host, _: Readings) -> Iterator[Said]:
 def unit_runs(host: Host, _: Readings) -> Iterator[Said]:
     """The components that are units."""
     for name in _names(host):
-        yield from _unit(host, name)
+        if not (name == FLANNELD and _docker_needs_flanneld(host)):
+            yield from _unit(host, name)
 
 
 def _unit(host: Host, name: str) -> Iterator[Said]:

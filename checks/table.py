@@ -271,6 +271,15 @@ CHECKS: tuple[Check, ...] = (
         explains=("runtime.runs", "runtime.answers", *_RUNS),
     ),
     Check(
+        "runtime.subnet",
+        "flanneld runs, from which docker has its subnet",
+        "systemctl",
+        on_host.subnet_giver,
+        "journalctl --no-pager -n 50 -u {of}",
+        "systemctl start {of} docker kubelet",
+        explains=("runtime.runs", "runtime.answers", "net.overlay", *_FLANNEL, *_RUNS),
+    ),
+    Check(
         "runtime.runs",
         "the container runtime runs",
         "systemctl",

@@ -16,12 +16,21 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 RELEASE = "1.20"
 
 
-def _stopped(unit: str, check: str = "unit.runs", host: str = NODE) -> Fault:
-    return Fault(check, host, f"systemctl stop {unit}", f"systemctl start {unit}", patience=60)
+def _stopped(unit: str, host: str = CONTROL_PLANE) -> Fault:
+    return Fault(
+        "unit.runs", host, f"systemctl stop {unit}", f"systemctl start {unit}", patience=60
+    )
 
 
 FAULTS = {
-    "a stopped flanneld": _stopped("flanneld"),
+    # systemd stops docker and kubelet with it.
+    "a stopped flanneld": Fault(
+        "runtime.subnet",
+        NODE,
+        "systemctl stop flanneld",
+        "systemctl start flanneld docker kubelet",
+        patience=60,
+    ),
     "a stopped docker": Fault(
         "runtime.runs",
         NODE,
@@ -29,9 +38,9 @@ FAULTS = {
         "systemctl start docker kubelet",
         patience=60,
     ),
-    "a stopped etcd": _stopped("etcd", host=CONTROL_PLANE),
-    "a stopped apiserver": _stopped("kube-apiserver", host=CONTROL_PLANE),
-    "a stopped controller manager": _stopped("kube-controller-manager", host=CONTROL_PLANE),
+    "a stopped etcd": _stopped("etcd"),
+    "a stopped apiserver": _stopped("kube-apiserver"),
+    "a stopped controller manager": _stopped("kube-controller-manager"),
     "an overlay with another MTU": Fault(
         "net.overlay", NODE, "ip link set flannel.1 mtu 1300", "ip link set flannel.1 mtu 1450"
     ),

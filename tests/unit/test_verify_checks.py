@@ -71,6 +71,19 @@ def units(**changed: Any) -> UnitStates:
     return replace(known, units=found)
 
 
+def stopped_flanneld() -> Readings:
+    """systemd stops what requires it, too."""
+    known = w.host("n")
+    assert known.units
+    down = w.unit(active="inactive", sub="dead", started=None)
+    stopped = ("flanneld.service", "containerd.service", "kubelet.service")
+    states = replace(known.units, units={**known.units.units, **dict.fromkeys(stopped, down)})
+    wanted = replace(known.wanted, leased=True, units=(*known.wanted.units, "flanneld"))
+    one = w.host("n", units=states, pods=StaticPodStates("down"))
+    nodes = [w.node("m"), w.node("n", conditions=w.conditions(Ready="Unknown")), w.node("o")]
+    return w.well({"n": replace(one, wanted=wanted)}, objects=w.objects(nodes=nodes))
+
+
 def stopped_kubelet() -> Readings:
     down = {"active": "inactive", "sub": "dead", "started": None}
     one = w.host("n", units=units(kubelet=down), said={"health of kubelet": Answer(7, "refused")})
@@ -328,6 +341,7 @@ FAULTS = {
         "n",
         on("n", units=units(containerd={"active": "failed"}), pods=StaticPodStates("down")),
     ),
+    "a stopped flanneld, which docker needs": Fault("runtime.subnet", "n", stopped_flanneld),
     "a runtime that hangs": Fault("runtime.answers", "n", on("n", pods=StaticPodStates("down"))),
     "no plugin": Fault("cni.plugins", "n", on("n", cni=CniState(("10-pods.conflist",), ()))),
     "another network": Fault(
