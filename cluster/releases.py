@@ -156,7 +156,7 @@ class Release:
     """
     One release of Kubernetes. Make it with ``Release.of``.
 
-    + version: without a leading "v"
+    + version: without a leading "v"; only ``"1.37"`` where any patch will do
 
     ```
     release = Release.of("1.20.2")
@@ -172,13 +172,13 @@ class Release:
         """
         Give the release of a version.
 
-        + version: all three numbers; a leading "v" is left out
+        + version: all three numbers, or two for any patch; a leading "v" is left out
 
         Raises ``InputError`` for a text that is no version and for a release without data.
         """
         known = known_releases()
         match = re.fullmatch(r"v?(\d+\.\d+)(\.\d+)?((?:-[0-9A-Za-z.]+)?)", str(version))
-        if match and match[1] in known and match[2]:
+        if match and match[1] in known and (match[2] or not match[3]):
             return cls(str(version).removeprefix("v"))
         raise InputError([_unknown_release(version, match, known)])
 
@@ -186,6 +186,11 @@ class Release:
     def minor(self) -> Minor:
         """The release line: ``(1, 20)``."""
         return minor_of(self.version)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the version names a patch."""
+        return self.version.count(".") > 1
 
     def fact(self, name: str) -> Any:
         """

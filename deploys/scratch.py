@@ -9,6 +9,7 @@ containerd from 1.24 on.
 from __future__ import annotations
 
 from pyinfra_kube.cluster.errors import InputError, Problem
+from pyinfra_kube.cluster.releases import newest_patch
 from pyinfra_kube.deploys.phases.addon_removal import leave_addons
 from pyinfra_kube.deploys.phases.addons import (
     allow_components,
@@ -53,6 +54,14 @@ def check_inventory() -> None:
     if cluster.spec.flannel_in_etcd:
         allowed, fix = 'routes; or "flannel" on the API from 1.24 on', "use deploys/multinode.py"
         raise InputError([Problem("network", cluster.spec.network, None, allowed, fix)])
+    if not cluster.release.is_whole:
+        version, fix = cluster.release.version, f'write "{newest_patch(cluster.release.version)}"'
+        allowed = "all three numbers, for no package chooses the patch on this path"
+        raise InputError([Problem("kubernetes_version", version, None, allowed, fix)])
+    if cluster.spec.etcd_source:
+        allowed = "nothing: etcd is a static pod on this path, and its image has the program"
+        fix = "leave it out; image_source or registry_mirrors name another image"
+        raise InputError([Problem("etcd_source", None, None, allowed, fix)])
     check_mtus(cluster.spec, cluster.host_facts)
     check_upgrade(cluster)
 

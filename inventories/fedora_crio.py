@@ -17,7 +17,8 @@ all = (
     {
         "ssh_user": "root",
         "cluster_name": "fedora",
-        "kubernetes_version": "1.37.2",
+        # Whatever patch the packages have.
+        "kubernetes_version": "1.37",
         "control_plane_endpoint": "192.168.10.10",
         "cluster_cidr": "10.10.0.0/16",
         "service_cidr": "10.254.0.0/16",

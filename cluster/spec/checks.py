@@ -360,6 +360,9 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     ):
         allowed = "0.18 or later: from 1.24 on etcd has no API v2"
         problems.append(Problem("flannel_version", spec.flannel_version, None, allowed))
+    if spec.etcd_source and not covers("1.24-", minor_of(spec.kubernetes_version)):
+        allowed = "nothing: up to 1.23 etcd is the package's, or a static pod"
+        problems.append(Problem("etcd_source", None, None, allowed, "leave it out"))
     brings_containerd = spec.runtime_source and spec.container_runtime != "cri-o"
     if brings_containerd and not spec.containerd_version:
         allowed = "the version of the containerd in runtime_source"

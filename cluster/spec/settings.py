@@ -23,6 +23,7 @@ from pyinfra_kube.cluster.spec.values import (
     Flags,
     FlannelVersion,
     KeyName,
+    KubernetesVersion,
     Length,
     Mirrors,
     Modes,
@@ -99,8 +100,9 @@ class ClusterSettings(Settings):
 
     cluster_name: Word = "kubernetes"
     """Its name, in kubeconfigs and certificates."""
-    kubernetes_version: Version
-    """The release of Kubernetes, of 1.2 to 1.37."""
+    kubernetes_version: KubernetesVersion
+    """The release of Kubernetes, of 1.2 to 1.37. Fedora's deploys take a minor release too, such as
+    `"1.37"`: whatever patch its packages have."""
     control_plane_endpoint: EndpointText | None = None
     """Where clients reach the control plane: the address of a host, or a load balancer or DNS name
     that leads to the apiserver. The default is the address of the first control-plane host, and the
@@ -331,6 +333,11 @@ class PartSettings(Settings):
     turned on in a running cluster, and not off again."""
     etcd_version: Version | None = None
     """Which etcd runs. By default the one that the release came with."""
+    etcd_source: str | None = None
+    """The URL, file or folder of an etcd that runs in place of the package's, on Fedora from 1.24
+    on. The package brings its user."""
+    etcd_sha256: Digest | None = None
+    """The digest of that etcd, where none is published beside its URL."""
     etcd_listen_client_urls: str | None = None
     """Where etcd listens for clients: URLs with commas between."""
     log_to_host: bool = False

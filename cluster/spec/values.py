@@ -93,6 +93,11 @@ AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "
 _MODES = f"some of {', '.join(AUTHORIZATION_MODES)}, with a comma between"
 
 
+def _kubernetes_version(value: object) -> None:
+    if not (isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value)):
+        _version(value)
+
+
 def _version(value: object) -> None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         minors = [str(value)]
@@ -147,6 +152,7 @@ def _squeezed(path: str) -> str:
 
 
 Version = Annotated[str, Checked(VERSION, _version, any_type=True)]
+KubernetesVersion = Annotated[str, Checked(VERSION, _kubernetes_version, any_type=True)]
 FlannelVersion = Annotated[str, _like(r"v?\d+\.\d+\S*", 'a version of flannel, such as "0.9.0"')]
 ContainerdVersion = Annotated[str, Checked(_CONTAINERD, _containerd_version)]
 Modes = Annotated[str, Checked(_MODES, _modes)]

@@ -11,6 +11,7 @@ from pyinfra_kube.cluster.packages import BY_MINOR, NETWORK_TOOLS, packages_for
 from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime
+from pyinfra_kube.deploys.phases.fedora_units import brings_etcd
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import (
     connect_host,
@@ -55,7 +56,11 @@ def prepare_fedora_host() -> None:
             removable=cluster.spec.removable_packages,
         )
         if installed.will_change and not waits:
-            _check_packages(cluster, _brings_etcd(cluster))
+            packaged_etcd = cluster.is_a("etcd") and not cluster.spec.etcd_source
+            # Up to 1.23 it has no flags.
+            of_today = packaged_etcd and cluster.runtime is not DOCKER
+            hint = "give another package in rpm_files, or etcd_source"
+            _check_packages(cluster, [brings_etcd(cluster, "etcd", hint)] if of_today else [])
     set_swap(cluster)
     # One that is stopped takes nothing back.
     open_firewalld(cluster)
@@ -146,21 +151,6 @@ def _brings(cluster: Cluster, program: str) -> verify.Check:
         log=f"{program} --version",
         hint="set kubernetes_version to the release that the packages bring",
     )
-
-
-def _brings_etcd(cluster: Cluster) -> list[verify.Check]:
-    """Refuse an etcd of another minor release, for the same reason. Up to 1.23 it has no flags."""
-
-    if not cluster.is_a("etcd") or cluster.runtime is DOCKER:
-        return []
-    major, minor = minor_of(cluster.spec.etcd_version or cluster.release.etcd_version)
-    check = verify.Check(
-        f"etcd is of {major}.{minor}",
-        command=f"etcd --version | grep -qF 'etcd Version: {major}.{minor}.'",
-        log="etcd --version",
-        hint="set etcd_version to that of the package, or give another package in rpm_files",
-    )
-    return [check]
 
 
 if "__name__" not in globals():

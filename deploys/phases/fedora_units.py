@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.components.rendering import named_files, reread_files
+from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.deploys.phases import kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL, component_files
 from pyinfra_kube.deploys.phases.credentials import ETCD_GROUP, credential_files
 from pyinfra_kube.deploys.phases.verification import answers, wait_until
+from pyinfra_kube.deploys.run.artifacts import program_in
 from pyinfra_kube.deploys.run.context import Cluster
-from pyinfra_kube.operations import component_unit, files, services
+from pyinfra_kube.operations import binaries, component_unit, files, services, verify
 
 _BIN = "/usr/bin"
+_OWN_ETCD = "/usr/local/bin/etcd"
 
 
 def set_etcd(cluster: Cluster) -> None:
@@ -26,11 +29,44 @@ def set_etcd(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
+    binary = _own_etcd(cluster) if cluster.spec.etcd_source else f"{_BIN}/etcd"
     data = files.File(
         cluster.spec.etcd_data_dir, kind="directory", mode="700", user="etcd", group=ETCD_GROUP
     )
-    files.files(name="Set etcd's unit and folder", files=[data, _unit(cluster, "etcd", "etcd")])
-    services.services(name="Run etcd", units=[_running(cluster, "etcd")])
+    unit = _unit(cluster, "etcd", binary, user="etcd")
+    files.files(name="Set etcd's unit and folder", files=[data, unit])
+    services.services(name="Run etcd", units=[_running(cluster, "etcd", binary)])
+
+
+def brings_etcd(cluster: Cluster, binary: str, hint: str) -> verify.Check:
+    """
+    Return the check that refuses an etcd of another minor release, which would not know some of the
+    flags.
+
+    + cluster: the cluster
+    + binary: the program
+    + hint: what to do about another one
+    """
+
+    major, minor = minor_of(cluster.spec.etcd_version or cluster.release.etcd_version)
+    return verify.Check(
+        f"etcd is of {major}.{minor}",
+        command=f"{binary} --version | grep -qF 'etcd Version: {major}.{minor}.'",
+        log=f"{binary} --version",
+        hint=f"set etcd_version to its version, or {hint}",
+    )
+
+
+def _own_etcd(cluster: Cluster) -> str:
+    """Have the etcd of the inventory's source beside the package's, and return where."""
+
+    source = program_in(cluster.spec.etcd_source or "", "etcd")
+    program = binaries.Binary(_OWN_ETCD, source, cluster.spec.etcd_sha256 or "")
+    installed = binaries.binaries(name="Install etcd", binaries=[program])
+    if installed.will_change:
+        check = brings_etcd(cluster, _OWN_ETCD, "give another etcd_source")
+        verify.verified(name="Check that etcd is of its release", checks=[check], timeout=1)
+    return _OWN_ETCD
 
 
 def set_control_plane(
@@ -44,11 +80,11 @@ def set_control_plane(
     """
 
     needs = [f for one in components for f in component_files(cluster, one)]
-    units = [_unit(cluster, one) for one in components]
+    units = [_unit(cluster, one, f"{_BIN}/{one}") for one in components]
     # Where kubectl is on other paths.
     link = files.File(KUBECTL, kind="link", target=f"{_BIN}/kubectl", if_absent=True)
     files.files(name="Set the units of the control plane", files=[*needs, *units, link])
-    run_in_order(cluster, {one: _running(cluster, one) for one in components})
+    run_in_order(cluster, {one: _running(cluster, one, f"{_BIN}/{one}") for one in components})
 
 
 def run_in_order(cluster: Cluster, units: Mapping[str, services.Unit]) -> None:
@@ -79,22 +115,22 @@ def set_node(cluster: Cluster) -> None:
     kube_proxy.set_kube_proxy(cluster, packaged=f"{_BIN}/kube-proxy")
 
 
-def _unit(cluster: Cluster, component: str, user: str = "root") -> files.File:
+def _unit(cluster: Cluster, component: str, binary: str, user: str = "root") -> files.File:
     return component_unit.unit_file(
         component,
         flags=cluster.command_line(component),
-        binary=f"{_BIN}/{component}",
+        binary=binary,
         after=["etcd.service"] if component == "kube-apiserver" else [],
         user=user,
     )
 
 
-def _running(cluster: Cluster, component: str) -> services.Unit:
+def _running(cluster: Cluster, component: str, binary: str) -> services.Unit:
     """The running unit of a component, with what it reads only when it starts."""
 
     again = reread_files(component, cluster.release, cluster.settings())
     named = _named(cluster, component, again)
-    return cluster.unit(component, [f"{_BIN}/{component}", *named])
+    return cluster.unit(component, [binary, *named])
 
 
 def _named(cluster: Cluster, component: str, again: Iterable[str]) -> list[str]:

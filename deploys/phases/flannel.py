@@ -4,14 +4,13 @@ flannel on nodes that the apiserver knows: flanneld as a unit, which carries the
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pyinfra_kube.cluster.components import flanneld
 from pyinfra_kube.deploys.phases import control_plane
 from pyinfra_kube.deploys.phases.addons import allow_components
 from pyinfra_kube.deploys.phases.credentials import kubeconfig_file
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.verification import register_nodes
+from pyinfra_kube.deploys.run.artifacts import program_in
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
@@ -38,8 +37,8 @@ def run_flannel() -> None:
     spec = cluster.spec
     if not (spec.flannel_on_api and cluster.is_a("node")):
         return
-    source, digest = program_in(spec.flannel_source or ""), spec.flannel_sha256 or ""
-    program = binaries.Binary(BINARY, source, digest)
+    source = program_in(spec.flannel_source or "", "flanneld")
+    program = binaries.Binary(BINARY, source, spec.flannel_sha256 or "")
     binaries.binaries(name="Install flanneld", binaries=[program])
     network = files.File(flanneld.NET_CONFIG, _network(cluster))
     read_files = [network, kubeconfig_file(cluster, "flanneld")]
@@ -93,17 +92,6 @@ def _network(cluster: Cluster) -> str:
         vni=spec.flannel_vni,
         port=spec.flannel_port,
     )
-
-
-def program_in(source: str) -> str:
-    """
-    Return flanneld's URL or file; the inventory may name the folder of the file.
-
-    + source: as the inventory gives it
-    """
-
-    path = Path(source).expanduser()
-    return source if "://" in source else str(path / "flanneld" if path.is_dir() else path)
 
 
 # Alone, it brings what it needs.

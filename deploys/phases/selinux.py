@@ -15,7 +15,9 @@ from pyinfra_kube.operations.component_unit import SYSTEM
 
 PART = "selinux"
 _WHOLE = (CONFIG_DIR, "/etc/kubernetes", "/etc/cni/net.d", "/etc/crio", CNI_BIN_DIR)
-_PROGRAMS = ("kubelet", "kube-proxy", "kubectl", "crictl", "containerd", "crio", "flanneld")
+_PROGRAMS = (
+    *("kubelet", "kube-proxy", "kubectl", "crictl", "containerd", "crio", "flanneld", "etcd"),
+)
 
 
 @phase("SELinux")

@@ -175,6 +175,18 @@ class RuntimeArtifacts:
             return False
 
 
+def program_in(source: str, name: str) -> str:
+    """
+    Return the URL or file of a program that comes alone; the inventory may name the file's folder.
+
+    + source: as the inventory gives it
+    + name: of the program, such as ``flanneld``
+    """
+
+    path = Path(source).expanduser()
+    return source if "://" in source else str(path / name if path.is_dir() else path)
+
+
 def crictl_archive(release: Release, digests: Mapping[str, str]) -> tuple[str, str]:
     """
     Return the URL of the archive with a release's crictl, and its SHA-256: the given one, or that

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e import doors
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded
 from tests.e2e.pods import Kubectl
-from tests.lab import Lab, down, held
+from tests.lab import Lab, down, go_build, held
 
 # CRI-O alone is a build of minutes.
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -75,7 +75,10 @@ def lab(request: pytest.FixtureRequest, runtime: str, release: str) -> Iterator[
 def site(lab: Lab, runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Site:
     # CRI-O is the default of this system.
     asked = {} if runtime == "cri-o" else {"container_runtime": runtime}
-    settings = {"runtime_source": None, "containerd_version": None, **asked}
+    settings = {"kubernetes_version": RELEASE, "runtime_source": None, "containerd_version": None}
+    # The package of an old distribution may have one that is too old.
+    own_etcd = {"etcd_source": str(go_build.built("etcd"))} if asked else {}
+    settings |= asked | own_etcd
     return Site(tmp_path_factory.mktemp("site") / "cluster", settings)
 
 

@@ -33,10 +33,15 @@ FAULTS = {name: faults.FAULTS[name] for name in _SOME}
 FAULTS["a use of an API that goes"] = Fault(
     "api.deprecated",
     CLUSTER,
-    "kubectl get --raw=/apis/batch/v1beta1/cronjobs",
+    "kubectl get --raw=/apis/scheduling.k8s.io/v1beta1/priorityclasses",
     "docker kill $(docker ps --quiet --filter name=k8s_kube-apiserver)",
     CONTROL_PLANE,
 )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site") / "cluster", {"dns": True})
 
 
 @pytest.fixture(scope="module")

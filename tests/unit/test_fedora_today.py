@@ -78,6 +78,37 @@ def test_a_plan(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert "docker.service" not in shown[host]
 
 
+def test_a_minor_release_is_whatever_patch_its_packages_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    data = {**DATA, "kubernetes_version": "1.37"}
+    data |= {"credentials_dir": str(tmp_path), "kubernetes_source": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    for line in (*ON_CONTROL_PLANE, *ON_NODES):
+        assert line in shown["m"]
+    with pytest.raises(
+        DeployError, match=r"kubernetes_version = '1.37'; .*; fix: write \"1.37.2\""
+    ):
+        prepared(scratch, ONE_NODE, data, FEDORA)
+
+
+def test_an_etcd_in_place_of_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    (tmp_path / "etcd").write_text("a program")
+    data = {**DATA, "credentials_dir": str(tmp_path / "kept"), "etcd_source": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    # It brings the user.
+    assert "package etcd: absent → installed" in shown["m"]
+    assert "/usr/local/bin/etcd: absent → " in shown["m"]
+    assert "+ ExecStart=/usr/local/bin/etcd" in shown["m"]
+    assert "/usr/local/bin/etcd" not in shown["n"]
+    with pytest.raises(DeployError, match=r"etcd_source.*a static pod"):
+        prepared(scratch, ONE_NODE, data, FEDORA)
+    with pytest.raises(DeployError, match=r"etcd_source.*up to 1.23"):
+        prepared(fedora_single_node, ONE_NODE, data | {"kubernetes_version": "1.20.2"}, FEDORA)
+
+
 def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyinfra.is_cli", True)
     program = tmp_path / "flanneld"
