@@ -523,7 +523,7 @@ _LOCK = {
 
 
 def _packages(scene: _Scene, record: Record) -> Iterator[Spoil]:
-    family = scene.trial.path.family
+    family = _family(scene)
     for name in record.arguments["packages"]:
         gone = scene.trial.execute(record.host, f"name={name}\n{_THERE}{_GONE[family]}").split("\n")
         # Some of what the hosts have came with none of rpm's packages.
@@ -539,8 +539,13 @@ def _packages(scene: _Scene, record: Record) -> Iterator[Spoil]:
             yield _with_files(scene, replace(spoil, changes=spoil.changes.union(lost)), gone)
 
 
+def _family(scene: _Scene) -> str:
+    """Of the package manager, whatever the release."""
+    return scene.trial.path.family.partition("-")[0]
+
+
 def _locks(scene: _Scene, record: Record) -> Iterator[Spoil]:
-    lock, lift, installed = _LOCK[scene.trial.path.family]
+    lock, lift, installed = _LOCK[_family(scene)]
     names = record.arguments["packages"]
     for name in names:
         yield _maker(record, name, "lock")("lifted", f"{lift} {name}")

@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.e2e.paths import _COLOR, REPOSITORY, Run, Site, each
 from tests.e2e.promises.driver import ENVIRONMENT, Orders, Report
-from tests.lab import Lab
+from tests.lab import Lab, go_build
 
 # An operation's name and a host.
 Pair = tuple[str, str]
@@ -34,6 +34,7 @@ class Path_:
     + release: of Kubernetes
     + groups: group → hosts; hosts that no start has but the last are in ``added``
     + settings: of the inventory, of all hosts
+    + late_settings: more of them, which take a build
     + labels: node → its labels
     + changes: name → settings that are changed on a settled cluster, of all hosts
     + read_late: the start of a file's path that every such change touches; whoever reads it is
@@ -52,6 +53,7 @@ class Path_:
     with_added: Mapping[str, Any]
     deploy: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    late_settings: Callable[[], Mapping[str, Any]] = dict
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     added: str = ""
@@ -158,7 +160,58 @@ MULTINODE = Path_(
     family="fedora",
 )
 
-PATHS = [SCRATCH, SCRATCH_DOCKER, SINGLE_NODE, MULTINODE]
+_FEDORA_44_CHANGES: dict[str, dict[str, Any]] = {
+    "log_level": {"log_level": 3},
+    "kubelet field": {"kubelet_configuration": {"maxPods": 50}},
+    "kube-proxy field": {"proxy_configuration": {"conntrack": {"min": 65536}}},
+    "apiserver flag": {"apiserver_flags": {"event-ttl": "2h0m0s"}},
+    "node label": {"labels": {"fed-node-1": {"disk": "hdd"}}},
+}
+_PACKAGED = {"kubernetes_version": "1.37", "runtime_source": None, "containerd_version": None}
+
+SINGLE_NODE_44 = Path_(
+    name="fedora_44_single_node",
+    deploy="fedora_single_node",
+    release="1.37",
+    groups=SINGLE_NODE.groups,
+    settings=_PACKAGED,
+    labels=SINGLE_NODE.labels,
+    changes=_FEDORA_44_CHANGES,
+    read_late=SCRATCH.read_late,
+    with_added=SCRATCH.with_added,
+    sampled=False,
+    family="fedora-44",
+)
+
+
+def flannel_of_source() -> dict[str, Any]:
+    """The settings of a flannel that no package brings, over etcd."""
+    program = go_build.built("flannel")
+    return {
+        "network": "flannel",
+        "flannel_store": "etcd",
+        "flannel_source": str(program),
+        "flannel_version": (program / "version").read_text().strip(),
+    }
+
+
+MULTINODE_44 = Path_(
+    name="fedora_44_multinode",
+    deploy="multinode",
+    release="1.37",
+    groups=MULTINODE.groups,
+    settings={**_PACKAGED, "cluster_cidr": "10.16.0.0/16", "container_runtime": "containerd"},
+    late_settings=flannel_of_source,
+    labels=MULTINODE.labels,
+    changes=_FEDORA_44_CHANGES,
+    read_late=SCRATCH.read_late,
+    with_added=SCRATCH.with_added,
+    added="fed-node-3",
+    sampled=False,
+    family="fedora-44",
+)
+
+PATHS = [SCRATCH, SCRATCH_DOCKER, SINGLE_NODE, MULTINODE, SINGLE_NODE_44, MULTINODE_44]
 
 
 class Watched(Run):
@@ -214,6 +267,7 @@ class Trial(Site):
             "credentials_dir": str(self.folder / "credentials"),
             "cloud_config": str(self.cloud_config),
             **self.path.settings,
+            **self.path.late_settings(),
             **changes,
         }
         lines = [
