@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
+import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
@@ -96,21 +98,47 @@ def push(url: str, image: Image) -> None:
         own = Path(folder, "layer.tar")
         image.write_layer(own)
         layers = {sha256(path): path for path in (*image.base, own)}
-        configuration = image.configuration(list(layers))
-        path = Path(folder, "configuration.json")
-        path.write_bytes(configuration)
-        repository = image.names[0].partition("/")[2].rpartition(":")[0]
-        described = [_blob(url, repository, path, _CONFIGURATION)]
-        described += [_blob(url, repository, layer, _LAYER) for layer in layers.values()]
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": _MANIFEST,
-        "config": described[0],
-        "layers": described[1:],
-    }
-    for name in image.names:
+        _push(url, image.names, image.configuration(list(layers)), layers.values())
+
+
+def push_archive(url: str, archive: Path) -> dict[str, str]:
+    """
+    Put the images of an archive into a registry, and return the digest of each by its name.
+
+    + url: of the registry
+    + archive: as `docker save` makes it
+    """
+    digests: dict[str, str] = {}
+    with tarfile.open(archive) as tar, tempfile.TemporaryDirectory() as folder:
+        tar.extractall(folder, filter="data")
+        for image in json.loads(Path(folder, "manifest.json").read_text()):
+            configuration = Path(folder, image["Config"]).read_bytes()
+            layers = [Path(folder, layer) for layer in image["Layers"]]
+            digest = _push(url, image["RepoTags"], configuration, layers)
+            digests |= dict.fromkeys(image["RepoTags"], digest)
+    return digests
+
+
+def _push(url: str, names: Sequence[str], configuration: bytes, layers: Iterable[Path]) -> str:
+    """Put an image into its repository, and return the digest of its manifest."""
+    repository = names[0].partition("/")[2].rpartition(":")[0]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(configuration)
+        file.flush()
+        described = [_blob(url, repository, Path(file.name), _CONFIGURATION)]
+    described += [_blob(url, repository, layer, _LAYER) for layer in layers]
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": described[0],
+            "layers": described[1:],
+        }
+    ).encode()
+    for name in names:
         place = f"{url}/v2/{repository}/manifests/{name.rpartition(':')[2]}"
-        _ask(place, "PUT", json.dumps(manifest).encode(), {"Content-Type": _MANIFEST})
+        _ask(place, "PUT", manifest, {"Content-Type": _MANIFEST})
+    return hashlib.sha256(manifest).hexdigest()
 
 
 def _blob(url: str, repository: str, path: Path, kind: str) -> dict[str, object]:
