@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from netaddr import IPNetwork
 
@@ -143,6 +143,8 @@ def overlay(host: Host, _: Readings) -> Iterator[Said]:
     if below and device.mtu > below.mtu - wanted.overhead:
         most = below.mtu - wanted.overhead
         yield Said(f"MTU {device.mtu} over {below.name}", f"at most {most}", wanted.device)
+    elif _mtu_of(wanted.device) in dict(host.disagreements or ()):
+        yield Said(f"MTU {device.mtu}", "that of subnet.env", wanted.device)
     bridge = links.get(wanted.bridge)
     # Docker gives its bridge no MTU; without ports it has one that means nothing.
     if bridge and device.mtu < bridge.mtu and (wanted.bridge_mtu or _ports(host)):
@@ -222,11 +224,31 @@ def _is_default(route: Route) -> bool:
     return route.destination == "0.0.0.0/0"
 
 
-def agreement(host: Host, readings: Readings) -> Iterator[Said]:
-    """What flannel leased, wrote and set up on a host, where these differ."""
-    if readings.network == "flannel" and host.is_a("node"):
-        for what, detail in told(host.disagreements, "flannel's leases"):
+_OF_LEASE = ("lease and host", "subnet.env", "subnet.env and network", "lease and subnet.env")
+
+
+def leases(host: Host, readings: Readings) -> Iterator[Said]:
+    """What flannel leased for a host and wrote there, where these differ."""
+    for what, detail in _disagreements(host, readings):
+        if what in _OF_LEASE:
             yield Said(detail, "the same", what)
+
+
+def agreement(host: Host, readings: Readings) -> Iterator[Said]:
+    """What of flannel's device and the bridge differs from what it wrote."""
+    for what, detail in _disagreements(host, readings):
+        if what not in (*_OF_LEASE, _mtu_of(host.wanted.device)):
+            yield Said(detail, "the same", what)
+
+
+def _disagreements(host: Host, readings: Readings) -> Iterable[tuple[str, str]]:
+    if readings.network != "flannel" or not host.is_a("node"):
+        return ()
+    return told(host.disagreements, "flannel's leases")
+
+
+def _mtu_of(device: str) -> str:
+    return f"MTU of {device}"
 
 
 def masquerade(host: Host, readings: Readings) -> Iterator[Said]:

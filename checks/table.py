@@ -23,7 +23,7 @@ from pyinfra_kube.checks.check import Check
 _DNS = ("dns.runs", "dns.pods", "dns.service", "dns.node", "pods.ready")
 _SERVED = (*_DNS, "api.services", "api.deleted")
 _PODS = ("api.webhooks", *_SERVED)
-_FLANNEL = ("net.lease", "net.flannel")
+_FLANNEL = ("net.lease", "net.device", "net.flannel")
 _WAYS = ("net.way", "net.pods", "net.service", *_PODS)
 _NODES = ("node.registered", "node.ready", "node.kubelet", *_WAYS)
 _API = ("api.ready", "api.reaches", *_NODES)
@@ -138,7 +138,7 @@ CHECKS: tuple[Check, ...] = (
         on_network.one_address,
         "ip -4 address",
         "ip address delete {of}",
-        explains=("host.reaches", "etcd.answers", "etcd.health", "etcd.revision", *_API),
+        explains=("host.reaches", "etcd.answers", "etcd.health", "etcd.revision", *_FLANNEL, *_API),
     ),
     Check(
         "host.neighbours",
@@ -658,6 +658,17 @@ CHECKS: tuple[Check, ...] = (
     ),
     # The pod network
     Check(
+        "net.lease",
+        "it has one lease of flannel's, and that is in its subnet.env",
+        "etcd or the API, /run/flannel/subnet.env",
+        on_network.leases,
+        "cat /run/flannel/subnet.env; journalctl --no-pager -n 50 -u flanneld",
+        "systemctl restart flanneld; where docker makes the bridge, restart docker, too",
+        _NODE,
+        # docker's bridge and rules are held against subnet.env.
+        explains=("net.lease", "net.bridge", "net.overlay", "net.masquerade", *_FLANNEL, *_WAYS),
+    ),
+    Check(
         "net.bridge",
         "the pod bridge has the address of the plan",
         "ip address",
@@ -665,7 +676,7 @@ CHECKS: tuple[Check, ...] = (
         "ip address show {of}",
         "run the path's deploy",
         _NODE,
-        explains=("net.lease", *_WAYS),
+        explains=("net.device", *_WAYS),
     ),
     Check(
         "net.default",
@@ -693,7 +704,7 @@ CHECKS: tuple[Check, ...] = (
         "ip link show {of}",
         "run the path's deploy",
         _NODE,
-        explains=("net.overlay", "net.lease", *_WAYS),
+        explains=("net.overlay", "net.device", *_WAYS),
     ),
     Check(
         "net.overlay",
@@ -703,12 +714,12 @@ CHECKS: tuple[Check, ...] = (
         "ip -d link show {of}; systemctl status flanneld",
         "systemctl restart flanneld",
         _NODE,
-        explains=(*_FLANNEL, *_WAYS),
+        explains=("net.device", "net.flannel", *_WAYS),
     ),
     Check(
-        "net.lease",
-        "flannel's lease, its subnet.env, its device and the bridge agree",
-        "etcd or the API, /run/flannel/subnet.env, ip address",
+        "net.device",
+        "flannel's device and the bridge are those of its subnet.env",
+        "/run/flannel/subnet.env, ip address",
         on_network.agreement,
         "cat /run/flannel/subnet.env; ip -4 -d address",
         "systemctl restart flanneld; where docker makes the bridge, restart docker, too",

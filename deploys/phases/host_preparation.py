@@ -24,6 +24,8 @@ from pyinfra_kube.facts.swap import SWAP_SERVICES, Swaps
 from pyinfra_kube.operations import files, hosts, packages, services, sysctl
 
 NETWORKD = "systemd-networkd.service"
+NETWORK_MANAGER = "NetworkManager.service"
+DISPATCHER = "/etc/NetworkManager/dispatcher.d/50-pyinfra-kube"
 NETWORKD_CONFIG = "/etc/systemd/networkd.conf.d/50-pyinfra-kube.conf"
 FSTAB = "/etc/fstab"
 MODULES = ["br_netfilter"]
@@ -178,12 +180,22 @@ def connect_host() -> None:
 
 
 def _keep_routes(cluster: Cluster) -> None:
-    """Have systemd-networkd, also netplan's, leave routes alone that it did not set."""
+    """
+    Have systemd-networkd, also netplan's, leave routes alone that it did not set, and have those
+    set again that NetworkManager takes away.
+    """
 
-    units = read(Units, units=[NETWORKD], config=[NETWORKD_CONFIG]).units
-    if cluster.is_a("node") and NETWORKD in units and units[NETWORKD].active == "active":
-        text = render(f"{NETWORKD_CONFIG[1:]}.j2")
-        files.files(name="Keep routes of pods", files=[files.File(NETWORKD_CONFIG, text)])
+    if not cluster.is_a("node"):
+        return
+    units = read(Units, units=[NETWORKD, NETWORK_MANAGER], config=[NETWORKD_CONFIG]).units
+    running = {name for name, unit in units.items() if unit.active == "active"}
+    modes = {NETWORKD_CONFIG: "644"} if NETWORKD in running else {}
+    if NETWORK_MANAGER in running and cluster.spec.network == "routes":
+        modes[DISPATCHER] = "755"
+    kept = [files.File(path, render(f"{path[1:]}.j2"), mode=mode) for path, mode in modes.items()]
+    if kept:
+        files.files(name="Keep routes of pods", files=kept)
+    if NETWORKD in running:
         unit = services.Unit(NETWORKD, enabled=None, config=[NETWORKD_CONFIG])
         services.services(name="Have systemd-networkd keep them", units=[unit])
 

@@ -411,6 +411,20 @@ def test_routes_stay_where_networkd_runs(
     assert restarted == (active == "active")
 
 
+@pytest.mark.parametrize(("active", "network"), [("active", True), ("inactive", False)])
+def test_routes_come_back_where_network_manager_runs(
+    active: str, network: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    unit = UnitState(load="loaded", active=active, sub="running", enabled="enabled")
+    units = UnitStates(manager="systemd", units={"NetworkManager.service": unit})
+    data = {**DATA, "credentials_dir": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA, more={"services.Units": units})
+    script = "/etc/NetworkManager/dispatcher.d/50-pyinfra-kube: absent → file"
+    assert (script in shown["n"]) == network
+    assert "systemd-networkd" not in shown["n"]
+
+
 def test_a_container_does_not_turn_its_machines_swap_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -963,6 +963,23 @@ def _on_flannels(
     )
 
 
+def _another_env() -> Readings:
+    """The address of docker's bridge is held against subnet.env, and so are the rules."""
+    differ = ("subnet.env and network", "lease and subnet.env", "docker0 and subnet.env")
+    one = _flannel("n", docker=True, disagreements=[(what, "a, b") for what in differ])
+    away = {"bridge_address": "10.99.1.1/24", "pod_cidr": "10.99.1.0/24"}
+    others = {name: _flannel(name, docker=True) for name in w.HOSTS}
+    return w.well(
+        others | {"n": replace(one, wanted=replace(one.wanted, **away))}, network="flannel"
+    )
+
+
+def _taken_address() -> Readings:
+    links = {**(_flannel("n").links or {}), "lo": w.link("lo", f"{w.HOSTS['o']}/32")}
+    differ = ("lease and host", "lease and subnet.env", "MAC of flannel.1 and lease")
+    return _on_flannels(links=links, disagreements=[(what, "a, b") for what in differ])()
+
+
 DEFAULT = Route("0.0.0.0/0", "192.0.2.254", "eth0")
 KINDS = [(backend, docker) for backend in ("vxlan", "udp", "host-gw") for docker in (False, True)]
 OTHER_CIDR = [w.node("m", podCIDR="10.10.9.0/24"), *(w.node(one) for one in "no")]
@@ -980,6 +997,16 @@ ON_FLANNEL = {
     ),
     "a lease of another subnet": Fault(
         "net.lease", "n", _on_flannels(disagreements=[("lease and subnet.env", "a, b")])
+    ),
+    "another subnet in subnet.env": Fault("net.lease", "n", lambda: _another_env()),
+    "flannel's device with another MAC": Fault(
+        "net.device", "n", _on_flannels(disagreements=[("MAC of flannel.1 and lease", "a, b")])
+    ),
+    "an overlay with another MTU than subnet.env": Fault(
+        "net.overlay", "n", _on_flannels(disagreements=[("MTU of flannel.1", "1300, 1450")])
+    ),
+    "a lease of a host whose address another one has": Fault(
+        "host.address", "n", lambda: _taken_address()
     ),
 }
 OF_FLANNEL = {
@@ -1066,8 +1093,8 @@ def test_a_page_shows_what_failed_and_then_the_topology() -> None:
 
 def test_every_check_has_a_fault() -> None:
     shown = {fault.check for fault in FAULTS.values()} | {"api.kubectl"}
-    # It needs flannel.
-    assert {check.id for check in CHECKS} - shown == {fault.check for fault in ON_FLANNEL.values()}
+    shown |= {fault.check for fault in ON_FLANNEL.values()}
+    assert {check.id for check in CHECKS} == shown
 
 
 def test_a_cause_comes_before_what_it_explains() -> None:
