@@ -34,12 +34,14 @@ def judge(judged: Judged, folder: Path, processes: int, cluster: str) -> Result:
     + processes: how many specs at once, of those that may run beside others
     + cluster: what the page calls it
     """
-    facts = judged.facts()
+    facts, known = judged.facts(), judged.suite.specs()
+    later = [name for name, since in known.items() if since > judged.lab.release.minor]
     phases = [
-        judged.run(folder, "parallel", label=PARALLEL, processes=processes),
-        judged.run(folder, "serial", label=SERIAL),
+        judged.run(folder, "parallel", label=PARALLEL, without=later, processes=processes),
+        judged.run(folder, "serial", label=SERIAL, without=later),
     ]
-    result = Result(cluster, judged.suite.specs(), phases, facts=facts)
+    specs = [name for name in known if name not in later]
+    result = Result(cluster, specs, phases, facts=facts, later=later)
     if result.unfinished:
         repeated = judged.run(folder, "repeated", only=result.unfinished)
         result = replace(result, repeated=repeated)

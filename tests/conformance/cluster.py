@@ -124,6 +124,7 @@ class Judged:
         return {
             "Date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "Commit": commit.stdout.strip(),
+            "Suite": f"of {run(self.suite.folder / 'e2e.test', '--version').stdout.strip()}",
             "Runtime": f"{info['containerRuntimeVersion']}, on {info['osImage']}",
             "Machine": f"{processors} processors and {int(memory) // 2**20} GiB for all hosts, "
             f"Linux {platform.release()}, cgroups version {cgroups}",

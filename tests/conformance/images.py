@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pyinfra_kube.cluster.releases import minor_of
 from tests.conformance import busybox, registry
 from tests.lab import go_build, roots
 from tests.lab.cache import digest, kept
@@ -56,12 +57,26 @@ class Programs:
         """
         All of them; built now if the cache has none.
 
-        + release: of Kubernetes, such as `1.37`
+        + release: of the Kubernetes that is judged, such as `1.37`
         """
-        parts = (f"conformance/{release}", f"kubernetes/{release}", "coredns", "etcd")
+        suite = suite_for(release)
+        parts = (f"conformance/{suite}", f"kubernetes/{suite}", "coredns", "etcd")
         with go_build.together():
-            suite, kubernetes, coredns, etcd = map(go_build.built, parts)
-            return cls(suite, kubernetes, coredns, etcd, busybox.built(), _debian())
+            found, kubernetes, coredns, etcd = map(go_build.built, parts)
+            return cls(found, kubernetes, coredns, etcd, busybox.built(), _debian())
+
+
+def suite_for(release: str) -> str:
+    """
+    The release whose suite judges another one: its own, or the oldest since that can be built.
+
+    + release: such as `1.33`
+    """
+    suites = [
+        part.partition("/")[2] for part in go_build.parts() if part.startswith("conformance/")
+    ]
+    later = [one for one in suites if minor_of(one) >= minor_of(release)]
+    return min(later, key=minor_of)
 
 
 def stored(programs: Programs) -> Path:

@@ -14,11 +14,14 @@ INTRODUCTION = """\
 
 `make conformance` runs Kubernetes' own conformance suite on a cluster that this package builds on
 the lab's three hosts, and writes this page. The suite is the one of the release's own module, built
-from source. The cluster has the settings of `make lab`, and a mirror of registry.k8s.io with the
-images of the suite: they are made from the suite's own programs and Debian's packages, for the lab
-reaches no registry. `OPTIONS` takes another cluster, such as
-`make conformance OPTIONS="--network flannel"`, or the specs of NetworkPolicies, which are not of
-conformance: `make conformance OPTIONS=--policies`.
+from source. Up to 1.33 no suite can be built from the modules: there it is that of 1.34, without
+the specs that came with later releases.
+
+The cluster has the settings of `make lab`, and a mirror of registry.k8s.io with the images of the
+suite: they are made from the suite's own programs and Debian's packages, for the lab reaches no
+registry. `OPTIONS` takes another cluster, such as `make conformance OPTIONS="--network flannel"`,
+or the specs of NetworkPolicies, which are not of conformance:
+`make conformance OPTIONS=--policies`.
 """
 
 # Of a message, in letters.
@@ -54,6 +57,7 @@ class Result:
     + repeated: specs that did not pass in it, tried once more, alone
     + facts: what else is said, by its name: the date, the commit
     + left: what was left over on hosts
+    + later: specs of the suite that came with a later release than that of the cluster
     """
 
     cluster: str
@@ -62,6 +66,7 @@ class Result:
     repeated: Phase | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     left: Sequence[str] = ()
+    later: Sequence[str] = ()
 
     @property
     def outcomes(self) -> dict[str, Outcome]:
@@ -116,6 +121,9 @@ def section(result: Result) -> str:
         parts.append(_table(("Spec", "In the run", "Repeated alone", "Why"), _problems(result)))
     if result.left:
         parts.append("".join(f"- `{line}`\n" for line in result.left))
+    if result.later:
+        parts.append("Specs that came with a later release, and were not asked for:\n")
+        parts.append("".join(f"- {_cell(name)}\n" for name in result.later))
     return "\n".join(parts)
 
 

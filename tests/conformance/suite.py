@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from pyinfra_kube.cluster.releases import Minor, minor_of
 from tests.lab.machine import LabError, run, say
 
 SERIAL = "Conformance && Serial"
@@ -52,10 +53,10 @@ class Suite:
 
     folder: Path
 
-    def specs(self) -> list[str]:
-        """Every spec of conformance, by its whole name."""
+    def specs(self) -> dict[str, Minor]:
+        """Every spec of conformance, by its whole name, and the release that it came with."""
         listed = run(self.folder / "e2e.test", "--list-conformance-tests").stdout
-        return [spec["codename"] for spec in yaml.safe_load(listed)]
+        return since(yaml.safe_load(listed))
 
     def policy_specs(self) -> list[str]:
         """Every spec of what enforces NetworkPolicies, but those over SCTP, by its name."""
@@ -71,6 +72,7 @@ class Suite:
         *,
         label: str = "Conformance",
         only: Sequence[str] = (),
+        without: Sequence[str] = (),
         processes: int = 1,
         hours: int = 2,
     ) -> dict[str, Outcome]:
@@ -82,6 +84,7 @@ class Suite:
         + kubectl: the program
         + label: which specs, as ginkgo's label filter
         + only: of those, the ones of these names; by default all
+        + without: of those, the ones of other names
         + processes: how many at once
         + hours: when it is given up
         """
@@ -91,6 +94,7 @@ class Suite:
             *(self.folder / "ginkgo", f"--procs={processes}", f"--timeout={hours}h"),
             *("--no-color", "--silence-skips", f"--label-filter={label}"),
             *(f"--focus={_escaped(name)}$" for name in only),
+            *(f"--skip={_escaped(name)}$" for name in without),
             *(f"--output-dir={into}", f"--json-report={report.name}"),
             *(self.folder / "e2e.test", "--"),
             *(f"--kubeconfig={kubeconfig}", f"--kubectl-path={kubectl}", "--provider=skeleton"),
@@ -119,6 +123,20 @@ class Suite:
             tail = (into / "log").read_text(errors="replace")[-2000:]
             raise LabError(f"The suite ended with {process.returncode}, without a report:\n{tail}")
         return outcomes(json.loads(report.read_text()))
+
+
+def since(specs: Iterable[dict[str, Any]]) -> dict[str, Minor]:
+    """
+    The release that each spec became one of conformance with, by its whole name.
+
+    + specs: as the suite lists them; one that changed since names several releases
+    """
+    return {
+        spec["codename"]: min(
+            minor_of(one.strip().removeprefix("v")) for one in str(spec["release"]).split(",")
+        )
+        for spec in specs
+    }
 
 
 def outcomes(reports: Iterable[dict[str, Any]]) -> dict[str, Outcome]:

@@ -13,7 +13,7 @@ from tests.conformance import images, report
 from tests.conformance.images import Programs
 from tests.conformance.left_over import Pod, Told, left_over, pods_of
 from tests.conformance.report import Phase, Result
-from tests.conformance.suite import Outcome, outcomes
+from tests.conformance.suite import Outcome, outcomes, since
 
 SPECS = ["[sig-node] a | pod runs", "[sig-node] it stops", "[sig-network] a service answers"]
 PASSED, FAILED = Outcome("passed", 1.5), Outcome("failed", 2, "no answer\nafter 5 minutes")
@@ -97,6 +97,27 @@ def test_outcomes_are_of_specs_that_were_begun() -> None:
         SPECS[1]: Outcome("failed", 1.5, "no answer"),
         "alone": Outcome("passed", 1.5),
     }
+
+
+def test_a_spec_is_of_conformance_since_the_first_release_that_it_names() -> None:
+    listed: list[dict[str, object]] = [
+        {"codename": "a", "release": "v1.9, v1.18"},
+        {"codename": "b", "release": 1.34},
+    ]
+    assert since(listed) == {"a": (1, 9), "b": (1, 34)}
+
+
+@pytest.mark.parametrize(
+    ("release", "suite"), [("1.30", "1.34"), ("1.33", "1.34"), ("1.34", "1.34"), ("1.37", "1.37")]
+)
+def test_a_release_without_a_suite_has_the_next_one(release: str, suite: str) -> None:
+    assert images.suite_for(release) == suite
+
+
+def test_specs_of_later_releases_are_named(tmp_path: Path) -> None:
+    said = report.section(Result("Kubernetes 1.33.13", SPECS[:1], [], later=SPECS[1:]))
+    assert "came with a later release, and were not asked for:" in said
+    assert f"- {SPECS[1]}\n- {SPECS[2]}\n" in said
 
 
 def _result(
