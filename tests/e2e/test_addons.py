@@ -357,14 +357,13 @@ def test_what_is_turned_off_goes(
         assert f"{gone}: present → absent" in dry.said
     for kept in ("shop", "shut"):
         assert f"Namespace {kept} stays: what others have in it would go with it" in dry.said
-    assert (
-        kubectl("get all,netpol --namespace=kube-system --selector=pyinfra-kube/set --output=name")
-        == ""
+    # DNS stays on.
+    ours = kubectl(
+        "get all,netpol --namespace=kube-system --selector=pyinfra-kube/set --output=name"
     )
-    assert (
-        kubectl("get configmaps --namespace=kube-system --output=name").count("pyinfra-kube-set")
-        == 0
-    )
+    assert ours.split() == ["service/kube-dns", "deployment.apps/coredns"]
+    records = kubectl("get configmaps --namespace=kube-system --output=name")
+    assert records.count("pyinfra-kube-set") == 1
     for host in HOSTS:
         assert execute(lab, host, TRACES) == []
         execute(lab, host, "! test -e /var/lib/node-logs")
