@@ -18,12 +18,14 @@ from tests.lab import Lab, down, go_build, held
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 # The release of Kubernetes → the hosts, and what their inventory says more.
+_PACKAGED = {"flannel_store": "etcd", "runtime_source": None, "containerd_version": None}
 SYSTEMS: dict[str, tuple[str, dict[str, object]]] = {
     "1.20": ("fedora", {}),
-    "1.37": (
+    "1.34": (
         "fedora-44",
-        {"flannel_store": "etcd", "runtime_source": None, "containerd_version": None},
+        {**_PACKAGED, "kubernetes_version": "1.34", "container_runtime": "containerd"},
     ),
+    "1.37": ("fedora-44", _PACKAGED),
 }
 CONTROL_PLANE, *NODES = HOSTS = ("fed-master", "fed-node-1", "fed-node-2")
 ROLE = "flannel's role | Limit flannel to its own keys in etcd"
@@ -118,6 +120,15 @@ def test_nothing_is_open_without_a_reason(
     doors.see_all(lab, site, doors.process_of_pod(lab, NODES[0], "httpd"), tmp_path)
 
 
+def test_services_and_names(built: object, kubectl: Kubectl, release: str) -> None:
+    web = kubectl.run_web(NODES)
+    kubectl.see_a_service_lead_to_pods(web)
+    kubectl.see_pods_leave_as_their_nodes()
+    # The guide's path has no DNS.
+    for pod in web if release != "1.20" else ():
+        assert kubectl.fetch(pod, "http://web.default/") in web
+
+
 def test_flannel_reads_and_writes_its_own_keys_only(built: object, lab: Lab) -> None:
     node = NODES[0]
     own, other = "/coreos.com/network/", "/registry/"
@@ -174,6 +185,14 @@ def test_all_start_anew(built: object, lab: Lab, site: Site, kubectl: Kubectl) -
     eventually(lambda: kubectl.ready_nodes() >= set(NODES))
     assert eventually(lambda: _pods_reach_each_other(kubectl), patience=120)
     succeeded(site.run("-y", "--json", deploy="multinode"))
+
+
+def test_a_reboot_changes_nothing(built: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
+    for name in (NODES[0], CONTROL_PLANE):
+        lab.reboot(name)
+    eventually(lambda: kubectl.ready_nodes() >= set(NODES), 240)
+    assert eventually(lambda: _pods_reach_each_other(kubectl), patience=240)
+    assert succeeded(site.run("-y", "--json", deploy="multinode")).changed == set()
 
 
 def test_another_backend(built: object, lab: Lab, site: Site, kubectl: Kubectl) -> None:
