@@ -18,7 +18,11 @@ from tests.lab import Lab, down, go_build, held
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 # The release of Kubernetes → the hosts, and what their inventory says more.
-_PACKAGED = {"flannel_store": "etcd", "runtime_source": None, "containerd_version": None}
+_PACKAGED: dict[str, object] = {
+    "flannel_store": "etcd",
+    "runtime_source": None,
+    "containerd_version": None,
+}
 SYSTEMS: dict[str, tuple[str, dict[str, object]]] = {
     "1.20": ("fedora", {}),
     "1.34": (

@@ -36,7 +36,7 @@ _TOOLS = {
 # Beside what a blank server has: the package manager, its plugins, and what programs in the RPMs
 # link to.
 _MORE = ["dnf", "dnf-plugins-core", "rpm", "libdevmapper1.02.1", "libseccomp2"]
-_MORE_TODAY = [*_MORE, "libglib2.0-0", "libgpgme11", "systemd-resolved"]
+_MORE_TODAY = [*_MORE, "firewalld", "libglib2.0-0", "libgpgme11", "systemd-resolved"]
 
 # Of the distribution, inside the RPMs.
 _PROGRAMS = ["containerd", "docker.io", "etcd-client", "etcd-server", "runc", "tini"]
