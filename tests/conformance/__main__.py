@@ -37,8 +37,8 @@ def judge(judged: Judged, folder: Path, processes: int, cluster: str) -> Result:
     facts, known = judged.facts(), judged.suite.specs()
     later = [name for name, since in known.items() if since > judged.lab.release.minor]
     phases = [
-        judged.run(folder, "parallel", label=PARALLEL, without=later, processes=processes),
-        judged.run(folder, "serial", label=SERIAL, without=later),
+        judged.run(folder, "parallel", labels=PARALLEL, without=later, processes=processes),
+        judged.run(folder, "serial", labels=SERIAL, without=later),
     ]
     specs = [name for name in known if name not in later]
     result = Result(cluster, specs, phases, facts=facts, later=later)
@@ -54,7 +54,7 @@ def judge_policies(judged: Judged, folder: Path, processes: int, cluster: str) -
     """
     specs = judged.suite.policy_specs()
     facts = judged.facts()
-    phase = judged.run(folder, "policies", label="", only=specs, processes=processes)
+    phase = judged.run(folder, "policies", labels=(), only=specs, processes=processes)
     name = f"{cluster}, NetworkPolicies by kube-router"
     return Result(name, specs, [phase], facts=facts, left=judged.left_over())
 
@@ -95,9 +95,9 @@ def a_cluster(options: argparse.Namespace) -> Iterator[Judged]:
         settings["network_policies"] = True
     with a_lab(release, options.keep) as lab:
         judged = Judged(lab, programs, settings)
-        mirror = registry.serving(storage, f"{lab.network.control}:5000", read_only=True)
-        with mirror as url, tempfile.TemporaryDirectory() as folder:
-            judged.build(Path(folder) / "site", url)
+        serving = registry.serving(storage, judged.mirror.address, read_only=True)
+        with serving, tempfile.TemporaryDirectory() as folder:
+            judged.build(Path(folder) / "site")
             judged.pull()
             yield judged
 

@@ -13,12 +13,17 @@ from pyinfra_kube.deploys.phases.credentials import ADMIN
 from tests.conformance import images
 from tests.conformance.images import Programs
 from tests.conformance.left_over import SHELL, Told, left_over, pods_of
+from tests.conformance.mirror import Mirror
 from tests.conformance.report import Phase
 from tests.conformance.suite import Suite
 from tests.e2e.paths import REPOSITORY, Site, each, eventually, execute, ssh, succeeded
 from tests.e2e.pods import Kubectl
 from tests.lab import Lab
 from tests.lab.machine import run, say
+
+# What conformance asks for and a cluster has not by itself: DNS, and ports of hosts that lead to
+# pods.
+_NEEDED = {"docker": {"dns": True, "bridge_approach": "kubelet"}}
 
 # Pods that end take their time, and so does what a node had for them.
 _GONE_AFTER = 180
@@ -35,31 +40,34 @@ class Judged:
 
     def __init__(self, lab: Lab, programs: Programs, settings: dict[str, Any]) -> None:
         self.lab = lab
-        self.suite = Suite(programs.suite)
+        self.mirror = Mirror.of(lab.release.container_runtime, f"{lab.network.control}:5000")
+        self.suite = Suite(programs.suite, self.mirror.registries)
         self.settings = settings
         self.control_plane = next(name for name in lab.hosts if "master" in name)
+        self.node = next(name for name in lab.hosts if name != self.control_plane)
         self.kubectl = Kubectl(lab, self.control_plane)
         self._names = [
-            name
+            self.mirror.name(name)
             for image in images.images(programs, images.names(programs.suite))
             for name in image.names
         ]
 
-    def build(self, folder: Path, mirror: str) -> None:
+    def build(self, folder: Path) -> None:
         """
         Have the package build the cluster, with a mirror of the suite's images.
 
         + folder: of the inventory
-        + mirror: URL of the registry
         """
         say("building the cluster")
-        site = Site(folder, {**self.settings, "registry_mirrors": {images.REGISTRY: mirror}})
+        needed = _NEEDED.get(self.lab.release.container_runtime, {})
+        site = Site(folder, {**needed, **self.settings, **self.mirror.settings})
         succeeded(site.run("-y"))
 
     def pull(self) -> None:
-        """Have the images on the nodes, through the mirror."""
+        """Have the images on the nodes, from the mirror."""
         say(f"pulling {len(self._names)} images on each host")
-        words = " && ".join(f"crictl pull {shlex.quote(name)} >/dev/null" for name in self._names)
+        pull = self.mirror.pull
+        words = " && ".join(f"{pull} {shlex.quote(name)} >/dev/null" for name in self._names)
         each(lambda name: execute(self.lab, name, words, timeout=900), self.lab.hosts)
 
     def run(self, folder: Path, name: str, **options: Any) -> Phase:
@@ -85,9 +93,7 @@ class Judged:
 
     def cluster(self, network: str) -> str:
         """What the page calls it."""
-        proxy = "grep -o '^mode: .*' /var/lib/kube-proxy/config.yaml | cut -d ' ' -f 2"
-        node = next(name for name in self.lab.hosts if name != self.control_plane)
-        (mode,) = execute(self.lab, node, proxy)
+        (mode,) = execute(self.lab, self.node, "curl -s -f http://127.0.0.1:10249/proxyMode")
         return f"Kubernetes {self.lab.release.version}, {network}, kube-proxy {mode}"
 
     def left_over(self) -> list[str]:
@@ -99,7 +105,7 @@ class Judged:
             nodes = {it["metadata"]["name"]: it["spec"] for it in self.kubectl.get("nodes")}
             found[:] = [
                 f"{name}: {line}"
-                for name in self.lab.hosts
+                for name in nodes
                 for line in left_over(
                     Told.read(execute(self.lab, name, SHELL)),
                     pods_of(pods, name),
@@ -116,7 +122,7 @@ class Judged:
 
     def facts(self) -> dict[str, str]:
         """What is said of the cluster and of the machine."""
-        info = self.kubectl.get(f"node {self.control_plane}")["status"]["nodeInfo"]
+        info = self.kubectl.get(f"node {self.node}")["status"]["nodeInfo"]
         commit = run("git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12")
         memory = Path("/proc/meminfo").read_text().split()[1]
         processors = Path("/proc/cpuinfo").read_text().count("processor\t")

@@ -2,7 +2,7 @@
 The images of the suite, in the storage of a registry.
 
 Which ones a release wants, and their tags, its e2e.test tells. They are made from the suite's own
-programs, built from Go modules, and from Debian's packages: not the published images, but what the
+programs, built from source, and from Debian's packages: not the published images, but what the
 specs rely on in them.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyinfra_kube.cluster.releases import minor_of
 from tests.conformance import busybox, registry
-from tests.lab import go_build, roots
+from tests.lab import debian_source, go_build, roots
 from tests.lab.cache import digest, kept
 from tests.lab.images import Image
 from tests.lab.machine import run, run_logged, say
@@ -22,6 +22,17 @@ from tests.lab.places import HERE, LOGS
 
 REGISTRY = "registry.k8s.io"
 """Where the suite's images are published."""
+
+OLD_REGISTRIES = {
+    "dockerLibraryRegistry": "docker.io/library",
+    "e2eRegistry": "gcr.io/kubernetes-e2e-test-images",
+    "gcRegistry": "k8s.gcr.io",
+    "promoterE2eRegistry": "k8s.gcr.io/e2e-test-images",
+}
+"""Where those of 1.20 are, by the keys that e2e.test has for them."""
+
+# Built from Debian's source, as the release is.
+_OLD = debian_source.VERSION.rpartition(".")[0]
 
 _HERE = Path(__file__).parent
 _PACKAGES = (_HERE / "packages").read_text().split()
@@ -60,9 +71,13 @@ class Programs:
         + release: of the Kubernetes that is judged, such as `1.37`
         """
         suite = suite_for(release)
-        parts = (f"conformance/{suite}", f"kubernetes/{suite}", "coredns", "etcd")
         with go_build.together():
-            found, kubernetes, coredns, etcd = map(go_build.built, parts)
+            if suite == _OLD:
+                found, kubernetes = debian_source.suite(), debian_source.built()
+            else:
+                parts = (f"conformance/{suite}", f"kubernetes/{suite}")
+                found, kubernetes = map(go_build.built, parts)
+            coredns, etcd = map(go_build.built, ("coredns", "etcd"))
             return cls(found, kubernetes, coredns, etcd, busybox.built(), _debian())
 
 
@@ -72,18 +87,17 @@ def suite_for(release: str) -> str:
 
     + release: such as `1.33`
     """
-    suites = [
-        part.partition("/")[2] for part in go_build.parts() if part.startswith("conformance/")
-    ]
+    parts = [part for part in go_build.parts() if part.startswith("conformance/")]
+    suites = [_OLD, *(part.partition("/")[2] for part in parts)]
     later = [one for one in suites if minor_of(one) >= minor_of(release)]
     return min(later, key=minor_of)
 
 
 def stored(programs: Programs) -> Path:
     """The storage of a registry with all images of the suite; made now if the cache has none."""
-    code = [_HERE / "images.py", _HERE / "registry.py", _HERE / "os-release", HERE / "images.py"]
-    recipe = digest([folder.name for folder in vars(programs).values()], *code)
-    kind = programs.suite.name.rpartition(".")[0].replace("go-", "images-", 1)
+    own = [_HERE / name for name in ("images.py", "registry.py", "os-release", "index.html")]
+    recipe = digest([folder.name for folder in vars(programs).values()], *own, HERE / "images.py")
+    kind = f"images-{programs.suite.name.rpartition('.')[0].removeprefix('go-')}"
     return kept(kind, recipe, lambda it: _store(it, images(programs, names(programs.suite))))
 
 
@@ -94,7 +108,11 @@ def names(suite: Path) -> list[str]:
     + suite: the folder of its programs
     """
     listed = set(run(suite / "e2e.test", "--list-images").stdout.split())
-    return sorted(name for name in listed if name.startswith(f"{REGISTRY}/"))
+    return sorted(
+        name
+        for name in listed
+        if name.startswith(f"{REGISTRY}/") or name.rpartition("/")[0] in OLD_REGISTRIES.values()
+    )
 
 
 def images(programs: Programs, names: Sequence[str]) -> list[Image]:
@@ -106,8 +124,7 @@ def images(programs: Programs, names: Sequence[str]) -> list[Image]:
     made = _made(programs)
     wanted: dict[str, list[str]] = {}
     for name in names:
-        repository = name.removeprefix(f"{REGISTRY}/").removeprefix("e2e-test-images/")
-        wanted.setdefault(repository.rpartition(":")[0], []).append(name)
+        wanted.setdefault(name.rpartition("/")[2].rpartition(":")[0], []).append(name)
     return [replace(image, names=wanted[own]) for own, image in made.items() if own in wanted]
 
 
@@ -136,8 +153,12 @@ def _made(of: Programs) -> dict[str, Image]:
         "busybox": small,
         "etcd": Image((), etcd),
         "glibc-dns-testing": debian,
-        # Up to 1.34, a web server like the next.
-        "httpd": nginx,
+        # Up to 1.34, a web server with its page in another place.
+        "httpd": replace(
+            nginx,
+            files={"/var/www/html/index.html": _HERE / "index.html"},
+            links={"/usr/local/apache2/htdocs": "/var/www/html"},
+        ),
         "jessie-dnsutils": debian,
         "kitten": _picture(agnhost, of.suite / "kitten"),
         "nautilus": _picture(agnhost, of.suite / "nautilus"),

@@ -2,7 +2,8 @@
 What a suite left on hosts: whatever is there for a pod that is not.
 
 Each pod that runs has one sandbox and one folder of control groups; each on the pods' network has
-one address of host-local and one network namespace. Rules name the addresses of such pods only.
+one address, of host-local or of docker, and one network namespace. Rules name the addresses of such
+pods only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 SHELL = r"""
-crictl pods --output json | tr -d '\n' | sed 's/^/sandboxes /'; echo
+if command -v docker >/dev/null; then
+    docker ps --all --filter label=io.kubernetes.docker.type=podsandbox \
+        --format 'sandbox {{.Label "io.kubernetes.pod.uid"}}'
+    docker network inspect bridge \
+        --format '{{range .Containers}}address {{.IPv4Address}}{{"\n"}}{{end}}' | cut -d / -f 1
+    ls /run/docker/netns | grep -vx default | sed 's/^/namespace /'
+else
+    crictl pods --output json | tr -d '\n' | sed 's/^/sandboxes /'; echo
+fi
 ls /var/lib/cni/networks/*/ 2>/dev/null | sed 's/^/address /'
 ls /run/netns 2>/dev/null | sed 's/^/namespace /'
 find /sys/fs/cgroup -type d -path '*kubepods*' -name '*pod*' | sed 's/^/group /'
@@ -67,6 +76,8 @@ class Told:
             kind, _, rest = line.partition(" ")
             if kind == "sandboxes":
                 told.sandboxes = [one["metadata"]["uid"] for one in json.loads(rest)["items"] or []]
+            elif kind == "sandbox":
+                told.sandboxes.append(rest)
             elif kind == "address" and re.fullmatch(r"[\d.]+", rest):
                 told.addresses.append(rest)
             elif kind == "namespace":
@@ -91,7 +102,7 @@ def left_over(told: Told, pods: Sequence[Pod], pod_cidr: str) -> list[str]:
     found = [
         *_differ("sandbox of pod", told.sandboxes, uids),
         *_differ("control group of pod", sorted(told.groups), uids),
-        *_differ("address of host-local", told.addresses, addresses),
+        *_differ("address", told.addresses, addresses),
     ]
     if len(told.namespaces) != len(addresses):
         found.append(

@@ -7,21 +7,26 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.conformance.suite import Outcome
+from tests.conformance.ginkgo import Outcome
 
 INTRODUCTION = """\
 # Conformance
 
 `make conformance` runs Kubernetes' own conformance suite on a cluster that this package builds on
 the lab's three hosts, and writes this page. The suite is the one of the release's own module, built
-from source. Up to 1.33 no suite can be built from the modules: there it is that of 1.34, without
-the specs that came with later releases.
+from source; that of 1.20 is in Debian's source package. From 1.30 to 1.33 no suite can be built
+from the modules: there it is that of 1.34, without the specs that came with later releases.
 
 The cluster has the settings of `make lab`, and a mirror of registry.k8s.io with the images of the
 suite: they are made from the suite's own programs and Debian's packages, for the lab reaches no
 registry. `OPTIONS` takes another cluster, such as `make conformance OPTIONS="--network flannel"`,
 or the specs of NetworkPolicies, which are not of conformance:
 `make conformance OPTIONS=--policies`.
+
+A cluster of 1.20 runs on docker, which mirrors only Docker Hub: the suite is told to find its
+images in the lab's registry (`KUBE_TEST_REPO_LIST`), which is one of `insecure_registries`.
+Conformance asks for two more settings there: `dns` is on, and `bridge_approach` is `"kubelet"`, for
+with the bridge of this package docker leads no port of a host to a pod.
 """
 
 # Of a message, in letters.

@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pyinfra_kube.cluster.releases import Minor, minor_of
+from tests.conformance.ginkgo import Asked, Outcome, of_version
 from tests.lab.machine import LabError, run, say
 
-SERIAL = "Conformance && Serial"
-PARALLEL = "Conformance && !Serial"
+CONFORMANCE = ("Conformance",)
+SERIAL = ("Serial", "Conformance")
+PARALLEL = ("!Serial", "Conformance")
 
 _SAID_EVERY = 60.0
 _POLICIES = "NetworkPolicy between server and client"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """
-    What came of a spec.
-
-    + state: as ginkgo says it: passed, failed, timedout, interrupted, panicked, skipped
-    + seconds: how long it took
-    + message: why it did not pass
-    """
-
-    state: str
-    seconds: float = 0
-    message: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.state == "passed"
 
 
 @dataclass(frozen=True)
@@ -49,9 +31,11 @@ class Suite:
     The suite of a release.
 
     + folder: of its programs
+    + registries: where its images are, by e2e.test's own keys; by default where they are published
     """
 
     folder: Path
+    registries: Mapping[str, str] = field(default_factory=dict)
 
     def specs(self) -> dict[str, Minor]:
         """Every spec of conformance, by its whole name, and the release that it came with."""
@@ -70,11 +54,8 @@ class Suite:
         kubeconfig: Path,
         kubectl: Path,
         *,
-        label: str = "Conformance",
-        only: Sequence[str] = (),
-        without: Sequence[str] = (),
-        processes: int = 1,
-        hours: int = 2,
+        labels: Sequence[str] = CONFORMANCE,
+        **more: Any,
     ) -> dict[str, Outcome]:
         """
         Run specs, and return what came of each that was begun.
@@ -82,30 +63,29 @@ class Suite:
         + into: a folder for what is said
         + kubeconfig: of the cluster's administrator
         + kubectl: the program
-        + label: which specs, as ginkgo's label filter
-        + only: of those, the ones of these names; by default all
-        + without: of those, the ones of other names
-        + processes: how many at once
-        + hours: when it is given up
+        + labels: which specs, and `more`: as `Asked` has them
         """
         into.mkdir(parents=True)
-        report = into / "report.json"
+        ginkgo = of_version(run(self.folder / "ginkgo", "version").stdout)
+        asked = Asked(into, labels, **more)
         words = [
-            *(self.folder / "ginkgo", f"--procs={processes}", f"--timeout={hours}h"),
-            *("--no-color", "--silence-skips", f"--label-filter={label}"),
-            *(f"--focus={_escaped(name)}$" for name in only),
-            *(f"--skip={_escaped(name)}$" for name in without),
-            *(f"--output-dir={into}", f"--json-report={report.name}"),
-            *(self.folder / "e2e.test", "--"),
+            *(self.folder / "ginkgo", *ginkgo.options(asked)),
+            *(self.folder / "e2e.test", "--", *ginkgo.suite_options(asked)),
             *(f"--kubeconfig={kubeconfig}", f"--kubectl-path={kubectl}", "--provider=skeleton"),
             *(f"--e2e-output-dir={into}", "--disable-log-dump"),
         ]
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        if self.registries:
+            registries = into / "registries.yaml"
+            # JSON is YAML, too.
+            registries.write_text(json.dumps(self.registries))
+            environment["KUBE_TEST_REPO_LIST"] = str(registries)
         started = time.monotonic()
         with (into / "log").open("wb") as log:
             process = subprocess.Popen(
                 [str(word) for word in words],
                 cwd=into,
-                env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -119,10 +99,11 @@ class Suite:
             finally:
                 process.terminate()
                 process.wait()
-        if not report.exists():
+        reports = [path.read_text() for path in sorted(into.glob(ginkgo.reports))]
+        if not reports:
             tail = (into / "log").read_text(errors="replace")[-2000:]
             raise LabError(f"The suite ended with {process.returncode}, without a report:\n{tail}")
-        return outcomes(json.loads(report.read_text()))
+        return ginkgo.outcomes(reports)
 
 
 def since(specs: Iterable[dict[str, Any]]) -> dict[str, Minor]:
@@ -137,24 +118,3 @@ def since(specs: Iterable[dict[str, Any]]) -> dict[str, Minor]:
         )
         for spec in specs
     }
-
-
-def outcomes(reports: Iterable[dict[str, Any]]) -> dict[str, Outcome]:
-    """
-    What came of each spec that was begun, by its whole name.
-
-    + reports: of ginkgo, in the form of ``--json-report``
-    """
-    return {
-        " ".join([*(spec["ContainerHierarchyTexts"] or []), spec["LeafNodeText"]]): Outcome(
-            spec["State"], spec["RunTime"] / 1e9, spec.get("Failure", {}).get("Message", "")
-        )
-        for report in reports
-        for spec in report["SpecReports"] or []
-        if spec["LeafNodeType"] == "It" and spec["NumAttempts"]
-    }
-
-
-def _escaped(name: str) -> str:
-    """A name as a pattern of Go; what is matched has the name of the suite before it."""
-    return re.sub(r"([^\w\s])", r"\\\1", name)

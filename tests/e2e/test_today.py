@@ -20,8 +20,8 @@ import pytest
 
 from tests.conformance import images, registry
 from tests.conformance.cluster import Judged
+from tests.conformance.ginkgo import Outcome
 from tests.conformance.images import Programs
-from tests.conformance.suite import Outcome
 from tests.e2e import archive, cis, doors, faults
 from tests.e2e.closed import AUDIT_LOG, answers, make_secret, see_value_nowhere
 from tests.e2e.paths import Run, Site, eventually, execute, starts, succeeded

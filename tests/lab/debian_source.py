@@ -1,4 +1,4 @@
-"""Source packages of one fixed Debian release, and Kubernetes 1.20 built from one."""
+"""Source packages of one fixed Debian release, and Kubernetes 1.20 and its suite built from one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.lab.places import HERE, LOGS
 VERSION = "1.20.2"
 
 _SCRIPT = HERE / "build/kubernetes.sh"
+_SUITE_SCRIPT = HERE / "build/conformance.sh"
 _TOOLS = {
     "/usr/include/stdio.h": "libc6-dev",
     "dpkg-source": "dpkg-dev",
@@ -37,19 +38,26 @@ APT::Sandbox::User "root";
 
 def built() -> Path:
     """The folder of its programs; built now if the cache has none of this recipe."""
-    return kept("kubernetes-built", digest(_SCRIPT), _build)
+    return kept("kubernetes-built", digest(_SCRIPT), lambda it: _build(it, "Kubernetes", _SCRIPT))
 
 
-def _build(folder: Path) -> None:
+def suite() -> Path:
+    """The folder of its conformance suite, with what its images are made from; likewise."""
+    what = "the conformance suite of Kubernetes"
+    recipe = digest(_SUITE_SCRIPT)
+    return kept("conformance-1.20", recipe, lambda it: _build(it, what, _SUITE_SCRIPT))
+
+
+def _build(folder: Path, what: str, script: Path) -> None:
     """The network is used to fetch the source only."""
     require_tools(_TOOLS)
     work = folder / "work"
     fetch("kubernetes", work)
     (description,) = work.glob(f"kubernetes_*{VERSION}-*.dsc")
     run("dpkg-source", "--extract", description, work / "source")
-    log = LOGS / "kubernetes.log"
-    say(f"building Kubernetes {VERSION}, once: some 8 minutes on 2 cores (log: {log})")
-    run_logged("nice", _SCRIPT, work / "source", f"v{VERSION}", folder, log=log)
+    log = LOGS / f"{script.stem}.log"
+    say(f"building {what} {VERSION}, once: some 8 minutes on 2 cores (log: {log})")
+    run_logged("nice", script, work / "source", f"v{VERSION}", folder, log=log)
     shutil.rmtree(work)
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from tests.conformance import images, report
+from tests.conformance.ginkgo import Asked, Outcome, of_version, outcomes_of_json, outcomes_of_junit
 from tests.conformance.images import Programs
 from tests.conformance.left_over import Pod, Told, left_over, pods_of
+from tests.conformance.mirror import Mirror
 from tests.conformance.report import Phase, Result
-from tests.conformance.suite import Outcome, outcomes, since
+from tests.conformance.suite import PARALLEL, SERIAL, since
 
 SPECS = ["[sig-node] a | pod runs", "[sig-node] it stops", "[sig-network] a service answers"]
 PASSED, FAILED = Outcome("passed", 1.5), Outcome("failed", 2, "no answer\nafter 5 minutes")
@@ -50,9 +52,45 @@ def test_images_have_the_names_that_the_suite_asks_for(programs: Programs) -> No
     assert [image.names for image in made] == [agnhost, others[:1]]
 
 
+def test_images_of_1_20_are_of_several_registries(tmp_path: Path, programs: Programs) -> None:
+    wanted = {
+        "docker.io/library/httpd:2.4.38-alpine": "library/httpd:2.4.38-alpine",
+        "docker.io/library/httpd:2.4.39-alpine": "library/httpd:2.4.39-alpine",
+        "gcr.io/kubernetes-e2e-test-images/kitten:1.0": "kubernetes-e2e-test-images/kitten:1.0",
+        "k8s.gcr.io/e2e-test-images/agnhost:2.21": "e2e-test-images/agnhost:2.21",
+        "k8s.gcr.io/pause:3.2": "pause:3.2",
+    }
+    others = ["gcr.io/k8s-authenticated-test/agnhost:2.6", "invalid.com/invalid/alpine:3.1"]
+    (tmp_path / "e2e.test").write_text("#!/bin/sh\necho " + " ".join([*others, *wanted]))
+    (tmp_path / "e2e.test").chmod(0o755)
+    names = images.names(tmp_path)
+    assert names == sorted(wanted)
+    made = {name for image in images.images(programs, names) for name in image.names}
+    assert made == set(wanted)
+    mirror = Mirror.of("docker", "192.0.2.1:5000")
+    assert {name: mirror.name(name) for name in names} == {
+        name: f"192.0.2.1:5000/{path}" for name, path in wanted.items()
+    }
+    assert mirror.settings == {"insecure_registries": ["192.0.2.1:5000"]}
+    assert mirror.registries == {
+        "dockerLibraryRegistry": "192.0.2.1:5000/library",
+        "e2eRegistry": "192.0.2.1:5000/kubernetes-e2e-test-images",
+        "gcRegistry": "192.0.2.1:5000",
+        "promoterE2eRegistry": "192.0.2.1:5000/e2e-test-images",
+    }
+
+
+def test_containerd_has_a_mirror_and_images_keep_their_names() -> None:
+    mirror = Mirror.of("containerd", "192.0.2.1:5000")
+    name = "registry.k8s.io/pause:3.10"
+    assert (mirror.name(name), mirror.registries) == (name, {})
+    assert mirror.settings == {"registry_mirrors": {"registry.k8s.io": "http://192.0.2.1:5000"}}
+
+
 def test_an_image_of_its_own_has_what_specs_look_for(programs: Programs, tmp_path: Path) -> None:
     prefix = "registry.k8s.io/e2e-test-images"
-    names = [f"{prefix}/{name}:1" for name in ("busybox", "kitten", "nonewprivs", "nonroot")]
+    own = ("busybox", "httpd", "kitten", "nonewprivs", "nonroot")
+    names = [f"{prefix}/{name}:1" for name in own]
     made = {image.names[0].split("/")[-1][:-2]: image for image in images.images(programs, names)}
     inside: dict[str, dict[str, tarfile.TarInfo]] = {}
     for name, image in made.items():
@@ -63,6 +101,8 @@ def test_an_image_of_its_own_has_what_specs_look_for(programs: Programs, tmp_pat
     assert {"data.json", "etc/os-release", "agnhost", "agnhost-2"} <= inside["kitten"].keys()
     assert "Alpine Linux" in (Path(images.__file__).parent / "os-release").read_text()
     assert inside["busybox"]["bin/sh"].linkname == "busybox"
+    assert inside["httpd"]["usr/local/apache2/htdocs"].linkname == "/var/www/html"
+    assert "var/www/html/index.html" in inside["httpd"]
     configuration: dict[str, Any] = json.loads(made["nonroot"].configuration(["0" * 64]))
     assert configuration["config"]["User"] == "1234"
     assert configuration["rootfs"]["diff_ids"] == [f"sha256:{'0' * 64}"]
@@ -92,11 +132,81 @@ def test_outcomes_are_of_specs_that_were_begun() -> None:
         _spec("[suite] before", "passed", LeafNodeType="SynchronizedBeforeSuite"),
         {**_spec("alone", "passed"), "ContainerHierarchyTexts": None, "LeafNodeText": "alone"},
     ]
-    assert outcomes([{"SpecReports": specs}, {"SpecReports": None}]) == {
+    assert outcomes_of_json([{"SpecReports": specs}, {"SpecReports": None}]) == {
         SPECS[0]: Outcome("passed", 1.5),
         SPECS[1]: Outcome("failed", 1.5, "no answer"),
         "alone": Outcome("passed", 1.5),
     }
+
+
+JUNIT = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<testsuite name="suite" tests="2" failures="1" errors="0" time="9.1">
+  <testcase name="[sig-node] a | pod runs" classname="suite" time="1.5"></testcase>
+  <testcase name="[sig-node] it stops" classname="suite" time="2">
+    <failure type="Failure">/src/a.go:12&#xA;no answer&#xA;after 5 minutes&#xA;/b.go:3</failure>
+    <system-out>much</system-out>
+  </testcase>
+  <testcase name="[sig-network] a service answers" classname="suite" time="0">
+    <skipped></skipped>
+  </testcase>
+  <testcase name="AfterSuite" classname="suite" time="3">
+    <failure type="Failure">no answer</failure>
+  </testcase>
+</testsuite>
+"""
+
+
+def test_the_first_ginkgo_tells_outcomes_of_each_process_in_a_file() -> None:
+    case = '<testcase name="alone" time="4"><failure type="Panic">oh</failure></testcase>'
+    assert outcomes_of_junit([JUNIT, f"<testsuite>{case}</testsuite>"]) == {
+        SPECS[0]: PASSED,
+        SPECS[1]: FAILED,
+        "alone": Outcome("panicked", 4, "oh"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "options"),
+    [
+        (
+            "Ginkgo Version 1.11.0",
+            Asked(Path("/x"), PARALLEL, without=SPECS[:1], processes=4),
+            [
+                *("-nodes=4", "-timeout=2h", "-noColor", r"-focus=\[Conformance\]"),
+                r"-skip=\[Serial\]|\[sig\-node\] a \| pod runs$",
+            ],
+        ),
+        (
+            "Ginkgo Version 1.11.0",
+            Asked(Path("/x"), SERIAL),
+            [
+                *("-nodes=1", "-timeout=2h", "-noColor"),
+                *(r"-focus=\[Serial\].*\[Conformance\]", "-skip="),
+            ],
+        ),
+        (
+            "Ginkgo Version 1.11.0",
+            Asked(Path("/x"), ("Conformance",), only=SPECS[1:]),
+            [
+                *("-nodes=1", "-timeout=2h", "-noColor"),
+                r"-focus=\[sig\-node\] it stops$|\[sig\-network\] a service answers$",
+                "-skip=",
+            ],
+        ),
+        (
+            "Ginkgo Version 2.21.0",
+            Asked(Path("/x"), PARALLEL, only=SPECS[1:2], processes=8),
+            [
+                *("--procs=8", "--timeout=2h", "--no-color", "--silence-skips"),
+                *("--label-filter=!Serial && Conformance", r"--focus=\[sig\-node\] it stops$"),
+                *("--output-dir=/x", "--json-report=report.json"),
+            ],
+        ),
+    ],
+)
+def test_each_ginkgo_is_asked_in_its_words(said: str, asked: Asked, options: list[str]) -> None:
+    assert of_version(said).options(asked) == options
 
 
 def test_a_spec_is_of_conformance_since_the_first_release_that_it_names() -> None:
@@ -108,7 +218,8 @@ def test_a_spec_is_of_conformance_since_the_first_release_that_it_names() -> Non
 
 
 @pytest.mark.parametrize(
-    ("release", "suite"), [("1.30", "1.34"), ("1.33", "1.34"), ("1.34", "1.34"), ("1.37", "1.37")]
+    ("release", "suite"),
+    [("1.20", "1.20"), ("1.30", "1.34"), ("1.33", "1.34"), ("1.34", "1.34"), ("1.37", "1.37")],
 )
 def test_a_release_without_a_suite_has_the_next_one(release: str, suite: str) -> None:
     assert images.suite_for(release) == suite
@@ -204,10 +315,15 @@ def test_nothing_is_left_over() -> None:
     assert left_over(Told.read(LINES), PODS, CIDR) == []
 
 
+def test_docker_names_a_sandbox_a_line() -> None:
+    lines = [f"sandbox {pod.uid}" for pod in PODS]
+    assert left_over(Told.read([*lines, *LINES[1:]]), PODS, CIDR) == []
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("address 10.10.1.6", "address of host-local too many: 10.10.1.6"),
+        ("address 10.10.1.6", "address too many: 10.10.1.6"),
         ("namespace cni-2", "2 network namespaces for 1 pods with addresses"),
         ("group /x/kubepods/pod00000000-1", "control group of pod too many: 00000000-1"),
         ("rule dnat to 10.10.1.7:80", "rule of 10.10.1.7, which no pod has: dnat to 10.10.1.7:80"),
@@ -225,7 +341,7 @@ def test_what_a_running_pod_lacks_is_named() -> None:
     told.namespaces.clear()
     assert left_over(told, PODS, CIDR) == [
         "no sandbox of pod 99aa99aa-f",
-        "no address of host-local 10.10.1.5",
+        "no address 10.10.1.5",
         "0 network namespaces for 1 pods with addresses",
     ]
 

@@ -149,6 +149,14 @@ def test_a_part_is_built_once(go: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(go.read_text().splitlines()) == 2
 
 
+def test_the_suite_of_debians_source_is_laid_out_like_later_ones() -> None:
+    script = (go_build.BUILD / "conformance.sh").read_text()
+    names = PROGRAMS["conformance"].split()
+    assert sorted(re.findall(r"^for name in (.*); do$", script, re.M)[0].split()) == names
+    for name in go_build._RECIPES["conformance"].files:
+        assert f'"$output/{name}"\n' in script
+
+
 def test_of_gos_caches_only_modules_stay(go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = go_build.CACHE
 
