@@ -38,7 +38,7 @@ AUTHENTICATION_APIS = {
 
 ETCD_TLS = {"etcd_tls": True}
 AUDIT = {"audit": True}
-METRICS = {"metrics_server": True}
+WITHOUT_PROXY = {"standalone": True, "network": "routes"}
 ANONYMOUS = {"anonymous": True}
 NOT_ANONYMOUS = {"anonymous": False}
 
@@ -107,8 +107,9 @@ COMPONENT = Component(
         Flag("requestheader-username-headers", "X-Remote-User", "1.7-"),
         Flag("requestheader-group-headers", "X-Remote-Group", "1.7-"),
         Flag("requestheader-extra-headers-prefix", "X-Remote-Extra-", "1.7-"),
-        # No kube-proxy leads a control plane that is no node to the address of a service.
-        Flag("enable-aggregator-routing", "true", "1.21-1.23", METRICS),
+        # It asks pods of webhooks and of other API servers: to the addresses of their services no
+        # kube-proxy leads a control plane that is no node.
+        Flag("enable-aggregator-routing", "true", "1.7-1.23", WITHOUT_PROXY),
         Flag("audit-policy-file", AUDIT_POLICY, "1.24-", AUDIT),
         Flag("audit-log-path", f"{AUDIT_DIR}/audit.log", "1.24-", AUDIT),
         # Days, files and megabytes: a month, or one gigabyte.

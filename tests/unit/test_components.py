@@ -241,6 +241,7 @@ EXACT_1_20 = {
         --requestheader-username-headers=X-Remote-User
         --requestheader-group-headers=X-Remote-Group
         --requestheader-extra-headers-prefix=X-Remote-Extra-
+        --enable-aggregator-routing=true
         --profiling=false
         --logtostderr=true
         --v=2
@@ -403,6 +404,25 @@ def test_a_control_plane_host_that_is_a_node_too() -> None:
     assert kubelet["register-node"] == "true"
     assert kubelet["kubeconfig"] == "/var/lib/kubelet/kubeconfig"
     assert kubelet["authorization-mode"] == "Webhook"
+
+
+@pytest.mark.parametrize(
+    ("version", "groups", "network", "asks_pods"),
+    [
+        ("1.6.13", GROUPS, "routes", False),
+        ("1.7.16", GROUPS, "routes", True),
+        ("1.20.2", GROUPS, "routes", True),
+        ("1.20.2", GROUPS, "flannel", False),
+        ("1.20.2", {"control_plane": ["m1"], "nodes": ["m1", "n1"]}, "routes", False),
+        ("1.24.17", GROUPS, "routes", False),
+    ],
+)
+def test_an_apiserver_without_a_kube_proxy_asks_pods(
+    version: str, groups: dict[str, list[str]], network: str, asks_pods: bool
+) -> None:
+    spec = spec_of(version, groups, network=network)
+    found = named("kube-apiserver", spec, "m1").get("enable-aggregator-routing")
+    assert found == ("true" if asks_pods else None)
 
 
 @pytest.mark.parametrize("given", [{"register_node": False}, {"node_registration": "manual"}])
