@@ -14,6 +14,8 @@ VERSION = "1.20.2"
 
 _SCRIPT = HERE / "build/kubernetes.sh"
 _SUITE_SCRIPT = HERE / "build/conformance.sh"
+# Of both.
+_PARTS = [HERE / "build/debian-go.sh", HERE / "build/reflect2.patch"]
 _TOOLS = {
     "/usr/include/stdio.h": "libc6-dev",
     "dpkg-source": "dpkg-dev",
@@ -21,6 +23,7 @@ _TOOLS = {
     "go": "golang-go",
     "jq": "jq",
     "make": "make",
+    "patch": "patch",
     "rsync": "rsync",
 }
 
@@ -38,13 +41,14 @@ APT::Sandbox::User "root";
 
 def built() -> Path:
     """The folder of its programs; built now if the cache has none of this recipe."""
-    return kept("kubernetes-built", digest(_SCRIPT), lambda it: _build(it, "Kubernetes", _SCRIPT))
+    recipe = digest(_SCRIPT, *_PARTS)
+    return kept("kubernetes-built", recipe, lambda it: _build(it, "Kubernetes", _SCRIPT))
 
 
 def suite() -> Path:
     """The folder of its conformance suite, with what its images are made from; likewise."""
     what = "the conformance suite of Kubernetes"
-    recipe = digest(_SUITE_SCRIPT)
+    recipe = digest(_SUITE_SCRIPT, *_PARTS)
     return kept("conformance-1.20", recipe, lambda it: _build(it, what, _SUITE_SCRIPT))
 
 
