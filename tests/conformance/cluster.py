@@ -21,9 +21,8 @@ from tests.e2e.pods import Kubectl
 from tests.lab import Lab
 from tests.lab.machine import run, say
 
-# What conformance asks for and a cluster has not by itself: DNS, and ports of hosts that lead to
-# pods.
-_NEEDED = {"docker": {"dns": True, "bridge_approach": "kubelet"}}
+# What conformance asks for and a cluster has not by itself, by its runtime.
+_NEEDED = {"docker": {"dns": True}}
 
 # Pods that end take their time, and so does what a node had for them.
 _GONE_AFTER = 180

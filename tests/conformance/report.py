@@ -24,9 +24,8 @@ or the specs of NetworkPolicies, which are not of conformance:
 `make conformance OPTIONS=--policies`.
 
 A cluster of 1.20 runs on docker, which mirrors only Docker Hub: the suite is told to find its
-images in the lab's registry (`KUBE_TEST_REPO_LIST`), which is one of `insecure_registries`.
-Conformance asks for two more settings there: `dns` is on, and `bridge_approach` is `"kubelet"`, for
-with the bridge of this package docker leads no port of a host to a pod.
+images in the lab's registry (`KUBE_TEST_REPO_LIST`), which is one of `insecure_registries`. Its
+`dns` is on, which is not so by itself up to 1.23.
 """
 
 # Of a message, in letters.
