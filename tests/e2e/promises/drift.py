@@ -480,6 +480,16 @@ def _images(_: _Scene, record: Record) -> Iterator[Spoil]:
         yield spoil("gone", f"{containers.SHELL}remove_images {name}")
 
 
+def _firewalld(_: _Scene, record: Record) -> Iterator[Spoil]:
+    entries = [("trusted", "source", one) for one in record.arguments["sources"][:1]]
+    entries += [("public", "port", one) for one in record.arguments["ports"]]
+    for zone, what, value in entries:
+        shut = f"firewall-cmd --quiet --zone={zone} --remove-{what}={value}"
+        spoil = _maker(record, f"{what} {value}", "firewalld")
+        yield spoil("lets it in no more", shut)
+        yield spoil("will not let it in at the next boot", f"{shut} --permanent")
+
+
 def _hosts(_: _Scene, record: Record) -> Iterator[Spoil]:
     spoil = _maker(record, "/etc/hosts", "hosts")
     begin = f"/# BEGIN {record.arguments['marker']}/"
@@ -766,6 +776,7 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "docker_rules.docker_rules_absent": _docker_rules,
     "etcd.keys": _keys,
     "etcd.peer_urls": _peer_urls,
+    "firewalld.opened": _firewalld,
     "flannel.lease": _lease,
     "hosts.hosts": _hosts,
     "images.images": _images,
