@@ -725,6 +725,16 @@ def _keys(_: _Scene, record: Record) -> Iterator[Spoil]:
         yield spoil("missing", _delete(record.arguments, key.path))
 
 
+def _roles(_: _Scene, record: Record) -> Iterator[Spoil]:
+    given = record.arguments
+    etcdctl = _etcdctl({**given, "endpoints": [given["endpoint"]]})
+    for role in given["prefixes"]:
+        spoil = _maker(record, role, "etcd role")
+        grant = f"{etcdctl} role grant-permission {role} --prefix=true read /registry/"
+        yield spoil("may read more", f"{grant} >/dev/null")
+        yield spoil("is asked of nobody", f"{etcdctl} auth disable >/dev/null")
+
+
 def _peer_urls(_: _Scene, record: Record) -> Iterator[Spoil]:
     given = record.arguments
     members = _etcd(given, "/v3/cluster/member")
@@ -776,6 +786,7 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "docker_rules.docker_rules_absent": _docker_rules,
     "etcd.keys": _keys,
     "etcd.peer_urls": _peer_urls,
+    "etcd_roles.roles": _roles,
     "firewalld.opened": _firewalld,
     "flannel.lease": _lease,
     "hosts.hosts": _hosts,
