@@ -11,7 +11,7 @@ from pyinfra_kube.cluster.packages import BY_MINOR, NETWORK_TOOLS, packages_for
 from pyinfra_kube.cluster.releases import minor_of
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases import container_runtime
-from pyinfra_kube.deploys.phases.fedora_units import brings_etcd
+from pyinfra_kube.deploys.phases.fedora_units import PACKAGED_ETCD, brings_etcd
 from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import (
     connect_host,
@@ -60,7 +60,9 @@ def prepare_fedora_host() -> None:
             # Up to 1.23 it has no flags.
             of_today = packaged_etcd and cluster.runtime is not DOCKER
             hint = "give another package in rpm_files, or etcd_source"
-            _check_packages(cluster, [brings_etcd(cluster, "etcd", hint)] if of_today else [])
+            _check_packages(
+                cluster, [brings_etcd(cluster, PACKAGED_ETCD, hint)] if of_today else []
+            )
     set_swap(cluster)
     # One that is stopped takes nothing back.
     open_firewalld(cluster)

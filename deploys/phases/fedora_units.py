@@ -19,6 +19,7 @@ from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.operations import binaries, component_unit, files, services, verify
 
 _BIN = "/usr/bin"
+PACKAGED_ETCD = f"{_BIN}/etcd"
 _OWN_ETCD = "/usr/local/bin/etcd"
 
 
@@ -29,7 +30,7 @@ def set_etcd(cluster: Cluster) -> None:
     + cluster: the cluster
     """
 
-    binary = _own_etcd(cluster) if cluster.spec.etcd_source else f"{_BIN}/etcd"
+    binary = _own_etcd(cluster) if cluster.spec.etcd_source else PACKAGED_ETCD
     data = files.File(
         cluster.spec.etcd_data_dir, kind="directory", mode="700", user="etcd", group=ETCD_GROUP
     )

@@ -213,7 +213,8 @@ def unknown_images(spec: ClusterSpec) -> list[Problem]:
 
     release = Release.of(spec.kubernetes_version)
     others = [part for part, fact in OTHERS.items() if release.fact(fact)]
-    known = sorted({image_of(part, spec).name for part in (*CONTROL_PLANE_COMPONENTS, *others)})
+    parts = ("etcd", *CONTROL_PLANE_COMPONENTS, *others)
+    known = sorted({image_of(part, spec).name for part in parts})
     return [
         Problem(f"image_sha256.{name}", digest, None, f"one of {', '.join(known)}")
         for name, digest in spec.image_sha256.items()

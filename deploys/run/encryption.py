@@ -86,8 +86,10 @@ def plan_of_run(
     unclear = [n for n in told if found[n] is None and host_facts[n].encryption_sha256]
     if unclear:
         raise InputError([_unclear(unclear, stored)])
-    # Where no file tells, or one is gone, Secrets may need any key that is known, or none.
-    untold = None in found.values() or not any(found.values())
+    # Where no file tells, or one is gone, Secrets may need any key that is known, or none. Where
+    # packages bring the apiserver they have one key for good.
+    packaged = any(one.packaged for one in host_facts.values())
+    untold = not packaged and (None in found.values() or not any(found.values()))
     return plan_encryption(wanted, found, [*keys, IDENTITY] if untold else None, silent)
 
 

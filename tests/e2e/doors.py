@@ -31,7 +31,7 @@ from tests.lab import Lab
 
 # Of the hosts themselves; each blank one has the first, and one like Fedora the other.
 OWN_PROGRAMS = {"sshd", "systemd-resolve"}
-OWN_PORTS = {22}
+OWN_PORTS = {22, 5355}
 
 # Where a door that only the node and its pods reach listens.
 _OF = {"node": NODE_DNS}

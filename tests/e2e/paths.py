@@ -206,7 +206,8 @@ for tool in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
 done
 sysctl -a -r '^net\.(ipv4|bridge)' 2>/dev/null | sed 's/^/sysctl /'
 systemctl list-unit-files --no-legend --no-pager | sed 's/^/unit file /'
-systemctl list-units --type=service --all --plain --no-legend --no-pager | sed 's/^/unit /'
+systemctl list-units --type=service --all --plain --no-legend --no-pager |
+grep -vE '^(user|user-runtime-dir)@|^polkit| not-found ' | sed 's/^/unit /'
 """
 
 # Units that come and go by themselves.

@@ -93,6 +93,6 @@ def test_another_digest_is_named(
     built: Run, site: Site, mirrored: tuple[str, dict[str, str]]
 ) -> None:
     other = {name: "0" * 64 for name in mirrored[1] if "kube-scheduler" in name}
-    said = site.run("-y", "--data", f"image_sha256={other}", deploy="verify").said
+    said = site.run("-y", "--data", f"image_sha256={json.dumps(other)}", deploy="verify").said
     assert "image.pinned" in said
     assert "kube-scheduler" in said

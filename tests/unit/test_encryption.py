@@ -324,6 +324,15 @@ def test_a_file_that_is_gone_comes_back_with_every_key(tmp_path: Any) -> None:
     assert plan == EncryptionPlan(wanted, {"m": (wanted, old, IDENTITY)}, last=(wanted,))
 
 
+def test_where_packages_bring_the_apiserver_it_comes_back_with_the_one_key(
+    credentials: Credentials,
+) -> None:
+    wanted = credentials.encryption_provider
+    one = facts_of(etcd_data=True, encrypts=FILE, packaged=True)
+    plan = asked(credentials, one, StoredStates(said="curl: (58)"))
+    assert plan == EncryptionPlan(wanted, {"m": (wanted,)})
+
+
 def test_a_lost_key_is_refused_by_its_name(credentials: Credentials) -> None:
     one = facts_of(encryption_text((A,), KEYS), etcd_data=True, encrypts=FILE)
     with pytest.raises(InputError, match=f"no key {A}.*encryption.json.*5 need it.*restore"):

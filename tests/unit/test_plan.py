@@ -148,7 +148,8 @@ def test_a_digest_of_an_image_that_is_none_of_the_clusters(
     assert run(tmp_path, {**DATA, "kubernetes_version": "1.37.2", "image_sha256": pinned}) == 1
     (said,) = capsys.readouterr().err.splitlines()[1:]
     assert said.startswith("  image_sha256.pause = ")
-    assert "registry.k8s.io/pause:3.10.2" in said
+    for name in ("pause:3.10.2", "etcd:3.", "kube-apiserver:v1.37.2", "coredns/coredns:v"):
+        assert f"registry.k8s.io/{name}" in said
 
 
 def test_binaries_of_a_folder(tmp_path: Path) -> None:

@@ -480,6 +480,16 @@ def _images(_: _Scene, record: Record) -> Iterator[Spoil]:
         yield spoil("gone", f"{containers.SHELL}remove_images {name}")
 
 
+def _firewalld(_: _Scene, record: Record) -> Iterator[Spoil]:
+    entries = [("trusted", "source", one) for one in record.arguments["sources"][:1]]
+    entries += [("public", "port", one) for one in record.arguments["ports"]]
+    for zone, what, value in entries:
+        shut = f"firewall-cmd --quiet --zone={zone} --remove-{what}={value}"
+        spoil = _maker(record, f"{what} {value}", "firewalld")
+        yield spoil("lets it in no more", shut)
+        yield spoil("will not let it in at the next boot", f"{shut} --permanent")
+
+
 def _hosts(_: _Scene, record: Record) -> Iterator[Spoil]:
     spoil = _maker(record, "/etc/hosts", "hosts")
     begin = f"/# BEGIN {record.arguments['marker']}/"
@@ -699,7 +709,8 @@ def _lease_in_etcd(scene: _Scene, record: Record) -> dict[str, str]:
     said = scene.trial.execute(record.host, f"cat {SUBNET_FILE}")
     subnet = IPNetwork(variables(said)["FLANNEL_SUBNET"]).cidr
     own = f"{leases}/{str(subnet).replace('/', '-')}"
-    value = json.loads(scene.trial.execute(record.host, _curl(given, own)))["node"]["value"]
+    value = scene.trial.execute(record.host, _get(given, own)).strip()
+    value = json.loads(value)["node"]["value"] if given["api"] == "v2" else value
     other = json.dumps({**json.loads(value), "BackendData": {"VtepMAC": "02:00:00:00:00:09"}})
     return {
         "of another device": _put(given, own, other),
@@ -711,7 +722,17 @@ def _keys(_: _Scene, record: Record) -> Iterator[Spoil]:
     for key in record.arguments["keys"]:
         spoil = _maker(record, key.path, "etcd key")
         yield spoil("changed", _put(record.arguments, key.path, "drift"))
-        yield spoil("missing", f"{_curl(record.arguments, key.path)} -X DELETE >/dev/null")
+        yield spoil("missing", _delete(record.arguments, key.path))
+
+
+def _roles(_: _Scene, record: Record) -> Iterator[Spoil]:
+    given = record.arguments
+    etcdctl = _etcdctl({**given, "endpoints": [given["endpoint"]]})
+    for role in given["prefixes"]:
+        spoil = _maker(record, role, "etcd role")
+        grant = f"{etcdctl} role grant-permission {role} --prefix=true read /registry/"
+        yield spoil("may read more", f"{grant} >/dev/null")
+        yield spoil("is asked of nobody", f"{etcdctl} auth disable >/dev/null")
 
 
 def _peer_urls(_: _Scene, record: Record) -> Iterator[Spoil]:
@@ -726,15 +747,28 @@ def _peer_urls(_: _Scene, record: Record) -> Iterator[Spoil]:
 
 
 def _put(arguments: Mapping[str, Any], path: str, value: str) -> str:
+    if arguments["api"] != "v2":
+        return f"{_etcdctl(arguments)} put {path} {shlex.quote(value)} >/dev/null"
     data = shlex.quote(f"value={value}")
-    return f"{_curl(arguments, path)} -X PUT --data-urlencode {data} >/dev/null"
+    return f"{_get(arguments, path)} -X PUT --data-urlencode {data} >/dev/null"
 
 
-def _curl(arguments: Mapping[str, Any], path: str) -> str:
-    """Shell that asks etcd for a key, the way an operation does."""
+def _delete(arguments: Mapping[str, Any], path: str) -> str:
+    if arguments["api"] != "v2":
+        return f"{_etcdctl(arguments)} del {path} >/dev/null"
+    return f"{_get(arguments, path)} -X DELETE >/dev/null"
 
-    assert arguments["api"] == "v2", "how v3 is spoiled is yet to be written"
+
+def _get(arguments: Mapping[str, Any], path: str) -> str:
+    if arguments["api"] != "v2":
+        return f"{_etcdctl(arguments)} get --print-value-only {path}"
     return _etcd(arguments, f"/v2/keys{path}")
+
+
+def _etcdctl(arguments: Mapping[str, Any]) -> str:
+    options = {"--cacert": "ca", "--cert": "cert", "--key": "key"}
+    words = [f"{option}={arguments[name]}" for option, name in options.items() if arguments[name]]
+    return shlex.join(["etcdctl", f"--endpoints={arguments['endpoints'][0]}", *words])
 
 
 def _etcd(arguments: Mapping[str, Any], path: str) -> str:
@@ -752,6 +786,8 @@ _KINDS: dict[str, Callable[[_Scene, Record], Iterator[Spoil]]] = {
     "docker_rules.docker_rules_absent": _docker_rules,
     "etcd.keys": _keys,
     "etcd.peer_urls": _peer_urls,
+    "etcd_roles.roles": _roles,
+    "firewalld.opened": _firewalld,
     "flannel.lease": _lease,
     "hosts.hosts": _hosts,
     "images.images": _images,

@@ -96,9 +96,18 @@ class Catalogue:
         return found
 
     def rereads(self, host: str, path: str) -> set[str]:
-        """The static pods on a host that read a file again by themselves."""
+        """The static pods and units on a host that read a file again by themselves."""
         pods = (r.arguments["pods"] for r in self.calls("static_pods.static_pods", host))
-        return {pod.name for some in pods for pod in some if path in pod.rereads}
+        found = {pod.name for some in pods for pod in some if path in pod.rereads}
+        own = {reader.key for reader in self.readers(host, path)}
+        named = {
+            file.rpartition("/")[2]
+            for file, wanted in self.files[host].items()
+            if file.endswith(".service") and path.encode() in wanted.file.data
+        }
+        return found | {
+            unit.removesuffix(".service") for unit in named if f"unit {unit}" not in own
+        }
 
 
 def pair(record: Record) -> Pair:
@@ -286,7 +295,7 @@ systemctl show --property=Id,MainPID --type=service --state=active '*' \
     function show() { if (found["Id"]) print "unit", found["Id"], found["MainPID"]; delete found }'
 running
 """
-_OTHERS = ("systemd-", "user", "dbus", "getty", "console-getty", "apt-", "logrotate")
+_OTHERS = ("systemd-", "user", "dbus", "getty", "console-getty", "apt-", "logrotate", "polkit")
 
 
 def starts(trial: Trial) -> dict[tuple[str, str], str]:
