@@ -30,7 +30,7 @@ _OURS = re.compile(
     r"loopback|portmap|iptables.*|nft"
 )
 _CONFINED = frozenset(["container_t", "kubelet_t", "container_runtime_t", "container_init_t"])
-FLANNELD = "flanneld.service"
+_FLANNELD = "flanneld.service"
 _LINK = re.compile(r"net\.ipv4\.conf\.(.*)\.forwarding")
 
 
@@ -184,11 +184,11 @@ def nameservers(host: Host, readings: Readings) -> Iterator[Said]:
 def subnet_giver(host: Host, _: Readings) -> Iterator[Said]:
     """flanneld, where docker has its subnet from it: docker's unit requires that of flanneld."""
     if _docker_needs_flanneld(host):
-        yield from _unit(host, FLANNELD)
+        yield from _unit(host, _FLANNELD)
 
 
 def _docker_needs_flanneld(host: Host) -> bool:
-    return host.wanted.leased and FLANNELD in _names(host)
+    return host.wanted.leased and _FLANNELD in _names(host)
 
 
 def runtime(host: Host, _: Readings) -> Iterator[Said]:
@@ -244,7 +244,7 @@ def configurations(host: Host, _: Readings) -> Iterator[Said]:
 def unit_runs(host: Host, _: Readings) -> Iterator[Said]:
     """The components that are units."""
     for name in _names(host):
-        if not (name == FLANNELD and _docker_needs_flanneld(host)):
+        if not (name == _FLANNELD and _docker_needs_flanneld(host)):
             yield from _unit(host, name)
 
 

@@ -8,7 +8,9 @@ containerd from 1.24 on.
 
 from __future__ import annotations
 
-from pyinfra_kube.cluster.errors import InputError, Problem
+from collections.abc import Iterator
+
+from pyinfra_kube.cluster.errors import Problem, refuse
 from pyinfra_kube.cluster.releases import newest_patch
 from pyinfra_kube.deploys.phases.addon_removal import leave_addons
 from pyinfra_kube.deploys.phases.addons import (
@@ -42,28 +44,34 @@ from pyinfra_kube.deploys.phases.verification import (
     show_cluster,
     verify_cluster,
 )
-from pyinfra_kube.deploys.run.context import current_cluster
+from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 
 
 @phase("Inventory")
 def check_inventory() -> None:
-    """Refuse a cluster with another network, MTUs that do not fit, and a forbidden upgrade."""
+    """Refuse what this path does not build, MTUs that do not fit, and a forbidden upgrade."""
 
     cluster = current_cluster()
-    if cluster.spec.flannel_in_etcd:
-        allowed, fix = 'routes; or "flannel" on the API from 1.24 on', "use deploys/multinode.py"
-        raise InputError([Problem("network", cluster.spec.network, None, allowed, fix)])
-    if not cluster.release.is_whole:
-        version, fix = cluster.release.version, f'write "{newest_patch(cluster.release.version)}"'
-        allowed = "all three numbers, for no package chooses the patch on this path"
-        raise InputError([Problem("kubernetes_version", version, None, allowed, fix)])
-    if cluster.spec.etcd_source:
-        allowed = "nothing: etcd is a static pod on this path, and its image has the program"
-        fix = "leave it out; image_source or registry_mirrors name another image"
-        raise InputError([Problem("etcd_source", None, None, allowed, fix)])
+    refuse(_of_other_paths(cluster))
     check_mtus(cluster.spec, cluster.host_facts)
     check_upgrade(cluster)
+
+
+def _of_other_paths(cluster: Cluster) -> Iterator[Problem]:
+    spec, version = cluster.spec, cluster.release.version
+    if spec.flannel_in_etcd:
+        allowed = 'routes; or "flannel" on the API from 1.24 on'
+        yield Problem("network", spec.network, None, allowed, "use deploys/multinode.py")
+    if not cluster.release.is_whole:
+        allowed = "all three numbers, for no package chooses the patch on this path"
+        yield Problem(
+            "kubernetes_version", version, None, allowed, f'write "{newest_patch(version)}"'
+        )
+    if spec.etcd_source:
+        allowed = "nothing: etcd is a static pod on this path, and its image has the program"
+        fix = "leave it out; image_source or registry_mirrors name another image"
+        yield Problem("etcd_source", None, None, allowed, fix)
 
 
 PHASES = (

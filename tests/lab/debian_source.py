@@ -15,7 +15,7 @@ VERSION = "1.20.2"
 _SCRIPT = HERE / "build/kubernetes.sh"
 _SUITE_SCRIPT = HERE / "build/conformance.sh"
 # Of both.
-_PARTS = [HERE / "build/debian-go.sh", HERE / "build/reflect2.patch"]
+_PARTS = [HERE / "build/debian-go.sh", HERE / "build/reflect2.sed"]
 _TOOLS = {
     "/usr/include/stdio.h": "libc6-dev",
     "dpkg-source": "dpkg-dev",
@@ -23,7 +23,6 @@ _TOOLS = {
     "go": "golang-go",
     "jq": "jq",
     "make": "make",
-    "patch": "patch",
     "rsync": "rsync",
 }
 

@@ -14,7 +14,8 @@ export HOME="$source/.home"
 mkdir -p "$GOPATH/src/k8s.io" "$HOME"
 ln -sfn "$source" "$GOPATH/src/k8s.io/kubernetes"
 cd "$GOPATH/src/k8s.io/kubernetes"
-patch --strip=1 --quiet <"$here/reflect2.patch"
+sed -i -f "$here/reflect2.sed" vendor/github.com/modern-go/reflect2/unsafe_link.go \
+    vendor/github.com/modern-go/reflect2/unsafe_map.go
 
 # A source package knows no git, so it is told what it is.
 minor=${version#v1.}
