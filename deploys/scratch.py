@@ -64,7 +64,7 @@ def _of_other_paths(cluster: Cluster) -> Iterator[Problem]:
         allowed = 'routes; or "flannel" on the API from 1.24 on'
         yield Problem("network", spec.network, None, allowed, "use deploys/multinode.py")
     if not cluster.release.is_whole:
-        allowed = "all three numbers, for no package chooses the patch on this path"
+        allowed = "a release with all three numbers: no package chooses the patch on this path"
         yield Problem(
             "kubernetes_version", version, None, allowed, f'write "{newest_patch(version)}"'
         )
