@@ -21,7 +21,7 @@ from cryptography import x509
 from netaddr import IPNetwork
 
 from pyinfra_kube.cluster import pki
-from pyinfra_kube.cluster.components.common import CONFIG_DIR
+from pyinfra_kube.cluster.components.common import CLUSTER_ADMINS, CONFIG_DIR
 from pyinfra_kube.cluster.components.flanneld import device_of
 from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.facts.flannel import SUBNET_FILE
@@ -421,7 +421,7 @@ def _services(scene: _Scene, record: Record) -> Iterator[Spoil]:
         if unit.running:
             yield from _wanted_unit(scene, record, unit.name)
         elif unit.running is False:
-            yield _unwanted_unit(record, unit.name)
+            yield _unwanted_unit(scene, record, unit.name)
 
 
 def _wanted_unit(scene: _Scene, record: Record, name: str) -> Iterator[Spoil]:
@@ -442,12 +442,17 @@ def _wanted_unit(scene: _Scene, record: Record, name: str) -> Iterator[Spoil]:
         yield spoil("masked", f"systemctl mask -q {name}")
 
 
-def _unwanted_unit(record: Record, name: str) -> Spoil:
+def _unwanted_unit(scene: _Scene, record: Record, name: str) -> Spoil:
     """Somebody brings a unit, and runs it. Linked from elsewhere, it is gone once disabled."""
 
     path = f"/var/lib/drift-{name}/{name}"
-    start = f"{put(path, _UNIT)} && systemctl enable --quiet --now {path}"
-    return _maker(record, name, "unit")("there again", f"mkdir -p /var/lib/drift-{name} && {start}")
+    # With it systemd would stop a firewalld that is kept, and nothing starts that again.
+    ask = "systemctl show --property=Conflicts --value firewalld.service"
+    kept = scene.catalogue.calls("firewalld.opened", record.host)
+    beside = kept and name in scene.trial.execute(record.host, ask).split()
+    kind, now = ("enabled again", "") if beside else ("there again", "--now ")
+    start = f"{put(path, _UNIT)} && systemctl enable --quiet {now}{path}"
+    return _maker(record, name, "unit")(kind, f"mkdir -p /var/lib/drift-{name} && {start}")
 
 
 _UNIT = """\
@@ -623,13 +628,16 @@ def _manifests(scene: _Scene, record: Record) -> Iterator[Spoil]:
         spoil = _maker(record, f"{kind} {metadata['name']}", "object")
         kubectl = f"{scene.trial.path.kubectl} --namespace={namespace}"
         named = f"{kind} {metadata['name']}"
+        lets_in = named == f"ClusterRoleBinding {CLUSTER_ADMINS}"
+        hides = _objects(scene.catalogue) if lets_in else frozenset[Pair]()
         if kind in _PATCHES:
             patch = shlex.quote(json.dumps(_PATCHES[kind](one)))
             change = f"{kubectl} patch {named} --type=merge --patch={patch} >/dev/null"
-            yield spoil(f"{kind} changed", change)
+            yield replace(spoil(f"{kind} changed", change), hides=hides)
         # The tokens of pods that run are worth nothing once their account is another one.
         if kind != "ServiceAccount":
-            yield spoil(f"{kind} missing", f"{kubectl} delete {named} >/dev/null")
+            missing = spoil(f"{kind} missing", f"{kubectl} delete {named} >/dev/null")
+            yield replace(missing, hides=hides)
 
 
 # What somebody changes of an object: kind → a patch of it.
