@@ -9,7 +9,7 @@ import base64
 import json
 import random
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import cache
@@ -945,6 +945,15 @@ def _clash(one: Spoil, other: Spoil) -> bool:
     if one.heavy and other.asks:
         return True
     return one.heavy and one.host == other.host
+
+
+def undo(trial: Trial, healed: Collection[Spoil]) -> None:
+    """Take away what a run rightly leaves: links of somebody's own, and what they point to."""
+
+    for spoil in healed:
+        trial.execute(spoil.host, spoil.undo)
+    for host in {spoil.host for spoil in healed}:
+        trial.execute(host, "rm -rf /var/lib/drift-*")
 
 
 def describe(spoiled: Iterable[Spoil]) -> str:

@@ -68,9 +68,11 @@ def test_plan_is_the_run(settled: Settled, full: bool, figures: list[str]) -> No
         s for s in drift.spoils(trial, settled.catalogue) if s.changes and not (s.heavy or s.hides)
     ]
     for number in range(3 if full else 0):
-        for spoil in drift.rounds(drift.draw(found, 6, seed + number), 6)[0]:
+        together = drift.rounds(drift.draw(found, 6, seed + number), 6)[0]
+        for spoil in together:
             trial.execute(spoil.host, spoil.command)
         _try(settled, score, f"drift {seed + number}")
+        drift.undo(trial, together)
     figures.append(score.line(trial.path.name))
     assert not score.wrong, "\n".join(score.wrong)
     assert not settled.differs()

@@ -112,10 +112,7 @@ def _heal(
     problems += [f"planned, not made: {pair}" for pair in run.ahead - run.made - hidden]
     problems += [f"made, not planned: {pair}" for pair in run.made - run.ahead - hidden]
     problems += [f"conditional: {pair}" for pair in run.maybe]
-    for spoil in together:
-        trial.execute(spoil.host, spoil.undo)
-    for host in {spoil.host for spoil in together}:
-        trial.execute(host, "rm -rf /var/lib/drift-*")
+    drift.undo(trial, together)
     problems += [
         f"after the run: {line}"
         for line in differences(trial, settled.catalogue, settled.state, told=told)
