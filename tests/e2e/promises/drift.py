@@ -208,12 +208,13 @@ def _file(catalogue: Catalogue, host: str, wanted: Wanted) -> Iterator[Spoil]:
     if file.kind == "directory":
         return
     yield spoil("content", _edit(file))
-    yield replace(spoil("missing", f"rm {path}"), hides=_told_with(catalogue, host, file.path))
+    told = _told_with(catalogue, host, file.path)
+    yield replace(spoil("missing", f"rm {path}"), hides=told)
     # Where the users of units may read it, and pods that mount its folder.
     mounted = PurePosixPath(CONFIG_DIR) in PurePosixPath(file.path).parents
     folder = CONFIG_DIR if mounted else "/var/lib"
     aside = f"{folder}/drift-{file.path.replace('/', '-')}"
-    yield spoil("link to no file", f"rm {path} && ln -s /dev/null {path}")
+    yield replace(spoil("link to no file", f"rm {path} && ln -s /dev/null {path}"), hides=told)
     behind = f"{_edit(file)}" if not file.secret else f"echo >> {path}"
     behind = f"{behind} && mv {path} {aside} && ln -s {aside} {path}"
     # A folder that is younger than its unit tells of a drop-in that was removed. systemd takes a

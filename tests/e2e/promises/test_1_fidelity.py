@@ -71,6 +71,7 @@ def test_plan_is_the_run(settled: Settled, full: bool, figures: list[str]) -> No
         together = drift.rounds(drift.draw(found, 6, seed + number), 6)[0]
         for spoil in together:
             trial.execute(spoil.host, spoil.command)
+        print(f"\ndrift {seed + number}: {drift.describe(together)}", flush=True)
         _try(settled, score, f"drift {seed + number}")
         drift.undo(trial, together)
     figures.append(score.line(trial.path.name))
