@@ -11,6 +11,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+# digest FILE: of a large file. OpenSSL uses the processor's SHA instructions.
+DIGEST = """\
+digest() {
+  { openssl dgst -sha256 -r "$1" 2>/dev/null || sha256sum "$1"; } | cut -c 1-64
+}
+"""
+
 
 def sha256_of(path: str) -> str:
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import gevent
 from gevent.event import AsyncResult as Arrival
 from gevent.lock import RLock as Lock
-from paramiko import SFTPClient, SSHException
+from paramiko import Channel, SFTPClient, SSHException
 from pyinfra.api import Config, Host, Inventory, State, StringCommand, util
 from pyinfra.api import arguments as global_arguments
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
@@ -352,6 +352,23 @@ def file_transfer(host: Host) -> Iterator[SFTPClient]:
         yield sftp
     finally:
         sftp.close()
+
+
+@contextmanager
+def another_channel(sftp: SFTPClient) -> Iterator[Channel]:
+    """
+    Open a channel for a command beside one for files, in the same connection.
+
+    + sftp: the one for files
+
+    Raises one of ``TRANSFER_ERRORS``.
+    """
+
+    files = sftp.get_channel()
+    if not files:
+        raise OSError("the connection is lost")
+    with closing(files.get_transport().open_session()) as channel:
+        yield channel
 
 
 def beside(call: Callable[[], object]) -> None:

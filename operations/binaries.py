@@ -15,7 +15,7 @@ from pyinfra.api import OperationValueError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.digest import published_sha256, sha256_of
+from pyinfra_kube.engine.digest import DIGEST, published_sha256, sha256_of
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.pending import note_pending
 from pyinfra_kube.engine.record import RECORDER
@@ -29,6 +29,7 @@ __all__ = ["Binary", "binaries"]
 
 _FUNCTIONS = (
     RECORDER
+    + DIGEST
     + """\
 fetch() {
   if command -v curl >/dev/null 2>&1; then
@@ -38,7 +39,7 @@ fetch() {
   fi
 }
 install_from() {
-  echo "$3  $1" | sha256sum -c --status ||
+  [ "$(digest "$1")" = "$3" ] ||
     { rm -f "$1"; echo "$2: its digest is not $3" >&2; exit 1; }
   chown root:root "$1"
   chmod "$4" "$1"
@@ -52,10 +53,10 @@ install_from() {
 
 _FROM_ARCHIVE = """\
 install_member() {
-  echo "$3  $1" | sha256sum -c --status ||
+  [ "$(digest "$1")" = "$3" ] ||
     { rm -f "$1"; echo "$2: the digest of its archive is not $3" >&2; exit 1; }
   tar -xzOf "$1" "$5" > "$1.member"
-  install_from "$1.member" "$2" "$(sha256sum < "$1.member" | cut -d ' ' -f 1)" "$4"
+  install_from "$1.member" "$2" "$(digest "$1.member")" "$4"
   rm -f "$1"
 }
 """

@@ -18,7 +18,7 @@ from pyinfra.context import ctx_host
 
 from pyinfra_kube.cluster.runtimes import Runtime, runtime_named
 from pyinfra_kube.engine import changes
-from pyinfra_kube.engine.digest import sha256_of
+from pyinfra_kube.engine.digest import DIGEST, sha256_of
 from pyinfra_kube.engine.operation import operation
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.sending import Upload, send_ahead
@@ -27,7 +27,7 @@ from pyinfra_kube.facts.images import STAGE, Images
 
 _FUNCTIONS = """\
 load() {{
-  echo "$2  $1" | sha256sum -c --status || {{ echo "$1 arrived damaged" >&2; exit 1; }}
+  [ "$(digest "$1")" = "$2" ] || {{ echo "$1 arrived damaged" >&2; exit 1; }}
   {load}
   rm -f "$1"
 }}
@@ -198,7 +198,7 @@ def _bare(digest: str) -> str:
 
 def _load(runtime: Runtime, archives: Mapping[str, Archive]) -> Generator[Any, None, None]:
     keep = runtime.keep_image.format(name='"$1"')
-    functions = _FUNCTIONS.format(
+    functions = DIGEST + _FUNCTIONS.format(
         load=runtime.load_image.format(file='"$1"'),
         tag=runtime.tag_image.format(name='"$1"', image='"$2"'),
         has=runtime.has_image.format(name='"$1"'),

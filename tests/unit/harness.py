@@ -43,6 +43,7 @@ from pyinfra.api import Config, FactBase, Host, Inventory, State, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import changes, snapshot
+from pyinfra_kube.engine.digest import DIGEST
 from pyinfra_kube.engine.record import RECORDER
 from pyinfra_kube.engine.script import Script
 from pyinfra_kube.engine.subject import Subject, understood
@@ -173,7 +174,7 @@ def describe(command: Any) -> Any:
 
 
 def _lines(text: str) -> list[str]:
-    for functions in (WRITER, RECORDER, packages._FUNCTIONS):
+    for functions in (WRITER, RECORDER, DIGEST, packages._FUNCTIONS):
         text = text.replace(functions, "")
     text = re.sub(
         r" <<'\.'\n(.*?)^\.$",
