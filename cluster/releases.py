@@ -139,6 +139,22 @@ def newest_patch(line: str) -> str | None:
     return f"{line}.{table('releases')['newest_patch'][line]}" if line in known_releases() else None
 
 
+def newest_etcd(line: str) -> str | None:
+    """
+    Give the newest etcd of a line that a release came with; ``None`` for a line of which none did.
+
+    + line: such as ``"3.5"``
+
+    ```
+    >>> newest_etcd("3.5")
+    '3.5.24'
+    ```
+    """
+    versions = table("releases")["etcd_version"].values()
+    found = [one.partition("-")[0] for one in versions if one.rpartition(".")[0] == line]
+    return max(found, key=lambda one: int(one.rpartition(".")[2]), default=None)
+
+
 def known_releases() -> tuple[str, ...]:
     """Give the release lines that have data, oldest first: ``("1.2", … "1.37")``."""
     return _lines_of(",".join(table("releases")["etcd_version"]))

@@ -20,6 +20,7 @@ from pyinfra_kube.cluster.spec.values import (
     Digest,
     DnsName,
     EndpointText,
+    EtcdVersion,
     Flags,
     FlannelVersion,
     KeyName,
@@ -40,7 +41,6 @@ from pyinfra_kube.cluster.spec.values import (
     Settings,
     Strings,
     Url,
-    Version,
     Word,
 )
 
@@ -331,7 +331,7 @@ class PartSettings(Settings):
     etcd_tls: bool = Field(default_factory=_etcd_tls)
     """Whether etcd uses TLS, and lets in only who shows a certificate of its own CA. It can be
     turned on in a running cluster, and not off again."""
-    etcd_version: Version | None = None
+    etcd_version: EtcdVersion | None = None
     """Which etcd runs. By default the one that the release came with."""
     etcd_source: str | None = None
     """The URL, file or folder of an etcd that runs in place of the package's, on Fedora from 1.24

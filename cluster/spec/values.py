@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
@@ -22,7 +23,7 @@ from pyinfra_kube.cluster.networks import (
     parse_address,
     parse_network,
 )
-from pyinfra_kube.cluster.releases import newest_patch
+from pyinfra_kube.cluster.releases import newest_etcd, newest_patch
 from pyinfra_kube.cluster.spec.endpoint import ENDPOINT, parse_endpoint
 from pyinfra_kube.cluster.spec.problems import did_you_mean
 
@@ -63,8 +64,9 @@ def _like(pattern: str, allowed: str, fix: Callable[[str], str] | None = None) -
 
     def check(value: str) -> None:
         if not re.fullmatch(pattern, value):
-            better = fix(value) if fix else ""
-            raise Wrong(allowed, f'write "{better}"' if re.fullmatch(pattern, better) else None)
+            better = fix(value) if fix else None
+            right = better is not None and re.fullmatch(pattern, better)
+            raise Wrong(allowed, f'write "{better}"' if right else None)
 
     return Checked(allowed, check)
 
@@ -89,29 +91,37 @@ def node_name(name: str) -> str:
 
 
 VERSION = 'a release in quotes, such as "1.37.2"'
+_ETCD = 'a version of etcd in quotes, such as "3.6.11"'
 AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
 _MODES = f"some of {', '.join(AUTHORIZATION_MODES)}, with a comma between"
 
 
 def _kubernetes_version(value: object) -> None:
     if not (isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value)):
-        _version(value)
+        _three_numbers(value, VERSION, newest_patch)
 
 
-def _version(value: object) -> None:
+def _etcd_version(value: object) -> None:
+    _three_numbers(value, _ETCD, newest_etcd)
+
+
+def _three_numbers(value: object, allowed: str, newest: Callable[[str], str | None]) -> None:
+    """Refuse what names no patch, with the newest one that is known."""
+
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        minors = [str(value)]
-        minors += [f"{value}0"] if re.fullmatch(r"1\.[1-3]", str(value)) else []
-        either = " or ".join(f'"{_with_patch(minor)}"' for minor in minors)
-        raise Wrong(VERSION, f"write {either} in quotes")
+        lines = [str(value)]
+        lines += [f"{value}0"] if re.fullmatch(r"1\.[1-3]", str(value)) else []
+        either = " or ".join(f'"{found}"' for found in map(newest, lines) if found)
+        raise Wrong(allowed, f"write {either} in quotes" if either else None)
     if not isinstance(value, str):
-        raise Wrong(VERSION)
+        raise Wrong(allowed)
     if re.fullmatch(r"v?\d+\.\d+", value):
-        raise Wrong(VERSION, f'write "{_with_patch(value.lstrip("v"))}"')
+        found = newest(value.lstrip("v"))
+        raise Wrong(allowed, f'write "{found}"' if found else None)
     if re.fullmatch(r"v\d+\.\d+\.\d+\S*", value):
-        raise Wrong(VERSION, f'write "{value[1:]}"')
+        raise Wrong(allowed, f'write "{value[1:]}"')
     if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?", value):
-        raise Wrong(VERSION)
+        raise Wrong(allowed)
 
 
 _CONTAINERD = f'a version of containerd, such as "2.4.2", of {known_lines()}'
@@ -122,10 +132,6 @@ def _containerd_version(value: str) -> None:
     if not known:
         bare = value.removeprefix("v")
         raise Wrong(_CONTAINERD, f'write "{bare}"' if bare != value else None)
-
-
-def _with_patch(line: str) -> str:
-    return newest_patch(line) or f"{line}.x"
 
 
 def _modes(value: str) -> None:
@@ -148,10 +154,10 @@ _DNS_LETTERS = "lower-case letters, digits and -, in parts with dots between"
 
 
 def _squeezed(path: str) -> str:
-    return re.sub("/+", "/", path).rstrip("/")
+    return normpath(re.sub("/+", "/", path))
 
 
-Version = Annotated[str, Checked(VERSION, _version, any_type=True)]
+EtcdVersion = Annotated[str, Checked(_ETCD, _etcd_version, any_type=True)]
 KubernetesVersion = Annotated[str, Checked(VERSION, _kubernetes_version, any_type=True)]
 FlannelVersion = Annotated[str, _like(r"v?\d+\.\d+\S*", 'a version of flannel, such as "0.9.0"')]
 ContainerdVersion = Annotated[str, Checked(_CONTAINERD, _containerd_version)]
@@ -190,7 +196,9 @@ PersonName = Annotated[
         lambda name: re.sub("[^a-z0-9]+", ".", name.lower().removeprefix("system:")).strip("."),
     ),
 ]
-Path = Annotated[str, _like(r"/|(/[^/\0]+)+", "an absolute path", _squeezed)]
+# None of its parts leads elsewhere, or ends a line of a unit.
+_PATH = r"(/(?!\.\.?(/|$))[^/\x00-\x1f\x7f]+)+"
+Path = Annotated[str, _like(_PATH, "an absolute path below /, without . and ..", _squeezed)]
 Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]
 _REGISTRY = 'a registry, such as "registry.k8s.io" or "registry.example.com:5000", or "_default"'

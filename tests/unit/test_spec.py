@@ -57,8 +57,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("kubernetes_version", "1.99", "a release of", "nearest known"),
     ("kubernetes_version", "v1.20.2", "in quotes", 'write "1.20.2"'),
     ("kubernetes_version", "latest", "in quotes", ""),
-    ("etcd_version", 3.4, "in quotes", '"3.4.x"'),
-    ("etcd_version", "3.6", "in quotes", '"3.6.x"'),
+    ("etcd_version", 3.4, "of etcd in quotes", '"3.4.13" in quotes'),
+    ("etcd_version", "3.6", "of etcd in quotes", 'write "3.6.11"'),
     ("cluster_name", True, "text in quotes", ""),
     ("cluster_name", 7, "text in quotes", 'write "7"'),
     ("secure_port", "6443", "a whole number", "write 6443 without quotes"),
@@ -83,6 +83,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("cluster_domain", "cluster.local.", "a DNS name", 'write "cluster.local"'),
     ("manifest_dir", "etc/kubernetes", "an absolute path", ""),
     ("manifest_dir", "/etc/kubernetes/", "an absolute path", 'write "/etc/kubernetes"'),
+    ("manifest_dir", "/etc/a/../kubernetes", "without . and ..", 'write "/etc/kubernetes"'),
     ("control_plane_endpoint", 6443, "text in quotes", ""),
     ("control_plane_endpoint", "fd00::4", "IPv6 is not built here", ""),
     ("control_plane_endpoint", "[fd00::4]:6443", "IPv6 is not built here", ""),
@@ -159,6 +160,28 @@ def test_a_wrong_value_of_the_cluster(key: str, value: object, allowed: str, fix
     assert (problem.key, problem.host) == (key, None)
     assert allowed in problem.allowed
     assert fix in (problem.fix or "")
+
+
+# What is wrong with values for which nobody knows a right one: no fix is better than a wrong one.
+NO_FIX: list[tuple[str, object]] = [
+    ("kubernetes_version", 1),
+    ("etcd_version", 3),
+    ("etcd_version", "1.37"),
+    ("kubelet_root", "/"),
+    ("etcd_data_dir", "/var/.."),
+    ("manifest_dir", "/etc/a\nb"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), NO_FIX)
+def test_a_wrong_value_without_a_fix(key: str, value: object) -> None:
+    (problem,) = problems_of({key: value})
+    assert (problem.key, problem.fix) == (key, None)
+
+
+def test_no_label_is_emptied() -> None:
+    (problem,) = problems_of({"node_labels": {"disk": "a b"}})[:1]
+    assert (problem.key, problem.fix) == ("node_labels.disk", None)
 
 
 MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
