@@ -70,6 +70,11 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("rpm_files", {"a"}, "a list", ""),
     ("docker_options", ["a"], "a dictionary", ""),
     ("cluster_cidr", 10, "text in quotes", ""),
+    ("node_swap", "yes", "True or False or 'remove'", "write True without quotes"),
+    ("node_swap", "Remove", "True or False or 'remove'", "did you mean remove?"),
+    ("node_swap", [1], "True or False or 'remove'", ""),
+    ("packet_filter", None, "'iptables' or 'nftables'", "leave it out"),
+    ("bridge_mtu", None, "a whole number", "leave it out"),
     # A value that there is not
     ("apiserver_approach", "HTTPS", "'https' or 'http'", "did you mean https?"),
     ("credential_policy", "per-node", "'per_node'", "did you mean per_node?"),
