@@ -33,7 +33,7 @@ CHOICES = {
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
     "certificate_signing": "leave it unset: up to 1.23 no host holds the CA's key",
     "cloud_provider": "leave it unset for bare metal and local machines",
-    "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
+    "container_runtime": "leave it unset for docker up to 1.23, from 1.24 on containerd or CRI-O",
     "flannel_store": "leave it unset: from 1.24 on flannel can have its network in the API",
     "hyperkube": "leave it unset: each component has an image of its own",
     "metrics_server": "leave it unset: up to 1.20 no apiserver applies an APIService",

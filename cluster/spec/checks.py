@@ -66,15 +66,18 @@ def check_runtime(spec: BaseSpec) -> list[Problem]:
         release = Release.of(spec.kubernetes_version)
     except InputError:
         return []
-    runtime = spec.container_runtime or release.container_runtime
-    allowed = f"nothing: Kubernetes {release.version} runs containers with {runtime}"
+    chosen = spec.container_runtime
+    # Where none is chosen, the hosts decide; one that the release has not is refused already.
+    able = [one for one in release.fact("container_runtime") if chosen in (None, one)]
+    allowed = f"nothing: Kubernetes {release.version} runs containers with {' or '.join(able)}"
     return [
         Problem(key, getattr(spec, key), None, allowed, "leave it out")
         for runtimes, keys in _OF_RUNTIMES.items()
         for key in keys
-        if runtime not in runtimes
+        if able
+        and not {*able}.intersection(runtimes)
         and key in spec.model_fields_set
-        and getattr(spec, key) is not None
+        and getattr(spec, key)
     ]
 
 
@@ -119,6 +122,17 @@ def mirror_location(url: str) -> str | None:
     if not path or path == "v2":
         return host
     return f"{host}/{path[3:]}" if path.startswith("v2/") else None
+
+
+def check_kubelet_port(spec: BaseSpec) -> list[Problem]:
+    """A port of kubelet that is none."""
+    given = {key: getattr(spec, key) for key in ("kubelet_configuration", "kubelet_flags")}
+    return [
+        Problem(f"{key}.port", more["port"], None, "a port from 1 to 65535")
+        for key, more in given.items()
+        if "port" in more
+        and not (re.fullmatch("[0-9]{1,5}", str(more["port"])) and 1 <= int(more["port"]) <= 65535)
+    ]
 
 
 PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
@@ -397,6 +411,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     ((), check_endpoint_known),
     (("packet_from", "packet_to"), check_packet),
     (PORTS, check_ports),
+    (("kubelet_configuration", "kubelet_flags"), check_kubelet_port),
     (
         ("kubernetes_version", "packet_filter", "proxy_mode", "network_policies"),
         check_packet_filter,

@@ -483,7 +483,9 @@ def cluster_on(network: str, instead: str) -> Cluster:
     cluster = current_cluster()
     today = cluster.runtime is not DOCKER
     if (given := cluster.spec.network) != network:
-        raise InputError([Problem("network", given, None, network, f"use {instead}")])
+        path = "deploys/scratch.py" if given == "none" else instead
+        fix = f'set it to "{network}", or use {path}'
+        raise InputError([Problem("network", given, None, network, fix)])
     if cluster.spec.flannel_on_api:
         store, fix = cluster.spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
         raise InputError([Problem("flannel_store", store, None, "etcd, on this path", fix)])
