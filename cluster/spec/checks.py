@@ -377,6 +377,11 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     if spec.etcd_source and not covers("1.24-", minor_of(spec.kubernetes_version)):
         allowed = "nothing: up to 1.23 etcd is the package's, or a static pod"
         problems.append(Problem("etcd_source", None, None, allowed, "leave it out"))
+    for part in ("etcd", "flannel"):
+        source, digest = (getattr(spec, f"{part}_{what}") for what in ("source", "sha256"))
+        if digest and not source:
+            allowed = f"nothing without {part}_source, for it is the digest of that"
+            problems.append(Problem(f"{part}_sha256", digest, None, allowed, "leave it out"))
     brings_containerd = spec.runtime_source and spec.container_runtime != "cri-o"
     if brings_containerd and not spec.containerd_version:
         allowed = "the version of the containerd in runtime_source"
@@ -394,7 +399,8 @@ _SHARES = (
 
 _SOURCES = (
     *("kubernetes_version", "network", "package_source", "rpm_files"),
-    *("flannel_store", "flannel_source", "flannel_version"),
+    *("flannel_store", "flannel_source", "flannel_sha256", "flannel_version"),
+    *("etcd_source", "etcd_sha256"),
     *("container_runtime", "runtime_source", "containerd_version"),
 )
 

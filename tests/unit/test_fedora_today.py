@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,6 +108,30 @@ def test_an_etcd_in_place_of_the_packages(tmp_path: Path, monkeypatch: pytest.Mo
         prepared(scratch, ONE_NODE, data, FEDORA)
     with pytest.raises(DeployError, match=r"etcd_source.*up to 1.23"):
         prepared(fedora_single_node, ONE_NODE, data | {"kubernetes_version": "1.20.2"}, FEDORA)
+
+
+WRONG_PROGRAMS = {
+    "none": ({"etcd_source": "/nowhere"}, "etcd_source = '/nowhere'; allowed: a URL, a file of t"),
+    "another": (
+        {"etcd_source": __file__, "etcd_sha256": "0" * 64},
+        f"etcd_sha256 = '{'0' * 64}'; allowed: the digest of {__file__}",
+    ),
+    "a digest of nothing": (
+        {"etcd_sha256": "0" * 64},
+        f"etcd_sha256 = '{'0' * 64}'; allowed: nothing without etcd_source",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PROGRAMS)
+def test_a_wrong_program_is_said_with_its_setting(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    given, said = WRONG_PROGRAMS[case]
+    data = {**DATA, **given, "credentials_dir": str(tmp_path)}
+    with pytest.raises(DeployError, match=re.escape(said)):
+        prepared(fedora_single_node, ONE_NODE, data, FEDORA)
 
 
 def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
