@@ -173,13 +173,32 @@ def check_etcd_size(spec: BaseSpec) -> list[Problem]:
 
 def check_etcd_urls(spec: BaseSpec) -> list[Problem]:
     """An address where etcd listens for clients, but not as they ask."""
-    scheme = "https" if spec.etcd_tls else "http"
+    scheme, port = "https" if spec.etcd_tls else "http", spec.etcd_client_port
     given = spec.etcd_listen_client_urls or ""
-    if all(url.strip().startswith(f"{scheme}://") for url in given.split(",") if url):
+    urls = [url.strip() for url in given.split(",") if url]
+    if not all(url.startswith(f"{scheme}://") for url in urls):
+        fix = f"write {scheme}://, or set etcd_tls = {not spec.etcd_tls}"
+        allowed = f"URLs with {scheme}, as etcd_tls = {spec.etcd_tls} says"
+    elif not all(re.fullmatch(rf"{scheme}://([\d.]+|\[[\da-f:]+\]):\d+", url) for url in urls):
+        fix, allowed = None, f"URLs with an address and a port, such as {scheme}://0.0.0.0:{port}"
+    elif urls and not any(url.endswith(f":{port}") for url in urls):
+        fix, allowed = "set etcd_client_port", f"one with port {port} too, where clients ask"
+    else:
         return []
-    fix = f"write {scheme}://, or set etcd_tls = {not spec.etcd_tls}"
-    allowed = f"URLs with {scheme}, as etcd_tls = {spec.etcd_tls} says"
     return [Problem("etcd_listen_client_urls", given, None, allowed, fix)]
+
+
+def check_etcd_version(spec: BaseSpec) -> list[Problem]:
+    """An etcd without the API in which the release keeps its objects."""
+    try:
+        release = Release.of(spec.kubernetes_version)
+    except InputError:
+        return []
+    version = spec.etcd_version or release.etcd_version
+    if release.api_storage != "etcd3" or covers("3.0-", minor_of(version)):
+        return []
+    allowed = "3.0 or later, which has the API v3, as releases from 1.6 on need it"
+    return [Problem("etcd_version", version, None, allowed)]
 
 
 def check_certificate_days(spec: BaseSpec) -> list[Problem]:
@@ -411,7 +430,8 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("container_runtime", "registry_mirrors"), check_mirrors),
     ((), check_names),
     ((), check_etcd_size),
-    (("etcd_tls", "etcd_listen_client_urls"), check_etcd_urls),
+    (("etcd_tls", "etcd_client_port", "etcd_listen_client_urls"), check_etcd_urls),
+    (("kubernetes_version", "etcd_version"), check_etcd_version),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     (("kubernetes_version", "ca", "ca_rotation"), check_ca),
     ((), check_endpoint_known),

@@ -222,7 +222,9 @@ ResetData = Annotated[tuple[Literal["etcd", "volumes"], ...], BeforeValidator(_o
 Flag = Annotated[
     str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
 ]
-Flags = dict[Flag, str | int | bool]
+# A line of a unit ends where it does.
+FlagText = Annotated[str, _like(r"[^\x00-\x1f\x7f]*", "text of one line")]
+Flags = dict[Flag, FlagText | int | bool]
 Configuration = dict[str, Any]
 LabelKey = Annotated[
     str, _like(rf"({DNS_NAME}/)?{_WORD}", 'a label\'s key, such as "disk" or "example.com/disk"')

@@ -140,6 +140,9 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("certificate_renew_days", 365, "less than certificate_days", ""),
     ("etcd_client_port", 6443, "apart from secure_port", ""),
     ("etcd_listen_client_urls", "http://0.0.0.0:2379", "URLs with https", "etcd_tls = False"),
+    ("etcd_listen_client_urls", "https://0.0.0.0", "such as https://0.0.0.0:2379", ""),
+    ("etcd_listen_client_urls", "https://0.0.0.0:1", "port 2379 too", "set etcd_client_port"),
+    ("etcd_version", "2.2.5", "3.0 or later", ""),
     ("flannel_version", "latest", "a version of flannel", ""),
 ]
 
@@ -182,6 +185,13 @@ NO_FIX: list[tuple[str, object]] = [
 def test_a_wrong_value_without_a_fix(key: str, value: object) -> None:
     (problem,) = problems_of({key: value})
     assert (problem.key, problem.fix) == (key, None)
+
+
+def test_a_flag_is_one_line() -> None:
+    (problem,) = problems_of({"kubelet_flags": {"v": "4\nUser=x"}})
+    assert problem.key == "kubelet_flags.v"
+    assert problem.allowed.startswith("text of one line or a whole number")
+    assert read({"kubelet_flags": {"v": "4"}, "etcd_listen_client_urls": "https://[::]:2379"})
 
 
 def test_no_label_is_emptied() -> None:
