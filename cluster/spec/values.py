@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from posixpath import normpath
+from posixpath import expanduser, normpath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
@@ -90,6 +90,8 @@ def node_name(name: str) -> str:
     return whole if len(whole) <= 63 else found[0]
 
 
+# A line of a unit ends where that of a value does.
+_LINE = r"[^\x00-\x1f\x7f]*"
 VERSION = 'a release in quotes, such as "1.37.2"'
 _ETCD = 'a version of etcd in quotes, such as "3.6.11"'
 AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
@@ -137,6 +139,14 @@ def _containerd_version(value: str) -> None:
 def _modes(value: str) -> None:
     if wrong := [mode for mode in value.split(",") if mode not in AUTHORIZATION_MODES]:
         raise Wrong(_MODES, did_you_mean(wrong[0], AUTHORIZATION_MODES))
+
+
+_LOCAL = "text of one line; ~NAME is the home of a user here"
+
+
+def _local(value: str) -> None:
+    if not re.fullmatch(_LINE, value) or expanduser(value).startswith("~"):
+        raise Wrong(_LOCAL)
 
 
 def _list(value: object) -> object:
@@ -201,6 +211,8 @@ _PATH = r"(/(?!\.\.?(/|$))[^/\x00-\x1f\x7f]+)+"
 Path = Annotated[str, _like(_PATH, "an absolute path below /, without . and ..", _squeezed)]
 Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Local = Annotated[str, Checked(_LOCAL, _local)]
+Locals = Annotated[tuple[Local, ...], BeforeValidator(_list)]
 _REGISTRY = 'a registry, such as "registry.k8s.io" or "registry.example.com:5000", or "_default"'
 Registry = Annotated[
     str,
@@ -222,8 +234,7 @@ ResetData = Annotated[tuple[Literal["etcd", "volumes"], ...], BeforeValidator(_o
 Flag = Annotated[
     str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
 ]
-# A line of a unit ends where it does.
-FlagText = Annotated[str, _like(r"[^\x00-\x1f\x7f]*", "text of one line")]
+FlagText = Annotated[str, _like(_LINE, "text of one line")]
 Flags = dict[Flag, FlagText | int | bool]
 Configuration = dict[str, Any]
 LabelKey = Annotated[
@@ -237,3 +248,5 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Mtu = Annotated[int, Field(ge=576, le=65535)]
 Length = Annotated[int, Field(ge=1, le=32)]
 Positive = Annotated[int, Field(ge=1)]
+# A hundred years: no calendar goes on for ever.
+Days = Annotated[int, Field(ge=1, le=36500)]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyinfra.api.exceptions import DeployError
+from pyinfra.api.exceptions import DeployError, OperationValueError
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.runtimes import CONTAINERD
@@ -116,6 +116,14 @@ WRONG_PROGRAMS = {
         {"etcd_source": __file__, "etcd_sha256": "0" * 64},
         f"etcd_sha256 = '{'0' * 64}'; allowed: the digest of {__file__}",
     ),
+    "nothing is published": (
+        {"etcd_source": "http://me:pw@127.0.0.1:9/etcd"},
+        "etcd_sha256 is not set; allowed: a SHA-256 digest; http://(not shown)@127.0.0.1:9/etcd.s",
+    ),
+    "no URL": (
+        {"etcd_source": "http://127.0.0.1:9/a b"},
+        "etcd_sha256 is not set; allowed: a SHA-256 digest; http://127.0.0.1:9/a b.sha256 does not",
+    ),
     "a digest of nothing": (
         {"etcd_sha256": "0" * 64},
         f"etcd_sha256 = '{'0' * 64}'; allowed: nothing without etcd_source",
@@ -131,6 +139,24 @@ def test_a_wrong_program_is_said_with_its_setting(
     given, said = WRONG_PROGRAMS[case]
     data = {**DATA, **given, "credentials_dir": str(tmp_path)}
     with pytest.raises(DeployError, match=re.escape(said)):
+        prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+
+
+def test_files_of_a_home_and_urls_with_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    source = {"etcd_source": "https://me:pw@example.com/etcd", "etcd_sha256": "0" * 64}
+    data = {**DATA, **source, "credentials_dir": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert "from https://(not shown)@example.com/etcd" in shown["m"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "etcd-3.7.0-1.fc44.x86_64.rpm").write_text("")
+    data |= {"rpm_files": ["~/etcd-3.7.0-1.fc44.x86_64.rpm"]}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert "package etcd: absent → 3.7.0-1.fc44" in shown["m"]
+    data |= {"rpm_files": ["https://me:pw@example.com/etcd.rpm"]}
+    with pytest.raises(OperationValueError, match=r"https://\(not shown\)@example.com/etcd.rpm"):
         prepared(fedora_single_node, ONE_NODE, data, FEDORA)
 
 

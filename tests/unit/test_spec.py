@@ -68,6 +68,9 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("route_pods", 1, "True or False", "write True"),
     ("insecure_registries", "reg:5000", "a list", 'write ["reg:5000"]'),
     ("rpm_files", {"a"}, "a list", ""),
+    ("credentials_dir", "~nobody_here/kept", "the home of a user here", ""),
+    ("kubernetes_source", "release\0", "text of one line", ""),
+    ("certificate_days", 10**12, "at most 36500", ""),
     ("docker_options", ["a"], "a dictionary", ""),
     ("cluster_cidr", 10, "text in quotes", ""),
     ("node_swap", "yes", "True or False or 'remove'", "write True without quotes"),
@@ -737,3 +740,8 @@ def test_the_fix_of_a_name_that_no_node_can_have_works(name: str) -> None:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def test_no_problem_shows_the_password_of_a_url() -> None:
+    said = Problem("etcd_sha256", None, None, "a digest; https://me:pw@a.example.com has none", "x")
+    assert "pw" not in str(said)
