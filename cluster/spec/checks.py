@@ -173,19 +173,34 @@ def check_etcd_size(spec: BaseSpec) -> list[Problem]:
 
 def check_etcd_urls(spec: BaseSpec) -> list[Problem]:
     """An address where etcd listens for clients, but not as they ask."""
-    scheme, port = "https" if spec.etcd_tls else "http", spec.etcd_client_port
     given = spec.etcd_listen_client_urls or ""
     urls = [url.strip() for url in given.split(",") if url]
+    scheme, port = "https" if spec.etcd_tls else "http", spec.etcd_client_port
+    found = [re.fullmatch(rf"{scheme}://([\d.]+|\[[\da-f:]+\]):(\d+)", url) for url in urls]
+    asked = {match[1] for match in found if match and int(match[2]) == port}
     if not all(url.startswith(f"{scheme}://") for url in urls):
         fix = f"write {scheme}://, or set etcd_tls = {not spec.etcd_tls}"
         allowed = f"URLs with {scheme}, as etcd_tls = {spec.etcd_tls} says"
-    elif not all(re.fullmatch(rf"{scheme}://([\d.]+|\[[\da-f:]+\]):\d+", url) for url in urls):
-        fix, allowed = None, f"URLs with an address and a port, such as {scheme}://0.0.0.0:{port}"
-    elif urls and not any(url.endswith(f":{port}") for url in urls):
+    elif not all(found):
+        fix, allowed = None, "URLs with an address and a port"
+    elif urls and not asked:
         fix, allowed = "set etcd_client_port", f"one with port {port} too, where clients ask"
+    elif urls and not _answers(spec, asked):
+        fix, allowed = f"write {scheme}://0.0.0.0:{port}", "the addresses where clients ask"
     else:
         return []
     return [Problem("etcd_listen_client_urls", given, None, allowed, fix)]
+
+
+def _answers(spec: BaseSpec, addresses: Collection[str]) -> bool:
+    """Whether an etcd at some addresses answers all who ask it."""
+    local = {one for one in addresses if one.startswith("127.") or one == "[::1]"}
+    # The one host of the control plane asks its own etcd; flannel asks from each node, too.
+    alone = len(spec.control_plane) == 1 and spec.etcd_members == spec.control_plane
+    inside, outside = alone or spec.flannel_in_etcd, not alone or spec.flannel_in_etcd
+    everywhere = not {"0.0.0.0", "[::]"}.isdisjoint(addresses)
+    outer = {*addresses} - local
+    return everywhere or bool((local or not inside) and (outer or not outside))
 
 
 def check_etcd_version(spec: BaseSpec) -> list[Problem]:
@@ -409,6 +424,10 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     return problems
 
 
+_ETCD_URLS = (
+    *("etcd_tls", "etcd_client_port", "etcd_listen_client_urls"),
+    *("kubernetes_version", "network", "flannel_store"),
+)
 _RANGES = ("cluster_cidr", "service_cidr")
 _SHARES = (
     "kubernetes_version",
@@ -430,7 +449,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("container_runtime", "registry_mirrors"), check_mirrors),
     ((), check_names),
     ((), check_etcd_size),
-    (("etcd_tls", "etcd_client_port", "etcd_listen_client_urls"), check_etcd_urls),
+    (_ETCD_URLS, check_etcd_urls),
     (("kubernetes_version", "etcd_version"), check_etcd_version),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
     (("kubernetes_version", "ca", "ca_rotation"), check_ca),

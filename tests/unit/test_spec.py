@@ -143,7 +143,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("certificate_renew_days", 365, "less than certificate_days", ""),
     ("etcd_client_port", 6443, "apart from secure_port", ""),
     ("etcd_listen_client_urls", "http://0.0.0.0:2379", "URLs with https", "etcd_tls = False"),
-    ("etcd_listen_client_urls", "https://0.0.0.0", "such as https://0.0.0.0:2379", ""),
+    ("etcd_listen_client_urls", "https://0.0.0.0", "an address and a port", ""),
+    ("etcd_listen_client_urls", "https://192.168.10.4:2379", "where clients ask", "0.0.0.0:2379"),
     ("etcd_listen_client_urls", "https://0.0.0.0:1", "port 2379 too", "set etcd_client_port"),
     ("etcd_version", "2.2.5", "3.0 or later", ""),
     ("flannel_version", "latest", "a version of flannel", ""),
@@ -188,6 +189,29 @@ NO_FIX: list[tuple[str, object]] = [
 def test_a_wrong_value_without_a_fix(key: str, value: object) -> None:
     (problem,) = problems_of({key: value})
     assert (problem.key, problem.fix) == (key, None)
+
+
+# Whom etcd is for, where it listens, and whether all of them find it there.
+LISTENS = [
+    ({}, "127.0.0.1", True),
+    ({}, "192.168.10.4", False),
+    ({"network": "flannel"}, "127.0.0.1", False),
+    ({"network": "flannel"}, "127.0.0.1,192.168.10.4", True),
+    ({"network": "flannel"}, "192.168.10.4", False),
+    ({"groups": {**GROUPS, "etcd": ["n1"]}}, "127.0.0.1", False),
+    ({"groups": {**GROUPS, "etcd": ["n1"]}}, "192.168.10.5", True),
+]
+
+
+@pytest.mark.parametrize(("cluster", "listens", "found"), LISTENS)
+def test_where_etcd_listens(cluster: dict[str, Any], listens: str, found: bool) -> None:
+    data = {key: value for key, value in cluster.items() if key != "groups"}
+    data["etcd_listen_client_urls"] = ",".join(f"https://{a}:2379" for a in listens.split(","))
+    if found:
+        assert read(data, cluster.get("groups"))
+    else:
+        (problem,) = problems_of(data, cluster.get("groups"))
+        assert problem.allowed == "the addresses where clients ask"
 
 
 def test_a_flag_is_one_line() -> None:
