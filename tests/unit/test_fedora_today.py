@@ -16,6 +16,7 @@ from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
+from pyinfra_kube.deploys.phases import fedora_verification
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.deploys.run.runtimes import with_runtime
 from pyinfra_kube.deploys.scratch import scratch
@@ -158,6 +159,30 @@ def test_files_of_a_home_and_urls_with_a_password(
     data |= {"rpm_files": ["https://me:pw@example.com/etcd.rpm"]}
     with pytest.raises(OperationValueError, match=r"https://\(not shown\)@example.com/etcd.rpm"):
         prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+
+
+@pytest.mark.parametrize("mode", ["none", "iptables"])
+def test_nobody_waits_for_a_kube_proxy_that_is_not_to_be(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    waits: list[str] = []
+    monkeypatch.setattr(
+        fedora_verification,
+        "wait_until",
+        lambda _, __, checks, **___: waits.extend(one.name for one in checks),
+    )
+    data = {**DATA, "credentials_dir": str(tmp_path), "proxy_mode": mode}
+    prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert any("kubelet" in check for check in waits)
+    assert any("kube-proxy" in check for check in waits) == (mode != "none")
+    with pytest.raises(DeployError, match=r"proxy_mode = 'none'; allowed: a mode of kube-proxy"):
+        prepared(
+            fedora_single_node,
+            ONE_NODE,
+            {"credentials_dir": str(tmp_path), "proxy_mode": "none"},
+            PackageStates("dnf", "fedora", "33"),
+        )
 
 
 def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
