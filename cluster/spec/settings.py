@@ -316,7 +316,7 @@ class PartSettings(Settings):
     """kubelet's folder."""
     manifest_dir: Path = "/etc/kubernetes/manifests"
     """The folder of static pods."""
-    docker_options: dict[str, Any] = {}
+    docker_options: Configuration = {}
     """More keys of docker's daemon.json, up to 1.23."""
     docker_mtu: Mtu | None = None
     """The MTU of docker's network, up to 1.23. By default that of the pods' bridge."""

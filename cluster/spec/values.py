@@ -5,6 +5,7 @@ quotes is refused, with what to write instead.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,6 +150,16 @@ def _local(value: str) -> None:
         raise Wrong(_LOCAL)
 
 
+_JSON = "a dictionary of text, numbers, True, False, lists and dictionaries"
+
+
+def _json(value: object) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise Wrong(_JSON) from None
+
+
 def _list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -236,7 +247,7 @@ Flag = Annotated[
 ]
 FlagText = Annotated[str, _like(_LINE, "text of one line")]
 Flags = dict[Flag, FlagText | int | bool]
-Configuration = dict[str, Any]
+Configuration = Annotated[dict[str, Any], Checked(_JSON, _json, any_type=True)]
 LabelKey = Annotated[
     str, _like(rf"({DNS_NAME}/)?{_WORD}", 'a label\'s key, such as "disk" or "example.com/disk"')
 ]

@@ -72,6 +72,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("kubernetes_source", "release\0", "text of one line", ""),
     ("certificate_days", 10**12, "at most 36500", ""),
     ("docker_options", ["a"], "a dictionary", ""),
+    ("docker_options", {"a": {1, 2}}, "a dictionary of text", ""),
+    ("docker_options", {"a": float("nan")}, "a dictionary of text", ""),
     ("cluster_cidr", 10, "text in quotes", ""),
     ("node_swap", "yes", "True or False or 'remove'", "write True without quotes"),
     ("node_swap", "Remove", "True or False or 'remove'", "did you mean remove?"),
