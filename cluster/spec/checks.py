@@ -224,6 +224,14 @@ def check_certificate_days(spec: BaseSpec) -> list[Problem]:
     return [Problem("certificate_renew_days", spec.certificate_renew_days, None, allowed)]
 
 
+def check_encryption(spec: BaseSpec) -> list[Problem]:
+    """Keys of ours that an apiserver with a file of somebody else would not read."""
+    if not (spec.encryption and "encryption-provider-config" in spec.apiserver_flags):
+        return []
+    allowed = "False, for apiserver_flags names an encryption-provider-config"
+    return [Problem("encryption", True, None, allowed, "leave one of the two out")]
+
+
 def check_ca(spec: BaseSpec) -> list[Problem]:
     """CAs that follow others where they cannot, or that follow themselves."""
     if spec.ca == spec.ca_rotation:
@@ -452,6 +460,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (_ETCD_URLS, check_etcd_urls),
     (("kubernetes_version", "etcd_version"), check_etcd_version),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
+    (("encryption", "apiserver_flags"), check_encryption),
     (("kubernetes_version", "ca", "ca_rotation"), check_ca),
     ((), check_endpoint_known),
     (("packet_from", "packet_to"), check_packet),

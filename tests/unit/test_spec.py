@@ -233,6 +233,16 @@ MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
         {"every": {"network": "flannel", "bridge_mtu": 1460}},
         [("bridge_mtu", None, "at most 1450", "write 1450")],
     ),
+    "Secrets encrypted by two": (
+        {
+            "every": {
+                "kubernetes_version": "1.37.2",
+                "encryption": True,
+                "apiserver_flags": {"encryption-provider-config": "/etc/own.yaml"},
+            }
+        },
+        [("encryption", None, "False, for apiserver_flags", "leave one of the two out")],
+    ),
     "packages from files, and no file": (
         {"every": {"package_source": "rpm"}},
         [("rpm_files", None, "at least one file", "")],
