@@ -498,7 +498,7 @@ def cluster_on(network: str, instead: str) -> Cluster:
     if cluster.spec.flannel_on_api:
         store, fix = cluster.spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
         raise InputError([Problem("flannel_store", store, None, "etcd, on this path", fix)])
-    if cluster.spec.proxy_mode == "none" and not today:
+    if not today and cluster.spec.proxy_mode == "none":
         allowed, fix = "a mode of kube-proxy: only deploys/scratch.py does without", "leave it out"
         raise InputError([Problem("proxy_mode", "none", None, allowed, fix)])
     if cluster.spec.dns and not today:
