@@ -41,9 +41,9 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{_printable(self.host)}: " if self.host is not None else ""
-        value = " is not set" if self.value is None else f" = {_short(_closed(repr(self.value)))}"
+        value = " is not set" if self.value is None else f" = {_short(closed(repr(self.value)))}"
         fix = f"; fix: {self.fix}" if self.fix else ""
-        return f"{place}{_printable(self.key)}{value}; allowed: {self.allowed}{fix}"
+        return f"{place}{_printable(self.key)}{value}; {closed(f'allowed: {self.allowed}{fix}')}"
 
 
 class InputError(ValueError):
@@ -99,8 +99,17 @@ def _printable(name: str) -> str:
     return name if name and name.isprintable() else repr(name)
 
 
-def _closed(text: str) -> str:
-    """A text without the passwords of its URLs."""
+def closed(text: str) -> str:
+    """
+    Give a text without the passwords of its URLs.
+
+    + text: for people
+
+    ```
+    >>> closed("from https://me:secret@example.com/etcd")
+    'from https://(not shown)@example.com/etcd'
+    ```
+    """
     return re.sub(r"://[^/\s]*@", f"://{HIDDEN}@", text)
 
 

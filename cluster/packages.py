@@ -22,12 +22,12 @@ Spans = dict[str, list[str]]
 Value = TypeVar("Value")
 
 # What can be set where a distribution does not ship a part: (setting, what to do).
-_RPMS = 'give RPM files or URLs, with package_source = "rpm"'
+_RPMS = 'where dnf installs packages, give RPM files or URLs, with package_source = "rpm"'
 _FLANNELD = "give the URL of a flanneld, or a folder with it, or a flannel RPM in rpm_files"
 _RUNTIME = "give a folder or URL with containerd's programs, runc, crictl and CNI plugins"
 CHOICES = {
-    "control-plane": ("rpm_files", f"{_RPMS}, or use the scratch path"),
-    "node": ("rpm_files", f"{_RPMS}, or use the scratch path"),
+    "control-plane": ("rpm_files", f"use the scratch path, or {_RPMS}"),
+    "node": ("rpm_files", f"use the scratch path, or {_RPMS}"),
     "client": ("kubernetes_source", "give a release's folder or URL"),
     "containerd": ("runtime_source", _RUNTIME),
     "runc": ("runtime_source", _RUNTIME),
@@ -105,7 +105,7 @@ def packages_for(
     ```
     """
 
-    table = _data().get(system, {})
+    table, rpm_files = _data().get(system, {}), [*rpm_files]
     given = {found[0] for found in map(parse_rpm, rpm_files) if found}
     minor = ".".join(kubernetes_version.split(".")[:2])
     found = {
@@ -114,10 +114,10 @@ def packages_for(
         if not _brought(table.get(part, {}), minor, given)
     }
     lacking = [part for part in found if not found[part]]
-    problems = [_missing(part, system, release, table.get(part, {})) for part in lacking]
+    problems = [_missing(part, system, release, table.get(part, {}), rpm_files) for part in lacking]
     named = [part for part in found if any(minor in name for name in found[part])]
     if named and not covers(LINES, minor_of(kubernetes_version)):
-        allowed = f"{LINES}: what {system} {release} has packages of"
+        allowed = f"{LINES[:-1]} or later: what {system} {release} has packages of"
         fix = CHOICES.get(named[0], OTHERWISE)[1]
         problems.append(Problem("kubernetes_version", kubernetes_version, None, allowed, fix))
     refuse(problems)
@@ -192,10 +192,11 @@ def _covers(span: str, release: int) -> bool:
     return int(first or 0) <= release <= end
 
 
-def _missing(part: str, system: str, release: str, spans: Spans) -> Problem:
+def _missing(part: str, system: str, release: str, spans: Spans, rpm_files: list[str]) -> Problem:
     key, fix = CHOICES.get(part, OTHERWISE)
     ends = [span.partition("-")[2] for span in spans]
     last = f"; the last that did is {max(ends, key=int)}" if ends and all(ends) else ""
     distribution = f"{system or 'this system'} {release}".strip()
     allowed = f"where {part} comes from: {distribution} ships no package of it{last}"
-    return Problem(key, None, None, allowed, fix)
+    given = rpm_files or None if key == "rpm_files" else None
+    return Problem(key, given, None, allowed, fix)

@@ -33,7 +33,7 @@ CHOICES = {
     "bridge_approach": 'use "manual": from 1.24 on no kubelet sets up a bridge',
     "certificate_signing": "leave it unset: up to 1.23 no host holds the CA's key",
     "cloud_provider": "leave it unset for bare metal and local machines",
-    "container_runtime": "leave it unset: up to 1.23 that is docker, from 1.24 on containerd",
+    "container_runtime": "leave it unset for docker up to 1.23, from 1.24 on containerd or CRI-O",
     "flannel_store": "leave it unset: from 1.24 on flannel can have its network in the API",
     "hyperkube": "leave it unset: each component has an image of its own",
     "metrics_server": "leave it unset: up to 1.20 no apiserver applies an APIService",
@@ -137,6 +137,22 @@ def newest_patch(line: str) -> str | None:
     ```
     """
     return f"{line}.{table('releases')['newest_patch'][line]}" if line in known_releases() else None
+
+
+def newest_etcd(line: str) -> str | None:
+    """
+    Give the newest etcd of a line that a release came with; ``None`` for a line of which none did.
+
+    + line: such as ``"3.5"``
+
+    ```
+    >>> newest_etcd("3.5")
+    '3.5.24'
+    ```
+    """
+    versions = table("releases")["etcd_version"].values()
+    found = [one.partition("-")[0] for one in versions if one.rpartition(".")[0] == line]
+    return max(found, key=lambda one: int(one.rpartition(".")[2]), default=None)
 
 
 def known_releases() -> tuple[str, ...]:

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import http.client
 import re
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+from pyinfra_kube.cluster.errors import closed
 
 # digest FILE: of a large file. OpenSSL uses the processor's SHA instructions.
 DIGEST = """\
@@ -52,9 +55,9 @@ def published_sha256(url: str) -> str:
     try:
         with urllib.request.urlopen(f"{url}.sha256", timeout=20) as answer:
             text = answer.read(1024).decode("ascii", "replace")
-    except (urllib.error.URLError, OSError) as error:
-        raise ValueError(f"{url}.sha256 does not tell: {error}") from None
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
+        raise ValueError(closed(f"{url}.sha256 does not tell: {error}")) from None
     match = re.match(r"[0-9a-fA-F]{64}\b", text.strip())
     if not match:
-        raise ValueError(f"{url}.sha256 does not begin with a SHA-256 digest")
+        raise ValueError(closed(f"{url}.sha256 does not begin with a SHA-256 digest"))
     return match[0].lower()

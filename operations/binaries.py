@@ -14,6 +14,7 @@ from typing import Any
 from pyinfra.api import OperationValueError
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.errors import closed
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.digest import DIGEST, published_sha256, sha256_of
 from pyinfra_kube.engine.operation import operation
@@ -195,9 +196,9 @@ class _Plan:
         if state and self.right:
             return f"mode {state.mode} of {state.user} → {self.binary.mode} of root"
         if self.binary.member:
-            return f"{'another' if state else 'absent'} → from {self.binary.source}"
+            return f"{'another' if state else 'absent'} → from {closed(self.binary.source)}"
         was = (state.sha256[:12] or state.kind) if state else "absent"
-        return f"{was} → {self.digest[:12]} from {self.binary.source}"
+        return f"{was} → {self.digest[:12]} from {closed(self.binary.source)}"
 
     @property
     def place(self) -> str:

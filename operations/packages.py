@@ -16,6 +16,7 @@ from pyinfra.api import FileUploadCommand, OperationError, OperationValueError
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.context import ctx_host
 
+from pyinfra_kube.cluster.errors import closed
 from pyinfra_kube.cluster.packages import parse_rpm
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
@@ -228,11 +229,11 @@ def _checked(packages: Sequence[str], rpm_files: Sequence[str]) -> list[_RpmFile
         if not _NAME.fullmatch(name):
             raise OperationValueError(f"packages: {name!r} cannot be the name of a package")
     files = []
-    for source in rpm_files:
+    for source in map(os.path.expanduser, rpm_files):
         found = parse_rpm(source)
         if not found:
             raise OperationValueError(
-                f"rpm_files: {source!r} is not called as rpmbuild calls its files: "
+                f"rpm_files: {closed(source)!r} is not called as rpmbuild calls its files: "
                 "NAME-VERSION-RELEASE.ARCH.rpm, as etcd-2.2.5-1.fc24.x86_64.rpm"
             )
         file = _RpmFile(source, *found)

@@ -137,6 +137,8 @@ def _allowed(kind: Any, metadata: Iterable[object] = ()) -> str:
     inner = get_args(kind)
     if get_origin(kind) is Annotated:
         return _allowed(inner[0], inner[1:])
+    if get_origin(kind) is tuple:
+        return f"a list: {_allowed(inner[0])}"
     if get_origin(kind) is Literal:
         return ", ".join(f'`"{one}"`' for one in inner)
     if get_origin(kind) in (Union, UnionType):

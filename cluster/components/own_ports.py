@@ -8,7 +8,7 @@ from pyinfra_kube.cluster.components import components_on
 from pyinfra_kube.cluster.components.rendering import ports, probe
 from pyinfra_kube.cluster.components.row_settings import health_settings
 from pyinfra_kube.cluster.errors import Problem
-from pyinfra_kube.cluster.releases import Release, flags_setting
+from pyinfra_kube.cluster.releases import Release
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.cluster.spec.checks import PORTS
 
@@ -51,6 +51,8 @@ def shared_ports(spec: ClusterSpec) -> Iterator[Problem]:
 
     + spec: the cluster
     """
+    # All hosts have the ports from the same settings.
+    found: dict[tuple[str, str], Problem] = {}
     for host in spec.hosts:
         seen: dict[int, str] = {}
         for component in components_on(host.roles):
@@ -59,5 +61,10 @@ def shared_ports(spec: ClusterSpec) -> Iterator[Problem]:
                 if owner == component:
                     continue
                 named = [key for key in PORTS if getattr(spec, key) == port]
-                key = named[0] if named else flags_setting(component)
-                yield Problem(key, port, host.name, f"a port that {owner} or {component} has alone")
+                # No other component has a port that can be chosen.
+                of_kubelet = ("kubelet_configuration", "kubelet_flags")
+                named += [f"{key}.port" for key in of_kubelet if "port" in getattr(spec, key)]
+                allowed = f"a port that {owner} or {component} has alone"
+                problem = Problem(named[0], port, host.name, allowed)
+                found.setdefault((owner, component), problem)
+    yield from found.values()

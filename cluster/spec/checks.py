@@ -66,15 +66,18 @@ def check_runtime(spec: BaseSpec) -> list[Problem]:
         release = Release.of(spec.kubernetes_version)
     except InputError:
         return []
-    runtime = spec.container_runtime or release.container_runtime
-    allowed = f"nothing: Kubernetes {release.version} runs containers with {runtime}"
+    chosen = spec.container_runtime
+    # Where none is chosen, the hosts decide; one that the release has not is refused already.
+    able = [one for one in release.fact("container_runtime") if chosen in (None, one)]
+    allowed = f"nothing: Kubernetes {release.version} runs containers with {' or '.join(able)}"
     return [
         Problem(key, getattr(spec, key), None, allowed, "leave it out")
         for runtimes, keys in _OF_RUNTIMES.items()
         for key in keys
-        if runtime not in runtimes
+        if able
+        and not {*able}.intersection(runtimes)
         and key in spec.model_fields_set
-        and getattr(spec, key) is not None
+        and getattr(spec, key)
     ]
 
 
@@ -121,6 +124,17 @@ def mirror_location(url: str) -> str | None:
     return f"{host}/{path[3:]}" if path.startswith("v2/") else None
 
 
+def check_kubelet_port(spec: BaseSpec) -> list[Problem]:
+    """A port of kubelet that is none."""
+    given = {key: getattr(spec, key) for key in ("kubelet_configuration", "kubelet_flags")}
+    return [
+        Problem(f"{key}.port", more["port"], None, "a port from 1 to 65535")
+        for key, more in given.items()
+        if "port" in more
+        and not (re.fullmatch("[0-9]{1,5}", str(more["port"])) and 1 <= int(more["port"]) <= 65535)
+    ]
+
+
 PORTS = ("secure_port", "insecure_port", "etcd_client_port", "etcd_peer_port")
 
 
@@ -159,13 +173,47 @@ def check_etcd_size(spec: BaseSpec) -> list[Problem]:
 
 def check_etcd_urls(spec: BaseSpec) -> list[Problem]:
     """An address where etcd listens for clients, but not as they ask."""
-    scheme = "https" if spec.etcd_tls else "http"
     given = spec.etcd_listen_client_urls or ""
-    if all(url.strip().startswith(f"{scheme}://") for url in given.split(",") if url):
+    urls = [url.strip() for url in given.split(",") if url]
+    scheme, port = "https" if spec.etcd_tls else "http", spec.etcd_client_port
+    found = [re.fullmatch(rf"{scheme}://([\d.]+|\[[\da-f:]+\]):(\d+)", url) for url in urls]
+    asked = {match[1] for match in found if match and int(match[2]) == port}
+    if not all(url.startswith(f"{scheme}://") for url in urls):
+        fix = f"write {scheme}://, or set etcd_tls = {not spec.etcd_tls}"
+        allowed = f"URLs with {scheme}, as etcd_tls = {spec.etcd_tls} says"
+    elif not all(found):
+        fix, allowed = None, "URLs with an address and a port"
+    elif urls and not asked:
+        fix, allowed = "set etcd_client_port", f"one with port {port} too, where clients ask"
+    elif urls and not _answers(spec, asked):
+        fix, allowed = f"write {scheme}://0.0.0.0:{port}", "the addresses where clients ask"
+    else:
         return []
-    fix = f"write {scheme}://, or set etcd_tls = {not spec.etcd_tls}"
-    allowed = f"URLs with {scheme}, as etcd_tls = {spec.etcd_tls} says"
     return [Problem("etcd_listen_client_urls", given, None, allowed, fix)]
+
+
+def _answers(spec: BaseSpec, addresses: Collection[str]) -> bool:
+    """Whether an etcd at some addresses answers all who ask it."""
+    local = {one for one in addresses if one.startswith("127.") or one == "[::1]"}
+    # The one host of the control plane asks its own etcd; flannel asks from each node, too.
+    alone = len(spec.control_plane) == 1 and spec.etcd_members == spec.control_plane
+    inside, outside = alone or spec.flannel_in_etcd, not alone or spec.flannel_in_etcd
+    everywhere = not {"0.0.0.0", "[::]"}.isdisjoint(addresses)
+    outer = {*addresses} - local
+    return everywhere or bool((local or not inside) and (outer or not outside))
+
+
+def check_etcd_version(spec: BaseSpec) -> list[Problem]:
+    """An etcd without the API in which the release keeps its objects."""
+    try:
+        release = Release.of(spec.kubernetes_version)
+    except InputError:
+        return []
+    version = spec.etcd_version or release.etcd_version
+    if release.api_storage != "etcd3" or covers("3.0-", minor_of(version)):
+        return []
+    allowed = "3.0 or later, which has the API v3, as releases from 1.6 on need it"
+    return [Problem("etcd_version", version, None, allowed)]
 
 
 def check_certificate_days(spec: BaseSpec) -> list[Problem]:
@@ -174,6 +222,14 @@ def check_certificate_days(spec: BaseSpec) -> list[Problem]:
         return []
     allowed = f"less than certificate_days, {spec.certificate_days}"
     return [Problem("certificate_renew_days", spec.certificate_renew_days, None, allowed)]
+
+
+def check_encryption(spec: BaseSpec) -> list[Problem]:
+    """Keys of ours that an apiserver with a file of somebody else would not read."""
+    if not (spec.encryption and "encryption-provider-config" in spec.apiserver_flags):
+        return []
+    allowed = "False, for apiserver_flags names an encryption-provider-config"
+    return [Problem("encryption", True, None, allowed, "leave one of the two out")]
 
 
 def check_ca(spec: BaseSpec) -> list[Problem]:
@@ -363,6 +419,11 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     if spec.etcd_source and not covers("1.24-", minor_of(spec.kubernetes_version)):
         allowed = "nothing: up to 1.23 etcd is the package's, or a static pod"
         problems.append(Problem("etcd_source", None, None, allowed, "leave it out"))
+    for part in ("etcd", "flannel"):
+        source, digest = (getattr(spec, f"{part}_{what}") for what in ("source", "sha256"))
+        if digest and not source:
+            allowed = f"nothing without {part}_source, for it is the digest of that"
+            problems.append(Problem(f"{part}_sha256", digest, None, allowed, "leave it out"))
     brings_containerd = spec.runtime_source and spec.container_runtime != "cri-o"
     if brings_containerd and not spec.containerd_version:
         allowed = "the version of the containerd in runtime_source"
@@ -371,6 +432,10 @@ def check_sources(spec: BaseSpec) -> list[Problem]:
     return problems
 
 
+_ETCD_URLS = (
+    *("etcd_tls", "etcd_client_port", "etcd_listen_client_urls"),
+    *("kubernetes_version", "network", "flannel_store"),
+)
 _RANGES = ("cluster_cidr", "service_cidr")
 _SHARES = (
     "kubernetes_version",
@@ -380,7 +445,8 @@ _SHARES = (
 
 _SOURCES = (
     *("kubernetes_version", "network", "package_source", "rpm_files"),
-    *("flannel_store", "flannel_source", "flannel_version"),
+    *("flannel_store", "flannel_source", "flannel_sha256", "flannel_version"),
+    *("etcd_source", "etcd_sha256"),
     *("container_runtime", "runtime_source", "containerd_version"),
 )
 
@@ -391,12 +457,15 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[BaseSpec], list[Problem]]], ...] 
     (("container_runtime", "registry_mirrors"), check_mirrors),
     ((), check_names),
     ((), check_etcd_size),
-    (("etcd_tls", "etcd_listen_client_urls"), check_etcd_urls),
+    (_ETCD_URLS, check_etcd_urls),
+    (("kubernetes_version", "etcd_version"), check_etcd_version),
     (("certificate_days", "certificate_renew_days"), check_certificate_days),
+    (("encryption", "apiserver_flags"), check_encryption),
     (("kubernetes_version", "ca", "ca_rotation"), check_ca),
     ((), check_endpoint_known),
     (("packet_from", "packet_to"), check_packet),
     (PORTS, check_ports),
+    (("kubelet_configuration", "kubelet_flags"), check_kubelet_port),
     (
         ("kubernetes_version", "packet_filter", "proxy_mode", "network_policies"),
         check_packet_filter,

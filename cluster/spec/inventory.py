@@ -143,7 +143,7 @@ def _read_host(
     try:
         return HostSpec.model_validate(given), []
     except ValidationError as error:
-        problems = [_with_port(problem, name) for problem in problems_of(error, name)]
+        problems = [_with_port(problem, name) for problem in problems_of(error, given, name)]
         wrong = {problem.key.split(".")[0] for problem in problems}
         valid = {key: value for key, value in given.items() if key not in wrong}
         return HostSpec.model_construct(**valid), problems
@@ -200,7 +200,7 @@ def _read_cluster(
         return kind.model_validate(given), set(), []
     except ValidationError as error:
         wrong = {str(detail["loc"][0]) for detail in error.errors()}
-        found = problems_of(error)
+        found = problems_of(error, given)
         problems = [p for p in found if p.key.split(".")[0] in values or p.value is None]
         valid = {key: value for key, value in given.items() if key not in wrong}
         return cast(Spec, kind.model_construct(**valid)), wrong, problems

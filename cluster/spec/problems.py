@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -26,11 +27,14 @@ _EXPECTED = {
 }
 
 
-def problems_of(error: ValidationError, host: str | None = None) -> list[Problem]:
+def problems_of(
+    error: ValidationError, given: Mapping[str, Any], host: str | None = None
+) -> list[Problem]:
     """
     Give one problem for each wrong value, whatever number of types it could have had.
 
     + error: pydantic's
+    + given: what it is about, by field
     + host: whose data it is; ``None`` for the cluster's
     """
     merged: dict[tuple[str, bool], Problem] = {}
@@ -38,13 +42,23 @@ def problems_of(error: ValidationError, host: str | None = None) -> list[Problem
         if detail["type"] == "default_factory_not_called":
             continue
         allowed, fix = _expected(detail)
-        key = ".".join(str(part) for part in detail["loc"][:2])
+        key = ".".join(_place(detail["loc"], given))
         value = None if detail["type"] == "missing" else detail["input"]
         place = key, "[key]" in detail["loc"]
         if place in merged:
             allowed = f"{merged[place].allowed} or {allowed}"
+            fix = merged[place].fix or fix
         merged[place] = Problem(key, value, host, allowed, fix)
     return list(merged.values())
+
+
+def _place(loc: tuple[int | str, ...], given: Mapping[str, Any]) -> list[str]:
+    """A field, and what is wrong within it. pydantic names types that it could have had, too."""
+
+    value = given.get(str(loc[0]))
+    items = range(len(value)) if isinstance(value, (list, tuple)) else ()
+    parts = {str(part) for part in (value if isinstance(value, Mapping) else items)}
+    return [str(loc[0]), *(str(part) for part in loc[1:2] if str(part) in parts)]
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str | None:
@@ -87,6 +101,8 @@ def _right_type(kind: str, value: object, allowed: str) -> str | None:
         return f'write "{value}"'
     if kind == "tuple_type" and isinstance(value, str) and value.isprintable():
         return f'write ["{value}"]'
+    if value is None:
+        return "leave it out"
     if not isinstance(value, str):
         return f"write {bool(value)}" if kind == "bool_type" and value in (0, 1) else None
     if kind == "int_type" and value.isdecimal():

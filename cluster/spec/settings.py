@@ -17,14 +17,18 @@ from pyinfra_kube.cluster.spec.values import (
     Address,
     Configuration,
     ContainerdVersion,
+    Days,
     Digest,
     DnsName,
     EndpointText,
+    EtcdVersion,
     Flags,
     FlannelVersion,
     KeyName,
     KubernetesVersion,
     Length,
+    Local,
+    Locals,
     Mirrors,
     Modes,
     Mtu,
@@ -40,7 +44,6 @@ from pyinfra_kube.cluster.spec.values import (
     Settings,
     Strings,
     Url,
-    Version,
     Word,
 )
 
@@ -166,7 +169,7 @@ class PodNetworkSettings(Settings):
     flannel_version: FlannelVersion | None = None
     """Which flannel runs, where it has its keys in etcd. Up to 0.17 it uses etcd's v2 API, then
     v3."""
-    flannel_source: str | None = None
+    flannel_source: Local | None = None
     """The URL, file or folder of flanneld, where no package brings it, as from 1.24 on."""
     flannel_sha256: Digest | None = None
     """The digest of flanneld, where none is published beside its URL."""
@@ -194,7 +197,7 @@ class AccessSettings(Settings):
     """What a client shows: a token, or a client certificate."""
     basic_auth: bool = False
     """Whether the administrator may use a password too, up to 1.18."""
-    credentials_dir: str | None = None
+    credentials_dir: Local | None = None
     """The folder of credentials on the control machine. By default `<cluster_name>-credentials`
     beside the inventory."""
     replace_credentials: bool = False
@@ -208,9 +211,9 @@ class AccessSettings(Settings):
     certificate_signing: bool = False
     """Whether the control plane signs CertificateSigningRequests, from 1.24 on. Its hosts then hold
     the key of the CA."""
-    certificate_days: Positive = 365
+    certificate_days: Days = 365
     """How long a certificate lasts, in days."""
-    certificate_renew_days: Positive | None = None
+    certificate_renew_days: Days | None = None
     """How long before its end a certificate is made anew, in days. By default a third of its
     life."""
 
@@ -218,12 +221,12 @@ class AccessSettings(Settings):
 class SoftwareSettings(Settings):
     """Software"""
 
-    kubernetes_source: str | None = None
+    kubernetes_source: Local | None = None
     """Where Kubernetes' binaries come from: a URL, or a folder on the control machine. By default
     https://dl.k8s.io."""
     kubernetes_sha256: dict[str, Digest] = {}
     """Digests of binaries by file name, beside those that the release publishes."""
-    image_source: str | None = None
+    image_source: Local | None = None
     """A folder of image archives, such as `etcd.tar`. By default that of `kubernetes_source`, if it
     is a folder. An image that is not there is pulled."""
     image_sha256: dict[str, Digest] = {}
@@ -234,7 +237,7 @@ class SoftwareSettings(Settings):
     """What runs containers: docker up to 1.23, from 1.24 on containerd or `"cri-o"`. By default
     docker or containerd, and CRI-O where all hosts are of Fedora 41 or later. A host keeps the one
     that it has."""
-    runtime_source: str | None = None
+    runtime_source: Local | None = None
     """Where containerd, containerd-shim-runc-v2, ctr, crictl, runc and the CNI plugins bridge,
     host-local, loopback and portmap come from. A folder on the control machine has them at its
     top, in `bin/` or in `cni/`; a URL has plugins in `cni/` and the rest at its top. Where runc is
@@ -257,7 +260,7 @@ class SoftwareSettings(Settings):
     """Whether the control plane runs from the one image hyperkube."""
     package_source: Literal["distribution", "rpm"] = "distribution"
     """Where Fedora's packages come from: its repositories, or `rpm_files`."""
-    rpm_files: Strings = ()
+    rpm_files: Locals = ()
     """URLs or local files of packages."""
     enable_updates_testing: bool = False
     """Whether Fedora's testing updates are used."""
@@ -277,7 +280,7 @@ class PartSettings(Settings):
     cloud_provider: str | None = None
     """The cloud provider; which ones there are depends on the release, and from 1.29 on it is
     `"external"`. Without one, hosts are bare metal."""
-    cloud_config: str | None = None
+    cloud_config: Local | None = None
     """The cloud provider's file, on the control machine."""
     proxy_mode: Literal["iptables", "nftables", "ipvs", "none"] | None = None
     """How kube-proxy leads packets to services; `"none"` sets up no kube-proxy. By default
@@ -313,7 +316,7 @@ class PartSettings(Settings):
     """kubelet's folder."""
     manifest_dir: Path = "/etc/kubernetes/manifests"
     """The folder of static pods."""
-    docker_options: dict[str, Any] = {}
+    docker_options: Configuration = {}
     """More keys of docker's daemon.json, up to 1.23."""
     docker_mtu: Mtu | None = None
     """The MTU of docker's network, up to 1.23. By default that of the pods' bridge."""
@@ -331,9 +334,9 @@ class PartSettings(Settings):
     etcd_tls: bool = Field(default_factory=_etcd_tls)
     """Whether etcd uses TLS, and lets in only who shows a certificate of its own CA. It can be
     turned on in a running cluster, and not off again."""
-    etcd_version: Version | None = None
+    etcd_version: EtcdVersion | None = None
     """Which etcd runs. By default the one that the release came with."""
-    etcd_source: str | None = None
+    etcd_source: Local | None = None
     """The URL, file or folder of an etcd that runs in place of the package's, on Fedora from 1.24
     on. The package brings its user."""
     etcd_sha256: Digest | None = None
@@ -382,7 +385,7 @@ class AddonSettings(Settings):
     log_receiver: Url | None = None
     """Where each node sends the logs of its containers and its journal, from 1.24 on: the URL of a
     receiver of OTLP over HTTP, such as `https://logs.example.com:4318`; `/v1/logs` is added."""
-    manifests: Strings = ()
+    manifests: Locals = ()
     """Objects of your own, from 1.24 on: folders with `.yaml`, `.yml` and `.json` files, files, and
     URLs. An object that is in none of them any more is deleted, but not what was there before them,
     a namespace, a volume, or the definition of a kind."""
@@ -419,12 +422,12 @@ class RunSettings(Settings):
     the next run; those of nftables stay."""
     manage_hosts: bool = True
     """Whether /etc/hosts gets the name and address of every host."""
-    verify_json: str | None = None
+    verify_json: Local | None = None
     """A file for what `deploys/verify.py` finds, as JSON for programs."""
-    support_file: str | None = None
+    support_file: Local | None = None
     """The archive that `deploys/support.py` writes. By default one in the working directory, named
     by the cluster and the time."""
-    profile: str | None = None
+    profile: Local | None = None
     """A file, such as `run.svg`, for a picture of where the time of the run went. A table of it is
     printed too."""
     extra_data_keys: Strings = ()
@@ -434,7 +437,7 @@ class RunSettings(Settings):
     Without it they are refused before the first change."""
     remove_nodes: Strings = ()
     """The nodes that `deploys/remove_node.py` takes out."""
-    topology_file: str | None = None
+    topology_file: Local | None = None
     """The file of the picture that `deploys/topology.py` draws; without it `CLUSTER-topology.svg`
     in the working directory."""
     packet_from: PodName | None = None
@@ -457,7 +460,7 @@ class PeopleSettings(Settings):
     access_group: Literal["viewers", "editors", "admins", "cluster-admins"] | None = None
     """What that person may do, in all namespaces: what Kubernetes' ClusterRoles view, edit, admin
     and cluster-admin allow."""
-    access_days: Positive = 30
+    access_days: Days = 30
     """How long, in days."""
     access_revoke: PersonName | None = None
     """Whose access `deploys/access.py` ends."""

@@ -5,9 +5,11 @@ quotes is refused, with what to write instead.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from posixpath import expanduser, normpath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
@@ -22,7 +24,7 @@ from pyinfra_kube.cluster.networks import (
     parse_address,
     parse_network,
 )
-from pyinfra_kube.cluster.releases import newest_patch
+from pyinfra_kube.cluster.releases import newest_etcd, newest_patch
 from pyinfra_kube.cluster.spec.endpoint import ENDPOINT, parse_endpoint
 from pyinfra_kube.cluster.spec.problems import did_you_mean
 
@@ -63,8 +65,9 @@ def _like(pattern: str, allowed: str, fix: Callable[[str], str] | None = None) -
 
     def check(value: str) -> None:
         if not re.fullmatch(pattern, value):
-            better = fix(value) if fix else ""
-            raise Wrong(allowed, f'write "{better}"' if re.fullmatch(pattern, better) else None)
+            better = fix(value) if fix else None
+            right = better is not None and re.fullmatch(pattern, better)
+            raise Wrong(allowed, f'write "{better}"' if right else None)
 
     return Checked(allowed, check)
 
@@ -88,30 +91,40 @@ def node_name(name: str) -> str:
     return whole if len(whole) <= 63 else found[0]
 
 
+# A line of a unit ends where that of a value does.
+_LINE = r"[^\x00-\x1f\x7f]*"
 VERSION = 'a release in quotes, such as "1.37.2"'
+_ETCD = 'a version of etcd in quotes, such as "3.6.11"'
 AUTHORIZATION_MODES = ("AlwaysAllow", "AlwaysDeny", "ABAC", "Webhook", "RBAC", "Node")
 _MODES = f"some of {', '.join(AUTHORIZATION_MODES)}, with a comma between"
 
 
 def _kubernetes_version(value: object) -> None:
     if not (isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value)):
-        _version(value)
+        _three_numbers(value, VERSION, newest_patch)
 
 
-def _version(value: object) -> None:
+def _etcd_version(value: object) -> None:
+    _three_numbers(value, _ETCD, newest_etcd)
+
+
+def _three_numbers(value: object, allowed: str, newest: Callable[[str], str | None]) -> None:
+    """Refuse what names no patch, with the newest one that is known."""
+
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        minors = [str(value)]
-        minors += [f"{value}0"] if re.fullmatch(r"1\.[1-3]", str(value)) else []
-        either = " or ".join(f'"{_with_patch(minor)}"' for minor in minors)
-        raise Wrong(VERSION, f"write {either} in quotes")
+        lines = [str(value)]
+        lines += [f"{value}0"] if re.fullmatch(r"1\.[1-3]", str(value)) else []
+        either = " or ".join(f'"{found}"' for found in map(newest, lines) if found)
+        raise Wrong(allowed, f"write {either} in quotes" if either else None)
     if not isinstance(value, str):
-        raise Wrong(VERSION)
+        raise Wrong(allowed)
     if re.fullmatch(r"v?\d+\.\d+", value):
-        raise Wrong(VERSION, f'write "{_with_patch(value.lstrip("v"))}"')
+        found = newest(value.lstrip("v"))
+        raise Wrong(allowed, f'write "{found}"' if found else None)
     if re.fullmatch(r"v\d+\.\d+\.\d+\S*", value):
-        raise Wrong(VERSION, f'write "{value[1:]}"')
+        raise Wrong(allowed, f'write "{value[1:]}"')
     if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?", value):
-        raise Wrong(VERSION)
+        raise Wrong(allowed)
 
 
 _CONTAINERD = f'a version of containerd, such as "2.4.2", of {known_lines()}'
@@ -124,13 +137,27 @@ def _containerd_version(value: str) -> None:
         raise Wrong(_CONTAINERD, f'write "{bare}"' if bare != value else None)
 
 
-def _with_patch(line: str) -> str:
-    return newest_patch(line) or f"{line}.x"
-
-
 def _modes(value: str) -> None:
     if wrong := [mode for mode in value.split(",") if mode not in AUTHORIZATION_MODES]:
         raise Wrong(_MODES, did_you_mean(wrong[0], AUTHORIZATION_MODES))
+
+
+_LOCAL = "text of one line; ~NAME is the home of a user here"
+
+
+def _local(value: str) -> None:
+    if not re.fullmatch(_LINE, value) or expanduser(value).startswith("~"):
+        raise Wrong(_LOCAL)
+
+
+_JSON = "a dictionary of text, numbers, True, False, lists and dictionaries"
+
+
+def _json(value: object) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise Wrong(_JSON) from None
 
 
 def _list(value: object) -> object:
@@ -148,10 +175,10 @@ _DNS_LETTERS = "lower-case letters, digits and -, in parts with dots between"
 
 
 def _squeezed(path: str) -> str:
-    return re.sub("/+", "/", path).rstrip("/")
+    return normpath(re.sub("/+", "/", path))
 
 
-Version = Annotated[str, Checked(VERSION, _version, any_type=True)]
+EtcdVersion = Annotated[str, Checked(_ETCD, _etcd_version, any_type=True)]
 KubernetesVersion = Annotated[str, Checked(VERSION, _kubernetes_version, any_type=True)]
 FlannelVersion = Annotated[str, _like(r"v?\d+\.\d+\S*", 'a version of flannel, such as "0.9.0"')]
 ContainerdVersion = Annotated[str, Checked(_CONTAINERD, _containerd_version)]
@@ -190,9 +217,13 @@ PersonName = Annotated[
         lambda name: re.sub("[^a-z0-9]+", ".", name.lower().removeprefix("system:")).strip("."),
     ),
 ]
-Path = Annotated[str, _like(r"/|(/[^/\0]+)+", "an absolute path", _squeezed)]
+# None of its parts leads elsewhere, or ends a line of a unit.
+_PATH = r"(/(?!\.\.?(/|$))[^/\x00-\x1f\x7f]+)+"
+Path = Annotated[str, _like(_PATH, "an absolute path below /, without . and ..", _squeezed)]
 Digest = Annotated[str, _like("[0-9a-f]{64}", "a SHA-256 digest", str.lower)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Local = Annotated[str, Checked(_LOCAL, _local)]
+Locals = Annotated[tuple[Local, ...], BeforeValidator(_list)]
 _REGISTRY = 'a registry, such as "registry.k8s.io" or "registry.example.com:5000", or "_default"'
 Registry = Annotated[
     str,
@@ -214,8 +245,9 @@ ResetData = Annotated[tuple[Literal["etcd", "volumes"], ...], BeforeValidator(_o
 Flag = Annotated[
     str, _like("[a-z0-9][-a-z0-9.]*", "a flag without dashes before it", lambda f: f.lstrip("-"))
 ]
-Flags = dict[Flag, str | int | bool]
-Configuration = dict[str, Any]
+FlagText = Annotated[str, _like(_LINE, "text of one line")]
+Flags = dict[Flag, FlagText | int | bool]
+Configuration = Annotated[dict[str, Any], Checked(_JSON, _json, any_type=True)]
 LabelKey = Annotated[
     str, _like(rf"({DNS_NAME}/)?{_WORD}", 'a label\'s key, such as "disk" or "example.com/disk"')
 ]
@@ -227,3 +259,5 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Mtu = Annotated[int, Field(ge=576, le=65535)]
 Length = Annotated[int, Field(ge=1, le=32)]
 Positive = Annotated[int, Field(ge=1)]
+# A hundred years: no calendar goes on for ever.
+Days = Annotated[int, Field(ge=1, le=36500)]

@@ -12,7 +12,7 @@ from pyinfra_kube.cluster.components.etcd import CLIENT, FLANNEL
 from pyinfra_kube.cluster.spec.ranges import pod_range
 from pyinfra_kube.deploys.phases.fedora_control_plane import ETCD_PHASES
 from pyinfra_kube.deploys.phases.flannel import BINARY
-from pyinfra_kube.deploys.run.artifacts import program_in
+from pyinfra_kube.deploys.run.artifacts import lone_program
 from pyinfra_kube.deploys.run.context import current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.operations import (
@@ -57,9 +57,8 @@ def run_flannel() -> None:
     if not cluster.is_a("node"):
         return
     own = [BINARY] if cluster.spec.flannel_source else []
-    if source := cluster.spec.flannel_source:
-        digest = cluster.spec.flannel_sha256 or ""
-        program = binaries.Binary(BINARY, program_in(source, "flanneld"), digest)
+    if own:
+        program = binaries.Binary(BINARY, *lone_program(cluster.spec, "flannel", "flanneld"))
         binaries.binaries(name="Install flanneld", binaries=[program])
     reach: dict[str, Any] = {
         "prefix": cluster.spec.flannel_etcd_prefix,

@@ -14,7 +14,7 @@ from pyinfra_kube.deploys.phases import kube_proxy, kubelet
 from pyinfra_kube.deploys.phases.control_plane import KUBECTL, component_files
 from pyinfra_kube.deploys.phases.credentials import ETCD_GROUP, credential_files
 from pyinfra_kube.deploys.phases.verification import answers, wait_until
-from pyinfra_kube.deploys.run.artifacts import program_in
+from pyinfra_kube.deploys.run.artifacts import lone_program
 from pyinfra_kube.deploys.run.context import Cluster
 from pyinfra_kube.operations import binaries, component_unit, files, services, verify
 
@@ -61,8 +61,7 @@ def brings_etcd(cluster: Cluster, binary: str, hint: str) -> verify.Check:
 def _own_etcd(cluster: Cluster) -> str:
     """Have the etcd of the inventory's source beside the package's, and return where."""
 
-    source = program_in(cluster.spec.etcd_source or "", "etcd")
-    program = binaries.Binary(_OWN_ETCD, source, cluster.spec.etcd_sha256 or "")
+    program = binaries.Binary(_OWN_ETCD, *lone_program(cluster.spec, "etcd", "etcd"))
     installed = binaries.binaries(name="Install etcd", binaries=[program])
     if installed.will_change:
         check = brings_etcd(cluster, _OWN_ETCD, "give another etcd_source")

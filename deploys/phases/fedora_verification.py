@@ -8,7 +8,6 @@ from typing import Any
 
 from pyinfra.api import OperationError
 
-from pyinfra_kube.cluster.components import components_on
 from pyinfra_kube.cluster.runtimes import DOCKER
 from pyinfra_kube.deploys.phases.addons import allow_components, load_dns_image, run_dns
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
@@ -54,7 +53,7 @@ def verify_fedora_cluster() -> None:
     """Wait for every unit to answer, then for the nodes."""
 
     cluster = current_cluster()
-    parts = components_on(cluster.host_spec.roles)
+    parts = cluster.components_of(cluster.host_spec)
     # An operation of all hosts: nobody looks for nodes before each host is set up.
     checks = [
         *(answers(cluster, part, "unit") for part in parts),
@@ -67,7 +66,7 @@ def verify_fedora_cluster() -> None:
     of_nodes = [cluster.runtime.name, *(["flanneld"] if cluster.on_flannel else [])]
     show(
         cluster,
-        lambda host: [*(of_nodes if "node" in host.roles else []), *components_on(host.roles)],
+        lambda host: [*(of_nodes if "node" in host.roles else []), *cluster.components_of(host)],
     )
 
 

@@ -10,7 +10,7 @@ from pyinfra_kube.deploys.phases.addons import allow_components
 from pyinfra_kube.deploys.phases.credentials import kubeconfig_file
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
 from pyinfra_kube.deploys.phases.verification import register_nodes
-from pyinfra_kube.deploys.run.artifacts import program_in
+from pyinfra_kube.deploys.run.artifacts import lone_program
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
 from pyinfra_kube.engine.snapshot import read
@@ -37,8 +37,7 @@ def run_flannel() -> None:
     spec = cluster.spec
     if not (spec.flannel_on_api and cluster.is_a("node")):
         return
-    source = program_in(spec.flannel_source or "", "flanneld")
-    program = binaries.Binary(BINARY, source, spec.flannel_sha256 or "")
+    program = binaries.Binary(BINARY, *lone_program(spec, "flannel", "flanneld"))
     binaries.binaries(name="Install flanneld", binaries=[program])
     network = files.File(flanneld.NET_CONFIG, _network(cluster))
     read_files = [network, kubeconfig_file(cluster, "flanneld")]

@@ -14,7 +14,7 @@ from pyinfra import logger
 from pyinfra.api import OperationError
 from pyinfra.context import ctx_state
 
-from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS, components_on
+from pyinfra_kube.cluster.components import CONTROL_PLANE_COMPONENTS
 from pyinfra_kube.cluster.errors import InputError, Problem, refuse
 from pyinfra_kube.cluster.releases import value_at
 from pyinfra_kube.deploys.phases import fedora_hosts, fedora_units, verification
@@ -129,7 +129,7 @@ def _bring_back(cluster: Cluster, name: str) -> None:
             fedora_units.set_control_plane(cluster, CONTROL_PLANE_COMPONENTS[1:])
         set_container_runtime(cluster)
         fedora_units.set_node(cluster)
-        parts = [one for one in components_on(cluster.host_spec.roles) if one != "etcd"]
+        parts = [one for one in cluster.components_of(cluster.host_spec) if one != "etcd"]
         checks = [verification.answers(cluster, one, "unit") for one in parts]
         verification.wait_for(cluster, checks)
     _uncordon(cluster, name)

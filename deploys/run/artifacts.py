@@ -87,12 +87,12 @@ class Artifacts:
 
         if "://" in self.source:
             url = f"{self.source}/{name}"
-            return url, self.digests.get(name) or _published("kubernetes", name, url)
+            return url, self.digests.get(name) or _published(f"kubernetes_sha256.{name}", url)
         path = _find(self.source, name)
         if not path:
             allowed = f"a folder with {name} in it"
             raise InputError([Problem("kubernetes_source", self.source, None, allowed)])
-        return str(path), _vouched("kubernetes", path, self.digests)
+        return str(path), _vouched(f"kubernetes_sha256.{name}", path, self.digests.get(name))
 
     def image(self, component: str) -> str:
         """
@@ -151,12 +151,12 @@ class RuntimeArtifacts:
 
         if "://" in self.source:
             url = f"{self.source}/{f'cni/{name}' if name in CNI_PLUGINS else name}"
-            return url, self.digests.get(name) or _published("runtime", name, url)
+            return url, self.digests.get(name) or _published(f"runtime_sha256.{name}", url)
         path = _find(self.source, name, _RUNTIME_PLACES)
         if not path:
             allowed = f"a folder with {name} in it"
             raise InputError([Problem("runtime_source", self.source, None, allowed)])
-        return str(path), _vouched("runtime", path, self.digests)
+        return str(path), _vouched(f"runtime_sha256.{name}", path, self.digests.get(name))
 
     @cached_property
     def helpers(self) -> list[str]:
@@ -175,16 +175,26 @@ class RuntimeArtifacts:
             return False
 
 
-def program_in(source: str, name: str) -> str:
+def lone_program(spec: ClusterSpec, part: str, name: str) -> tuple[str, str]:
     """
-    Return the URL or file of a program that comes alone; the inventory may name the file's folder.
+    Return where a program is that comes alone, and its SHA-256.
 
-    + source: as the inventory gives it
+    + spec: the cluster, with the program's source: a URL, a file, or the file's folder
+    + part: whose settings these are: ``etcd`` or ``flannel``
     + name: of the program, such as ``flanneld``
+
+    Raises ``InputError`` when it does not exist, or has another digest.
     """
 
+    source, digest = str(getattr(spec, f"{part}_source")), getattr(spec, f"{part}_sha256")
+    if source.startswith(("http://", "https://")):
+        return source, digest or _published(f"{part}_sha256", source)
     path = Path(source).expanduser()
-    return source if "://" in source else str(path / name if path.is_dir() else path)
+    path = path / name if path.is_dir() else path
+    if not path.is_file():
+        allowed = f"a URL, a file of this machine, or a folder with {name} in it"
+        raise InputError([Problem(f"{part}_source", source, None, allowed)])
+    return str(path), _vouched(f"{part}_sha256", path, digest)
 
 
 def crictl_archive(release: Release, digests: Mapping[str, str]) -> tuple[str, str]:
@@ -201,7 +211,7 @@ def crictl_archive(release: Release, digests: Mapping[str, str]) -> tuple[str, s
     version = f"v{release.fact('crictl')}"
     name = f"crictl-{version}-linux-amd64.tar.gz"
     url = f"{CRICTL_SITE}/{version}/{name}"
-    return url, digests.get(name) or _published("runtime", name, url)
+    return url, digests.get(name) or _published(f"runtime_sha256.{name}", url)
 
 
 def unknown_images(spec: ClusterSpec) -> list[Problem]:
@@ -227,15 +237,14 @@ def _find(folder: str, name: str, places: Sequence[str] = _PLACES) -> Path | Non
     return next((path for path in paths if path.is_file()), None)
 
 
-def _vouched(what: str, path: Path, digests: Mapping[str, str]) -> str:
+def _vouched(key: str, path: Path, vouched: str | None) -> str:
     """The digest of a file of this machine, if nobody gave another one."""
 
     digest = sha256_of(str(path))
-    vouched = digests.get(path.name, digest)
-    if vouched != digest:
+    if vouched and vouched != digest:
         allowed = f"the digest of {path}, {digest}"
         fix = "take that file anew from where the digest is from"
-        raise InputError([Problem(f"{what}_sha256.{path.name}", vouched, None, allowed, fix)])
+        raise InputError([Problem(key, vouched, None, allowed, fix)])
     return digest
 
 
@@ -247,10 +256,10 @@ def _listed(folder: str) -> dict[str, str]:
     return {Path(name).name: digest for digest, name in found}
 
 
-def _published(what: str, name: str, url: str) -> str:
+def _published(key: str, url: str) -> str:
     try:
         return published_sha256(url)
     except ValueError as error:
         allowed = f"a SHA-256 digest; {error}"
-        fix = f"give the digest, or a {what}_source that is within reach"
-        raise InputError([Problem(f"{what}_sha256.{name}", None, None, allowed, fix)]) from None
+        fix = f"give the digest, or a {key.partition('_')[0]}_source that is within reach"
+        raise InputError([Problem(key, None, None, allowed, fix)]) from None

@@ -25,7 +25,7 @@ from pyinfra_kube.cluster.allocation import (
     choose_addresses,
     make_plan,
 )
-from pyinfra_kube.cluster.components import COMPONENTS
+from pyinfra_kube.cluster.components import COMPONENTS, components_on
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.etcd import FLANNEL, has_roles
 from pyinfra_kube.cluster.components.flanneld import etcd_api
@@ -199,8 +199,17 @@ class Cluster:
 
         + host: it
         """
-        proxied = "node" in host.roles and self.spec.proxy_mode != "none"
+        proxied = "kube-proxy" in self.components_of(host)
         return ["kubelet", *(["kube-proxy"] if proxied else [])]
+
+    def components_of(self, host: HostSpec) -> list[str]:
+        """
+        The components of a host, in the order in which they start.
+
+        + host: it
+        """
+        without = "kube-proxy" if self.spec.proxy_mode == "none" else ""
+        return [one for one in components_on(host.roles) if one != without]
 
     @property
     def active(self) -> set[str]:
@@ -483,10 +492,15 @@ def cluster_on(network: str, instead: str) -> Cluster:
     cluster = current_cluster()
     today = cluster.runtime is not DOCKER
     if (given := cluster.spec.network) != network:
-        raise InputError([Problem("network", given, None, network, f"use {instead}")])
+        path = "deploys/scratch.py" if given == "none" else instead
+        fix = f'set it to "{network}", or use {path}'
+        raise InputError([Problem("network", given, None, network, fix)])
     if cluster.spec.flannel_on_api:
         store, fix = cluster.spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
         raise InputError([Problem("flannel_store", store, None, "etcd, on this path", fix)])
+    if not today and cluster.spec.proxy_mode == "none":
+        allowed, fix = "a mode of kube-proxy: only deploys/scratch.py does without", "leave it out"
+        raise InputError([Problem("proxy_mode", "none", None, allowed, fix)])
     if cluster.spec.dns and not today:
         allowed, fix = "False: only deploys/scratch.py sets up a DNS", "leave it out"
         raise InputError([Problem("dns", True, None, allowed, fix)])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pyinfra import logger
 
-from pyinfra_kube.cluster.components import PODS, components_on
+from pyinfra_kube.cluster.components import PODS
 from pyinfra_kube.cluster.components.own_ports import own_ports
 from pyinfra_kube.cluster.errors import UnfitHosts, refuse
 from pyinfra_kube.cluster.fitness import Verdict, judge
@@ -76,7 +76,7 @@ def cases(cluster: Cluster, as_units: bool = False) -> list[Case]:
                 peers=_peers(cluster, host),
                 ports=[
                     port
-                    for component in components_on(host.roles)
+                    for component in cluster.components_of(host)
                     for port in own_ports(cluster.spec, component)
                 ],
                 as_units=as_units,
@@ -115,7 +115,7 @@ def strangers(
     + as_units: whether the control plane runs as units
     """
 
-    components = components_on(host.roles)
+    components = cluster.components_of(host)
     units = components if as_units else cluster.units_of(host)
     for component in dict.fromkeys([*units, *components]):
         if component in units:

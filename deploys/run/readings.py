@@ -18,7 +18,7 @@ from pyinfra.context import ctx_host
 from pyinfra_kube.checks.judge import Verdict, judge
 from pyinfra_kube.checks.on_cluster import leases_of, objects_of
 from pyinfra_kube.checks.readings import Host, Objects, Readings
-from pyinfra_kube.cluster.components import COMPONENTS, PODS, components_on, flanneld
+from pyinfra_kube.cluster.components import COMPONENTS, PODS, flanneld
 from pyinfra_kube.cluster.fedora_variables import own_file
 from pyinfra_kube.cluster.runtimes import RUNTIMES
 from pyinfra_kube.deploys.phases import verification
@@ -259,7 +259,7 @@ def _questions(cluster: Cluster) -> dict[str, str]:
     found = questions.of_host(
         names(cluster, host), str(settings["resolv_conf"] or "/etc/resolv.conf")
     )
-    parts = components_on(host.roles)
+    parts = cluster.components_of(host)
     for component in parts:
         kind = "unit" if component not in PODS else "pod"
         check = verification.answers(cluster, component, kind)

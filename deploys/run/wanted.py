@@ -11,7 +11,7 @@ from netaddr import IPNetwork
 
 from pyinfra_kube.checks.readings import Wanted
 from pyinfra_kube.cluster.certificates import certificates
-from pyinfra_kube.cluster.components import COMPONENTS, components_on, flanneld
+from pyinfra_kube.cluster.components import COMPONENTS, flanneld
 from pyinfra_kube.cluster.components.common import CONFIG_DIR
 from pyinfra_kube.cluster.components.rendering import reread_files
 from pyinfra_kube.cluster.errors import InputError
@@ -194,7 +194,7 @@ def wanted_of_host(cluster: Cluster, on_fedora: bool, subnet: SubnetEnv | None =
     """
 
     spec, host = cluster.spec, cluster.host_spec
-    parts, node = components_on(host.roles), cluster.plan.nodes.get(host.name)
+    parts, node = cluster.components_of(host), cluster.plan.nodes.get(host.name)
     on_flannel = cluster.on_flannel and cluster.is_a("node")
     units = parts if on_fedora else cluster.units_of(host)
     pods = [] if on_fedora else pods_of(host)

@@ -50,7 +50,9 @@ def test_every_missing_part_is_said_with_the_choices_left() -> None:
     with pytest.raises(InputError) as error:
         packages_for(["control-plane", "node"], "fedora", "42", "1.20.2")
     (problem,) = error.value.problems
-    assert str(problem).startswith("kubernetes_version = '1.20.2'; allowed: 1.29-: what fedora 42")
+    assert str(problem).startswith("kubernetes_version = '1.20.2'; allowed: 1.29 or later: what f")
+    with pytest.raises(InputError, match=r"rpm_files = \['a.rpm'\].*fix: use the scratch path"):
+        packages_for(["node"], "debian", "12", "1.33.6", ["a.rpm"])
 
 
 def test_what_files_bring_is_not_asked_for() -> None:

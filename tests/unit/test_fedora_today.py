@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyinfra.api.exceptions import DeployError
+from pyinfra.api.exceptions import DeployError, OperationValueError
 
 from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
+from pyinfra_kube.deploys.phases import fedora_verification
 from pyinfra_kube.deploys.run import context
 from pyinfra_kube.deploys.run.runtimes import with_runtime
 from pyinfra_kube.deploys.scratch import scratch
@@ -107,6 +109,80 @@ def test_an_etcd_in_place_of_the_packages(tmp_path: Path, monkeypatch: pytest.Mo
         prepared(scratch, ONE_NODE, data, FEDORA)
     with pytest.raises(DeployError, match=r"etcd_source.*up to 1.23"):
         prepared(fedora_single_node, ONE_NODE, data | {"kubernetes_version": "1.20.2"}, FEDORA)
+
+
+WRONG_PROGRAMS = {
+    "none": ({"etcd_source": "/nowhere"}, "etcd_source = '/nowhere'; allowed: a URL, a file of t"),
+    "another": (
+        {"etcd_source": __file__, "etcd_sha256": "0" * 64},
+        f"etcd_sha256 = '{'0' * 64}'; allowed: the digest of {__file__}",
+    ),
+    "nothing is published": (
+        {"etcd_source": "http://me:pw@127.0.0.1:9/etcd"},
+        "etcd_sha256 is not set; allowed: a SHA-256 digest; http://(not shown)@127.0.0.1:9/etcd.s",
+    ),
+    "no URL": (
+        {"etcd_source": "http://127.0.0.1:9/a b"},
+        "etcd_sha256 is not set; allowed: a SHA-256 digest; http://127.0.0.1:9/a b.sha256 does not",
+    ),
+    "a digest of nothing": (
+        {"etcd_sha256": "0" * 64},
+        f"etcd_sha256 = '{'0' * 64}'; allowed: nothing without etcd_source",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PROGRAMS)
+def test_a_wrong_program_is_said_with_its_setting(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    given, said = WRONG_PROGRAMS[case]
+    data = {**DATA, **given, "credentials_dir": str(tmp_path)}
+    with pytest.raises(DeployError, match=re.escape(said)):
+        prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+
+
+def test_files_of_a_home_and_urls_with_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    source = {"etcd_source": "https://me:pw@example.com/etcd", "etcd_sha256": "0" * 64}
+    data = {**DATA, **source, "credentials_dir": str(tmp_path)}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert "from https://(not shown)@example.com/etcd" in shown["m"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "etcd-3.7.0-1.fc44.x86_64.rpm").write_text("")
+    data |= {"rpm_files": ["~/etcd-3.7.0-1.fc44.x86_64.rpm"]}
+    _, shown = prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert "package etcd: absent → 3.7.0-1.fc44" in shown["m"]
+    data |= {"rpm_files": ["https://me:pw@example.com/etcd.rpm"]}
+    with pytest.raises(OperationValueError, match=r"https://\(not shown\)@example.com/etcd.rpm"):
+        prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+
+
+@pytest.mark.parametrize("mode", ["none", "iptables"])
+def test_nobody_waits_for_a_kube_proxy_that_is_not_to_be(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    waits: list[str] = []
+    monkeypatch.setattr(
+        fedora_verification,
+        "wait_until",
+        lambda _, __, checks, **___: waits.extend(one.name for one in checks),
+    )
+    data = {**DATA, "credentials_dir": str(tmp_path), "proxy_mode": mode}
+    prepared(fedora_single_node, ONE_NODE, data, FEDORA)
+    assert any("kubelet" in check for check in waits)
+    assert any("kube-proxy" in check for check in waits) == (mode != "none")
+    with pytest.raises(DeployError, match=r"proxy_mode = 'none'; allowed: a mode of kube-proxy"):
+        prepared(
+            fedora_single_node,
+            ONE_NODE,
+            {"credentials_dir": str(tmp_path), "proxy_mode": "none"},
+            PackageStates("dnf", "fedora", "33"),
+        )
 
 
 def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

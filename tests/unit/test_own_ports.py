@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pyinfra_kube.cluster.components.own_ports import own_ports, shared_ports
+from pyinfra_kube.cluster.errors import InputError
 from pyinfra_kube.cluster.spec import ClusterSpec
 
 RELEASES = [f"1.{minor}.0" for minor in range(2, 38)]
@@ -29,10 +30,17 @@ def test_no_two_components_take_one_port_by_default(version: str) -> None:
     [
         ({"secure_port": 10259}, "secure_port = 10259; allowed: a port that kube-apiserver or"),
         ({"etcd_client_port": 10250}, "etcd_client_port = 10250; allowed: a port that etcd or kub"),
-        ({"kubelet_configuration": {"port": 10257}}, "kubelet_flags = 10257; allowed: a port that"),
+        ({"kubelet_configuration": {"port": 10257}}, "kubelet_configuration.port = 10257; allowed"),
+        ({"kubelet_flags": {"port": 10256}}, "kubelet_flags.port = 10256; allowed: a port that"),
     ],
 )
 def test_a_port_that_two_share(data: dict[str, Any], said: str) -> None:
     (problem,) = shared_ports(spec("1.37.2", **data))
     assert said in str(problem)
     assert problem.host == "kube-master"
+
+
+@pytest.mark.parametrize("port", ["abc", True, 0, 65536, "10 250"])
+def test_a_port_of_kubelet_that_is_none(port: object) -> None:
+    with pytest.raises(InputError, match=r"kubelet_flags.port = .*; allowed: a port from 1 to"):
+        spec("1.20.2", kubelet_flags={"port": port})

@@ -23,6 +23,7 @@ from pyinfra_kube.facts.packages import PackageStates
 from tests.unit.blank import HOSTS, ONE_NODE, TWO_NODES, Groups, Path_, cluster_of, prepared
 
 FLANNEL = {"network": "flannel"}
+TODAY = {"kubernetes_version": "1.37"}
 EVE = {"access_user": "eve", "access_group": "viewers"}
 RPM = "https://rpms.example.com/flannel-0.9.0-8.fc33.x86_64.rpm"
 
@@ -148,8 +149,15 @@ REFUSED: list[tuple[Path_, dict[str, Any], str]] = [
     ),
     (scratch, {"encryption_key": "Key_1"}, "encryption_key = 'Key_1'; allowed: at most 16"),
     (scratch, FLANNEL, "fix: use deploys/multinode.py"),
-    (fedora_single_node, FLANNEL, "fix: use deploys/multinode.py"),
-    (multinode, {}, "network = 'routes'; allowed: flannel; fix: use deploys/fedora_single_node.py"),
+    (fedora_single_node, FLANNEL, 'fix: set it to "routes", or use deploys/multinode.py'),
+    (multinode, {}, "network = 'routes'; allowed: flannel; fix: set it to \"flannel\", or use dep"),
+    (multinode, TODAY | {"network": "none"}, 'set it to "flannel", or use deploys/scratch.py'),
+    (fedora_single_node, TODAY | {"network": "none"}, '"routes", or use deploys/scratch.py'),
+    (
+        fedora_single_node,
+        TODAY | {"docker_mtu": 1400},
+        "docker_mtu = 1400; allowed: nothing: Kubernetes 1.37 runs containers with containerd or c",
+    ),
     (fedora_single_node, {}, "nodes = ['n', 'o']; allowed: one node"),
     (
         multinode,

@@ -57,8 +57,8 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("kubernetes_version", "1.99", "a release of", "nearest known"),
     ("kubernetes_version", "v1.20.2", "in quotes", 'write "1.20.2"'),
     ("kubernetes_version", "latest", "in quotes", ""),
-    ("etcd_version", 3.4, "in quotes", '"3.4.x"'),
-    ("etcd_version", "3.6", "in quotes", '"3.6.x"'),
+    ("etcd_version", 3.4, "of etcd in quotes", '"3.4.13" in quotes'),
+    ("etcd_version", "3.6", "of etcd in quotes", 'write "3.6.11"'),
     ("cluster_name", True, "text in quotes", ""),
     ("cluster_name", 7, "text in quotes", 'write "7"'),
     ("secure_port", "6443", "a whole number", "write 6443 without quotes"),
@@ -68,8 +68,18 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("route_pods", 1, "True or False", "write True"),
     ("insecure_registries", "reg:5000", "a list", 'write ["reg:5000"]'),
     ("rpm_files", {"a"}, "a list", ""),
+    ("credentials_dir", "~nobody_here/kept", "the home of a user here", ""),
+    ("kubernetes_source", "release\0", "text of one line", ""),
+    ("certificate_days", 10**12, "at most 36500", ""),
     ("docker_options", ["a"], "a dictionary", ""),
+    ("docker_options", {"a": {1, 2}}, "a dictionary of text", ""),
+    ("docker_options", {"a": float("nan")}, "a dictionary of text", ""),
     ("cluster_cidr", 10, "text in quotes", ""),
+    ("node_swap", "yes", "True or False or 'remove'", "write True without quotes"),
+    ("node_swap", "Remove", "True or False or 'remove'", "did you mean remove?"),
+    ("node_swap", [1], "True or False or 'remove'", ""),
+    ("packet_filter", None, "'iptables' or 'nftables'", "leave it out"),
+    ("bridge_mtu", None, "a whole number", "leave it out"),
     # A value that there is not
     ("apiserver_approach", "HTTPS", "'https' or 'http'", "did you mean https?"),
     ("credential_policy", "per-node", "'per_node'", "did you mean per_node?"),
@@ -83,6 +93,7 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("cluster_domain", "cluster.local.", "a DNS name", 'write "cluster.local"'),
     ("manifest_dir", "etc/kubernetes", "an absolute path", ""),
     ("manifest_dir", "/etc/kubernetes/", "an absolute path", 'write "/etc/kubernetes"'),
+    ("manifest_dir", "/etc/a/../kubernetes", "without . and ..", 'write "/etc/kubernetes"'),
     ("control_plane_endpoint", 6443, "text in quotes", ""),
     ("control_plane_endpoint", "fd00::4", "IPv6 is not built here", ""),
     ("control_plane_endpoint", "[fd00::4]:6443", "IPv6 is not built here", ""),
@@ -134,6 +145,10 @@ WRONG: list[tuple[str, object, str, str]] = [
     ("certificate_renew_days", 365, "less than certificate_days", ""),
     ("etcd_client_port", 6443, "apart from secure_port", ""),
     ("etcd_listen_client_urls", "http://0.0.0.0:2379", "URLs with https", "etcd_tls = False"),
+    ("etcd_listen_client_urls", "https://0.0.0.0", "an address and a port", ""),
+    ("etcd_listen_client_urls", "https://192.168.10.4:2379", "where clients ask", "0.0.0.0:2379"),
+    ("etcd_listen_client_urls", "https://0.0.0.0:1", "port 2379 too", "set etcd_client_port"),
+    ("etcd_version", "2.2.5", "3.0 or later", ""),
     ("flannel_version", "latest", "a version of flannel", ""),
 ]
 
@@ -161,10 +176,72 @@ def test_a_wrong_value_of_the_cluster(key: str, value: object, allowed: str, fix
     assert fix in (problem.fix or "")
 
 
+# What is wrong with values for which nobody knows a right one: no fix is better than a wrong one.
+NO_FIX: list[tuple[str, object]] = [
+    ("kubernetes_version", 1),
+    ("etcd_version", 3),
+    ("etcd_version", "1.37"),
+    ("kubelet_root", "/"),
+    ("etcd_data_dir", "/var/.."),
+    ("manifest_dir", "/etc/a\nb"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), NO_FIX)
+def test_a_wrong_value_without_a_fix(key: str, value: object) -> None:
+    (problem,) = problems_of({key: value})
+    assert (problem.key, problem.fix) == (key, None)
+
+
+# Whom etcd is for, where it listens, and whether all of them find it there.
+LISTENS = [
+    ({}, "127.0.0.1", True),
+    ({}, "192.168.10.4", False),
+    ({"network": "flannel"}, "127.0.0.1", False),
+    ({"network": "flannel"}, "127.0.0.1,192.168.10.4", True),
+    ({"network": "flannel"}, "192.168.10.4", False),
+    ({"groups": {**GROUPS, "etcd": ["n1"]}}, "127.0.0.1", False),
+    ({"groups": {**GROUPS, "etcd": ["n1"]}}, "192.168.10.5", True),
+]
+
+
+@pytest.mark.parametrize(("cluster", "listens", "found"), LISTENS)
+def test_where_etcd_listens(cluster: dict[str, Any], listens: str, found: bool) -> None:
+    data = {key: value for key, value in cluster.items() if key != "groups"}
+    data["etcd_listen_client_urls"] = ",".join(f"https://{a}:2379" for a in listens.split(","))
+    if found:
+        assert read(data, cluster.get("groups"))
+    else:
+        (problem,) = problems_of(data, cluster.get("groups"))
+        assert problem.allowed == "the addresses where clients ask"
+
+
+def test_a_flag_is_one_line() -> None:
+    (problem,) = problems_of({"kubelet_flags": {"v": "4\nUser=x"}})
+    assert problem.key == "kubelet_flags.v"
+    assert problem.allowed.startswith("text of one line or a whole number")
+    assert read({"kubelet_flags": {"v": "4"}, "etcd_listen_client_urls": "https://[::]:2379"})
+
+
+def test_no_label_is_emptied() -> None:
+    (problem,) = problems_of({"node_labels": {"disk": "a b"}})[:1]
+    assert (problem.key, problem.fix) == ("node_labels.disk", None)
+
+
 MORE_WRONG: dict[str, tuple[dict[str, Any], list[Expected]]] = {
     "a bridge address larger than vxlan leaves": (
         {"every": {"network": "flannel", "bridge_mtu": 1460}},
         [("bridge_mtu", None, "at most 1450", "write 1450")],
+    ),
+    "Secrets encrypted by two": (
+        {
+            "every": {
+                "kubernetes_version": "1.37.2",
+                "encryption": True,
+                "apiserver_flags": {"encryption-provider-config": "/etc/own.yaml"},
+            }
+        },
+        [("encryption", None, "False, for apiserver_flags", "leave one of the two out")],
     ),
     "packages from files, and no file": (
         {"every": {"package_source": "rpm"}},
@@ -699,3 +776,8 @@ def test_the_fix_of_a_name_that_no_node_can_have_works(name: str) -> None:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def test_no_problem_shows_the_password_of_a_url() -> None:
+    said = Problem("etcd_sha256", None, None, "a digest; https://me:pw@a.example.com has none", "x")
+    assert "pw" not in str(said)
