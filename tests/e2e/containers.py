@@ -51,7 +51,8 @@ elif command -v crictl >/dev/null; then
     fi
   }
   kill_containers() { cri stop --timeout 0 "$@" >/dev/null; }
-  remove_images() { cri rmi "$@" >/dev/null; }
+  # CRI-O keeps what a container uses.
+  remove_images() { cri rmi "$@" >/dev/null || [ -S /run/crio/crio.sock ]; }
   keep_own() {
     if [ -S /run/crio/crio.sock ]; then
       skopeo copy "containers-storage:$1" containers-storage:own.example.com/own:1 >/dev/null
