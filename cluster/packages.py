@@ -114,6 +114,8 @@ def packages_for(
         if not _brought(table.get(part, {}), minor, given)
     }
     lacking = [part for part in found if not found[part]]
+    if lacking and not table:
+        refuse([_unknown(system)])
     problems = [_missing(part, system, release, table.get(part, {}), rpm_files) for part in lacking]
     named = [part for part in found if any(minor in name for name in found[part])]
     if named and not covers(LINES, minor_of(kubernetes_version)):
@@ -190,6 +192,13 @@ def _covers(span: str, release: int) -> bool:
     first, dash, last = span.partition("-")
     end = int(last) if last else (release if dash else int(first))
     return int(first or 0) <= release <= end
+
+
+def _unknown(system: str) -> Problem:
+    known = ", ".join(sorted(_data()))
+    allowed = f"True on {known}: what packages {system or 'this system'} has is not known"
+    fix = "set it to False, and install the programs yourself; a run names those that are missing"
+    return Problem("install_packages", True, None, allowed, fix)
 
 
 def _missing(part: str, system: str, release: str, spans: Spans, rpm_files: list[str]) -> Problem:

@@ -45,8 +45,10 @@ def test_every_missing_part_is_said_with_the_choices_left() -> None:
     assert problem.key == "flannel_source"
     assert "fedora 42 ships no package of it; the last that did is 34" in str(problem)
     with pytest.raises(InputError) as error:
-        packages_for(["docker", "node"], "arch", "", "1.33.6")
+        packages_for(["cri-o", "node"], "debian", "13", "1.33.6")
     assert len(error.value.problems) == 2
+    with pytest.raises(InputError, match=r"^install_packages = True; .*: what packages arch has"):
+        packages_for(["docker", "node"], "arch", "", "1.33.6")
     with pytest.raises(InputError) as error:
         packages_for(["control-plane", "node"], "fedora", "42", "1.20.2")
     (problem,) = error.value.problems
