@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyinfra_kube.cluster.errors import Problem, refuse
-from pyinfra_kube.cluster.releases import newest_patch
+from pyinfra_kube.cluster.releases import Release, newest_patch
+from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.phases.addon_removal import leave_addons
 from pyinfra_kube.deploys.phases.addons import (
     allow_components,
@@ -44,7 +45,7 @@ from pyinfra_kube.deploys.phases.verification import (
     show_cluster,
     verify_cluster,
 )
-from pyinfra_kube.deploys.run.context import Cluster, current_cluster
+from pyinfra_kube.deploys.run.context import current_cluster, current_spec
 from pyinfra_kube.engine.phase import phase, run_phases
 
 
@@ -52,22 +53,21 @@ from pyinfra_kube.engine.phase import phase, run_phases
 def check_inventory() -> None:
     """Refuse what this path does not build, MTUs that do not fit, and a forbidden upgrade."""
 
+    refuse(_of_other_paths(current_spec()))
     cluster = current_cluster()
-    refuse(_of_other_paths(cluster))
     check_mtus(cluster.spec, cluster.host_facts)
     check_upgrade(cluster)
 
 
-def _of_other_paths(cluster: Cluster) -> Iterator[Problem]:
-    spec, version = cluster.spec, cluster.release.version
+def _of_other_paths(spec: ClusterSpec) -> Iterator[Problem]:
+    release = Release.of(spec.kubernetes_version)
     if spec.flannel_in_etcd:
         allowed = 'routes; or "flannel" on the API from 1.24 on'
         yield Problem("network", spec.network, None, allowed, "use deploys/multinode.py")
-    if not cluster.release.is_whole:
+    if not release.is_whole:
         allowed = "a release with all three numbers: no package chooses the patch on this path"
-        yield Problem(
-            "kubernetes_version", version, None, allowed, f'write "{newest_patch(version)}"'
-        )
+        fix = f'write "{newest_patch(release.version)}"'
+        yield Problem("kubernetes_version", release.version, None, allowed, fix)
     if spec.etcd_source:
         allowed = "nothing: etcd is a static pod on this path, and its image has the program"
         fix = "leave it out; image_source or registry_mirrors name another image"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -403,8 +403,38 @@ class Cluster:
         return next(h.name for h in self.spec.hosts if h.name in active) == self.host_spec.name
 
 
+T = TypeVar("T")
+
+_specs: WeakKeyDictionary[State, ClusterSpec | InputError] = WeakKeyDictionary()
 _clusters: WeakKeyDictionary[State, Cluster | InputError] = WeakKeyDictionary()
 _lock = internals.Lock()
+
+
+def _of_run(known: MutableMapping[State, T | InputError], make: Callable[[State], T]) -> T:
+    """What all hosts of a run share, made when the first one asks."""
+
+    state: State = ctx_state.get()
+    with _lock:
+        if state not in known:
+            try:
+                known[state] = make(state)
+            except InputError as error:
+                known[state] = error
+        found = known[state]
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def current_spec() -> ClusterSpec:
+    """
+    Return the spec of this run, for a path that refuses what it does not build before a host is
+    asked.
+
+    Raises ``InputError``.
+    """
+
+    return _of_run(_specs, read_spec)
 
 
 def current_cluster(leaving: bool = False) -> Cluster:
@@ -417,19 +447,10 @@ def current_cluster(leaving: bool = False) -> Cluster:
     and ``FactError`` for a host that cannot be asked.
     """
 
-    state: State = ctx_state.get()
-    with _lock:
-        if state not in _clusters:
-            try:
-                _clusters[state] = _make(state, leaving)
-            except InputError as error:
-                _clusters[state] = error
-        known = _clusters[state]
-    if isinstance(known, InputError):
-        raise known
-    if silent := known.unanswered.get(ctx_host.get().name):
+    cluster = _of_run(_clusters, lambda state: _make(state, leaving))
+    if silent := cluster.unanswered.get(ctx_host.get().name):
         raise silent
-    return known
+    return cluster
 
 
 def seen_cluster(state: State) -> Cluster:
@@ -489,33 +510,34 @@ def cluster_on(network: str, instead: str) -> Cluster:
     Raises ``InputError``.
     """
 
-    cluster = current_cluster()
-    today = cluster.runtime is not DOCKER
-    if (given := cluster.spec.network) != network:
+    spec = current_spec()
+    today = Release.of(spec.kubernetes_version).container_runtime != DOCKER.name
+    if (given := spec.network) != network:
         path = "deploys/scratch.py" if given == "none" else instead
         fix = f'set it to "{network}", or use {path}'
         raise InputError([Problem("network", given, None, network, fix)])
-    if cluster.spec.flannel_on_api:
-        store, fix = cluster.spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
+    if spec.flannel_on_api:
+        store, fix = spec.flannel_store, 'set it to "etcd", or use deploys/scratch.py'
         raise InputError([Problem("flannel_store", store, None, "etcd, on this path", fix)])
-    if not today and cluster.spec.proxy_mode == "none":
+    if not today and spec.proxy_mode == "none":
         allowed, fix = "a mode of kube-proxy: only deploys/scratch.py does without", "leave it out"
         raise InputError([Problem("proxy_mode", "none", None, allowed, fix)])
-    if cluster.spec.dns and not today:
+    if spec.dns and not today:
         allowed, fix = "False: only deploys/scratch.py sets up a DNS", "leave it out"
         raise InputError([Problem("dns", True, None, allowed, fix)])
-    if cluster.spec.encryption and not today:
+    if spec.encryption and not today:
         allowed, fix = "False: only deploys/scratch.py encrypts Secrets", "leave it out"
         raise InputError([Problem("encryption", True, None, allowed, fix)])
     refuse(
         # The URL of a manifest may hold a password.
         Problem(key, value if value is True else None, None, _SCRATCH, "leave it out")
         for key in _OF_SCRATCH
-        if (value := getattr(cluster.spec, key))
+        if (value := getattr(spec, key))
     )
+    cluster = current_cluster()
     if cluster.encryption.turned or cluster.encryption.last:
         allowed = "the key that Secrets have: only deploys/scratch.py goes from one to another"
-        raise InputError([Problem("encryption_key", cluster.spec.encryption_key, None, allowed)])
+        raise InputError([Problem("encryption_key", spec.encryption_key, None, allowed)])
     return cluster
 
 
@@ -551,7 +573,7 @@ def folder_of(spec: ClusterSpec) -> Path:
 
 
 def _make(state: State, leaving: bool) -> Cluster:
-    spec = read_spec(state)
+    spec = current_spec()
     if spec.profile:
         picture = Path(spec.profile).expanduser()
         if picture.is_dir() or not picture.parent.is_dir():

@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "containerd with an old release": (
         {"settings": {"kubernetes_version": "1.19.16", "container_runtime": "containerd"}},
-        ["container_runtime = 'containerd'", "1.19", "up to 1.23 that is docker"],
+        ["container_runtime = 'containerd'", "1.19", "leave it unset for docker up to 1.23"],
     ),
     "misspelt field": (
         {
