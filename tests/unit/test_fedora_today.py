@@ -12,7 +12,6 @@ import pytest
 from pyinfra.api.exceptions import DeployError, OperationValueError
 
 from pyinfra_kube.cluster.errors import InputError
-from pyinfra_kube.cluster.runtimes import CONTAINERD
 from pyinfra_kube.cluster.spec import ClusterSpec
 from pyinfra_kube.deploys.fedora_single_node import fedora_single_node
 from pyinfra_kube.deploys.multinode import multinode
@@ -210,6 +209,7 @@ def test_a_plan_with_flannel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = {"turned": (), "last": (), state: ("2",)}
     spec = SimpleNamespace(
+        kubernetes_version="1.37",
         network="routes",
         flannel_on_api=False,
         encryption=True,
@@ -217,9 +217,8 @@ def test_another_key_is_refused(state: str, monkeypatch: pytest.MonkeyPatch) -> 
         dns=None,
         **dict.fromkeys(context._OF_SCRATCH),
     )
-    cluster: Any = SimpleNamespace(
-        runtime=CONTAINERD, spec=spec, encryption=SimpleNamespace(**plan)
-    )
+    cluster: Any = SimpleNamespace(encryption=SimpleNamespace(**plan))
+    monkeypatch.setattr(context, "current_spec", lambda: spec)
     monkeypatch.setattr(context, "current_cluster", lambda: cluster)
     with pytest.raises(InputError, match="encryption_key = '2'; allowed: the key that"):
         context.cluster_on("routes", instead="another")
