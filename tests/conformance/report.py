@@ -15,7 +15,9 @@ INTRODUCTION = """\
 `make conformance` runs Kubernetes' own conformance suite on a cluster that this package builds on
 the lab's three hosts, and writes this page. The suite is the one of the release's own module, built
 from source; that of 1.20 is in Debian's source package. From 1.30 to 1.33 no suite can be built
-from the modules: there it is that of 1.34, without the specs that came with later releases.
+from the modules: there it is that of 1.34, without the specs that came with later releases, and
+without the one that holds what a controller wrote against the suite's own code, byte by byte (the
+daemon set's RollingUpdate, which fails there where it is asked for).
 
 The cluster has the settings of `make lab`, and a mirror of registry.k8s.io with the images of the
 suite: they are made from the suite's own programs and Debian's packages, for the lab reaches no
@@ -61,7 +63,7 @@ class Result:
     + repeated: specs that did not pass in it, tried once more, alone
     + facts: what else is said, by its name: the date, the commit
     + left: what was left over on hosts
-    + later: specs of the suite that came with a later release than that of the cluster
+    + later: specs of the suite that judge a later release than that of the cluster
     """
 
     cluster: str
@@ -126,7 +128,7 @@ def section(result: Result) -> str:
     if result.left:
         parts.append("".join(f"- `{line}`\n" for line in result.left))
     if result.later:
-        parts.append("Specs that came with a later release, and were not asked for:\n")
+        parts.append("Specs that judge a later release, and were not asked for:\n")
         parts.append("".join(f"- {_cell(name)}\n" for name in result.later))
     return "\n".join(parts)
 

@@ -15,7 +15,7 @@ from tests.conformance.images import Programs
 from tests.conformance.left_over import Pod, Told, left_over, pods_of
 from tests.conformance.mirror import Mirror
 from tests.conformance.report import Phase, Result
-from tests.conformance.suite import PARALLEL, SERIAL, since
+from tests.conformance.suite import _OF_SAME_CODE, PARALLEL, SERIAL, since
 
 SPECS = ["[sig-node] a | pod runs", "[sig-node] it stops", "[sig-network] a service answers"]
 PASSED, FAILED = Outcome("passed", 1.5), Outcome("failed", 2, "no answer\nafter 5 minutes")
@@ -217,6 +217,13 @@ def test_a_spec_is_of_conformance_since_the_first_release_that_it_names() -> Non
     assert since(listed) == {"a": (1, 9), "b": (1, 34)}
 
 
+def test_a_spec_that_compares_with_its_own_code_judges_no_earlier_release() -> None:
+    (name,) = _OF_SAME_CODE
+    daemon_set = {"codename": name, "release": "v1.10"}
+    assert since([daemon_set, {"codename": "b", "release": "v1.20"}])[name] == (1, 10)
+    assert since([daemon_set, {"codename": "b", "release": "v1.34"}])[name] == (1, 34)
+
+
 @pytest.mark.parametrize(
     ("release", "suite"),
     [("1.20", "1.20"), ("1.30", "1.34"), ("1.33", "1.34"), ("1.34", "1.34"), ("1.37", "1.37")],
@@ -227,7 +234,7 @@ def test_a_release_without_a_suite_has_the_next_one(release: str, suite: str) ->
 
 def test_specs_of_later_releases_are_named(tmp_path: Path) -> None:
     said = report.section(Result("Kubernetes 1.33.13", SPECS[:1], [], later=SPECS[1:]))
-    assert "came with a later release, and were not asked for:" in said
+    assert "judge a later release, and were not asked for:" in said
     assert f"- {SPECS[1]}\n- {SPECS[2]}\n" in said
 
 
