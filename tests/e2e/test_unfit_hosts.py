@@ -37,6 +37,7 @@ class Unfit:
     + fix: what is typed of the fix that the plan prints; empty for a setting
     + setting: the one that the fix names
     + typed: what a person puts in place of words in capitals, and what a fix by hand means here
+    + undo: shell that ends a fault which a setting only accepts
     + refused: whether it ends the run; else the plan has a notice
     """
 
@@ -46,6 +47,7 @@ class Unfit:
     fix: str = ""
     setting: Mapping[str, Any] = field(default_factory=dict)
     typed: str = ""
+    undo: str = ""
     refused: bool = True
 
 
@@ -102,6 +104,7 @@ FAULTS: dict[str, Unfit] = {
         _seems("/proc/swaps", "printf 'Filename Type\\n/dev/sda2 partition 9 0 -2\\n'"),
         "swap = '/dev/sda2'",
         setting={"node_swap": True},
+        undo="umount /proc/swaps",
     ),
     "swap at boot": Unfit(
         SECOND,
@@ -126,7 +129,7 @@ FAULTS: dict[str, Unfit] = {
     ),
     "no kmsg": Unfit(
         FIRST,
-        "umount --lazy /dev/kmsg && rm -f /dev/kmsg",
+        "umount --lazy /dev/kmsg 2>/dev/null; rm -f /dev/kmsg",
         "/dev/kmsg = 'missing'",
         "mknod /dev/kmsg c 1 11",
     ),
@@ -178,12 +181,14 @@ FAULTS: dict[str, Unfit] = {
         "mv /usr/sbin/losetup /root/",
         "program losetup = 'missing'",
         setting={"install_packages": True},
+        undo="mv /root/losetup /usr/sbin/",
     ),
     "a program of kube-proxy": Unfit(
         FIRST,
         "mv /usr/sbin/nft /root/",
         "program nft = 'missing'",
         setting={"install_packages": True},
+        undo="mv /root/nft /usr/sbin/",
     ),
     "a nameserver of its own": Unfit(
         FIRST,
@@ -298,7 +303,7 @@ FAULTS: dict[str, Unfit] = {
     ),
     "ufw": Unfit(
         SECOND,
-        "mkdir -p /etc/ufw && echo ENABLED=yes > /etc/ufw/ufw.conf && "
+        "mkdir -p /etc/ufw && rm -f /etc/ufw/user.rules && echo ENABLED=yes > /etc/ufw/ufw.conf && "
         "echo 'DEFAULT_INPUT_POLICY=\"DROP\"' > /etc/default/ufw",
         "ufw = 'on'",
         "ufw allow from 10.10.0.0/16",
@@ -386,13 +391,15 @@ def mended(
     _each_on_its_host(lab, FAULTS, "fix")
     chosen = {k: v for one in FAULTS.values() for k, v in one.setting.items()}
     site = Site(tmp_path_factory.mktemp("fit") / "cluster", settings | chosen)
-    return succeeded(site.run("--dry"))
+    run = succeeded(site.run("--dry"))
+    _each_on_its_host(lab, FAULTS, "undo")
+    return run
 
 
 def _each_on_its_host(lab: Lab, faults: Mapping[str, Unfit], what: str) -> None:
     def do(host: str) -> None:
         for one in (one for one in faults.values() if one.host == host):
-            command = one.fault if what == "fault" else one.typed or one.fix
+            command = {"fault": one.fault, "fix": one.typed or one.fix, "undo": one.undo}[what]
             if command:
                 words = {"MACHINE-ID": _machine_id(lab), "THE-HOSTS": str(lab.network.hosts)}
                 for word, meant in words.items():
@@ -449,17 +456,16 @@ def test_it_alone(
     """The same one by one: no fault hides another, or stands for it."""
 
     one = FAULTS[name]
-    # What the others' settings accept is left out.
-    chosen = {k: v for o in FAULTS.values() if o != one for k, v in o.setting.items()}
     _each_on_its_host(lab, {name: one}, "fault")
-    run = Site(tmp_path / "unfit", settings | chosen).run("--dry")
+    run = Site(tmp_path / "unfit", settings).run("--dry")
     assert (run.code != 0) is one.refused, run.said[-3000:]
     _is_named(run, one)
     if one.refused:
         assert "One thing is wrong with the hosts; no host was touched:" in run.said
     _each_on_its_host(lab, {name: one}, "fix")
-    again = Site(tmp_path / "fit", settings | chosen | dict(one.setting)).run("--dry")
+    again = Site(tmp_path / "fit", settings | dict(one.setting)).run("--dry")
     assert _lines(succeeded(again), one) == []
+    _each_on_its_host(lab, {name: one}, "undo")
 
 
 @pytest.mark.slow
