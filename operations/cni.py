@@ -10,7 +10,7 @@ from pyinfra.api import OperationError, StringCommand
 
 from pyinfra_kube.engine import changes
 from pyinfra_kube.engine.operation import operation
-from pyinfra_kube.engine.script import run_or_noop
+from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.cni import Cni
@@ -20,6 +20,14 @@ CONF_DIR = "/etc/cni/net.d"
 CONFLIST = f"{CONF_DIR}/10-pods.conflist"
 # What the description calls it.
 NETWORK = "pods"
+# containerd watches the folder: it hears of no link that is new there, nor of what a link leads to,
+# but of a file that goes.
+_LOOK_AGAIN = f"""\
+if [ -L {CONFLIST} ]; then
+  : > {CONF_DIR}/.pyinfra-kube
+  rm -f {CONF_DIR}/.pyinfra-kube
+fi
+"""
 PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 
@@ -71,6 +79,8 @@ def pod_network(
         )
     text = render(f"{CONFLIST[1:]}.j2", subnet=subnet, bridge=bridge, mtu=mtu)
     script = plan_files([File(CONFLIST, text, "600")])
+    if script:
+        script = Script(script.text + _LOOK_AGAIN, script.summary)
     yield from run_or_noop(script, "the pod network is described")
 
 
