@@ -7,11 +7,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.client
+import json
+import os
 import re
+import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field, TypeAdapter
+
+from pyinfra_kube.cluster.credential_store import write_whole
 from pyinfra_kube.cluster.errors import closed
 
 # digest FILE: of a large file. OpenSSL uses the processor's SHA instructions.
@@ -22,24 +30,74 @@ digest() {
 """
 
 
+# Bytes from which on a digest is kept: less is read faster than looked up.
+_LARGE = 1 << 20
+
+
 def sha256_of(path: str) -> str:
     """
-    Return the SHA-256 of a file's content, as hexadecimal digits.
+    Return the SHA-256 of a file's content, as hexadecimal digits. That of a large file is computed
+    once for as long as the file does not change, and kept in the user's cache folder.
 
     + path: path of the file
     """
 
     state = Path(path).stat()
-    return _sha256(path, state.st_mtime_ns, state.st_size)
+    # The kernel sets the last one at every change, and nobody else can.
+    version = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return _sha256(path, version)
 
 
 @functools.cache
-def _sha256(path: str, _mtime: int, _size: int) -> str:
+def _sha256(path: str, version: tuple[int, ...]) -> str:
+    *_, size, _, changed = version
+    # What changes again in the same moment may look as it did before.
+    keeps = size >= _LARGE and time.time_ns() - changed > 2 * 10**9
+    return _kept(path, version) if keeps else _computed(path)
+
+
+def _kept(path: str, version: tuple[int, ...]) -> str:
+    known, digest = _digests().get(os.path.realpath(path), ([], ""))
+    if known != [*version]:
+        digest = _computed(path)
+        _digests()[os.path.realpath(path)] = ([*version], digest)
+        _keep()
+    return digest
+
+
+def _computed(path: str) -> str:
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _store() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(folder).expanduser() / "pyinfra-kube" / "digests.json"
+
+
+@functools.cache
+def _digests() -> dict[str, tuple[list[int], str]]:
+    """What is kept: by path, the file's version and its digest."""
+
+    try:
+        kept = _KEPT.validate_json(_store().read_bytes())
+    except (OSError, RuntimeError, ValueError):
+        return {}
+    return {path: one for path, one in kept.items() if Path(path).exists()}
+
+
+_KEPT = TypeAdapter(dict[str, tuple[list[int], Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]])
+
+
+def _keep() -> None:
+    """Keep what is known; where there is no place for it, nothing is kept."""
+
+    with suppress(OSError, RuntimeError):
+        _store().parent.mkdir(parents=True, exist_ok=True)
+        write_whole(_store(), json.dumps(_digests(), indent=1))
 
 
 @functools.cache

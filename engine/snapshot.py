@@ -15,6 +15,7 @@ from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host
 
 from pyinfra_kube.engine.asking import ask, identity
+from pyinfra_kube.engine.joining import Joined, alone, join
 from pyinfra_kube.engine.memory import Memory, changes_everywhere, current_memory
 from pyinfra_kube.engine.round_trip import trips
 from pyinfra_kube.engine.subject import Failure, Subject
@@ -125,13 +126,26 @@ def discovering() -> bool:
 
 def _fetch(memory: Memory, who: str, subjects: list[Subject]) -> bool:
     missing = [s for s in subjects if who + s.key not in memory.values]
-    for together in trips(missing):
+    untold = _ask(memory, who, join(missing))
+    _ask(memory, who, alone(untold))
+    return bool(missing)
+
+
+def _ask(memory: Memory, who: str, questions: list[Joined]) -> list[Subject]:
+    """Ask in as few round trips as can be; return those that have to be asked alone."""
+
+    untold: list[Subject] = []
+    asked = {one.subject.key: one for one in questions}
+    for together in trips(one.subject for one in questions):
         # The answer may miss what others change while it is read.
         before = changes_everywhere()
         for key, value in ask(ctx_host.get(), together).items():
-            memory.values[who + key] = value
-            memory.everywhere[who + key] = before
-    return bool(missing)
+            answers = asked[key].answers(value)
+            untold += [part for part in asked[key].parts if part.key not in answers]
+            for part, own in answers.items():
+                memory.values[who + part] = own
+                memory.everywhere[who + part] = before
+    return untold
 
 
 def _may_differ(memory: Memory, key: str, subject: Subject) -> bool:

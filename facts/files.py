@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from posixpath import normpath
+from typing import Any
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
@@ -58,7 +59,21 @@ class FileState(Printable):
     sha256: str = ""
 
 
-class Files(FactBase[dict[str, FileState]]):
+class OfPaths:
+    """A fact about paths, whose value has what it knows by path: several are asked as one."""
+
+    @staticmethod
+    def join(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | None:
+        paths = [*dict.fromkeys([*one["paths"], *other["paths"]])]
+        both = {**one, "paths": paths}
+        return both if both == {**other, "paths": paths} else None
+
+    @staticmethod
+    def part(answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        return {path: answer[path] for path in arguments["paths"] if path in answer}
+
+
+class Files(OfPaths, FactBase[dict[str, FileState]]):
     """
     Returns what is at each of the paths. A path where nothing is is left out.
 
@@ -172,7 +187,7 @@ _OBSTACLES = {
 }
 
 
-class Obstacles(FactBase[dict[str, str]]):
+class Obstacles(OfPaths, FactBase[dict[str, str]]):
     """
     Returns what is in the way of setting paths, with the fix. A free path is left out.
 
@@ -186,6 +201,18 @@ class Obstacles(FactBase[dict[str, str]]):
 
     default = dict
     functions = _LOOK
+
+    @override
+    @staticmethod
+    def join(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | None:
+        both = OfPaths.join({**one, "folders": ()}, {**other, "folders": ()})
+        folders = {*one.get("folders", ()), *other.get("folders", ())}
+        # What one wants a folder at, another may want a file at.
+        agree = all(
+            folders.intersection(asked["paths"]) <= {*asked.get("folders", ())}
+            for asked in (one, other)
+        )
+        return {**both, "folders": sorted(folders)} if both and agree else None
 
     @override
     def command(self, paths: Sequence[str], folders: Sequence[str] = ()) -> str:
@@ -218,7 +245,7 @@ done
 done"""
 
 
-class LinkSteps(FactBase[dict[str, list[str]]]):
+class LinkSteps(OfPaths, FactBase[dict[str, list[str]]]):
     """
     Returns the paths that links to files lead through, one after the other, the last one perhaps
     missing. Whatever is no such link is left out.
@@ -244,7 +271,7 @@ class LinkSteps(FactBase[dict[str, list[str]]]):
         return found
 
 
-class FileContents(FactBase[dict[str, bytes]]):
+class FileContents(OfPaths, FactBase[dict[str, bytes]]):
     """
     Returns the content of each of the paths. A path that cannot be read is left out.
 

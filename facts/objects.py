@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pyinfra.api import FactBase
@@ -130,6 +130,20 @@ class Objects(FactBase[ObjectStates]):
 
     default = ObjectStates
 
+    @staticmethod
+    def join(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | None:
+        references = [*one["references"]]
+        references += [two for two in other["references"] if two not in references]
+        both = {**one, "references": references}
+        return both if both == {**other, "references": references} else None
+
+    @staticmethod
+    def part(answer: ObjectStates, arguments: dict[str, Any]) -> ObjectStates | None:
+        if answer.status == "ok":
+            wanted = {key(_bare(one)) for one in arguments["references"]}
+            return replace(answer, objects=_those(answer.objects, wanted))
+        return answer if answer.status == "missing" else None
+
     @override
     def command(
         self,
@@ -182,6 +196,23 @@ class AppliedObjects(FactBase[AppliedStates]):
 
     default = AppliedStates
 
+    @staticmethod
+    def join(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | None:
+        asked = [_items(one["manifest"]), _items(other["manifest"])]
+        items = [item for some in asked for item in some]
+        both = {**one, "manifest": _list(items)}
+        clear = all(asked) and len({*map(key, items)}) == len(items)
+        return both if clear and both == {**other, "manifest": both["manifest"]} else None
+
+    @staticmethod
+    def part(answer: AppliedStates, arguments: dict[str, Any]) -> AppliedStates | None:
+        # What the API server says of one object it may not say of another.
+        if answer.status == "ok":
+            wanted = {*map(key, _items(arguments["manifest"]))}
+            before, after = (_those(some, wanted) for some in (answer.before, answer.after))
+            return replace(answer, before=before, after=after)
+        return answer if answer.status == "missing" else None
+
     @override
     def command(
         self, manifest: str, kubectl: str = "kubectl", kubeconfig: str = "", server: str = ""
@@ -210,6 +241,27 @@ class AppliedObjects(FactBase[AppliedStates]):
         return AppliedStates("ok", "", _objects(found.text), _objects(applied.text))
 
 
+Key = tuple[str, str, str, str]
+"""What tells an object from others: group, kind, namespace and name."""
+
+
+def key(one: Mapping[str, Any]) -> Key:
+    """
+    Return what tells an object from others, whatever version of its group it is written in.
+
+    + one: the object
+    """
+
+    metadata = one["metadata"]
+    # kubectl looks there for what is in a namespace and does not say in which.
+    namespace = metadata.get("namespace") or "default"
+    return one["apiVersion"].rpartition("/")[0], one["kind"], namespace, metadata["name"]
+
+
+def _those(objects: Iterable[Object], wanted: Collection[Key]) -> list[Object]:
+    return [one for one in objects if key(one.content) in wanted]
+
+
 # With who set which field, which kubectl leaves out of its JSON since 1.21.
 _GET = "get --ignore-not-found --output=jsonpath={@} --filename=-"
 _NEXT = "pyinfra-kube next"
@@ -231,6 +283,16 @@ def _answers(output: Iterable[str]) -> tuple[Answer, Answer]:
 
 def _list(items: Iterable[Mapping[str, Any]]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(items)})
+
+
+def _items(manifest: str) -> list[dict[str, Any]]:
+    """The objects of a list in JSON; none of any other manifest."""
+
+    try:
+        items = json.loads(manifest)["items"]
+        return items if all(map(key, items)) else []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _bare(reference: Mapping[str, str]) -> dict[str, Any]:

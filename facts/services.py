@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
@@ -102,6 +102,21 @@ class Units(FactBase[UnitStates]):
     """
 
     default = UnitStates
+
+    @staticmethod
+    def join(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: [*dict.fromkeys([*one.get(name, ()), *other.get(name, ())])]
+            for name in ("units", "config")
+        }
+
+    @staticmethod
+    def part(answer: UnitStates, arguments: dict[str, Any]) -> UnitStates | None:
+        # systemctl may have failed for one of the others.
+        if answer.manager == "down":
+            return None
+        asked = {unit: answer.units[unit] for unit in arguments["units"] if unit in answer.units}
+        return replace(answer, units=asked)
 
     @override
     def command(self, units: Sequence[str], config: Sequence[str] = ()) -> str:

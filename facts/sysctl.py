@@ -145,18 +145,7 @@ class Modules(FactBase[dict[str, str]]):
     @override
     def command(self, modules: Sequence[str]) -> str:
         self.modules = [module.replace("-", "_") for module in modules]
-        names = shlex.join(self.modules)
-        return (
-            'tree="/lib/modules/$(uname -r)"; '
-            f"for module in {names}; do "
-            'pattern="/$(echo "$module" | sed "s/_/[-_]/g")\\.ko"; '
-            'if [ ! -d "$tree" ]; then state=unknown; '
-            'elif grep -q "^$module " /proc/modules 2>/dev/null; then state=loaded; '
-            'elif grep -qs "$pattern" "$tree/modules.builtin"; then state=builtin; '
-            'elif grep -qs "$pattern" "$tree/modules.dep"; then state=available; '
-            "else state=missing; fi; "
-            'echo "$module $state"; done'
-        )
+        return _MODULES.replace("NAMES", shlex.quote(" ".join(self.modules)))
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, str]:
@@ -168,3 +157,19 @@ class Modules(FactBase[dict[str, str]]):
 
 
 _STATES = ("loaded", "builtin", "available", "missing", "unknown")
+
+# The lists are long and are read once: a module's first line tells its state.
+_MODULES = r"""
+tree="/lib/modules/$(uname -r)"
+[ -d "$tree" ] && state=missing || state=unknown
+if [ -d "$tree" ]; then
+sed 's/^/loaded /' /proc/modules
+sed 's/^/builtin /' "$tree/modules.builtin"
+sed 's/^/available /; s/:.*//' "$tree/modules.dep"
+fi 2>/dev/null | awk -v names=NAMES -v state="$state" '
+{ name = $2; sub(".*/", "", name); sub("[.]ko.*", "", name); gsub("-", "_", name) }
+!(name in states) { states[name] = $1 }
+END {
+count = split(names, wanted, " ")
+for (n = 1; n <= count; n++) print wanted[n], (wanted[n] in states ? states[wanted[n]] : state)
+}'"""

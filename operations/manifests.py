@@ -16,10 +16,7 @@ from typing import Any
 import yaml
 from pyinfra.api import OperationValueError
 
-from pyinfra_kube.facts.objects import HIDDEN
-
-Key = tuple[str, str, str, str]
-"""What tells an object from others: group, kind, namespace and name."""
+from pyinfra_kube.facts.objects import HIDDEN, key
 
 
 @dataclass(frozen=True)
@@ -151,19 +148,6 @@ def refuse_doubles(wanted: Sequence[dict[str, Any]]) -> None:
     for one in wanted:
         if times[key(one)] > 1:
             raise OperationValueError(f"manifests: {title(one)} is in them more than once")
-
-
-def key(one: Mapping[str, Any]) -> Key:
-    """
-    Return what tells an object from others, whatever version of its group it is written in.
-
-    + one: the object
-    """
-
-    metadata = one["metadata"]
-    # kubectl looks there for what is in a namespace and does not say in which.
-    namespace = metadata.get("namespace") or "default"
-    return one["apiVersion"].rpartition("/")[0], one["kind"], namespace, metadata["name"]
 
 
 def reference(one: Mapping[str, Any]) -> dict[str, str]:

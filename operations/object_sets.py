@@ -15,8 +15,8 @@ from typing import Any
 
 from pyinfra.api import OperationValueError
 
-from pyinfra_kube.facts.objects import FIELD_MANAGER, Object
-from pyinfra_kube.operations.manifests import Key, key, reference
+from pyinfra_kube.facts.objects import FIELD_MANAGER, Key, Object, key
+from pyinfra_kube.operations.manifests import reference
 
 LABEL = "pyinfra-kube/set"
 """The label that names an object's set."""

@@ -23,13 +23,13 @@ from pyinfra_kube.facts.objects import (
     Objects,
     ObjectStates,
     SecretObject,
+    key,
 )
 from pyinfra_kube.operations.manifests import (
     Manifest,
     as_list,
     documents,
     is_secret,
-    key,
     lines,
     masked,
     reference,

@@ -14,8 +14,9 @@ from pyinfra_kube.deploys.phases.node_local_dns import cache_manifest
 from pyinfra_kube.deploys.phases.node_logs import logs_manifest
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.engine.phase import phase, run_phases
+from pyinfra_kube.facts.objects import key
 from pyinfra_kube.operations import objects
-from pyinfra_kube.operations.manifests import Manifest, documents, key, title
+from pyinfra_kube.operations.manifests import Manifest, documents, title
 
 OWNER = "manifests"
 """The name of their set."""

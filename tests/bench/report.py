@@ -80,10 +80,12 @@ A no-op run of ours sends {trips[0]} commands and transfers to the busiest host,
 
 _PARTS = """\
 One command gathers what the plan must know of a host, and one reads all that the deploy asks:
-a discovery pass has listed it before (`engine/prefetch.py`). A run that begins at once uses what
-its plan has read (`engine/snapshot.py`). Then each part of the cluster is asked whether it works.
-The rest is Python's start with pyinfra and paramiko, and on the hosts the digests of the
-Kubernetes binaries and docker's answers.
+a discovery pass has listed it before (`engine/prefetch.py`), and questions of one kind are asked as
+one (`engine/joining.py`). A run that begins at once uses what its plan has read
+(`engine/snapshot.py`). Then each part of the cluster is asked whether it works. The rest is
+Python's start with pyinfra and paramiko, and on the hosts the digests of the Kubernetes binaries
+and the answers of kubectl and the runtime. On the control machine the digest of a large file is
+computed once for as long as the file does not change (`engine/digest.py`).
 """
 
 

@@ -18,12 +18,14 @@ from pyinfra_kube.facts.objects import (
     FIELD_MANAGER,
     AppliedObjects,
     AppliedStates,
+    Key,
     Object,
     Objects,
     ObjectStates,
+    key,
 )
 from pyinfra_kube.operations import objects
-from pyinfra_kube.operations.manifests import Key, key, title
+from pyinfra_kube.operations.manifests import title
 from pyinfra_kube.operations.object_sets import LABEL, Record, changed_by
 from tests.unit import harness
 

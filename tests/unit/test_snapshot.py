@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pyinfra.api import Config, Inventory, State
+from pyinfra.api.exceptions import FactError
 from pyinfra.context import ctx_host, ctx_state
 
 from pyinfra_kube.engine import snapshot
@@ -19,7 +20,7 @@ from pyinfra_kube.engine.snapshot import (
     read,
     read_asked,
 )
-from pyinfra_kube.engine.subject import Subject
+from pyinfra_kube.engine.subject import Failure, Subject
 from pyinfra_kube.facts.bridge import Links
 from pyinfra_kube.facts.checks import Checks
 from pyinfra_kube.facts.etcd import EtcdKeys, Keys
@@ -190,3 +191,26 @@ def test_what_commands_begin_with_is_sent_once(two: Callable[[str], Two]) -> Non
     before = hosts.trips
     expect(Subject(Obstacles, {"paths": [f"/{number}"]}) for number in range(90))
     assert hosts.trips - before == 1
+
+
+def test_what_fails_together_is_asked_one_by_one(
+    two: Callable[[str], Two], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = two("ok")
+    trips: list[list[list[str]]] = []
+
+    def ask_host(host: Any, subjects: list[Subject]) -> dict[str, Any]:
+        trips.append([one.arguments["paths"] for one in subjects])
+        return {
+            one.key: Failure("/b cannot be read") if "/b" in one.arguments["paths"] else {}
+            for one in subjects
+        }
+
+    monkeypatch.setattr(snapshot, "ask", ask_host)
+    expect([Subject(Files, {"paths": ["/a"]}), Subject(Files, {"paths": ["/b"]})])
+    assert trips == [[["/a", "/b"]], [["/a"], ["/b"]]]
+    assert read(Files, paths=["/a"]) == {}
+    with pytest.raises(FactError, match="/b cannot be read"):
+        read(Files, paths=["/b"])
+    assert len(trips) == 2
+    assert not hosts.trips
