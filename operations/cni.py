@@ -14,6 +14,7 @@ from pyinfra_kube.engine.script import Script, run_or_noop
 from pyinfra_kube.engine.snapshot import read
 from pyinfra_kube.engine.templates import render
 from pyinfra_kube.facts.cni import Cni
+from pyinfra_kube.facts.files import Files
 from pyinfra_kube.operations.files import File, plan_files
 
 CONF_DIR = "/etc/cni/net.d"
@@ -21,13 +22,10 @@ CONFLIST = f"{CONF_DIR}/10-pods.conflist"
 # What the description calls it.
 NETWORK = "pods"
 # containerd watches the folder: it hears of no link that is new there, nor of what a link leads to,
-# but of a file that goes.
-_LOOK_AGAIN = f"""\
-if [ -L {CONFLIST} ]; then
-  : > {CONF_DIR}/.pyinfra-kube
-  rm -f {CONF_DIR}/.pyinfra-kube
-fi
-"""
+# but of a file that goes. It is there from before the change, for a run may be killed in between.
+_MARK = f"{CONF_DIR}/.pyinfra-kube"
+_NOTE = f"[ ! -L {CONFLIST} ] || : > {_MARK}\n"
+_LOOK_AGAIN = f"rm -f {_MARK}\n"
 PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 
@@ -80,7 +78,10 @@ def pod_network(
     text = render(f"{CONFLIST[1:]}.j2", subnet=subnet, bridge=bridge, mtu=mtu)
     script = plan_files([File(CONFLIST, text, "600")])
     if script:
-        script = Script(script.text + _LOOK_AGAIN, script.summary)
+        script = Script(_NOTE + script.text + _LOOK_AGAIN, script.summary)
+    elif _MARK in read(Files, paths=[_MARK], digest=False):
+        changes.show(f"{CONFLIST}: the runtime has not heard of it → looks again")
+        script = Script(_LOOK_AGAIN, "have the runtime look again")
     yield from run_or_noop(script, "the pod network is described")
 
 
@@ -99,7 +100,7 @@ def pod_network_absent() -> Generator[StringCommand, None, None]:
         cni.pod_network_absent(name="Remove the description of the pod network")
     """
 
-    script = plan_files([File(CONFLIST, kind="absent")])
+    script = plan_files([File(path, kind="absent") for path in (CONFLIST, _MARK)])
     if script:
         changes.say("pods that run keep the network that they have, and must be made anew")
     yield from run_or_noop(script, "it is not there")
