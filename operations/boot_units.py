@@ -84,8 +84,12 @@ def plan_boot_unit(
     if present:
         files = [File(path, text), File(link, kind="link", target=path)]
     script = plan_files(files)
-    # A host without a running systemd, such as an image under construction, has nothing to reload.
-    reload = "[ ! -d /run/systemd/system ] || systemctl daemon-reload"
+    # A new unit is read when it is first needed. A host without a running systemd, such as an image
+    # under construction, has nothing to reload.
+    reload = (
+        f"[ ! -d /run/systemd/system ] || systemctl show --property=NeedDaemonReload -- {name} |\n"
+        "  grep -q =no || systemctl daemon-reload"
+    )
     return join([script, Script(reload, summary="reload systemd")]) if script else None
 
 

@@ -267,9 +267,9 @@ def _script(plans: Sequence[_Plan]) -> Script:
     lines += [f"systemctl unmask --quiet{r} -- {shlex.join(unmask)}" for r in _BOTH if unmask]
     lines += _systemctl(plans, "mask")
     # Once for all units: systemctl would reload for each, and does not know a unit that was just
-    # written.
+    # written. Of the links that it makes nothing is needed before the next boot.
     lines += ["systemctl daemon-reload"]
-    for verb in ("disable", "enable"):
+    for verb in ("disable --no-reload", "enable --no-reload"):
         lines += _systemctl(plans, verb)
     lines += [f"start {plan.steps[-1]} {shlex.quote(plan.unit.name)}" for plan in started]
     names = [shlex.quote(plan.unit.name) for plan in started]
@@ -315,5 +315,5 @@ def _put_aside(unit: Unit, path: str) -> list[str]:
 
 
 def _systemctl(plans: Sequence[_Plan], verb: str) -> list[str]:
-    names = [plan.unit.name for plan in plans if verb in plan.steps]
+    names = [plan.unit.name for plan in plans if verb.partition(" ")[0] in plan.steps]
     return [f"systemctl {verb} --quiet -- {shlex.join(names)}"] if names else []

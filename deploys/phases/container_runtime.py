@@ -22,11 +22,7 @@ from pyinfra_kube.cluster.packages import (
 from pyinfra_kube.cluster.runtimes import CONTAINERD, CRIO, DOCKER
 from pyinfra_kube.deploys.phases import pod_network
 from pyinfra_kube.deploys.phases.host_preparation import distribution_packages
-from pyinfra_kube.deploys.run.artifacts import (
-    CNI_PLUGINS,
-    RuntimeArtifacts,
-    crictl_archive,
-)
+from pyinfra_kube.deploys.run.artifacts import CNI_PLUGINS, crictl_archive
 from pyinfra_kube.deploys.run.context import Cluster, current_cluster
 from pyinfra_kube.deploys.run.host_facts import BRIDGE
 from pyinfra_kube.engine import changes
@@ -114,7 +110,7 @@ def _run_containerd(cluster: Cluster) -> None:
         selinux=_confines(cluster),
     )
     _describe_network(cluster)
-    _install(cluster, "containerd", _missing_parts(source))
+    _install(cluster, "containerd", [] if source else _missing_parts())
     programs = [LOCAL] if source else []
     unit = services.Unit(cluster.runtime.unit, config=[*containerd.CONFIG_FILES, *programs])
     services.services(name="Run containerd", units=[unit])
@@ -137,11 +133,9 @@ def _run_crio(cluster: Cluster) -> None:
         selinux=bool(source) and _confines(cluster),
     )
     _describe_network(cluster)
-    parts = ["cri-o", "cni"]
-    if source:
-        parts = [name for name in CRIO.helpers if name not in source.helpers]
     # CRI-O loads no archives itself.
-    _install(cluster, "CRI-O", [*parts, *(["skopeo"] if archives else [])])
+    loads = ["skopeo"] if archives else []
+    _install(cluster, "CRI-O", [*([] if source else ["cri-o", "cni"]), *loads])
     config = [*crio.CONFIG_FILES, program or PACKAGED_CRIO]
     services.services(name="Run CRI-O", units=[services.Unit(cluster.runtime.unit, config=config)])
 
@@ -196,10 +190,10 @@ def cni_bin_dir(cluster: Cluster) -> str:
 
 def _install(cluster: Cluster, whole: str, parts: list[str]) -> None:
     """
-    Install the runtime and what it calls: from a source, or else from packages.
+    Install the runtime: from a source, or else from packages.
 
     + whole: what a person calls it
-    + parts: what packages must bring
+    + parts: what packages must bring here
     """
 
     source, here = cluster.artifacts.runtime, cluster.own_facts
@@ -244,14 +238,12 @@ def packaged_parts(cluster: Cluster) -> list[str]:
         return []
     here = cluster.own_facts
     crictl = ["crictl"] if ships("crictl", here.system, here.release) else []
-    return [*(_missing_parts(None) if cluster.runtime is CONTAINERD else ["cri-o"]), *crictl]
+    return [*(_missing_parts() if cluster.runtime is CONTAINERD else ["cri-o"]), *crictl]
 
 
-def _missing_parts(source: RuntimeArtifacts | None) -> list[str]:
+def _missing_parts() -> list[str]:
     """What packages must bring: not a containerd that the host's owner installed without one."""
 
-    if source:
-        return [name for name in CONTAINERD.helpers if name not in source.helpers]
     state, found = read(Containerd), read(Packages, names=packages_of("containerd"))
     others = state.versions.keys() & {LOCAL, PACKAGED} and not (found.versions or found.partial)
     ours = state.unit and containerd.is_ours(state.unit)

@@ -16,6 +16,7 @@ from pyinfra_kube.deploys.phases.firewalls import open_firewalld, see_firewalls
 from pyinfra_kube.deploys.phases.host_preparation import (
     connect_host,
     distribution_packages,
+    runtime_helpers,
     set_swap,
 )
 from pyinfra_kube.deploys.phases.pod_network import bridge_of_pods
@@ -48,9 +49,10 @@ def prepare_fedora_host() -> None:
     waits = cluster.in_turn("node")
     if cluster.spec.install_packages:
         parts = [part for part in packaged_parts(cluster) if not (waits and part in BY_MINOR)]
+        helpers = runtime_helpers(cluster) if cluster.is_a("node") else []
         installed = packages.packages(
             name="Install the host's packages",
-            packages=distribution_packages(parts),
+            packages=distribution_packages([*parts, *helpers]),
             enablerepo=TESTING if cluster.spec.enable_updates_testing else None,
             rpm_files=() if waits else cluster.spec.rpm_files,
             removable=cluster.spec.removable_packages,

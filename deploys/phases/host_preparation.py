@@ -233,7 +233,7 @@ def _ssh_port(name: str) -> int:
 
 
 def tools() -> list[str]:
-    """The packages that kubelet, kube-proxy and the pod network need here."""
+    """The packages that kubelet, kube-proxy, the pod network and the runtime need here."""
 
     cluster = current_cluster()
     parts = [NETWORK_TOOLS[cluster.spec.packet_filter]]
@@ -241,7 +241,21 @@ def tools() -> list[str]:
         parts += KUBELET_BRIDGE[cluster.release.kubelet_bridge or ""]
     # To look at what kube-router sets, and to remove it.
     parts += ["ipset"] if cluster.is_a("node") and cluster.spec.network_policies else []
-    return distribution_packages(parts)
+    return distribution_packages([*parts, *runtime_helpers(cluster)])
+
+
+def runtime_helpers(cluster: Cluster) -> list[str]:
+    """
+    Return what a container runtime from a source calls on the current host and does not bring. It
+    comes with the tools, in one transaction.
+
+    + cluster: the cluster
+    """
+
+    source = cluster.artifacts.runtime
+    return (
+        [name for name in cluster.runtime.helpers if name not in source.helpers] if source else []
+    )
 
 
 def distribution_packages(parts: list[str]) -> list[str]:
