@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter
+from pyinfra.context import ctx_state
 
 from pyinfra_kube.cluster.credential_store import write_whole
 from pyinfra_kube.cluster.errors import closed
@@ -37,7 +38,8 @@ _LARGE = 1 << 20
 def sha256_of(path: str) -> str:
     """
     Return the SHA-256 of a file's content, as hexadecimal digits. That of a large file is computed
-    once for as long as the file does not change, and kept in the user's cache folder.
+    once for as long as the file does not change: a run keeps it in the user's cache folder, a dry
+    run keeps nothing.
 
     + path: path of the file
     """
@@ -45,7 +47,10 @@ def sha256_of(path: str) -> str:
     state = Path(path).stat()
     # The kernel sets the last one at every change, and nobody else can.
     version = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-    return _sha256(path, version)
+    digest = _sha256(path, version)
+    if _unkept and ctx_state.isset() and ctx_state.get().is_executing:
+        _keep()
+    return digest
 
 
 @functools.cache
@@ -53,16 +58,18 @@ def _sha256(path: str, version: tuple[int, ...]) -> str:
     *_, size, _, changed = version
     # What changes again in the same moment may look as it did before.
     keeps = size >= _LARGE and time.time_ns() - changed > 2 * 10**9
-    return _kept(path, version) if keeps else _computed(path)
-
-
-def _kept(path: str, version: tuple[int, ...]) -> str:
-    known, digest = _digests().get(os.path.realpath(path), ([], ""))
-    if known != [*version]:
-        digest = _computed(path)
-        _digests()[os.path.realpath(path)] = ([*version], digest)
-        _keep()
+    real = os.path.realpath(path)
+    known, digest = _digests().get(real, ([], "")) if keeps else ([], "")
+    if known == [*version]:
+        return digest
+    digest = _computed(path)
+    if keeps:
+        _unkept[real] = ([*version], digest)
     return digest
+
+
+# What this run has computed, like what is kept.
+_unkept: dict[str, tuple[list[int], str]] = {}
 
 
 def _computed(path: str) -> str:
@@ -93,8 +100,10 @@ _KEPT = TypeAdapter(dict[str, tuple[list[int], Annotated[str, Field(pattern="^[0
 
 
 def _keep() -> None:
-    """Keep what is known; where there is no place for it, nothing is kept."""
+    """Keep what was computed; where there is no place for it, nothing is kept."""
 
+    _digests().update(_unkept)
+    _unkept.clear()
     with suppress(OSError, RuntimeError):
         _store().parent.mkdir(parents=True, exist_ok=True)
         write_whole(_store(), json.dumps(_digests(), indent=1))

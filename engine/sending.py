@@ -74,8 +74,10 @@ class Upload(FileUploadCommand):
         sending = _sendings.get(host)
         if sending and (at := sending.arrived(self.digest)):
             place, dest, folder = map(QuoteString, (at, str(self.dest), at.rpartition("/")[0]))
-            # A copy gets the label that SELinux has for its folder.
+            # A copy gets the label that SELinux has for its folder; beside it that is the same.
             take = StringCommand("cp", place, dest, "&&", "rm", "-f", place)
+            if str(self.dest).startswith(f"{FOLDER.rpartition('/')[0]}/"):
+                take = StringCommand("mv", "-f", place, dest)
             if sending.done:
                 take = StringCommand(
                     take, "&&", "{", "rmdir", folder, "2>/dev/null", "||", ":;", "}"

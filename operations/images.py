@@ -205,14 +205,17 @@ def _load(runtime: Runtime, archives: Mapping[str, Archive]) -> Generator[Any, N
         keep=f"\n  {keep}" if keep else "",
     )
     yield Script(f"rm -rf {STAGE}\nmkdir -m 700 {STAGE}", "prepare to upload images")
-    lines = [functions, f"trap 'rm -rf {STAGE}' EXIT"]
-    for path in dict.fromkeys(found.path for found in archives.values()):
+    # One is loaded while the next ones are on their way.
+    paths = [*dict.fromkeys(found.path for found in archives.values())]
+    for path in paths:
         digest = sha256_of(path)
         staged = f"{STAGE}/{digest[:16]}.tar"
+        names = [name for name, found in archives.items() if found.path == path]
         yield Upload(path, staged, digest)
-        lines.append(shlex.join(["load", staged, digest]))
-    lines += [
-        shlex.join(["name", runtime.full_name(name), runtime.full_name(found.origin(name))])
-        for name, found in archives.items()
-    ]
-    yield Script("\n".join(lines), f"load {', '.join(archives)}")
+        goes_on = "" if path == paths[-1] else "[ $? = 0 ] || "
+        lines = [functions, f"trap '{goes_on}rm -rf {STAGE}' EXIT"]
+        lines += [shlex.join(["load", staged, digest])]
+        for name in names:
+            origin = runtime.full_name(archives[name].origin(name))
+            lines.append(shlex.join(["name", runtime.full_name(name), origin]))
+        yield Script("\n".join(lines), f"load {', '.join(names)}")

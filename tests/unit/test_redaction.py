@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyinfra_kube.cluster import pki
@@ -92,6 +92,7 @@ PLACES = (
 AROUND = st.text(string.printable.replace("\r", ""), max_size=60)
 
 
+@example("S0000000000000=9", "PASSWORD=a,{}", "", "")
 @given(SECRETS, st.sampled_from(PLACES), AROUND, AROUND)
 def test_no_secret_is_left(secret: str, place: str, before: str, after: str) -> None:
     # What begins a quotation elsewhere may not end here.
