@@ -50,8 +50,8 @@ _NAME = r"(?<![\w.-])(?P<name>[\w.-]+)"
 # What begins or ends a word of JSON; in a text within JSON it is escaped.
 _QUOTE = r"\\{0,9}[\"']?"
 _PAIR = re.compile(rf"{_NAME}(?P<gap>{_QUOTE}[ \t]*[:=][ \t]*)")
-# Up to a blank, or to what ends an item of a list or of a struct. An equals sign ends base64 too, so
-# that nothing tells the next one's name from a part of a secret.
+# Up to a blank, or to what ends an item of a list or of a struct. An equals sign is in base64 too:
+# what is before it may be the next item's name, or a part of the secret.
 _BARE = r"[^\s,}\]\"'](?:[^\s,}\]]|[,}\]](?!\s|$|[\"'\\,}\]]|[\w.-]+:))*"
 _VALUE = re.compile(
     r"(?P<escapes>\\{1,9})[\"'](?:(?!(?<!\\)(?P=escapes)[\"'])[^\n])*(?:(?P=escapes)[\"'])?"
