@@ -29,7 +29,11 @@ from pyinfra_kube.deploys.phases.etcd import secure_etcd
 from pyinfra_kube.deploys.phases.flannel import leave_flannel, run_flannel
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.phases.kube_proxy import run_kube_proxy
-from pyinfra_kube.deploys.phases.kubelet import run_kubelet
+from pyinfra_kube.deploys.phases.kubelet import (
+    install_kubelet,
+    start_with_apiserver,
+    start_with_static_pods,
+)
 from pyinfra_kube.deploys.phases.liveness import monitor_units
 from pyinfra_kube.deploys.phases.manifests import apply_manifests
 from pyinfra_kube.deploys.phases.metrics_server import run_metrics_server
@@ -86,12 +90,14 @@ PHASES = (
     give_credentials,
     upgrade_cluster,
     lock_packages,
-    run_kubelet,
+    install_kubelet,
     run_control_plane,
+    start_with_static_pods,
     # While the control plane starts.
     run_kube_proxy,
     load_dns_image,
     allow_components,
+    start_with_apiserver,
     encrypt_secrets,
     register_nodes,
     secure_etcd,

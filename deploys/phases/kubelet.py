@@ -35,12 +35,54 @@ def run_kubelet() -> None:
         set_kubelet(cluster)
 
 
-def set_kubelet(cluster: Cluster, packaged: str = "") -> None:
+# A kubelet that asks in vain asks again only after seconds: on a new host it starts when it finds
+# what it asks for, the static pods or the apiserver.
+
+
+@phase("kubelet")
+def install_kubelet() -> None:
+    """Install kubelet and what it needs; run it where the host is part of the cluster already."""
+
+    cluster = current_cluster()
+    if not cluster.in_turn("node"):
+        set_kubelet(cluster, starts=not _is_new(cluster))
+
+
+@phase("kubelet")
+def start_with_static_pods() -> None:
+    """Run kubelet on a new host of the control plane."""
+
+    cluster = current_cluster()
+    if _is_new(cluster) and has_static_pods(cluster):
+        start_kubelet(cluster)
+
+
+@phase("kubelet")
+def start_with_apiserver() -> None:
+    """Run kubelet on a new host that is a node only."""
+
+    cluster = current_cluster()
+    if _is_new(cluster) and not has_static_pods(cluster):
+        start_kubelet(cluster)
+
+
+def _is_new(cluster: Cluster) -> bool:
+    return not (cluster.own_facts.fit.ours or cluster.in_turn("node"))
+
+
+def has_static_pods(cluster: Cluster) -> bool:
+    """Whether components run as static pods on the current host."""
+
+    return any(component in PODS for component in components_on(cluster.host_spec.roles))
+
+
+def set_kubelet(cluster: Cluster, packaged: str = "", starts: bool = True) -> None:
     """
     Install the current host's kubelet and what it needs, and run it.
 
     + cluster: the cluster
     + packaged: path of a kubelet that a package brought
+    + starts: whether to run it
     """
 
     if not packaged:
@@ -69,6 +111,18 @@ def set_kubelet(cluster: Cluster, packaged: str = "") -> None:
     logs = cluster.runtime.container_logs.format(root=cluster.settings()["docker_root"])
     paths = [*log_rotation.LOGS, *([logs] if logs else [])]
     log_rotation.log_rotation(name="Rotate the logs", paths=paths)
+    if starts:
+        start_kubelet(cluster, packaged)
+
+
+def start_kubelet(cluster: Cluster, packaged: str = "") -> None:
+    """
+    Run the current host's kubelet with its current configuration.
+
+    + cluster: the cluster
+    + packaged: path of a kubelet that a package brought
+    """
+
     services.services(name="Run kubelet", units=[kubelet_unit(cluster, packaged)])
 
 
