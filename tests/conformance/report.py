@@ -16,8 +16,9 @@ INTRODUCTION = """\
 the lab's three hosts, and writes this page. The suite is the one of the release's own module, built
 from source; that of 1.20 is in Debian's source package. From 1.30 to 1.33 no suite can be built
 from the modules: there it is that of 1.34, without the specs that came with later releases, and
-without the one that holds what a controller wrote against the suite's own code, byte by byte (the
-daemon set's RollingUpdate, which fails there where it is asked for).
+without those that ask for more by now than the release answers, and fail there: how a template is
+stored (the daemon set's RollingUpdate, up to 1.33), a pod's generation (ephemeral containers, up to
+1.32), why a job is complete (three of jobs, up to 1.30).
 
 The cluster has the settings of `make lab`, and a mirror of registry.k8s.io with the images of the
 suite: they are made from the suite's own programs and Debian's packages, for the lab reaches no

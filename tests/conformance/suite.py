@@ -24,11 +24,20 @@ PARALLEL = ("!Serial", "Conformance")
 _SAID_EVERY = 60.0
 _POLICIES = "NetworkPolicy between server and client"
 
-# What holds a controller's words against those of the suite's own code, byte by byte. Of a template
-# without a creationTimestamp, releases before this one write that it is null.
-_OF_SAME_CODE = {
+# What asks for more than releases before this one answer, though it names earlier ones: that a
+# template without a creationTimestamp is stored so, why a job is complete, a pod's generation.
+_ASKS_MORE = {
     "[sig-apps] Daemon set [Serial] should update pod when spec was updated and update strategy is "
     "RollingUpdate [Conformance]": minor_of("1.34"),
+    "[sig-apps] Job should create pods for an Indexed job with completion indexes and specified "
+    "hostname [Conformance]": minor_of("1.31"),
+    "[sig-apps] Job should run a job to completion when tasks sometimes fail and are locally "
+    "restarted [Conformance]": minor_of("1.31"),
+    "[sig-apps] Job should manage the lifecycle of a job [Conformance]": minor_of("1.31"),
+    "[sig-node] Ephemeral Containers [NodeConformance] will start an ephemeral container in an "
+    "existing pod [Conformance]": minor_of("1.33"),
+    "[sig-node] Ephemeral Containers [NodeConformance] should update the ephemeral containers in "
+    "an existing pod [Conformance]": minor_of("1.33"),
 }
 
 
@@ -127,5 +136,5 @@ def since(specs: Iterable[dict[str, Any]]) -> dict[str, Minor]:
         for spec in specs
     }
     newest = max(found.values())
-    same = {name: at for name, at in _OF_SAME_CODE.items() if name in found and newest >= at}
-    return found | same
+    more = {name: at for name, at in _ASKS_MORE.items() if name in found and newest >= at}
+    return found | more
