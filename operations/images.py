@@ -205,17 +205,16 @@ def _load(runtime: Runtime, archives: Mapping[str, Archive]) -> Generator[Any, N
         keep=f"\n  {keep}" if keep else "",
     )
     yield Script(f"rm -rf {STAGE}\nmkdir -m 700 {STAGE}", "prepare to upload images")
-    # One is loaded while the next ones are on their way.
-    paths = [*dict.fromkeys(found.path for found in archives.values())]
-    for path in paths:
+    lines = [functions, f"trap 'rm -rf {STAGE}' EXIT", "loading= failed="]
+    for path in dict.fromkeys(found.path for found in archives.values()):
         digest = sha256_of(path)
         staged = f"{STAGE}/{digest[:16]}.tar"
-        names = [name for name, found in archives.items() if found.path == path]
         yield Upload(path, staged, digest)
-        goes_on = "" if path == paths[-1] else "[ $? = 0 ] || "
-        lines = [functions, f"trap '{goes_on}rm -rf {STAGE}' EXIT"]
-        lines += [shlex.join(["load", staged, digest])]
-        for name in names:
-            origin = runtime.full_name(archives[name].origin(name))
-            lines.append(shlex.join(["name", runtime.full_name(name), origin]))
-        yield Script("\n".join(lines), f"load {', '.join(names)}")
+        lines += [f'{shlex.join(["load", staged, digest])} & loading="$loading $!"']
+    # Side by side: each keeps one processor busy.
+    lines += ['for one in $loading; do wait "$one" || failed=1; done', '[ ! "$failed" ]']
+    lines += [
+        shlex.join(["name", runtime.full_name(name), runtime.full_name(found.origin(name))])
+        for name, found in archives.items()
+    ]
+    yield Script("\n".join(lines), f"load {', '.join(archives)}")

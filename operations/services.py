@@ -58,6 +58,12 @@ start() {{
   systemctl reset-failed -- "$2" 2>/dev/null || true
   systemctl "$1" -- "$2" || give_up "$2" "does not start"
 }}
+# One that says itself when it is ready has not ended at once.
+says_when_ready() {{
+  for unit; do
+    case "$(systemctl show --property=Type -- "$unit")" in *=notify*) ;; *) return 1 ;; esac
+  done
+}}
 stays() {{
   life=$(life "$1")
   case "$life" in *ActiveState=active*) ;; *) give_up "$1" "did not stay up" ;; esac
@@ -275,7 +281,7 @@ def _script(plans: Sequence[_Plan]) -> Script:
     names = [shlex.quote(plan.unit.name) for plan in started]
     lines += [f"follow {name}" for name in names]
     lines += [f"life{index}=$(life {name})" for index, name in enumerate(names)]
-    lines += ["sleep 2"] if started else []
+    lines += [f"says_when_ready {' '.join(names)} || sleep 2"] if started else []
     lines += [f'stays {name} "$life{index}"' for index, name in enumerate(names)]
     summary = ", ".join(f"{' and '.join(plan.steps)} {plan.unit.name}" for plan in plans)
     return Script("\n".join(lines), summary)
