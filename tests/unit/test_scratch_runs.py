@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api import State
 from pyinfra.api.exceptions import PyinfraError
 
 from pyinfra_kube.deploys.phases.host_preparation import prepare_host
 from pyinfra_kube.deploys.remove_node import remove_nodes
 from pyinfra_kube.deploys.scratch import scratch
+from pyinfra_kube.facts.files import FileState
 from pyinfra_kube.facts.packages import LockStates, PackageStates
 from tests.unit.blank import ONE_NODE, TWO_NODES, Groups, Path_, prepared
 
@@ -209,3 +211,53 @@ def test_packages_that_scratch_does_not_install_are_not_locked(
     _, shown = prepared(scratch, ONE_NODE, data, DEBIAN, more=more)
     assert "package containerd: not locked → locked" in shown["n"]
     assert "package etcd:" not in shown["n"]
+
+
+def _order(state: State) -> list[str]:
+    return [
+        f"{next(iter(state.op_meta[key].names)).rpartition(' | ')[2]}: "
+        + " ".join(host.name for host in state.inventory if key in state.ops[host])
+        for key in state.get_op_order()
+    ]
+
+
+OURS = FileState("file", "644", "root", "root", 1, 1.0, points_at="file", sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted"),
+    [
+        # What kubelet asks for in vain it asks for again only after seconds.
+        (
+            {},
+            [
+                "Run the control plane as static pods: m",
+                "Run kubelet: m",
+                "Wait for the apiserver to be ready: m",
+                "Run kubelet: n",
+                "Wait for nodes to register: m",
+            ],
+        ),
+        # It is what starts the pods again that change.
+        (
+            {"files.Files": {"/srv/kubernetes/kubelet-client.crt": OURS}},
+            [
+                "Run kubelet: m n",
+                "Run the control plane as static pods: m",
+                "Wait for the apiserver to be ready: m",
+                "Wait for nodes to register: m",
+            ],
+        ),
+    ],
+    ids=["new hosts", "hosts of the cluster"],
+)
+def test_kubelet_starts_when_it_finds_what_it_asks_for(
+    has: dict[str, Any], wanted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyinfra.is_cli", True)
+    for name in PROGRAMS:
+        (tmp_path / name).write_text("")
+    folders = {"kubernetes_source": str(tmp_path), "credentials_dir": str(tmp_path / "none")}
+    state, _ = prepared(scratch, ONE_NODE, {**TODAY, **folders}, DEBIAN, more=has)
+    found = _order(state)
+    assert [one for one in found if one in wanted or one.startswith("Run kubelet")] == wanted
