@@ -51,8 +51,9 @@ _NAME = r"(?<![\w.-])(?P<name>[\w.-]+)"
 _QUOTE = r"\\{0,9}[\"']?"
 _PAIR = re.compile(rf"{_NAME}(?P<gap>{_QUOTE}[ \t]*[:=][ \t]*)")
 # Up to a blank, or to what ends an item of a list or of a struct. An equals sign is in base64 too:
-# what is before it may be the next item's name, or a part of the secret.
-_BARE = r"[^\s,}\]\"'](?:[^\s,}\]]|[,}\]](?!\s|$|[\"'\\,}\]]|[\w.-]+:))*"
+# what is before it may be a part of the secret, unless a quotation, a list or a header begins.
+_OPENS = r"[\w.-]+(?::|=\\{0,9}[\"'\[{])|(?i:[\w.-]*(?:authorization|cookie|token))="
+_BARE = rf"[^\s,}}\]\"'](?:[^\s,}}\]]|[,}}\]](?!\s|$|[\"'\\,}}\]]|{_OPENS}))*"
 _VALUE = re.compile(
     r"(?P<escapes>\\{1,9})[\"'](?:(?!(?<!\\)(?P=escapes)[\"'])[^\n])*(?:(?P=escapes)[\"'])?"
     r"|\"(?:[^\"\\\n]|\\.)*\"?|'(?:[^'\n]|'')*'?"

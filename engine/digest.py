@@ -93,7 +93,7 @@ def _digests() -> dict[str, tuple[list[int], str]]:
         kept = _KEPT.validate_json(_store().read_bytes())
     except (OSError, RuntimeError, ValueError):
         return {}
-    return {path: one for path, one in kept.items() if Path(path).exists()}
+    return {path: one for path, one in kept.items() if os.path.exists(path)}
 
 
 _KEPT = TypeAdapter(dict[str, tuple[list[int], Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]])

@@ -135,13 +135,15 @@ def _ask(memory: Memory, who: str, questions: list[Joined]) -> list[Subject]:
     """Ask in as few round trips as can be; return those that have to be asked alone."""
 
     untold: list[Subject] = []
-    asked = {one.subject.key: one for one in questions}
     for together in trips(one.subject for one in questions):
         # The answer may miss what others change while it is read.
         before = changes_everywhere()
-        for key, value in ask(ctx_host.get(), together).items():
-            answers = asked[key].answers(value)
-            untold += [part for part in asked[key].parts if part.key not in answers]
+        found = ask(ctx_host.get(), together)
+        for question in questions:
+            if question.subject not in together:
+                continue
+            answers = question.answers(found[question.subject.key])
+            untold += [part for part in question.parts if part.key not in answers]
             for part, own in answers.items():
                 memory.values[who + part] = own
                 memory.everywhere[who + part] = before

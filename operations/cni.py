@@ -64,6 +64,7 @@ def pod_network(
     """
 
     state = read(Cni, conf_dir=CONF_DIR, bin_dir=bin_dir)
+    unheard = _MARK in read(Files, paths=[_MARK], digest=False)
     own = CONFLIST.rpartition("/")[2]
     if not by_name and (first := [name for name in state.configurations if name < own]):
         raise OperationError(
@@ -79,7 +80,7 @@ def pod_network(
     script = plan_files([File(CONFLIST, text, "600")])
     if script:
         script = Script(_NOTE + script.text + _LOOK_AGAIN, script.summary)
-    elif _MARK in read(Files, paths=[_MARK], digest=False):
+    elif unheard:
         changes.show(f"{CONFLIST}: the runtime has not heard of it → looks again")
         script = Script(_LOOK_AGAIN, "have the runtime look again")
     yield from run_or_noop(script, "the pod network is described")
@@ -100,7 +101,8 @@ def pod_network_absent() -> Generator[StringCommand, None, None]:
         cni.pod_network_absent(name="Remove the description of the pod network")
     """
 
-    script = plan_files([File(path, kind="absent") for path in (CONFLIST, _MARK)])
+    script = plan_files([File(CONFLIST, kind="absent")])
     if script:
+        script = Script(script.text + _LOOK_AGAIN, script.summary)
         changes.say("pods that run keep the network that they have, and must be made anew")
     yield from run_or_noop(script, "it is not there")

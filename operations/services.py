@@ -272,11 +272,11 @@ def _script(plans: Sequence[_Plan]) -> Script:
     unmask += [other for plan in plans for other in plan.unmask]
     lines += [f"systemctl unmask --quiet{r} -- {shlex.join(unmask)}" for r in _BOTH if unmask]
     lines += _systemctl(plans, "mask")
-    # Once for all units: systemctl would reload for each, and does not know a unit that was just
-    # written. Of the links that it makes nothing is needed before the next boot.
-    lines += ["systemctl daemon-reload"]
     for verb in ("disable --no-reload", "enable --no-reload"):
         lines += _systemctl(plans, verb)
+    # Once for all units, last: from 255 on systemd says of every unit that it needs a reload until
+    # one follows what enables or disables another.
+    lines += ["systemctl daemon-reload"]
     lines += [f"start {plan.steps[-1]} {shlex.quote(plan.unit.name)}" for plan in started]
     names = [shlex.quote(plan.unit.name) for plan in started]
     lines += [f"follow {name}" for name in names]

@@ -103,6 +103,22 @@ def test_no_secret_is_left(secret: str, place: str, before: str, after: str) -> 
     assert HIDDEN in found
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        'password="my secret phrase"',
+        "passwords=[one secret, two]",
+        "cookie=a=secret; b=secret",
+        "X-Auth-Token=a secret",
+        "Authorization=Basic secret",
+    ],
+)
+def test_a_value_does_not_hide_where_the_next_one_begins(more: str) -> None:
+    found = redact(f"token=abc,{more}")
+    assert "abc" not in found
+    assert "secret" not in found
+
+
 @given(AROUND)
 def test_it_is_the_same_the_second_time(text: str) -> None:
     once = redact(text)
