@@ -133,6 +133,8 @@ else
 set -f
 echo 'manager systemd'
 printf '%s\\n' "$shown"
+case $shown in *NeedDaemonReload=yes*)
+echo "others $(systemctl show --property=NeedDaemonReload -- {_OF_NOBODY} 2>/dev/null)" ;; esac
 for pid in $(printf '%s\\n' "$shown" | sed -n 's/^MainPID=//p'); do
 [ "$pid" = 0 ] || echo "stat $(cat "/proc/$pid/stat" 2>/dev/null)"
 done
@@ -168,11 +170,16 @@ fi"""
             for name, block in zip(self.units, blocks, strict=True):
                 needs = [*_required(block), *requires.get(name, ())]
                 blocked_by = tuple(dict.fromkeys(other for other in needs if other in masked))
-                units[name] = _unit(block, stats, clock, blocked_by)
+                outdated = "NeedDaemonReload=yes" in said.get("others", ())
+                units[name] = _unit(block, stats, clock, blocked_by, outdated)
         return UnitStates("systemd", clock.now, units, mtimes)
 
 
 _IS_MASKED = "LoadState=masked"
+
+# From 255 on systemd says of every unit that it needs a reload, once any was enabled without one.
+# No file is behind this one, so that it tells.
+_OF_NOBODY = "-.slice"
 
 # Which required units are masked. Only the file of a masked unit tells what it requires itself.
 _MASKED = r"""
@@ -199,7 +206,11 @@ def _required(shown: dict[str, str]) -> list[str]:
 
 
 def _unit(
-    shown: dict[str, str], stats: dict[int, str], clock: Clock, blocked_by: tuple[str, ...]
+    shown: dict[str, str],
+    stats: dict[int, str],
+    clock: Clock,
+    blocked_by: tuple[str, ...],
+    outdated: bool,
 ) -> UnitState:
     pid = int(shown.get("MainPID") or 0)
     active = shown.get("ActiveState", "inactive")
@@ -210,7 +221,7 @@ def _unit(
         active=active,
         sub=shown.get("SubState", "dead"),
         enabled=shown.get("UnitFileState", ""),
-        reload_needed=shown.get("NeedDaemonReload") == "yes",
+        reload_needed=shown.get("NeedDaemonReload") == "yes" and not outdated,
         pid=pid,
         started=started if active == "active" else None,
         files=tuple((shown.get("FragmentPath", "") + " " + shown.get("DropInPaths", "")).split()),
