@@ -22,7 +22,7 @@ CONFLIST = f"{CONF_DIR}/10-pods.conflist"
 # What the description calls it.
 NETWORK = "pods"
 # containerd watches the folder: it hears of no link that is new there, nor of what a link leads to,
-# but of a file that goes. It is there from before the change, for a run may be killed in between.
+# but of a file that goes. This one comes before the change, for a run may be killed in between.
 _MARK = f"{CONF_DIR}/.pyinfra-kube"
 _NOTE = f"[ ! -L {CONFLIST} ] || : > {_MARK}\n"
 _LOOK_AGAIN = f"rm -f {_MARK}\n"

@@ -253,9 +253,9 @@ def runtime_helpers(cluster: Cluster) -> list[str]:
     """
 
     source = cluster.artifacts.runtime
-    return (
-        [name for name in cluster.runtime.helpers if name not in source.helpers] if source else []
-    )
+    if not source:
+        return []
+    return [name for name in cluster.runtime.helpers if name not in source.helpers]
 
 
 def distribution_packages(parts: list[str]) -> list[str]:
